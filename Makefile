@@ -1,0 +1,74 @@
+# `make` lists the targets. Each makes what it needs in .venv first; only Python 3.11+, make and git must be there.
+
+PYTHON_IN := .venv/bin/python
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test lint format types imports docs wheel bench torture lock clean check
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '%-14s %s\n' "$$target" "$$text"; done
+
+setup: .venv/.dev ## make .venv with everything that development needs
+
+demo: .venv/.demo ## run the demonstration
+	@.venv/bin/sessile demo
+
+test: .venv/.dev ## run all tests; fails below the coverage that pyproject.toml asks for (ARGS="..." for pytest)
+	@rm -f .coverage .coverage.*
+	$(PYTHON_IN) -m pytest --cov $(ARGS)
+
+lint: .venv/.dev ## check style
+	$(PYTHON_IN) -m ruff check
+	$(PYTHON_IN) -m ruff format --check
+
+format: .venv/.dev ## format the code, and repair what can be repaired
+	$(PYTHON_IN) -m ruff check --fix
+	$(PYTHON_IN) -m ruff format
+
+types: .venv/.dev ## check types
+	$(PYTHON_IN) -m basedpyright
+
+imports: .venv/.dev ## check which way imports point
+	.venv/bin/lint-imports
+
+docs: .venv/.dev ## run the code in README.md and docs/, check commands and links
+	$(PYTHON_IN) -m pytest tests/test_docs.py
+
+wheel: .venv/.dev ## build the package, and use it in an empty environment
+	@scripts/check_wheel.sh
+
+check: lint imports types docs test wheel ## everything that CI checks
+
+bench: .venv/.dev ## measure
+	$(PYTHON_IN) -m bench
+
+torture: .venv/.dev ## the long tests: crashes and races
+	$(PYTHON_IN) -m tests.torture
+
+lock: ## renew requirements/*.txt (needs uv; UPGRADE=1 for newest versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra testing --group dev -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra anthropic --extra google --group demo -c requirements/dev.txt -o requirements/demo.txt
+
+clean: ## remove what was made, .venv too
+	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .pytest_cache .ruff_cache build dist htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say that .venv is up to date. The package is installed in place, so changes of its code need no new install.
+PACKAGE := pyproject.toml src/sessile/_version.py scripts/env.sh
+INSTALL_PACKAGE = scripts/env.sh .venv --no-deps --no-build-isolation --editable .
+
+.venv/.demo: requirements/demo.txt $(PACKAGE)
+	@echo "Setting up .venv ..."
+	@scripts/env.sh .venv --require-hashes -r requirements/demo.txt
+	@$(INSTALL_PACKAGE)
+	@touch $@
+
+.venv/.dev: requirements/dev.txt $(PACKAGE)
+	@echo "Setting up .venv ..."
+	@scripts/env.sh .venv --require-hashes -r requirements/dev.txt
+	@$(INSTALL_PACKAGE)
+	@touch $@ .venv/.demo

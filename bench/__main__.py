@@ -1,0 +1,79 @@
+"""`python -m bench`: what a turn, a whole run and an import cost, next to a floor and to other libraries.
+
+Prints tables; a few minutes. Run it from the checkout, in the project's environment. Environments of the
+peers are kept in `.bench/`; databases are made there as well and removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CACHE = Path(__file__).parent.parent / ".bench"
+PARTS = ("turn", "agent", "import", "peers")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100, help="rounds of interleaved measuring (default: 100)")
+    parser.add_argument(
+        "--sizes",
+        default="10,100,1000,10000",
+        type=lambda text: sorted(int(size) for size in text.split(",")),
+        help="runs in the session, with commas between (default: 10,100,1000,10000)",
+    )
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure other libraries")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given again")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=CACHE,
+        help="folder for the databases; on the kind of disk that matters to you (default: .bench)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    options = arguments()
+    parts = options.only or [part for part in PARTS if part != "peers" or options.peers]
+    started = time.perf_counter()
+    CACHE.mkdir(exist_ok=True)
+    (CACHE / ".gitignore").write_text("*\n")
+    options.data.mkdir(parents=True, exist_ok=True)
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.system()}\n")
+    data = Path(tempfile.mkdtemp(prefix="data-", dir=options.data))
+    medians = written = None
+    try:
+        if "turn" in parts:
+            from . import turn
+
+            table, medians, written = turn.run(options.sizes, options.rounds, data)
+            table.print()
+        if "agent" in parts:
+            from . import agent
+
+            agent.run(options.sizes, options.rounds, data).print()
+        if "import" in parts:
+            from . import imports
+
+            imports.run(max(5, options.rounds // 5)).print()
+        if "peers" in parts:
+            from .peers import run as peers
+
+            turns = max(5, options.rounds * 3 // 10)
+            peers.run(options.sizes, turns, CACHE / "envs", data, medians, written).print()
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+    print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Makes an environment for each peer, runs its script there, and shows all of them in one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..measure import ms
+from ..sizes import Written
+from ..tables import Table
+
+HERE = Path(__file__).parent
+PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
+TIMEOUT = 600
+
+
+def environment(name: str, root: Path) -> Path:
+    """The Python of the peer's environment, made if need be (`uv`, else `venv` and `pip`) and kept."""
+    requirements = HERE / "requirements" / f"{name}.txt"
+    key = hashlib.sha256(f"{sys.version}\n{requirements.read_text()}".encode()).hexdigest()[:12]
+    folder = root / f"{name}-{key}"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if (folder / "complete").exists():
+        return python
+    print(f"Making the environment of {name} …", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    uv = shutil.which("uv")
+    if uv:
+        _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+        _run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)])
+    else:
+        _run([sys.executable, "-m", "venv", str(folder)])
+        _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
+    (folder / "complete").touch()
+    return python
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])} … failed:\n{done.stderr[-2000:]}")
+
+
+def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, data: Path) -> dict[str, Any]:
+    """The results that the peer's script prints as its last line; `error` if it could not be run."""
+    folder = data / f"peer-{name}"
+    folder.mkdir(parents=True)
+    try:
+        python = environment(name, cache)
+        arguments = ["--sizes", ",".join(map(str, sizes)), "--turns", str(turns), "--folder", str(folder)]
+        done = subprocess.run(
+            [str(python), "-m", f"bench.peers.{name}", *arguments],
+            cwd=HERE.parent.parent,
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip()[-2000:])
+        return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return {"error": str(error), "variants": [], "versions": {}}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(
+    sizes: Sequence[int],
+    turns: int,
+    cache: Path,
+    data: Path,
+    ours: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
+    written: Written | None = None,
+) -> Table:
+    """Measure all peers, one after the other. Sessile's own medians (and the floor's) go on top."""
+    table = Table(
+        f"Turn of other libraries: median ms over {turns} turns (times the floor of the same process)",
+        [
+            "configuration",
+            *[f"{size:,} runs" for size in sizes],
+            f"first turn, {max(sizes):,}",
+            "commits",
+            "bytes stored",
+        ],
+    )
+    for name, medians in (ours or {}).items():
+        cells = [times(*medians[size]) if size in medians else "-" for size in sizes]
+        table.rows.append([name, *cells, "", *amounts(written)])
+    for name in PEERS:
+        print(f"Measuring {name} …", file=sys.stderr, flush=True)
+        result = measure(name, sizes, turns, cache, data)
+        if "error" in result:
+            table.notes.append(f"{name}: not measured: {result['error']}")
+            continue
+        versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
+        table.notes.append(f"{name}: {versions}")
+        for variant in result["variants"]:
+            table.rows.append(row(name, variant, sizes))
+            table.notes.append(f"  {variant['name']} ({durability(variant)}): {variant['note']}")
+    table.notes.append("† stores less than Sessile. ‡ less durable: a power cut may take acknowledged turns.")
+    table.notes.append(
+        "first turn: the process has just opened the database and cached nothing. commits and bytes stored "
+        "(new rows): per turn, read from the file, at the longest session of up to 100 runs."
+    )
+    return table
+
+
+def row(name: str, variant: Mapping[str, Any], sizes: Sequence[int]) -> list[str]:
+    """One configuration of one peer."""
+    cells: Mapping[str, Any] = variant["cells"]
+    texts: list[str] = []
+    for size in sizes:
+        cell = cells.get(str(size))
+        if cell is None:
+            texts.append("-")
+        else:
+            texts.append(times(cell["turn"]["median"], cell["floor"]["median"]))
+    longest = cells.get(str(max(sizes)))
+    written = [Written(**cell["written"]) for cell in cells.values() if "written" in cell]
+    marks = "†" * variant["stores_less"] + "‡" * durability(variant).endswith(("OFF", "NORMAL"))
+    return [
+        f"{name}: {variant['name']} {marks}".rstrip(),
+        *texts,
+        ms(longest["first"]) if longest else "-",
+        *amounts(written[-1] if written else None),
+    ]
+
+
+def durability(variant: Mapping[str, Any]) -> str:
+    """Journal mode and synchronous level, as the peer's own connection reports them."""
+    return next((str(cell["durability"]) for cell in variant["cells"].values()), "-")
+
+
+def times(median: float, floor: float) -> str:
+    """Milliseconds, and how many times the floor that is."""
+    return f"{ms(median)} ({median / floor:,.1f}x)"
+
+
+def amounts(written: Written | None) -> tuple[str, str]:
+    """Commits and bytes of a turn."""
+    return ("-", "-") if written is None else (f"{written.commits:.0f}", f"{written.rows:,.0f}")

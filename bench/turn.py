@@ -1,0 +1,199 @@
+"""The cost of a turn: load the head and the last 3 runs, append one run of about 3 KB.
+
+Three contenders: the hand-written floor, Sessile's synchronous face, Sessile's asynchronous face (one event
+loop, measured inside it). All sessions of a contender, short and long, lie in one database, so that sizes
+differ in nothing but the length of the session; all contenders and sizes are interleaved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sessile import SqliteStorage
+from sessile.records import Usage
+
+from .floor import Floor
+from .measure import Stats, interleave, ms, timed
+from .payload import Exchange, exchange, messages
+from .sizes import Written, log_and_head, probe
+from .tables import Table, verdict
+
+BATCH = 5
+FORMAT = "pydantic-ai/2"
+SYNC_LIMIT, ASYNC_LIMIT, GROWTH_LIMIT = 2.0, 3.0, 1.2
+
+
+def add(storage: SqliteStorage, session_id: str, turn: Exchange) -> None:
+    """Append the run of a turn, in one commit."""
+    storage.add_run(
+        session_id,
+        input=turn.user,
+        output=turn.answer,
+        messages=messages(turn),
+        usage=Usage(requests=1, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens),
+        format=FORMAT,
+    )
+
+
+def turn_sync(storage: SqliteStorage, session_id: str, turn: Exchange) -> None:
+    """One turn on the synchronous face."""
+    view = storage.load_session(session_id, last_runs=3)
+    assert view is not None
+    assert len(view.runs) == 3
+    add(storage, session_id, turn)
+
+
+async def turn_async(storage: SqliteStorage, session_id: str, turn: Exchange) -> float:
+    """One turn on the asynchronous face; returns the seconds that it took."""
+    start = time.perf_counter()
+    view = await storage.aload_session(session_id, last_runs=3)
+    assert view is not None
+    assert len(view.runs) == 3
+    await storage.aadd_run(
+        session_id,
+        input=turn.user,
+        output=turn.answer,
+        messages=messages(turn),
+        usage=Usage(requests=1, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens),
+        format=FORMAT,
+    )
+    return time.perf_counter() - start
+
+
+@dataclass
+class Calibration:
+    """Bytes that one turn writes to the log and to the head, and what it writes to the file."""
+
+    log: int
+    head: int
+    written: Written
+
+
+def calibrate(data: Path) -> tuple[Calibration, Calibration, tuple[int, int]]:
+    """Sessile's and the floor's bytes, and the padding that the floor needs to write as many."""
+    storage = SqliteStorage(data / "probe.db")
+    for number in range(1, 11):
+        add(storage, "s", exchange(number))
+    log, head = log_and_head(data / "probe.db", "s", lambda: turn_sync(storage, "s", exchange(11)))
+    ours = Calibration(log, head, probe(data / "probe.db", lambda: turn_sync(storage, "s", exchange(11))))
+    storage.close()
+    bare = calibrate_floor(data / "probe-bare.db", (0, 0))
+    padding = (log - bare.log - 13, head - bare.head - 13)  # `,"padding":""` takes 13 bytes itself
+    return ours, calibrate_floor(data / "probe-padded.db", padding), padding
+
+
+def calibrate_floor(path: Path, padding: tuple[int, int]) -> Calibration:
+    """What a turn of the floor writes."""
+    floor = Floor(path, *padding)
+    floor.fill("s", 10)
+    log, head = log_and_head(path, "s", lambda: floor.turn("s", exchange(11)))
+    result = Calibration(log, head, probe(path, lambda: floor.turn("s", exchange(11))))
+    floor.close()
+    return result
+
+
+class Pool:
+    """Enough sessions of one size that measuring does not make them longer than twice that size."""
+
+    def __init__(self, size: int, turns: int) -> None:
+        self.size = size
+        self.names = [f"{size}-{number}" for number in range(math.ceil(turns / size))]
+        self.count = 0
+
+    def next(self) -> tuple[str, Exchange]:
+        """The session and the turn that come next; a batch stays on one session."""
+        self.count += 1
+        name = self.names[self.count // BATCH % len(self.names)]
+        return name, exchange(self.size + self.count)
+
+
+Medians = dict[str, dict[int, tuple[float, float]]]
+"""By name and size: Sessile's median and the floor's."""
+
+
+def run(sizes: Sequence[int], rounds: int, data: Path) -> tuple[Table, Medians, Written]:
+    """Measure, and return the table, the medians and what a turn of Sessile writes."""
+    ours, theirs, padding = calibrate(data)
+    floor = Floor(data / "floor.db", *padding)
+    turns = rounds * BATCH
+    started = time.perf_counter()
+    with SqliteStorage(data / "sync.db") as filling:
+        for size in sizes:
+            for session_id in Pool(size, turns).names:
+                floor.fill(session_id, size)
+                for number in range(1, size + 1):
+                    add(filling, session_id, exchange(number))
+    filled = time.perf_counter() - started
+    shutil.copy(data / "sync.db", data / "async.db")
+    storage, astorage = SqliteStorage(data / "sync.db"), SqliteStorage(data / "async.db")
+    loop = asyncio.new_event_loop()
+    contenders: dict[str, Callable[[], float]] = {}
+    for size in sizes:
+        pools = [Pool(size, turns) for _ in range(3)]
+        contenders[f"floor {size}"] = lambda p=pools[0]: timed(lambda: floor.turn(*p.next()))
+        contenders[f"sync {size}"] = lambda p=pools[1]: timed(lambda: turn_sync(storage, *p.next()))
+        contenders[f"async {size}"] = lambda p=pools[2]: loop.run_until_complete(turn_async(astorage, *p.next()))
+    interleave(contenders, 2, BATCH)  # caches, prepared statements, the worker thread
+    times = interleave(contenders, rounds, BATCH)
+    stats = {name: Stats.of(values) for name, values in times.items()}
+    floor.close()
+    storage.close()
+    loop.run_until_complete(astorage.aclose())
+    loop.close()
+    medians = {
+        f"sessile: {face}": {size: (stats[f"{face} {size}"].median, stats[f"floor {size}"].median) for size in sizes}
+        for face in ("sync", "async")
+    }
+    return table(sizes, stats, ours, theirs, turns, filled), medians, ours.written
+
+
+def table(
+    sizes: Sequence[int],
+    stats: dict[str, Stats],
+    ours: Calibration,
+    theirs: Calibration,
+    turns: int,
+    filled: float,
+) -> Table:
+    """The figures as a table."""
+    result = Table(
+        f"A turn: load head and last 3 runs, append one run (SQLite, ms, median and p95 of {turns})",
+        ["runs in session", "floor", "sync", "async", "sync/floor", "async/floor", "wanted"],
+    )
+    for size in sizes:
+        floor, sync, asynchronous = (stats[f"{kind} {size}"] for kind in ("floor", "sync", "async"))
+        ratios = (sync.median / floor.median, asynchronous.median / floor.median)
+        result.rows.append(
+            [
+                f"{size:,}",
+                *[f"{ms(s.median)} ({ms(s.p95)})" for s in (floor, sync, asynchronous)],
+                *[f"{ratio:.2f}" for ratio in ratios],
+                f"<= {SYNC_LIMIT:g} {verdict(ratios[0], SYNC_LIMIT)}, "
+                f"<= {ASYNC_LIMIT:g} {verdict(ratios[1], ASYNC_LIMIT)}",
+            ]
+        )
+    first, last = sizes[0], sizes[-1]
+    kinds = ("floor", "sync", "async")
+    growth = [stats[f"{kind} {last}"].median / stats[f"{kind} {first}"].median for kind in kinds]
+    result.rows.append(
+        [
+            f"{last:,} / {first:,}",
+            *[f"{value:.2f}" for value in growth],
+            "",
+            "",
+            f"<= {GROWTH_LIMIT:g} {verdict(max(growth[1:]), GROWTH_LIMIT)}",
+        ]
+    )
+    for name, side in (("Sessile", ours), ("floor", theirs)):
+        result.notes.append(
+            f"{name} writes per turn: {side.log:,} bytes of log and {side.head:,} of head in "
+            f"{side.written.commits:g} commit(s), {side.written.wal or 0:,.0f} bytes of write-ahead log."
+        )
+    result.notes.append(f"WAL, synchronous=FULL on both. Filling the sessions took {filled:.0f} s.")
+    return result

@@ -1,0 +1,87 @@
+"""Sessile keeps the sessions of AI agents, agent teams and workflows in your own database.
+
+```python
+from sessile import Agent, SqliteStorage
+
+agent = Agent("openai:gpt-5-mini", storage=SqliteStorage("sessions.db"))
+agent.run("My name is Ada.", session_id="s1")
+agent.run("What is my name?", session_id="s1")
+```
+
+Names are imported when they are used: `import sessile.storage` does not load an agent framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .agents import (
+        Agent,
+        LastRuns,
+        RollingSummary,
+        RunResult,
+        SessionCapability,
+        TokenBudget,
+        current_session,
+        session_state,
+    )
+    from .drivers.memory import MemoryStorage
+    from .drivers.sqlite import SqliteStorage
+    from .records import Head, Message, Page, Run
+    from .storage import Storage
+    from .storage import open_storage as open
+
+_NAMES = {
+    "Agent": "agents",
+    "Head": "records",
+    "LastRuns": "agents",
+    "MemoryStorage": "drivers.memory",
+    "Message": "records",
+    "Page": "records",
+    "RollingSummary": "agents",
+    "Run": "records",
+    "RunResult": "agents",
+    "SessionCapability": "agents",
+    "SqliteStorage": "drivers.sqlite",
+    "Storage": "storage",
+    "TokenBudget": "agents",
+    "current_session": "agents",
+    "session_state": "agents",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open":
+        return import_module(".storage", __name__).open_storage
+    if name in _NAMES:
+        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])
+
+
+__all__ = [
+    "Agent",
+    "Head",
+    "LastRuns",
+    "MemoryStorage",
+    "Message",
+    "Page",
+    "RollingSummary",
+    "Run",
+    "RunResult",
+    "SessionCapability",
+    "SqliteStorage",
+    "Storage",
+    "TokenBudget",
+    "__version__",
+    "current_session",
+    "open",
+    "session_state",
+]

@@ -1,0 +1,132 @@
+"""Driving one run: Pydantic AI's agent in the middle, the session around it, and an end that is always stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic_ai import CancellationToken, DeferredToolRequests, DeferredToolResults, capture_run_messages
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.conversation import Conversation
+from pydantic_ai.messages import ModelMessage, UserContent, repair_messages
+from pydantic_ai.run import AgentRunResult
+from pydantic_ai.usage import UsageLimits
+
+from ..errors import LeaseLostError, StorageError
+from .capability import SessionSteps
+from .history import Window
+from .messages import run_usage
+from .recorder import Recorder
+from .result import RunResult
+from .state import entered
+from .storing import store_failure, store_result
+
+logger = logging.getLogger("sessile")
+
+
+@dataclass(slots=True)
+class Job:
+    """What a run is driven with, beside its recorder.
+
+    `options` are passed on to `pydantic_ai.Agent.run`. `prompt`, `results` and `history` are what it begins with.
+    """
+
+    agent: AbstractAgent[Any, Any]
+    window: Window
+    options: dict[str, Any]
+    prompt: str | Sequence[UserContent] | None = None
+    results: DeferredToolResults | None = None
+    pending: DeferredToolRequests | None = None
+    own: Sequence[ModelMessage] = field(default_factory=list[ModelMessage])
+    session_usage: bool = False
+    placeholders: bool = True
+
+
+async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
+    """Run the agent for a run that has started, and commit its end, whatever it is.
+
+    Raises what the run raises, after that was stored; `NotStoredError` if the end could not be stored.
+    """
+    with _kept_alive(recorder) as token, entered(recorder.session):
+        try:
+            result = await _run(recorder, job, token)
+        except BaseException as error:
+            await store_failure(recorder, error)
+            raise
+    return await store_result(recorder, result)
+
+
+async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentRunResult[Any]:
+    history = await recorder.history(job.window, job.options.get("model") or getattr(job.agent, "model", None))
+    head = recorder.turn.before.head
+    recorder.usage_before = head.usage if job.session_usage and head is not None else recorder.usage_earlier
+    conversation = Conversation(
+        messages=_joined(history, job.own, recorder.turn.spec.run_id) if job.own else history,
+        usage=run_usage(recorder.usage_before + recorder.usage_unstored),
+        conversation_id=recorder.turn.spec.session_id,
+        deferred_tool_requests=job.pending,
+    )
+    options = dict(job.options)
+    if job.session_usage and options.get("usage_limits") is None:
+        options["usage_limits"] = UsageLimits(request_limit=None)  # Pydantic AI's default of 50 is meant for one run
+    if job.placeholders or recorder.stepwise or recorder.replay is not None:
+        options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder)]
+    with capture_run_messages() as recorder.messages:
+        return await job.agent.run(
+            job.prompt,
+            conversation=conversation,
+            deferred_tool_results=job.results,
+            run_id=recorder.attempt_id,
+            cancellation_token=token,
+            **options,
+        )
+
+
+def _joined(history: Sequence[ModelMessage], own: Sequence[ModelMessage], run_id: str) -> list[ModelMessage]:
+    """The history and a resumed run's own messages.
+
+    Pydantic AI merges neighbouring requests, leaves the id of the run out, and would then take what it has merged for
+    a new message of this attempt, which is stored again. So that is done here, and the id put back.
+    """
+    messages = repair_messages([*history, *own], repair_last_response=False)
+    return [message if message.run_id else replace(message, run_id=run_id) for message in messages]
+
+
+# ---------------------------------------------------------------- the lease
+
+
+@contextmanager
+def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
+    """Renew the run's lease at a third of its time, and cancel the run if it was asked to or has lost the lease."""
+    token = CancellationToken()
+    loop = asyncio.get_running_loop()
+    interval = recorder.storage.settings.lease / 3
+    tasks: set[asyncio.Task[None]] = set()
+    handles: list[asyncio.TimerHandle] = []
+
+    async def renew() -> None:
+        try:
+            if await recorder.renew():
+                token.cancel()
+        except LeaseLostError:
+            token.cancel()
+        except StorageError as error:  # the next renewal may work; the lease holds until then
+            logger.warning("The lease of run %s could not be renewed: %s", recorder.turn.number, error)
+
+    def beat() -> None:
+        task = loop.create_task(renew())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        handles[:] = [loop.call_later(interval, beat)]
+
+    handles.append(loop.call_later(interval, beat))
+    try:
+        yield token
+    finally:
+        handles[-1].cancel()
+        for task in tasks:
+            task.cancel()

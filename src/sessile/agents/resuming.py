@@ -1,0 +1,293 @@
+"""Going on with runs that were paused or interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, ToolApproved, ToolDenied
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.usage import RunUsage
+
+from ..errors import InvalidInputError, NotResumableError
+from ..records import Entry, JsonObject, Run, Usage
+from ..storage import patch, turns
+from ..storage.ids import uuid7
+from ..storage.storage import Storage
+from ..storage.turns import Turn, TurnSpec
+from .driving import Job, drive
+from .messages import dump_tool_result, less, load_input, load_messages, load_requests, to_plain, usage_of
+from .recorder import TOOL_ENDED, TOOL_STARTED, Recorder, Replay, to_the_end
+from .result import RunResult
+
+Approval = bool | ToolApproved | ToolDenied
+
+DECIDED = "run.decided"
+"""The kind of the entry that holds what a run was resumed with: the user's decisions and results of tool calls."""
+
+UNSURE = {"reason": "interrupted: the call had started, and it is not known whether it finished"}
+"""What a pending call says whose process was gone before it had ended."""
+
+_approvals: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, Approval])
+
+
+async def resume_run(
+    storage: Storage,
+    spec: TurnSpec,
+    job: Job,
+    number: int | None,
+    approvals: Mapping[str, Approval],
+    results: DeferredToolResults | None,
+    *,
+    refuse_conflicts: bool,
+) -> RunResult[Any]:
+    """Take the run over, prepare what it goes on with, and drive it. See `Agent.resume`."""
+    given = _given(approvals, results)
+    noted = await _dump(given)
+
+    def check(turn: Turn, run: Run) -> list[Entry]:
+        _check_resumable(run, given)
+        data = {**noted, "paused": run.status == "paused", "answers": _waits(run)}
+        return [turn.entry(DECIDED, data)] if given.approvals or given.calls else []
+
+    turn, run = await _take(storage, spec, number, job, check)
+    recorder = Recorder(storage, turn, refuse_conflicts=refuse_conflicts)
+    recorder.attempt_id = uuid7()
+    try:
+        undecided = await _prepare(recorder, job, run, given)
+    except BaseException:
+        await to_the_end(recorder.put_back(run))
+        raise
+    if undecided is not None:
+        await to_the_end(recorder.pause(undecided))
+        return _paused(recorder, undecided)
+    return await drive(recorder, job)
+
+
+async def _take(
+    storage: Storage, spec: TurnSpec, number: int | None, job: Job, check: Callable[[Turn, Run], list[Entry]]
+) -> tuple[Turn, Run]:
+    """Take the run over; if that is cancelled when it is done already, the run is left as it was."""
+    taking = asyncio.ensure_future(storage.arun_operation(turns.take_turn, spec, number, job.window.newest, check))
+    try:
+        return await to_the_end(taking)
+    except asyncio.CancelledError:
+        if not taking.cancelled():
+            turn, run = taking.result()
+            await Recorder(storage, turn).put_back(run)
+        raise
+
+
+# ---------------------------------------------------------------- decisions
+
+
+def _given(approvals: Mapping[str, Approval], results: DeferredToolResults | None) -> DeferredToolResults:
+    """All that the caller has decided, in one object."""
+    results = DeferredToolResults() if results is None else results
+    given = replace(results, approvals={**results.approvals, **approvals})
+    for call, decision in given.approvals.items():
+        if not isinstance(decision, (bool, ToolApproved, ToolDenied)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(
+                f"The decision about {call} must be True, False, ToolApproved or ToolDenied; it is {decision!r}."
+            )
+    return given
+
+
+def _waits(run: Run) -> bool:
+    """Whether a run waits for decisions that its agent asked for (not for those about interrupted calls)."""
+    return run.status == "paused" and not run.pending.get("unsure")
+
+
+def _check_resumable(run: Run, given: DeferredToolResults) -> None:
+    """Refuse a run that cannot go on with what is given, before anything is written."""
+    if run.status == "paused":
+        waiting = load_requests(run.pending["requests"])
+        approvals, calls = ({call.tool_call_id for call in some} for some in (waiting.approvals, waiting.calls))
+    elif run.durability == "step":
+        approvals, calls = _progress(run).started, set[str]()
+    else:
+        raise NotResumableError(
+            f"Run {run.number} was interrupted, and its steps were not stored.",
+            hint='Run its input again; agents with durability="step" can be resumed.',
+        )
+    if unknown := (given.approvals.keys() - approvals) | (given.calls.keys() - calls):
+        raise InvalidInputError(
+            f"Run {run.number} does not wait for {', '.join(sorted(unknown))}.",
+            hint="Look at what is pending: approvals= decides about its approvals, results= answers its calls.",
+        )
+    missing = (approvals | calls) - given.approvals.keys() - given.calls.keys()
+    if missing and run.status == "paused":
+        raise NotResumableError(
+            f"Run {run.number} waits for decisions about {', '.join(sorted(missing))}.",
+            hint="Pass them as approvals= or results=.",
+        )
+    if not _waits(run) and any(isinstance(one, ToolApproved) and one.override_args for one in given.approvals.values()):
+        raise InvalidInputError("The arguments of a call that was interrupted cannot be changed.")
+
+
+async def _dump(given: DeferredToolResults) -> JsonObject:
+    """Decisions as JSON."""
+    return {
+        "approvals": _approvals.dump_python(given.approvals, mode="json"),
+        "calls": {call: await _dump_result(call, result) for call, result in given.calls.items()},
+        "metadata": to_plain(given.metadata),
+    }
+
+
+async def _dump_result(call: str, result: Any) -> JsonObject:
+    if isinstance(result, (ModelRetry, ToolFailed)):
+        return {"outcome": "retry" if isinstance(result, ModelRetry) else "failed", "message": result.message}
+
+    async def whole(value: Any) -> Any:
+        return value
+
+    return {"outcome": "returned", **await dump_tool_result(result, call, whole)}
+
+
+async def _load(data: JsonObject, recorder: Recorder) -> DeferredToolResults:
+    """The inverse of `_dump`."""
+    return DeferredToolResults(
+        approvals=dict(_approvals.validate_python(data["approvals"])),
+        calls={call: await recorder.kept_result(result) for call, result in data["calls"].items()},
+        metadata=data["metadata"],
+    )
+
+
+# ---------------------------------------------------------------- what is left of a run
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an interrupted run had come, beside its messages.
+
+    Attributes:
+        results: what finished tool calls came to, by tool call id.
+        started: tool calls that had started and not finished.
+        returned: how many tool calls have returned something.
+        state: what the run had changed in the state.
+        answers: what a pause was answered with, if no message was stored since.
+        decided: what the user decided since then about calls that were interrupted.
+    """
+
+    results: dict[str, JsonObject] = field(default_factory=dict[str, JsonObject])
+    started: set[str] = field(default_factory=set[str])
+    returned: int = 0
+    state: patch.Patch = field(default_factory=list[Any])
+    answers: JsonObject | None = None
+    decided: dict[str, Approval] = field(default_factory=dict[str, Approval])
+
+
+def _progress(run: Run) -> Progress:
+    progress = Progress()
+    last = run.messages[-1].seq if run.messages else 0
+    for step in run.steps:
+        data = step.data
+        if step.kind == TOOL_STARTED:
+            progress.started.add(data["tool_call_id"])
+        elif step.kind == TOOL_ENDED:
+            progress.started.discard(data["tool_call_id"])
+            progress.results[data["tool_call_id"]] = data
+            progress.returned += data["outcome"] == "returned"
+            progress.state = data.get("state", progress.state)
+        elif step.kind == DECIDED:
+            if data["paused"]:
+                progress.state = []  # stored when the run paused
+            if step.seq > last:
+                _decide(progress, data)
+    return progress
+
+
+def _decide(progress: Progress, data: JsonObject) -> None:
+    if data["answers"]:
+        progress.answers = data
+    else:
+        progress.decided.update(_approvals.validate_python(data["approvals"]))
+
+
+async def _prepare(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
+    """Put together what the run goes on with; returns the calls that must be decided about first, if any."""
+    job.own = await load_messages(run.messages, recorder.media)
+    recorder.usage_earlier = run.usage
+    if _waits(run):
+        job.results = given
+        return None
+    progress = _progress(run)
+    progress.decided.update(given.approvals)
+    if run.status != "paused":
+        recorder.restore_state(progress.state)
+    replay = _replay(job, progress)
+    recorder.replay = replay
+    recorder.usage_unstored = _beyond(job.own, progress.returned, run.usage)
+    if progress.answers is not None:
+        job.results = await _load(progress.answers, recorder)
+        job.results.approvals.update({call: no for call, no in replay.decided.items() if not _yes(no)})
+    if not run.messages:
+        job.prompt = await load_input(run.input, recorder.media)
+    idempotent = idempotent_tools(job)
+    asked = [one for one in replay.unsure if one.tool_call_id not in replay.decided and one.tool_name not in idempotent]
+    if not asked:
+        return None
+    return DeferredToolRequests(approvals=asked, metadata={call.tool_call_id: UNSURE for call in asked})
+
+
+def _replay(job: Job, progress: Progress) -> Replay:
+    """What is given again. Takes the response that is out of the run's own messages."""
+    *before, last = job.own or [None]
+    response = last if isinstance(last, ModelResponse) and progress.answers is None else None
+    source = response
+    if response is not None:
+        job.own = [message for message in before if message is not None]
+    elif progress.answers is not None:
+        source = next(message for message in reversed(job.own) if isinstance(message, ModelResponse))
+    calls = {} if source is None else {call.tool_call_id: call for call in source.tool_calls}
+    return Replay(
+        response,
+        {call: result for call, result in progress.results.items() if call in calls},
+        [call for call in calls.values() if call.tool_call_id in progress.started],
+        progress.decided,
+    )
+
+
+def _yes(decision: Approval) -> bool:
+    return isinstance(decision, ToolApproved) or decision is True
+
+
+def _beyond(messages: Sequence[ModelMessage], returned: int, stored: Usage) -> Usage:
+    """What these messages say that the run has used, beyond what the log says already."""
+    count = RunUsage(tool_calls=returned)
+    for message in messages:
+        if isinstance(message, ModelResponse):
+            count.incr(message.usage)
+            count.requests += 1
+    beyond = less(usage_of(count), stored)  # below zero where agents in tools have counted with this one
+    return Usage(**{name: max(0, amount) for name, amount in asdict(beyond).items()})
+
+
+def idempotent_tools(job: Job) -> set[str]:
+    """The names of the agent's function tools that are declared idempotent by `metadata={"idempotent": True}`."""
+    toolsets = [*getattr(job.agent, "toolsets", ()), *(job.options.get("toolsets") or ())]
+    names: set[str] = set()
+    for toolset in toolsets:
+        for name, tool in getattr(toolset, "tools", {}).items():
+            metadata: dict[str, Any] = getattr(tool, "metadata", None) or {}
+            if metadata.get("idempotent") is True:
+                names.add(name)
+    return names
+
+
+def _paused(recorder: Recorder, requests: DeferredToolRequests) -> RunResult[Any]:
+    spec = recorder.turn.spec
+    return RunResult(
+        output=requests,
+        session_id=spec.session_id,
+        run_id=spec.run_id,
+        number=recorder.turn.number,
+        status="paused",
+        usage=recorder.usage_earlier + recorder.usage_unstored,
+        state=recorder.session.state,
+        pending=requests,
+    )

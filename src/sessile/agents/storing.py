@@ -1,0 +1,116 @@
+"""The end of a run is always stored: what came out of it, or how it failed; and nobody's answer is lost over it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from pydantic_ai import DeferredToolRequests
+from pydantic_ai.exceptions import RunCancelled
+from pydantic_ai.run import AgentRunResult
+
+from ..errors import ConflictError, InvalidInputError, LeaseLostError, NotStoredError, SessileError
+from ..records import Status
+from ..storage.faces import background
+from .messages import less, usage_of
+from .recorder import Recorder, to_the_end
+from .result import RunResult
+
+logger = logging.getLogger("sessile")
+
+
+async def store_result(recorder: Recorder, result: AgentRunResult[Any]) -> RunResult[Any]:
+    """Commit a run that has come to a result. The result is not lost when that fails: the error carries it."""
+    made = result_of(recorder, result, "paused" if isinstance(result.output, DeferredToolRequests) else "completed")
+
+    async def store(*, with_state: bool = True) -> RunResult[Any]:
+        await recorder.finish(result.all_messages(), result.usage, result.output, with_state=with_state)
+        made.number = recorder.turn.number
+        return made
+
+    try:
+        return await to_the_end(store())
+    except (InvalidInputError, ConflictError) as error:
+        # What the tools have put into the state is refused; the run itself is kept all the same.
+        await _stored_or_told(store(with_state=False), made, store)
+        error.result = made
+        raise
+    except SessileError as error:
+        raise _not_stored(error, made, store) from error
+
+
+async def _stored_or_told(storing: Any, made: RunResult[Any], store: Any) -> None:
+    try:
+        await to_the_end(storing)
+    except SessileError as error:
+        raise _not_stored(error, made, store) from error
+
+
+def _not_stored(error: SessileError, made: RunResult[Any] | None, again: Any) -> SessileError:
+    if isinstance(error, LeaseLostError):
+        error.result = made
+        return error
+    number = "" if made is None else f" of session {made.session_id!r}"
+    return NotStoredError(
+        f"The run{number} has ended but could not be stored: {error.message}",
+        result=made,
+        cause=error,
+        again=again,
+        step=background.run,
+    )
+
+
+async def store_failure(recorder: Recorder, error: BaseException) -> None:
+    """Commit a run that has failed or was cancelled; if that fails too, the caller is told."""
+    cancelled = RunCancelled.from_cancellation(error)
+    if cancelled is not None:
+        recorder.observe(cancelled.all_messages(), cancelled.usage)
+    status = status_of(error)
+
+    async def store(*, with_state: bool = True) -> None:
+        await recorder.fail(error, status, with_state=with_state)
+
+    try:
+        await to_the_end(store())
+    except (InvalidInputError, ConflictError):
+        await _failure_stored_or_told(store(with_state=False), error, store)
+    except SessileError as problem:
+        _tell(problem, error, store)
+
+
+async def _failure_stored_or_told(storing: Any, error: BaseException, store: Any) -> None:
+    try:
+        await to_the_end(storing)
+    except SessileError as problem:
+        _tell(problem, error, store)
+
+
+def _tell(problem: SessileError, error: BaseException, store: Any) -> None:
+    """Raise that a failed run could not be stored; a cancellation must go on as itself, so it gets a note."""
+    if isinstance(error, Exception):
+        raise _not_stored(problem, None, store) from error
+    error.add_note(f"The run could not be stored: {problem}")
+    logger.error("A run that was cancelled could not be stored: %s", problem)
+
+
+def status_of(error: BaseException) -> Status:
+    """Whether an error means that the run was stopped from outside, or that it failed."""
+    stopped = isinstance(error, (asyncio.CancelledError, RunCancelled)) or not isinstance(error, Exception)
+    return "cancelled" if stopped else "failed"
+
+
+def result_of(recorder: Recorder, result: AgentRunResult[Any], status: Status) -> RunResult[Any]:
+    """Pydantic AI's result as ours."""
+    spec = recorder.turn.spec
+    return RunResult(
+        output=result.output,
+        session_id=spec.session_id,
+        run_id=spec.run_id,
+        number=recorder.turn.number,
+        status=status,
+        usage=recorder.usage_earlier + less(usage_of(result.usage), recorder.usage_before),
+        state=recorder.session.state,
+        pending=result.output if status == "paused" else None,
+        agent_result=result,
+    )

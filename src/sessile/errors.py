@@ -1,0 +1,249 @@
+"""Every error of the library, in one tree.
+
+Each error answers four questions: what happened (the message), what to do now (`hint`), whether the same
+call may succeed when it is made again (`retry`), and whether the write happened (`written`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Literal
+
+Written = Literal["no", "yes", "unknown"]
+"""Whether the write that failed is in the database: `no`, `yes`, or `unknown` (the answer was lost)."""
+
+
+class SessileError(Exception):
+    """The root of all errors of Sessile.
+
+    Attributes:
+        hint: what to do now, one sentence.
+        retry: whether the same call may succeed when it is repeated unchanged.
+        written: whether the write happened; `no` for reads.
+        result: the run's result, where a run had come to one before the error; else None.
+    """
+
+    default_hint: ClassVar[str] = ""
+    default_retry: ClassVar[bool] = False
+    default_written: ClassVar[Written] = "no"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry: bool | None = None,
+        written: Written | None = None,
+    ) -> None:
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.retry = self.default_retry if retry is None else retry
+        self.written: Written = self.default_written if written is None else written
+        self.result: Any = None
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        parts = [self.message, self.hint]
+        if self.written != "no":
+            parts.append(f"(The write happened: {self.written}.)")
+        return " ".join(part for part in parts if part)
+
+
+# ---------------------------------------------------------------- the caller's input
+
+
+class InvalidInputError(SessileError, ValueError):
+    """An argument was refused before any I/O; nothing was written."""
+
+    default_hint = "Correct the argument; nothing was written."
+
+
+class InvalidIdError(InvalidInputError):
+    """An id is empty, not a string, over 255 bytes of UTF-8, or holds NUL or a lone surrogate."""
+
+    default_hint = "Use a string of 1 to 255 bytes of UTF-8 without NUL and lone surrogates."
+
+
+class InvalidStateError(InvalidInputError):
+    """State, metadata or another value is not JSON (NaN, sets, bytes, cycles, too deep)."""
+
+    default_hint = "Use only JSON values: objects with string keys, lists, strings, finite numbers, booleans, None."
+
+
+class TooLargeError(InvalidInputError):
+    """A value is larger than the limit that the storage was made with."""
+
+    default_hint = "Store less, keep large parts as media, or raise the limit when making the storage."
+
+
+class UserRequiredError(InvalidInputError):
+    """The storage was made with `require_user=True` and the call named no `user_id`."""
+
+    default_hint = "Pass user_id=."
+
+
+# ---------------------------------------------------------------- what is or is not there
+
+
+class SessionNotFoundError(SessileError, LookupError):
+    """There is no such session, or it belongs to another user (which is answered the same way)."""
+
+    default_hint = "Check session_id and user_id."
+
+
+class RunNotFoundError(SessileError, LookupError):
+    """The session has no run of that number."""
+
+    default_hint = "Look at the numbers that storage.runs() gives."
+
+
+class AlreadyExistsError(SessileError):
+    """A session of that id exists already."""
+
+    default_hint = "Choose another session_id, or delete the session first."
+
+
+class ConflictError(SessileError):
+    """Somebody else changed the same thing first, and the caller asked to be told."""
+
+    default_hint = "Read the session again and decide anew."
+
+
+class SessionBusyError(SessileError):
+    """Another run of the session is at work, and the agent was told not to work beside it."""
+
+    default_hint = 'Try again later, or use on_busy="queue" or "parallel".'
+    default_retry = True
+
+
+class LeaseLostError(SessileError):
+    """Another process has taken this run over; this one must stop working on it."""
+
+    default_hint = "Let the other process finish the run."
+
+
+class NotResumableError(SessileError):
+    """The run cannot be resumed: it is finished, still at work, or too little of it was stored."""
+
+    default_hint = "Start a new run instead."
+
+
+class UnknownFormatError(SessileError):
+    """Stored messages are of a format or kind that this program cannot send to a model."""
+
+    default_hint = "They are kept and can be listed and exported; update the program to send them."
+
+
+# ---------------------------------------------------------------- the database
+
+
+class StorageError(SessileError):
+    """The database refused or failed an operation."""
+
+    default_hint = "Look at what the database says; what was acknowledged before is not touched."
+
+
+class StorageUnavailableError(StorageError):
+    """The database cannot be reached or is busy."""
+
+    default_hint = "Try again; check that the database is up and reachable."
+    default_retry = True
+
+
+class DeadlineError(StorageError, TimeoutError):
+    """An operation did not end within the storage's `timeout`."""
+
+    default_hint = "Try again, or make the storage with a longer timeout."
+    default_retry = True
+
+
+class StorageFullError(StorageError):
+    """There is no space left where the database keeps its data; what was stored before is intact."""
+
+    default_hint = "Free some space and try again."
+    default_retry = True
+
+
+class ReadOnlyError(StorageError):
+    """The database may be read but not written."""
+
+    default_hint = "Check the permissions of the file and its folder, or of the database user."
+
+
+class CorruptDataError(StorageError):
+    """What was read is damaged, or is not a Sessile database at all."""
+
+    default_hint = "Check the path, or restore the data from a copy."
+
+
+class NewerVersionError(StorageError):
+    """The data was written by a newer version of Sessile, in a way that this one would misread."""
+
+    default_hint = "Update Sessile to read it."
+
+
+class ClosedError(StorageError):
+    """The storage was closed."""
+
+    default_hint = "Make a new storage object."
+
+
+class UnsupportedError(SessileError):
+    """This database or driver cannot do what was asked."""
+
+    default_hint = "Look at storage.capabilities, or use another database."
+
+
+class MissingDependencyError(SessileError, ImportError):
+    """A library that an optional part needs is not installed."""
+
+    default_hint = "Install it."
+
+
+# ---------------------------------------------------------------- a run whose answer could not be stored
+
+
+class NotStoredError(StorageError):
+    """The model has answered, but the run could not be stored: the answer is here, not lost.
+
+    Attributes:
+        result: the run's result, as `run` would have returned it; None if the run itself failed or was cancelled.
+        cause: the error of the database.
+
+    `retry_commit()` (or `await aretry_commit()`) stores the run again, under the same commit id, so that it
+    is stored once even if the first try had arrived after all. It returns `result` or raises as before.
+    """
+
+    default_hint = "Use error.result, and call error.retry_commit() to store it again."
+    default_retry = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: Any,
+        cause: SessileError,
+        again: Callable[[], Coroutine[Any, Any, Any]],
+        step: Callable[[Coroutine[Any, Any, Any]], Any],
+    ) -> None:
+        super().__init__(message, written=cause.written)
+        self.result = result
+        self.cause = cause
+        self._again = again
+        self._step = step
+
+    def retry_commit(self) -> Any:
+        """Store the run again and return its result; raises the database's error if that fails."""
+        return self._step(self._again())
+
+    async def aretry_commit(self) -> Any:
+        """The `async` twin of `retry_commit`."""
+        return await self._again()
+
+
+def missing_dependency(package: str, extra: str, purpose: str) -> MissingDependencyError:
+    """The one clear error of an optional part whose library is not installed."""
+    return MissingDependencyError(
+        f"{purpose} needs the package {package!r}, which is not installed.",
+        hint=f'Install it with: pip install "sessile[{extra}]".',
+    )

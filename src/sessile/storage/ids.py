@@ -1,0 +1,47 @@
+"""Ids: making them, and refusing bad ones before any I/O."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from ..errors import InvalidIdError
+
+MAX_ID_BYTES = 255
+
+
+def uuid7() -> str:
+    """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def new_incarnation() -> str:
+    """A random tag that tells a session from another one that had the same id before it."""
+    return os.urandom(8).hex()
+
+
+def check_id(value: Any, what: str) -> str:
+    """`value` if it is a usable id, else `InvalidIdError`. Any text is usable: `/`, `..`, newlines, emoji, SQL."""
+    if not isinstance(value, str):
+        raise InvalidIdError(f"{what} must be a string, not {type(value).__name__}.")
+    if not value:
+        raise InvalidIdError(f"{what} is empty.")
+    if "\0" in value:
+        raise InvalidIdError(f"{what} contains NUL.")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidIdError(f"{what} contains a lone surrogate.") from None
+    if size > MAX_ID_BYTES:
+        raise InvalidIdError(f"{what} has {size} bytes of UTF-8; the limit is {MAX_ID_BYTES}.")
+    return value
+
+
+def check_optional_id(value: Any, what: str) -> str | None:
+    """Like `check_id`, but None passes."""
+    return None if value is None else check_id(value, what)

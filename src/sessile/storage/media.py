@@ -1,0 +1,172 @@
+"""Media and other large binary parts: kept apart from the messages, once per session and content.
+
+A part `{"kind": "binary", "data": <base64>, …}` whose content is large is stored as a record under its SHA-256
+hash, before the commit that names it, and `data` becomes `{"$blob": hash, "size": bytes}`. It goes with the session.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from ..errors import CorruptDataError, SessionNotFoundError, TooLargeError
+from ..records import Head, JsonObject
+from .core import Core
+from .driver import Deadline
+from .encoding import decode, encode
+from .ids import check_id
+
+REFERENCE = "$blob"
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def put_aside(value: Any, inline: int) -> tuple[Any, dict[str, bytes]]:
+    """The value with binary parts of over `inline` bytes replaced by references, and their contents by hash."""
+    found: dict[str, bytes] = {}
+    return _put_aside(value, inline, found), found
+
+
+def _put_aside(value: Any, inline: int, found: dict[str, bytes]) -> Any:
+    if isinstance(value, list):
+        return [_put_aside(item, inline, found) for item in cast(list[Any], value)]
+    if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
+        return cast(Any, value)
+    node = cast(JsonObject, value)
+    content = binary_content(node)
+    if content is None or len(content) <= inline:
+        return {key: _put_aside(item, inline, found) for key, item in node.items()}
+    digest = digest_of(content)
+    found[digest] = content
+    return {**node, "data": {REFERENCE: digest, "size": len(content)}}
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256 hash under which a content is kept."""
+    import hashlib  # loads OpenSSL, which sessions without media do not need
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def binary_content(node: JsonObject) -> bytes | None:
+    """The bytes of a binary part in its JSON form, or None if it is not one."""
+    data = node.get("data")
+    if not is_binary(node) or not isinstance(data, str):
+        return None
+    try:
+        content = base64.urlsafe_b64decode(data)
+    except (ValueError, binascii.Error):
+        return None
+    # Decoding passes over what is not base64, and so would lose it: only text that comes back as it was is taken.
+    written = base64.urlsafe_b64encode(content).decode()
+    return content if data in (written, written.replace("-", "+").replace("_", "/")) else None
+
+
+def has_binary(value: Any) -> bool:
+    """Whether a value holds a binary part, put aside or not."""
+    if isinstance(value, list):
+        return any(has_binary(item) for item in cast(list[Any], value))
+    if isinstance(value, dict):
+        node = cast(JsonObject, value)
+        return is_binary(node) or any(has_binary(item) for item in node.values() if type(item) in _NESTED)
+    return False
+
+
+def is_binary(node: JsonObject) -> bool:
+    """Whether an object is a binary part of a message in its JSON form."""
+    return node.get("kind") == "binary" and "media_type" in node
+
+
+def _is_call(node: JsonObject) -> bool:
+    """Whether an object is a tool call: its arguments are the model's own JSON, whatever they look like."""
+    return node.get("part_kind") == "tool-call"
+
+
+_NESTED = (dict, list)
+
+
+def references(value: Any) -> Iterator[str]:
+    """The hashes of all media that a value refers to."""
+    if isinstance(value, list):
+        for item in cast(list[Any], value):
+            yield from references(item)
+    elif isinstance(value, dict):
+        node = cast(JsonObject, value)
+        digest = node.get(REFERENCE)
+        if isinstance(digest, str) and "size" in node and _DIGEST.fullmatch(digest):
+            yield digest
+        else:
+            for item in node.values():
+                yield from references(item)
+
+
+async def put_back(value: Any, read: Callable[[str], Awaitable[bytes]]) -> Any:
+    """The value with the `data` of every binary part as bytes, references looked up with `read`."""
+    if isinstance(value, list):
+        return [await put_back(item, read) for item in cast(list[Any], value)]
+    if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
+        return cast(Any, value)
+    node = cast(JsonObject, value)
+    content = binary_content(node)
+    digest = next(references(node.get("data")), None) if is_binary(node) else None
+    if digest is not None:
+        content = await read(digest)
+    if content is not None:
+        return {**node, "data": content}
+    return {key: await put_back(item, read) for key, item in node.items()}
+
+
+def check_media(core: Core, content: bytes) -> None:
+    """Raise `TooLargeError` if a content is over the storage's limit."""
+    limit = core.settings.max_media_bytes
+    if len(content) > limit:
+        raise TooLargeError(f"A binary part has {len(content):,} bytes; the limit is {limit:,}.")
+
+
+async def has_media(core: Core, head: Head, digest: str, deadline: Deadline) -> bool:
+    """Whether the session has the content of a hash."""
+    return await core.driver.get_record(head.session_id, head.incarnation, f"media/{digest}", deadline) is not None
+
+
+async def write_media(core: Core, head: Head, digest: str, content: bytes, deadline: Deadline) -> None:
+    """Store a content under its hash, in as many records as the database needs, unless it is there already.
+
+    The record that names the parts comes last, so a content is there whole or not at all.
+    """
+    check_media(core, content)
+    driver, key = core.driver, f"media/{digest}"
+    if await has_media(core, head, digest, deadline):
+        return
+    size = driver.capabilities.max_record_bytes
+    parts = [content[start : start + size] for start in range(0, len(content), size)]
+    records = [(f"{key}/{number}", part) for number, part in enumerate(parts)]
+    records.append((key, encode({"size": len(content), "parts": len(parts)}).encode()))
+    for name, value in records:
+        if not await driver.put_record(head.session_id, head.incarnation, name, value, deadline):
+            raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while media were stored.")
+
+
+async def read_media(core: Core, head: Head, digest: str, deadline: Deadline) -> bytes:
+    """The content of a hash; `CorruptDataError` if it is missing or not what was stored."""
+    key = f"media/{digest}"
+    driver = core.driver
+    index = await driver.get_record(head.session_id, head.incarnation, key, deadline)
+    parts: list[bytes] = []
+    for number in range(0 if index is None else decode(index.decode())["parts"]):
+        part = await driver.get_record(head.session_id, head.incarnation, f"{key}/{number}", deadline)
+        parts.append(part or b"")
+    content = b"".join(parts)
+    if digest_of(content) != digest:
+        raise CorruptDataError(f"The media {digest} of session {head.session_id!r} are missing or damaged.")
+    return content
+
+
+async def media(core: Core, session_id: str, digest: str, *, user_id: str | None = None) -> bytes:
+    """The content that a message of the session refers to as `{"$blob": digest}`."""
+    core.check_access(session_id, user_id)
+    check_id(digest, "digest")
+    deadline = core.deadline()
+    return await read_media(core, await core.head_of(session_id, user_id, deadline), digest, deadline)

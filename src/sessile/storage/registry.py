@@ -1,0 +1,54 @@
+"""From a URL to a storage: the one place that knows drivers, by name, and imports them when they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, cast
+
+from ..errors import InvalidInputError
+from .storage import Storage
+
+ENTRY_POINT_GROUP = "sessile.drivers"
+"""Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
+
+BUILT_IN = {
+    "memory": "sessile.drivers.memory:MemoryStorage",
+    "sqlite": "sessile.drivers.sqlite:SqliteStorage",
+}
+
+
+def open_storage(url: str, **options: Any) -> Storage:
+    """The storage of a URL: `sqlite:///sessions.db`, `sqlite:////absolute/path.db`, `memory://`, ….
+
+    The scheme names the driver; the class's `from_url` reads the rest. `options` are the storage's keyword
+    arguments. Raises `InvalidInputError` for an unknown scheme and `MissingDependencyError` for a driver whose
+    library is not installed.
+    """
+    scheme = _scheme(url)
+    target = BUILT_IN.get(scheme) or _third_parties().get(scheme)
+    if target is None:
+        raise InvalidInputError(
+            f"There is no driver for {scheme or url!r}.", hint=f"Known are: {', '.join(schemes())}."
+        )
+    module, _, name = target.partition(":")
+    return cast(Storage, getattr(import_module(module), name).from_url(url, **options))
+
+
+def _scheme(url: Any) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        return urlsplit(url).scheme if isinstance(url, str) else ""
+    except ValueError as error:
+        raise InvalidInputError(f"{url!r} is not a URL: {error}.") from error
+
+
+def schemes() -> list[str]:
+    """The URL schemes that there are drivers for, built in and third parties' ones."""
+    return sorted({*BUILT_IN, *_third_parties()})
+
+
+def _third_parties() -> dict[str, str]:
+    from importlib.metadata import entry_points  # takes as long to import as all of the rest
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}

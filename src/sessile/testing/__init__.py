@@ -1,0 +1,82 @@
+"""For authors of drivers: the suite that decides whether a driver is right, and faults to test with.
+
+Two ways to run it. As a pytest class, which is subclassed:
+
+```python
+from sessile.testing import DriverConformance
+
+class TestMyStorage(DriverConformance):
+    def make_storage(self):
+        return MyStorage(...)          # fresh and empty, each time
+```
+
+Or by one call, with a report:
+
+```python
+from sessile.testing import check_driver
+
+report = check_driver(lambda: MyStorage(...))
+print(report)                          # a table, the level reached, and what failed
+```
+
+It checks every method of the driver and every operation of the storage above it, synchronously and asynchronously;
+lost answers, failures and crashes (`sessile.testing.faults`); random sequences of operations against a plain model
+in memory; several processes on the same data; and `kill -9`. Capabilities that a driver declares are tested, others
+are not. Needs `pip install "sessile[testing]"`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import faults
+    from .checks import ConformanceError, Location, Scale, Subject
+    from .conformance import DriverConformance
+    from .machine import machine_for
+    from .processes import Figures, run_kills, run_writers
+    from .report import Level, Outcome, Report, check_driver
+
+_NAMES = {
+    "ConformanceError": "checks",
+    "DriverConformance": "conformance",
+    "Figures": "processes",
+    "Level": "report",
+    "Location": "checks",
+    "Outcome": "report",
+    "Report": "report",
+    "Scale": "checks",
+    "Subject": "checks",
+    "check_driver": "report",
+    "machine_for": "machine",
+    "run_kills": "processes",
+    "run_writers": "processes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On use, so that writing processes start fast and a missing pytest is no error for who only needs `faults`.
+    if name in _NAMES:
+        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    if name == "faults":
+        return import_module(".faults", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "DriverConformance",
+    "check_driver",
+    "Report",
+    "Outcome",
+    "Level",
+    "Scale",
+    "Subject",
+    "Location",
+    "ConformanceError",
+    "faults",
+    "machine_for",
+    "run_kills",
+    "run_writers",
+    "Figures",
+]

@@ -1,0 +1,290 @@
+"""Session state: read and changed in tools, shown in instructions, saved as a patch when the run ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.models.openai import OpenAIChatModel
+from tests.agents.helpers import sent
+from tests.model_server import ModelServer
+
+from sessile import Agent, SqliteStorage, current_session, session_state
+from sessile.errors import ConflictError, InvalidInputError, InvalidStateError, SessileError, TooLargeError
+from sessile.records import JsonObject
+
+
+def state_of(storage: SqliteStorage, session_id: str = "s1") -> JsonObject:
+    head = storage.session(session_id)
+    assert head is not None
+    return head.state
+
+
+def put(key: str, value: Any) -> str:
+    """Set a key of the state, in a thread."""
+    session_state()[key] = value
+    return "done"
+
+
+async def aput(key: str, value: Any) -> str:
+    """Set a key of the state, in the event loop."""
+    session_state()[key] = value
+    return "done"
+
+
+def count() -> int:
+    """Count up."""
+    state = session_state()
+    state["count"] = state.get("count", 0) + 1
+    return state["count"]
+
+
+def test_tools_read_and_change_the_state(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", state={"count": 10, "user": "Ada"}, tools=[count, aput])
+    result = agent.run('call count {}\nthen call count {}\nthen call aput {"key": "mood", "value": {"now": "glad"}}')
+    assert result.output.startswith("Tool results: count=11; count=12")
+    assert result.state == state_of(storage) == {"count": 12, "user": "Ada", "mood": {"now": "glad"}}
+    assert agent.run("call count {}").output == "Tool results: count=13"
+    assert storage.verify("s1")
+
+
+def test_the_default_state_is_for_new_sessions_only(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    default: JsonObject = {"count": 1, "deep": {"list": [1]}}
+    agent = Agent(model, storage=storage, state=default, tools=[count])
+    default["deep"]["list"].append(2)
+    agent.run("call count {}", session_id="s1").state["deep"]["list"].append(3)
+    agent.run("Hello", session_id="s2")
+    assert state_of(storage, "s1") == {"count": 2, "deep": {"list": [1]}}
+    assert state_of(storage, "s2") == {"count": 1, "deep": {"list": [1]}}
+    Agent(model, storage=storage, state={"other": 1}).run("Hello", session_id="s1")
+    assert state_of(storage, "s1") == {"count": 2, "deep": {"list": [1]}}
+
+
+def test_only_what_has_changed_is_saved(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    def change() -> None:
+        state = session_state()
+        state["deep"]["b"] = None
+        del state["gone"]
+
+    state = {"deep": {"a": 1, "b": 2}, "gone": 1, "same": [1, 2]}
+    Agent(model, storage=storage, session_id="s1", state=state, tools=[change]).run("call change {}")
+    (patched,) = [entry for entry in storage.entries("s1") if entry.kind == "state.patched"]
+    assert sorted(map(str, patched.data["patch"])) == ["['del', ['gone']]", "['set', ['deep', 'b'], None]"]
+    assert state_of(storage) == {"deep": {"a": 1, "b": None}, "same": [1, 2]}
+
+
+def test_placeholders_in_instructions(server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    instructions = 'User: {user.name}. List: {list}. Unknown: {nobody} {user.age}. JSON: {"user": {}} {} {1} { user }'
+    agent = Agent(
+        model,
+        storage=storage,
+        session_id="s1",
+        state={"user": {"name": "Ada {list}"}, "list": ["ä", 1, None]},
+        instructions=instructions,
+        tools=[put],
+    )
+    agent.run('call put {"key": "list", "value": 2}')
+    rest = 'Unknown: {nobody} {user.age}. JSON: {"user": {}} {} {1} { user }'
+    assert sent(server, 0).system_text == f'User: Ada {{list}}. List: ["ä",1,null]. {rest}'
+    assert sent(server, 1).system_text == f"User: Ada {{list}}. List: 2. {rest}"
+    agent.run("Next")
+    assert sent(server).system_text == f"User: Ada {{list}}. List: 2. {rest}"
+
+
+def test_placeholders_in_instructions_that_are_made(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    def made() -> str:
+        return f"{{name}} has {len(session_state())} keys in {current_session().session_id}."
+
+    agent = Agent(model, storage=storage, session_id="s1", state={"name": "Ada"}, instructions=["Plain.", made])
+    agent.run("Hello", instructions="And {name} once more.")
+    assert sorted(sent(server).system_text.split("\n")) == ["Ada has 1 keys in s1.", "And Ada once more.", "Plain."]
+
+
+def test_the_session_at_hand(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(current_session())
+
+    result = Agent(model, storage=storage, tools=[look]).run("call look {}", session_id="s1", user_id="ada")
+    assert [(s.session_id, s.user_id, s.run_id, s.storage) for s in seen] == [("s1", "ada", result.run_id, storage)]
+    with pytest.raises(SessileError, match="inside a run"):
+        current_session()
+    with pytest.raises(SessileError, match="inside a run"):
+        Agent(model, tools=[look]).run("call look {}")
+
+
+# ---------------------------------------------------------------- failed and cancelled runs
+
+
+def test_the_state_is_kept_when_the_run_fails(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", tools=[put])
+    server.plan("ok", "500")
+    with pytest.raises(ModelHTTPError):
+        agent.run('call put {"key": "a", "value": 1}')
+    assert storage.runs("s1")[0].status == "failed"
+    assert state_of(storage) == {"a": 1}
+
+
+async def test_the_state_is_kept_when_the_run_is_cancelled(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", tools=[aput])
+    server.plan("ok", "hang")
+    task = asyncio.create_task(agent.arun('call aput {"key": "a", "value": 1}'))
+    await asyncio.to_thread(server.wait_for_hanging)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await storage.aruns("s1"))[0].status == "cancelled"
+    assert state_of(storage) == {"a": 1}
+
+
+# ---------------------------------------------------------------- two at once
+
+
+class Pair:
+    """Two runs of a session that both have changed the state before either of them ends."""
+
+    def __init__(self, server: ModelServer, storage: SqliteStorage, model: OpenAIChatModel, **settings: Any) -> None:
+        self.server = server
+        self.agent = Agent(model, storage=storage, session_id="s1", tools=[aput], **settings)
+
+    async def run(self, first: str, second: str) -> list[Any]:
+        """Run `first` up to where its tool has been called, `second` to its end, and then `first` to its end."""
+        self.server.plan("ok", "hang")
+        hanging = asyncio.create_task(self.agent.arun(first))
+        await asyncio.to_thread(self.server.wait_for_hanging)
+        result = await self.agent.arun(second)
+        self.server.release()
+        return [*await asyncio.gather(hanging, return_exceptions=True), result]
+
+
+SET = 'call aput {{"key": "{0}", "value": {1}}}'
+
+
+async def test_two_runs_that_change_different_keys_both_win(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    for setting in ("last", "error"):
+        pair = Pair(server, storage, model, on_state_conflict=setting)
+        await pair.run(SET.format(f"a-{setting}", 1), SET.format(f"b-{setting}", 2))
+    assert state_of(storage) == {"a-last": 1, "b-last": 2, "a-error": 1, "b-error": 2}
+
+
+async def test_for_the_same_key_the_later_run_wins(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    await Pair(server, storage, model).run(SET.format("a", 1), SET.format("a", 2))
+    assert state_of(storage) == {"a": 1}
+
+
+async def test_for_the_same_key_the_later_run_is_told(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    pair = Pair(server, storage, model, on_state_conflict="error")
+    error, _ = await pair.run(SET.format("a", 1), SET.format("a", 2))
+    assert isinstance(error, ConflictError)
+    assert "a" in error.message
+    assert error.result.output == "Tool results: aput=done"
+    assert state_of(storage) == {"a": 2}
+    assert [(run.status, run.output) for run in storage.runs("s1")] == [("completed", "Tool results: aput=done")] * 2
+
+
+async def test_a_failed_run_that_conflicts_raises_its_own_error(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    pair = Pair(server, storage, model, on_state_conflict="error")
+    hanging_then_failing = SET.format("a", 1) + "\nthen " + SET.format("b", "1")
+    server.plan("ok", "hang", "ok", "ok", "500")
+    task = asyncio.create_task(pair.agent.arun(hanging_then_failing))
+    await asyncio.to_thread(server.wait_for_hanging)
+    await pair.agent.arun(SET.format("a", 2))
+    server.release()
+    with pytest.raises(ModelHTTPError):
+        await task
+    assert [run.status for run in await storage.aruns("s1")] == ["failed", "completed"]
+    assert state_of(storage) == {"a": 2}
+
+
+# ---------------------------------------------------------------- state that cannot be stored
+
+
+class Odd:
+    """Tools that put into the state what is not JSON."""
+
+    values: dict[str, Any] = {"set": {1, 2}, "nan": float("nan"), "bytes": b"x", "key": {1: 2}}  # noqa: RUF012
+
+
+def put_odd(name: str) -> str:
+    """Put a value that is not JSON into the state."""
+    session_state()["odd"] = Odd.values[name]
+    session_state()["fine"] = 1
+    return "done"
+
+
+@pytest.mark.parametrize("durability", ["run", "step", "exit"])
+@pytest.mark.parametrize("name", list(Odd.values))
+def test_state_that_is_not_json(model: OpenAIChatModel, storage: SqliteStorage, name: str, durability: Any) -> None:
+    agent = Agent(
+        model, storage=storage, session_id="s1", state={"before": 1}, tools=[put_odd, put], durability=durability
+    )
+    with pytest.raises(InvalidStateError) as caught:
+        agent.run(f'call put_odd {{"name": "{name}"}}')
+    assert caught.value.result.output == "Tool results: put_odd=done"
+    (run,) = storage.runs("s1")
+    assert (run.status, run.output, len(run.messages)) == ("completed", "Tool results: put_odd=done", 4)
+    assert state_of(storage) == {"before": 1}
+    agent.run('call put {"key": "a", "value": 1}')
+    assert state_of(storage) == {"before": 1, "a": 1}
+    assert storage.verify("s1")
+
+
+def test_state_that_is_too_large(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    def fill() -> None:
+        session_state()["large"] = "x" * 300_000
+
+    with pytest.raises(TooLargeError) as caught:
+        Agent(model, storage=storage, session_id="s1", tools=[fill]).run("call fill {}")
+    assert caught.value.result.status == "completed"
+    assert storage.runs("s1")[0].status == "completed"
+    assert state_of(storage) == {}
+
+
+def test_a_failed_run_with_state_that_is_not_json_raises_its_own_error(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    server.plan("ok", "500")
+    with pytest.raises(ModelHTTPError):
+        Agent(model, storage=storage, session_id="s1", tools=[put_odd]).run('call put_odd {"name": "set"}')
+    assert storage.runs("s1")[0].status == "failed"
+    assert state_of(storage) == {}
+
+
+def test_a_default_state_must_be_an_object(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    with pytest.raises(InvalidInputError):
+        Agent(model, storage=storage, state=[1]).run("Hello")  # pyright: ignore[reportArgumentType]
+
+
+def test_state_of_threads_that_run_at_the_same_time(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", tools=[put], durability="step")
+    agent.run("Hello")
+    threads = [
+        threading.Thread(target=agent.run, args=[f'call put {{"key": "k{number}", "value": {number}}}'])
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert state_of(storage) == {f"k{number}": number for number in range(8)}
+    assert [run.status for run in storage.runs("s1")] == ["completed"] * 9

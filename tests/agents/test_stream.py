@@ -1,0 +1,280 @@
+"""Streams: text and events as they come, the result at the end, and what is stored of a stream that is left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.messages import FinalResultEvent, FunctionToolCallEvent, PartStartEvent
+from pydantic_ai.models.openai import OpenAIChatModel
+from tests.agents.helpers import script
+from tests.model_server import ModelServer
+
+from sessile import Agent, SqliteStorage, session_state
+from sessile.errors import InvalidInputError, SessileError
+
+FRANCE = "What is the capital of France?"
+ANSWER = "The capital of France is Paris."
+LAST = "What was my last question?"
+
+
+def test_text_as_it_comes(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage)
+    stream = agent.stream(FRANCE, session_id="s1", user_id="ada", run_metadata={"n": 1})
+    pieces = list(stream)
+    assert len(pieces) > 1
+    assert "".join(pieces) == stream.result.output == ANSWER
+    (run,) = storage.runs("s1", user_id="ada")
+    assert (run.output, run.run_id, run.metadata) == (ANSWER, stream.result.run_id, {"n": 1})
+    assert "".join(agent.stream(LAST, session_id="s1")) == f"Your last question was: {FRANCE}"
+
+
+async def test_text_as_it_comes_asynchronously(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage, session_id="s1")
+    stream = agent.astream(FRANCE)
+    assert "".join([piece async for piece in stream]) == stream.result.output == ANSWER
+    assert (await storage.aruns("s1"))[0].output == ANSWER
+
+
+async def test_a_synchronous_stream_where_an_event_loop_runs(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    assert "".join(Agent(model, storage=storage).stream(FRANCE)) == ANSWER
+
+
+def test_without_a_session_id_the_result_names_the_new_one(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    stream = Agent(model, storage=storage).stream(FRANCE)
+    list(stream)
+    assert storage.runs(stream.result.session_id)[0].input == FRANCE
+
+
+def test_a_stream_without_a_storage(model: OpenAIChatModel) -> None:
+    stream = Agent(model).stream(FRANCE)
+    assert "".join(stream) == stream.result.output == ANSWER
+
+
+def test_events(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    stream = Agent(model, storage=storage, tools=[add]).stream('call add {"a": 1, "b": 2}', events=True)
+    events = list(stream)
+    kinds = [type(event) for event in events]
+    assert FunctionToolCallEvent in kinds
+    assert kinds.index(PartStartEvent) < kinds.index(FunctionToolCallEvent) < kinds.index(FinalResultEvent)
+    assert stream.result.output == "Tool results: add=3"
+
+
+def test_text_before_and_after_a_tool(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    stream = Agent(model, storage=storage, tools=[add]).stream('call add {"a": 1, "b": 2}')
+    assert "".join(stream) == "Tool results: add=3"
+
+
+def test_structured_output_has_no_text(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    class City(BaseModel):
+        name: str
+
+    stream = Agent(model, storage=storage, output_type=City).stream('A city\noutput {"name": "Paris"}')
+    assert "".join(stream) == ""
+    assert stream.result.output == City(name="Paris")
+
+
+def test_the_first_piece_is_there_before_the_last_is_sent(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    stream = Agent(model, storage=storage, session_id="s1").stream("[hang-stream] one two three")
+    pieces = iter(stream)
+    first = next(pieces)
+    server.wait_for_hanging()
+    assert "You said: [hang-stream] one two three".startswith(first)
+    assert storage.runs("s1")[0].status == "running"
+    with pytest.raises(SessileError, match="not ended"):
+        _ = stream.result
+    server.release()
+    assert first + "".join(pieces) == "You said: [hang-stream] one two three"
+
+
+def test_a_stream_is_iterated_over_once(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage, session_id="s1")
+    stream = agent.stream(FRANCE)
+    list(stream)
+    with pytest.raises(SessileError, match="only once"):
+        list(stream)
+    assert len(storage.runs("s1")) == 1
+
+
+async def test_an_asynchronous_stream_is_iterated_over_once(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    stream = Agent(model, storage=storage).astream(FRANCE)
+    with pytest.raises(SessileError, match="not ended"):
+        _ = stream.result
+    async for _ in stream:
+        pass
+    with pytest.raises(SessileError, match="only once"):
+        async for _ in stream:
+            pass
+
+
+def test_a_stream_has_its_own_handler(model: OpenAIChatModel) -> None:
+    async def handler(ctx: Any, events: Any) -> None:
+        pass
+
+    with pytest.raises(InvalidInputError, match="event_stream_handler"):
+        Agent(model).stream(FRANCE, event_stream_handler=handler)
+
+
+# ---------------------------------------------------------------- left, closed, cancelled, failed
+
+
+def test_closing_a_stream_stores_what_is_there(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1")
+    with agent.stream("[hang-stream] one two three four") as stream:
+        first = next(iter(stream))
+        server.wait_for_hanging()
+    (run,) = storage.runs("s1")
+    assert (run.status, run.input) == ("cancelled", "[hang-stream] one two three four")
+    with pytest.raises(SessileError, match="cancelled"):
+        _ = stream.result
+    kept = [part for message in run.messages for part in message.data["parts"]]
+    assert first in str(kept)
+    server.release()
+    assert agent.run(LAST).status == "completed"
+
+
+async def test_leaving_an_asynchronous_stream_cancels_it(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1")
+    async with agent.astream("[hang-stream] one two three four") as stream:
+        async for _ in stream:
+            break
+        await asyncio.to_thread(server.wait_for_hanging)
+    assert (await storage.aruns("s1"))[0].status == "cancelled"
+    with pytest.raises(SessileError, match="cancelled"):
+        _ = stream.result
+
+
+async def test_cancelling_a_task_that_reads_a_stream(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", state={"read": 0})
+
+    async def read() -> None:
+        async with agent.astream("[hang-stream] one two three four") as stream:
+            async for _ in stream:
+                pass
+
+    task = asyncio.create_task(read())
+    await asyncio.to_thread(server.wait_for_hanging)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await storage.aruns("s1"))[0].status == "cancelled"
+
+
+def test_a_stream_that_is_left_alone_goes_on(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", on_busy="queue")
+    for _ in agent.stream("[hang-stream] one two three four"):
+        break
+    server.wait_for_hanging()
+    server.release()
+    assert agent.run(LAST).output == "Your last question was: [hang-stream] one two three four"
+    assert [run.status for run in storage.runs("s1")] == ["completed", "completed"]
+
+
+def test_a_stream_that_was_never_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    with Agent(model, storage=storage).stream(FRANCE):
+        pass
+    assert len(storage.sessions()) == 0
+
+
+async def test_an_asynchronous_stream_that_was_never_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    async with Agent(model, storage=storage).astream(FRANCE):
+        pass
+    assert len(await storage.asessions()) == 0
+
+
+def test_a_cut_stream_is_a_failed_run(server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage, session_id="s1")
+    stream = agent.stream("[cut-stream] one two three four")
+    pieces: list[str] = []
+    with pytest.raises(ModelAPIError) as caught:
+        pieces.extend(stream)
+    assert "".join(pieces) == "You said: [cut-stream] one "
+    with pytest.raises(ModelAPIError):
+        _ = stream.result
+    (run,) = storage.runs("s1")
+    assert (run.status, run.error and run.error["type"]) == ("failed", type(caught.value).__name__)
+    assert agent.run(FRANCE).output == ANSWER
+
+
+def test_state_that_a_tool_has_set_is_kept_when_the_stream_is_closed(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    def remember(word: str) -> str:
+        session_state()["word"] = word
+        return word
+
+    server.plan("ok", "hang-stream")
+    agent = Agent(model, storage=storage, session_id="s1", tools=[remember])
+    with agent.stream('call remember {"word": "blue"}') as stream:
+        next(iter(stream))
+    server.release()
+    head = storage.session("s1")
+    assert head is not None
+    assert (head.status, head.state) == ("cancelled", {"word": "blue"})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", -2), ("SIGTERM", 143)])
+def test_a_signal_while_waiting_for_the_next_piece(
+    server: ModelServer, tmp_path: Path, path: Path, name: str, code: int
+) -> None:
+    body = f"""
+import os, threading, time
+main, seen = threading.main_thread().ident, []
+
+def signal_when_waiting():
+    # All that comes before the server hangs has come, and the program is inside the stream, waiting for more.
+    while "".join(seen) != "You said: [hang-stream] one " or not waiting(sys._current_frames()[main]):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.{name})
+
+def waiting(frame):
+    return frame.f_code.co_filename.endswith("streaming.py")
+
+threading.Thread(target=signal_when_waiting).start()
+for piece in Agent(model, storage=storage).stream("[hang-stream] one two three four", session_id="s1"):
+    seen.append(piece)
+"""
+    _, err = (process := script(tmp_path, body, server, path)).communicate()
+    assert process.returncode == code, err
+    with SqliteStorage(path) as storage:
+        assert storage.runs("s1")[0].status == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a program can handle")
+def test_sigterm_during_an_asynchronous_stream(server: ModelServer, tmp_path: Path, path: Path) -> None:
+    body = """
+async def main():
+    async for _ in Agent(model, storage=storage).astream("[hang-stream] one two three four", session_id="s1"):
+        pass
+asyncio.run(main())
+"""
+    process = script(tmp_path, body, server, path)
+    server.wait_for_hanging()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    with SqliteStorage(path) as storage:
+        assert storage.runs("s1")[0].status == "cancelled"

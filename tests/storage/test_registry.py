@@ -1,0 +1,137 @@
+"""From a URL to a storage, also to those of third parties."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessile
+from sessile import MemoryStorage, SqliteStorage, Storage
+from sessile.errors import InvalidInputError
+from sessile.storage import open_storage
+
+from .helpers import child, finish
+
+
+def test_memory() -> None:
+    with sessile.open("memory://", lease=5) as storage, sessile.open("memory://") as other:
+        assert isinstance(storage, MemoryStorage)
+        assert storage.settings.lease == 5
+        storage.add_run("s")
+        assert other.session("s") is None
+
+
+def test_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sessile.open("sqlite:///sub/sessions.db") as storage:
+        assert isinstance(storage, SqliteStorage)
+        storage.add_run("s")
+    assert (tmp_path / "sub" / "sessions.db").exists()
+    with sessile.open(f"sqlite:///{tmp_path}/sub/sessions.db") as storage:
+        assert storage.session("s") is not None
+
+
+def test_odd_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sessile.open("sqlite:///a%20b%23c%3Fd%25.db") as storage:
+        storage.setup()
+    assert (tmp_path / "a b#c?d%.db").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_sqlite_in_memory(url: str) -> None:
+    with sessile.open(url) as storage:
+        storage.add_run("s")
+        assert storage.capabilities.durable is False
+
+
+def synchronous(storage: Storage) -> Any:
+    assert storage._core is not None
+    return vars(storage._core.driver)["synchronous"]
+
+
+def test_options(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    with sessile.open(f"{url}?synchronous=NORMAL", ttl=5) as storage:
+        assert storage.settings.ttl == 5
+        assert synchronous(storage) == "NORMAL"
+    with sessile.open(f"{url}?synchronous=NORMAL", synchronous="FULL") as storage:
+        assert synchronous(storage) == "FULL"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysterydb://x", "sessions.db", "", "://", "/tmp/sessions.db", "sqlite://host/sessions.db", "sqlite:///a#b.db",
+        "sqlite:///a.db#", "sqlite:///a.db?timeout=5", "sqlite:///a.db?synchronous=OFF", "sqlite:///a.db?synchronous=",
+        "sqlite:///a%00b.db", "sqlite://[", Path("sessions.db"), None, b"sqlite://",
+    ],
+)  # fmt: skip
+def test_bad_urls(url: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError):
+        sessile.open(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_scheme_says_what_is_known() -> None:
+    with pytest.raises(InvalidInputError, match=r"There is no driver for 'mysterydb'\. Known are: .*memory.*sqlite"):
+        open_storage("mysterydb://x")
+
+
+# ---------------------------------------------------------------- third parties
+
+MODULE = """
+from sessile.drivers.memory import MemoryDriver
+from sessile.storage import Storage
+
+class ShelfStorage(Storage):
+    def __init__(self, place, **options):
+        self.place = place
+        super().__init__(MemoryDriver(), **options)
+
+    @classmethod
+    def from_url(cls, url, **options):
+        return cls(url.partition("://")[2], **options)
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """An installed package of a third party with a driver of its own."""
+    (tmp_path / "sessile_shelf.py").write_text(MODULE)
+    info = tmp_path / "sessile_shelf-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sessile-shelf\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sessile.drivers]\nshelf = sessile_shelf:ShelfStorage\n")
+    return tmp_path
+
+
+def test_a_package_that_is_installed_brings_its_driver(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(package))
+    importlib.invalidate_caches()
+    try:
+        with sessile.open("shelf://top/left", lease=7) as storage:
+            assert (type(storage).__name__, storage.settings.lease) == ("ShelfStorage", 7)
+            assert vars(storage)["place"] == "top/left"
+            storage.add_run("s", input="hi")
+            assert storage.run("s", 1).input == "hi"
+        with pytest.raises(InvalidInputError, match=r"Known are: memory, .*shelf"):
+            sessile.open("mysterydb://")
+    finally:
+        sys.modules.pop("sessile_shelf", None)
+
+
+def test_in_a_fresh_process(package: Path) -> None:
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import sessile
+with sessile.open("shelf://here") as storage:
+    print(type(storage).__name__, storage.add_run("s").number)
+"""
+    assert finish(child(code, package)).split() == ["ShelfStorage", "1"]

@@ -1,0 +1,467 @@
+"""The command `sessile`: what it prints, what it answers to mistakes, and what a base install has of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessile import SqliteStorage, __version__
+from sessile.cli import main
+from sessile.records import Entry, Usage
+from sessile.storage import fold, turns
+
+EXTRA = ("typer", "rich")
+"""The packages of the extra `cli`."""
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The cells of a printed table, without its head."""
+        return [line.split() for line in self.out.splitlines()[2:]]
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def sessile(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process."""
+    pytest.importorskip("typer")
+
+    def run(*arguments: str) -> Done:
+        try:
+            code: Any = main(arguments)
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return Done(code or 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with three sessions."""
+    path = tmp_path / "sessions.db"
+    with SqliteStorage(path) as storage:
+        storage.add_run("trip", input="Where to?", output="To the sea.", user_id="ada", owner="travel")
+        storage.add_run("food", input="Bread?", status="failed", error={"type": "OSError", "message": "no oven"})
+        storage.create_session("team", user_id="ada", owner="crew", kind="team", name="The crew")
+    return path
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def process(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONUTF8": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def without(tmp_path: Path, *packages: str) -> str:
+    """A folder that, first on the path, makes these packages look as if they were not installed."""
+    folder = tmp_path / "absent"
+    folder.mkdir()
+    for package in packages:
+        (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError({package!r})\n")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+# ---------------------------------------------------------------- the command itself
+
+
+def test_version(sessile: Command) -> None:
+    assert sessile("--version") == Done(0, f"sessile {__version__}\n", "")
+
+
+def test_help_lists_the_commands(sessile: Command) -> None:
+    listed = sessile("--help").out
+    for command in ("demo", "sessions", "show", "export", "delete", "sweep", "verify", "drivers"):
+        assert f"  {command} " in listed
+        assert sessile(command, "--help").code == 0
+
+
+def test_runs_as_a_module(tmp_path: Path) -> None:
+    done = process(sys.executable, "-m", "sessile", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"sessile {__version__}\n")
+
+
+def test_a_base_install_says_its_version_and_what_to_install(tmp_path: Path) -> None:
+    here = {"cwd": tmp_path, "PYTHONPATH": without(tmp_path, *EXTRA)}
+    version = process(sys.executable, "-m", "sessile", "--version", **here)
+    assert (version.returncode, version.stdout) == (0, f"sessile {__version__}\n")
+    for arguments in (["sessions", "memory://"], ["--help"], []):
+        done = process(sys.executable, "-m", "sessile", *arguments, **here)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert 'pip install "sessile[cli]"' in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+
+
+def test_unknown_commands_are_refused(sessile: Command) -> None:
+    done = sessile("sesions", "memory://")
+    assert done.code == 2
+    assert "sesions" in done.err
+
+
+# ---------------------------------------------------------------- sessions
+
+
+def test_lists_sessions_newest_first(sessile: Command, url: str) -> None:
+    done = sessile("sessions", url)
+    assert done.code == 0
+    assert [row[0] for row in done.rows] == ["team", "food", "trip"]
+    assert {"agent", "travel", "ada", "1", "completed"} < set(done.rows[2])
+    assert "The crew" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        (["--user", "ada"], ["team", "trip"]),
+        (["--owner", "travel"], ["trip"]),
+        (["--kind", "team"], ["team"]),
+        (["--status", "failed"], ["food"]),
+        (["--user", "bo"], []),
+        (["--limit", "2"], ["team", "food"]),
+    ],
+)
+def test_filters_sessions(sessile: Command, url: str, arguments: list[str], ids: list[str]) -> None:
+    assert [row[0] for row in sessile("sessions", url, *arguments).rows] == ids
+
+
+def test_says_when_there_are_more(sessile: Command, url: str) -> None:
+    assert "There are more" in sessile("sessions", url, "--limit", "2").err
+    assert sessile("sessions", url, "--limit", "3").err == ""
+
+
+def test_lists_more_than_a_page_holds(sessile: Command, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessile.cli.commands.PAGE", 1)
+    assert [row[0] for row in sessile("sessions", url).rows] == ["team", "food", "trip"]
+    assert [row[0] for row in sessile("sessions", url, "--limit", "2").rows] == ["team", "food"]
+
+
+def test_lists_as_json(sessile: Command, url: str, path: Path) -> None:
+    listed = json.loads(sessile("sessions", url, "--json").out)
+    with SqliteStorage(path) as storage:
+        heads = storage.sessions().items
+    assert [item["session_id"] for item in listed] == [head.session_id for head in heads]
+    assert [item["updated_at"] for item in listed] == [head.updated_at for head in heads]
+
+
+def test_an_unknown_status_is_refused(sessile: Command, url: str) -> None:
+    done = sessile("sessions", url, "--status", "sleeping")
+    assert (done.code, done.out) == (1, "")
+    assert "completed" in done.err
+
+
+def test_long_values_are_not_cut_off_outside_a_terminal(sessile: Command, url: str, path: Path) -> None:
+    long = "s" * 200
+    with SqliteStorage(path) as storage:
+        storage.create_session(long)
+    assert long in sessile("sessions", url).out
+
+
+# ---------------------------------------------------------------- one session
+
+
+def test_shows_a_session(sessile: Command, url: str) -> None:
+    shown = sessile("show", url, "trip").out
+    for part in ("Session trip", "owner: travel", "user: ada", "Run 1, completed", "Where to?", "To the sea."):
+        assert part in shown
+    assert "error: OSError: no oven" in sessile("show", url, "food").out
+    assert "no runs yet" in sessile("show", url, "team").out
+
+
+def test_shows_the_newest_runs(sessile: Command, url: str, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        for number in range(2, 14):
+            storage.add_run("trip", input=f"question {number}", output="yes")
+    assert "Run 3," not in sessile("show", url, "trip").out
+    shown = sessile("show", url, "trip", "--runs", "2").out
+    assert shown.index("question 12") < shown.index("question 13")
+    assert "question 11" not in shown
+
+
+def test_shows_messages_of_any_format(sessile: Command, url: str, path: Path) -> None:
+    ours = [
+        {
+            "kind": "request",
+            "parts": [
+                {"part_kind": "system-prompt", "content": "Be kind."},
+                {"part_kind": "user-prompt", "content": ["Look:", {"kind": "image-url", "url": "a.png"}]},
+            ],
+        },
+        {"kind": "response", "parts": [{"part_kind": "tool-call", "tool_name": "zoom", "args": {"by": 2}}]},
+        {"kind": "request", "parts": [{"part_kind": "tool-return", "tool_name": "zoom", "content": {"ok": True}}]},
+        {"kind": "response", "parts": [{"part_kind": "text", "content": "A cat.\nTwo cats."}]},
+        {"kind": "response", "parts": [{"part_kind": "dream", "depth": 3}, "odd"]},
+    ]
+    theirs = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Hello"}], "tool_calls": [{"id": "c1"}]},
+        {"thought": "deep"},
+        ["not", "an", "object"],
+    ]
+    with SqliteStorage(path) as storage:
+        storage.add_run("m", input="a", messages=ours, format="pydantic-ai/2")
+        storage.add_run("m", input="b", messages=theirs, format="openai")  # pyright: ignore[reportArgumentType]
+    shown = sessile("show", url, "m").out
+    for line in (
+        "  system: Be kind.",
+        '  user: Look: {"kind": "image-url", "url": "a.png"}',
+        '  agent calls: zoom {"by": 2}',
+        '  tool: zoom returned {"ok": true}',
+        "  agent: A cat.\n    Two cats.",
+        '  dream: {"depth": 3}',
+        "  part: odd",
+        "  user: Hi",
+        '  agent: Hello {"tool_calls": [{"id": "c1"}]}',
+        '  message: {"thought": "deep"}',
+        "  message: not an object",
+    ):
+        assert f"{line}\n" in shown
+
+
+def test_shows_state_usage_and_what_a_run_waits_for(sessile: Command, url: str, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        used = Usage(requests=2, input_tokens=30, output_tokens=4, cost=1_500_000)
+        storage.add_run("s", input={"a": 1}, output=[1, None], usage=used, state={"step": 2})
+        storage.set_metadata("s", {"topic": "é"})
+        turn = start_run(storage, "s")
+        ended = {"status": "paused", "pending": {"requests": ["pay"]}}
+        storage.run_operation(turns.end_turn, turn, [], ended, [])
+        storage.fork("s", session_id="copy")
+    shown = sessile("show", url, "s").out
+    for part in (
+        "usage: 34 tokens in 2 requests, $0.001500",
+        'state: {"step": 2}',
+        'metadata: {"topic": "é"}',
+        'input: {"a": 1}',
+        "output: [1, null]",
+        'waits for: {"requests": ["pay"]}',
+    ):
+        assert part in shown
+    assert 'forked from: {"session_id": "s", "run": 2}' in sessile("show", url, "copy").out
+
+
+def test_shows_runs_of_members_below_the_run_above(sessile: Command, url: str, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        turn = start_run(storage, "crew")
+        member = {"run_id": "m1", "parent_run_id": turn.spec.run_id, "owner": "cook"}
+        entries = [
+            Entry(fold.RUN_STARTED, {"input": "Boil"}, **member),
+            Entry(fold.RUN_ENDED, {"status": "completed", "output": "Boiled"}, **member),
+        ]
+        storage.run_operation(turns.end_turn, turn, entries, {"status": "completed", "output": "Done"}, [])
+    shown = sessile("show", url, "crew").out
+    assert "  output: Done\n  Run of cook, completed\n    input: Boil\n    output: Boiled\n" in shown
+
+
+def start_run(storage: SqliteStorage, session_id: str) -> turns.Turn:
+    spec = turns.TurnSpec(session_id, run_id="r1", input="Go")
+    turn = storage.run_operation(turns.open_turn, spec, 0)
+    storage.run_operation(turns.start_turn, turn)
+    return turn
+
+
+def test_shows_as_json(sessile: Command, url: str) -> None:
+    shown = json.loads(sessile("show", url, "trip", "--json").out)
+    assert shown["session"]["owner"] == "travel"
+    assert [run["output"] for run in shown["runs"]] == ["To the sea."]
+
+
+def test_data_cannot_control_the_terminal(sessile: Command, url: str, path: Path) -> None:
+    evil = "\x1b]0;title\x07 \x9b2J [red]x[/red]\r\x00"
+    with SqliteStorage(path) as storage:
+        storage.add_run("evil", input=evil, output=evil, owner="\x1b[31m")
+    for arguments in (["sessions"], ["show", "evil"], ["export", "evil"], ["show", "evil", "--json"]):
+        done = sessile(arguments[0], url, *arguments[1:])
+        assert not set(done.out) & set("\x1b\x07\x9b\r\x00")
+    assert "[red]x[/red]" in sessile("show", url, "evil").out
+    assert json.loads(sessile("show", url, "evil", "--json").out)["runs"][0]["input"] == evil
+
+
+@pytest.mark.parametrize("command", ["show", "export", "delete", "verify"])
+def test_a_session_that_is_not_there(sessile: Command, url: str, command: str) -> None:
+    done = sessile(command, url, "nobody")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: There is no session 'nobody'.\n")
+
+
+# ---------------------------------------------------------------- export, delete, sweep, verify
+
+
+def test_exports_the_whole_log(sessile: Command, url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SqliteStorage(path) as storage:
+        for text in ("é", "\ud800 lone", "x" * 5000):
+            storage.add_run("trip", input=text, messages=[{"role": "user", "content": text}], format="openai")
+        storage.update_state("trip", {"k": [1, None]})
+        entries = storage.entries("trip")
+    monkeypatch.setattr("sessile.cli.commands.PAGE", 2)
+    lines = [json.loads(line) for line in sessile("export", url, "trip").out.splitlines()]
+    assert [line["data"] for line in lines] == [entry.data for entry in entries]
+    assert [(line["seq"], line["kind"], line["run"]) for line in lines] == [
+        (entry.seq, entry.kind, entry.run) for entry in entries
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_exports_in_any_encoding(url: str, path: Path, tmp_path: Path, encoding: str) -> None:
+    pytest.importorskip("typer")
+    text = "é \ud800 \x9b 漢字"
+    with SqliteStorage(path) as storage:
+        storage.add_run("words", input=text)
+    done = subprocess.run(
+        [sys.executable, "-m", "sessile", "export", url, "words"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    inputs = [json.loads(line)["data"].get("input") for line in done.stdout.decode(encoding).splitlines()]
+    assert text in inputs
+
+
+def test_a_reader_may_leave_early(url: str, path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    with SqliteStorage(path) as storage:
+        storage.add_run("long", messages=[{"text": "x" * 1000} for _ in range(1000)])
+    with subprocess.Popen(
+        [sys.executable, "-m", "sessile", "export", url, "long"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert json.loads(running.stdout.readline())["seq"] == 1
+        running.stdout.close()
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_deletes_a_session(sessile: Command, url: str, path: Path) -> None:
+    assert sessile("delete", url, "trip").code == 0
+    with SqliteStorage(path) as storage:
+        assert storage.session("trip") is None
+        assert storage.session("food") is not None
+    assert sessile("delete", url, "trip").code == 1
+
+
+def test_sweeps_what_is_expired(sessile: Command, url: str, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        storage.create_session("old", ttl=0)
+    assert sessile("sweep", url).out == "Removed 1 session.\n"
+    assert sessile("sweep", url).out == "Removed 0 sessions.\n"
+
+
+def test_verifies_a_session(sessile: Command, url: str, path: Path) -> None:
+    assert "sound: 1 commits" in sessile("verify", url, "trip").out
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'run_count\":1', 'run_count\":7')")
+    connection.close()
+    done = sessile("verify", url, "trip")
+    assert (done.code, done.out) == (1, "")
+    assert "not what its log folds to" in done.err
+
+
+# ---------------------------------------------------------------- databases
+
+
+def test_a_mistyped_path_makes_no_database(sessile: Command, tmp_path: Path) -> None:
+    missing = tmp_path / "no.db"
+    for arguments in (["sessions"], ["show", "s1"], ["sweep"]):
+        done = sessile(arguments[0], f"sqlite:///{missing}", *arguments[1:])
+        assert done.code == 1
+        assert "There is no file" in done.err
+    assert not missing.exists()
+
+
+def test_a_file_of_something_else(sessile: Command, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("Not a database, but long enough to have a header of one hundred bytes. " * 3)
+    done = sessile("sessions", f"sqlite:///{file}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: ")
+    assert len(done.err.splitlines()) == 2
+    assert "Traceback" not in done.err
+
+
+def test_an_unknown_database(sessile: Command) -> None:
+    done = sessile("sessions", "nodb://host/name")
+    assert done.code == 1
+    assert "There is no driver for 'nodb'" in done.err
+    assert "sqlite" in done.err
+
+
+def test_lists_drivers_of_third_parties(tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    info = tmp_path / "packages" / "acme_sessile-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-sessile\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[sessile.drivers]\nacme = sessile.drivers.memory:MemoryStorage\nbroken = no_such_module:Storage\n"
+    )
+    python_path = os.pathsep.join(filter(None, [str(info.parent), os.environ.get("PYTHONPATH", "")]))
+    done = process(sys.executable, "-m", "sessile", "drivers", cwd=tmp_path, PYTHONPATH=python_path)
+    rows = {row[0]: row[1:] for row in (line.split(maxsplit=2) for line in done.stdout.splitlines()[2:])}
+    assert rows["sqlite://"] == ["Sessile", "ready"]
+    assert rows["acme://"] == ["acme-sessile", "ready"]
+    assert "no_such_module" in rows["broken://"][1]
+    listed = process(sys.executable, "-m", "sessile", "sessions", "acme://", cwd=tmp_path, PYTHONPATH=python_path)
+    assert listed.returncode == 0
+
+
+# ---------------------------------------------------------------- terminals
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_table_with_lines(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm", "PYTHONUTF8": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "sessile", "sessions", url], cwd=tmp_path, env=environment, stdout=theirs
+    ) as running:
+        os.close(theirs)
+        printed = b""
+        while chunk := _read(ours):
+            printed += chunk
+    os.close(ours)
+    assert running.returncode == 0
+    text = printed.decode()
+    assert "│" in text
+    assert "travel" in text
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so when the other side is closed
+        return b""

@@ -1,0 +1,82 @@
+"""The drivers of this package, and drivers of other kinds, do what the contract says."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from sessile import MemoryStorage, SqliteStorage
+from sessile.storage import Storage
+from sessile.testing import DriverConformance
+
+from .conformance_drivers import Breakable, LaggingDriver, suspending_storage
+
+
+class TestSqliteFile(DriverConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+        self.paths: dict[Storage, Path] = {}
+
+    def make_storage(self) -> Storage:
+        path = self.folder / f"sessions {len(self.paths)}.db"
+        storage = SqliteStorage(path)
+        self.paths[storage] = path
+        return storage
+
+    def location(self, storage: Storage) -> str:
+        return f"sqlite:///{quote(str(self.paths[storage]))}"
+
+    def break_database(self, storage: Storage) -> bool:
+        """Another program drops the tables."""
+        connection = sqlite3.connect(self.paths[storage])
+        for table in ("records", "commits", "sessions"):
+            connection.execute(f"DROP TABLE sessile_{table}")
+        connection.close()
+        return True
+
+
+class TestSqliteInMemory(DriverConformance):
+    def make_storage(self) -> Storage:
+        return SqliteStorage(":memory:")
+
+
+class TestMemory(DriverConformance):
+    def make_storage(self) -> Storage:
+        return MemoryStorage()
+
+
+class TestSuspendingDriver(DriverConformance):
+    """An asynchronous client for everybody: synchronous callers are served by the background loop."""
+
+    def make_storage(self) -> Storage:
+        return suspending_storage(sync_driver=False)
+
+
+class TestTwoDrivers(DriverConformance):
+    """A blocking and an asynchronous client on the same data."""
+
+    def make_storage(self) -> Storage:
+        return suspending_storage(sync_driver=True)
+
+
+class TestLaggingDriver(DriverConformance):
+    """Heads that lag behind their log."""
+
+    def make_storage(self) -> Storage:
+        return Storage(LaggingDriver())
+
+
+class TestBreakable(DriverConformance):
+    """A database that fails when it is told to."""
+
+    def make_storage(self) -> Storage:
+        self.driver = Breakable()
+        return Storage(self.driver)
+
+    def break_database(self, storage: Storage) -> bool:
+        self.driver.broken = True
+        return True

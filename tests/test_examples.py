@@ -1,0 +1,66 @@
+"""The examples run as they are, each in processes of its own, in an empty directory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pydantic_ai")
+
+from sessile import SqliteStorage
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name: str, *arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_is_a_test_for_every_example() -> None:
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_remember(tmp_path: Path) -> None:
+    assert "I cannot know" in run("remember", cwd=tmp_path)
+    assert 'Your last question was: "What is the capital of France?"' in run("remember", cwd=tmp_path)
+
+
+def test_tools_and_state(tmp_path: Path) -> None:
+    assert 'You serve Ada, whose basket holds ["bread","milk"].' in run("tools_and_state", cwd=tmp_path)
+    assert "4 in the basket" in run("tools_and_state", cwd=tmp_path)
+    with SqliteStorage(tmp_path / "basket.db") as storage:
+        session = storage.session("s1")
+    assert session is not None
+    assert session.state == {"customer": "Ada", "basket": ["bread", "milk"] * 2}
+
+
+def test_approval(tmp_path: Path) -> None:
+    printed = run("approval", cwd=tmp_path)
+    asked, approved, completed = printed.splitlines()
+    assert "paused" in asked
+    assert "approved refund" in approved
+    assert "completed: refund returned: paid 12.50 back for order 7" in completed
+    processes = [re.findall(r"process (\d+)", line)[0] for line in (asked, approved, completed)]
+    assert processes[0] != processes[1] == processes[2]
+
+
+def test_approval_that_is_denied(tmp_path: Path) -> None:
+    assert "paused" in run("approval", "ask", cwd=tmp_path)
+    printed = run("approval", "deny", cwd=tmp_path)
+    assert "refund was denied" in printed
+    assert "paid" not in printed
+    with SqliteStorage(tmp_path / "approval.db") as storage:
+        assert [run.status for run in storage.runs("order-7")] == ["completed"]

@@ -1,0 +1,31 @@
+"""`kill -9` of a writing process, 50 times: every acknowledged run is there afterwards, and the file opens."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sessile.testing import Scale, run_kills
+
+KILLS = 50
+
+
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_killed_processes_lose_nothing(synchronous: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In both modes: `NORMAL` may lose the last commits to a power cut, never to the end of a process."""
+    scale = Scale.from_environment()
+    path = tmp_path / "sessions.db"
+    figures = run_kills(f"sqlite:///{path}?synchronous={synchronous}", scale, kills=KILLS // 2)
+    with capsys.disabled():
+        print(
+            f"\n{synchronous}: SESSILE_SEED={scale.seed}: {figures.rounds} kills, {figures.acknowledged} acknowledged,"
+            f" {figures.lost} lost, {figures.doubled} doubled"
+        )
+    figures.check()
+    assert figures.rounds == KILLS // 2
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()

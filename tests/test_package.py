@@ -1,0 +1,108 @@
+"""What must hold for the package as a whole: one version, light imports, short files, nothing local in it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sessile
+from sessile._version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_LINES = 600
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ---------------------------------------------------------------- version
+
+
+def test_one_version() -> None:
+    assert sessile.__version__ == __version__
+    assert importlib.metadata.version("sessile") == __version__
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_command_says_the_version() -> None:
+    assert __version__ in run(Path(sys.executable).with_name("sessile"), "--version").split()
+
+
+# ---------------------------------------------------------------- imports
+
+NEW_MODULES = """
+import sys
+before = set(sys.modules)
+import {module}
+print(*sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
+"""
+
+
+LIGHT = ["sessile", "sessile.storage", "sessile.drivers.memory", "sessile.drivers.sqlite"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_storage_imports_only_the_standard_library(module: str, tmp_path: Path) -> None:
+    """Neither Pydantic AI, which takes more than a second, nor a database client that may be missing."""
+    loaded = set(run(sys.executable, "-c", NEW_MODULES.format(module=module), cwd=tmp_path).split())
+    foreign = loaded - set(sys.stdlib_module_names) - {"sessile", "coverage"}
+    assert "sessile" in loaded
+    assert not foreign
+
+
+# ---------------------------------------------------------------- files
+
+
+def committed() -> Iterator[tuple[str, str]]:
+    """Name and text of every text file of the repository, also of those that are about to be added."""
+    try:
+        names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    except (AssertionError, OSError):
+        pytest.skip("not in a git checkout")
+    for name in filter(None, names):
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            if b"\0" not in content:
+                yield name, content.decode("utf-8", "replace")
+
+
+def test_source_files_are_short() -> None:
+    files = [path for path in (ROOT / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    lines = {path.relative_to(ROOT).as_posix(): path.read_bytes().count(b"\n") for path in files}
+    assert lines
+    assert not {name: count for name, count in lines.items() if count > MAX_LINES}
+
+
+# In pieces, so that this file is not found itself. What is committed must work with any mirror.
+REGISTRIES = [
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("files", "pythonhosted", "org"),
+        ("registry", "npmjs", "org"),
+        ("registry", "yarnpkg", "com"),
+        ("crates", "io"),
+        ("proxy", "golang", "org"),
+        ("maven", "apache", "org"),
+        ("deb", "debian", "org"),
+    )
+]
+LOCAL_PATH = re.compile(r"(?<![\w.~/-])/(?:work|root|opt/wheels)/")
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    found: list[str] = []
+    for name, text in committed():
+        found += [f"{name}: {host}" for host in REGISTRIES if host in text]
+        found += [f"{name}: {match[0]}" for match in LOCAL_PATH.finditer(text)]
+    assert not found

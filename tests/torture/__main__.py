@@ -1,0 +1,103 @@
+"""The long tests: `make torture`, or `python -m tests.torture --kills 100 --examples 200 --rounds 5`.
+
+Ends with code 1 if anything was lost, doubled or otherwise wrong. The same `--seed` makes the same choices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sessile import SqliteStorage
+from sessile.storage import Storage
+from sessile.testing import Figures, Scale, Subject, run_kills, run_writers
+from sessile.testing.machine import run_model
+
+ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=2000, help="writing processes to kill (0: none)")
+    parser.add_argument("--examples", type=int, default=500, help="sequences of operations for the model test")
+    parser.add_argument("--rounds", type=int, default=50, help="rounds of 4 processes with 4 threads each")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    arguments = parser.parse_args()
+    scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
+    print(f"seed {scale.seed}, Python {sys.version.split()[0]}, SQLite, synchronous=FULL\n")
+    print(ROW.format("campaign", "rounds", "acknowledged", "lost", "doubled", "seconds"), flush=True)
+    campaigns: list[tuple[str, int, Callable[[Path], Figures]]] = [
+        ("kill -9 of 1 or 2 writing processes", arguments.kills, lambda folder: kills(folder, scale, arguments.kills)),
+        (
+            "4 processes, 16 writers on one session",
+            arguments.rounds,
+            lambda folder: writers(folder, scale, arguments.rounds),
+        ),
+        ("model, synchronous", arguments.examples, lambda folder: model(folder, scale, "sync")),
+        ("model, asynchronous", arguments.examples, lambda folder: model(folder, scale, "async")),
+    ]
+    failed = False
+    for name, count, campaign in campaigns:
+        if not count:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            figures = campaign(Path(folder))
+        show(name, figures)
+        failed = failed or bool(figures.lost or figures.doubled or figures.problems)
+    return int(failed)
+
+
+def show(name: str, figures: Figures) -> None:
+    appended = figures.acknowledged or "-"
+    lost, doubled = (figures.lost, figures.doubled) if figures.acknowledged else ("-", "-")
+    print(ROW.format(name, figures.rounds, appended, lost, doubled, f"{figures.seconds:.0f}"), flush=True)
+    for problem in figures.problems[:10]:
+        print(f"    {problem}", flush=True)
+
+
+def kills(folder: Path, scale: Scale, count: int) -> Figures:
+    return run_kills(f"sqlite:///{folder}/kills.db", scale, kills=count)
+
+
+def writers(folder: Path, scale: Scale, rounds: int) -> Figures:
+    total = Figures()
+    for number in range(rounds):
+        figures = run_writers(f"sqlite:///{folder}/writers.db", scale, f"session-{number}")
+        for field in dataclasses.fields(Figures):
+            setattr(total, field.name, getattr(total, field.name) + getattr(figures, field.name))
+    return total
+
+
+def model(folder: Path, scale: Scale, face: str) -> Figures:
+    """The figure of rounds is that of the sequences of up to 50 operations."""
+    paths: dict[Storage, Path] = {}
+
+    def make_storage() -> Storage:
+        path = folder / f"{len(paths)}.db"
+        storage = SqliteStorage(path)
+        paths[storage] = path
+        return storage
+
+    def discard(storage: Storage) -> None:
+        for file in folder.glob(f"{paths[storage].name}*"):
+            file.unlink()
+
+    subject = Subject(make_storage, lambda storage: f"sqlite:///{paths[storage]}", discard, scale=scale)
+    began = time.monotonic()
+    figures = Figures(rounds=scale.examples)
+    try:
+        run_model(subject, face)
+    except (AssertionError, ExceptionGroup) as error:
+        figures.problems.append("\n".join([str(error), *getattr(error, "__notes__", [])]))
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
