@@ -63,12 +63,12 @@ INSTALL_PACKAGE = scripts/env.sh .venv --no-deps --no-build-isolation --editable
 
 .venv/.demo: requirements/demo.txt $(PACKAGE)
 	@echo "Setting up .venv ..."
-	@scripts/env.sh .venv --require-hashes -r requirements/demo.txt
+	@scripts/env.sh .venv --no-deps --require-hashes -r requirements/demo.txt
 	@$(INSTALL_PACKAGE)
 	@touch $@
 
 .venv/.dev: requirements/dev.txt $(PACKAGE)
 	@echo "Setting up .venv ..."
-	@scripts/env.sh .venv --require-hashes -r requirements/dev.txt
+	@scripts/env.sh .venv --no-deps --require-hashes -r requirements/dev.txt
 	@$(INSTALL_PACKAGE)
 	@touch $@ .venv/.demo
