@@ -50,7 +50,8 @@ torture: .venv/.dev ## the long tests: crashes and races
 	$(PYTHON_IN) -m tests.torture
 
 lock: ## renew requirements/*.txt (needs uv; UPGRADE=1 for newest versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra testing --group dev -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra testing \
+		--extra postgres --extra mysql --extra sqlalchemy --group dev -o requirements/dev.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra anthropic --extra google --group demo -c requirements/dev.txt -o requirements/demo.txt
 
 clean: ## remove what was made, .venv too
