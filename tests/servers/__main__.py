@@ -1,0 +1,33 @@
+"""Run all servers for development until Ctrl-C: `make services`, or `python -m tests.servers`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import ExitStack
+
+from .mariadb import MariaDbServer
+from .postgres import PgBouncer, PostgresServer
+from .process import ServerFailedError, ServerMissingError
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            postgres = stack.enter_context(PostgresServer())
+            print(f"export TEST_POSTGRES_URL={postgres.url}", flush=True)
+            print(f"export TEST_PGBOUNCER_URL={stack.enter_context(PgBouncer(postgres)).url}", flush=True)
+            print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
+            print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
+    except (ServerMissingError, ServerFailedError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

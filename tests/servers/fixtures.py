@@ -1,0 +1,146 @@
+"""Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
+
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB) and `TEST_PGBOUNCER_URL` name servers that run already, with a
+user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+import pymysql
+import pytest
+
+from .mariadb import MariaDbServer
+from .postgres import PgBouncer, PostgresServer
+from .process import Server, ServerFailedError, ServerMissingError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server that somebody else runs."""
+
+    url: str
+
+
+@contextmanager
+def running(make: Callable[[], Server]) -> Iterator[Any]:
+    """A server for the length of the context; without one the test is skipped, in CI it fails."""
+    try:
+        server = make()
+        server.start()
+    except (ServerMissingError, ServerFailedError) as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def given_or_running(variable: str, make: Callable[[], Server]) -> Iterator[Any]:
+    """The server that an environment variable names, or else one of our own."""
+    if url := os.environ.get(variable):
+        yield Address(url)
+        return
+    with running(make) as server:
+        yield server
+
+
+# ---------------------------------------------------------------- servers that all tests share
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer | Address]:
+    """A PostgreSQL server. Tests that stop it take `own_postgres`."""
+    with given_or_running("TEST_POSTGRES_URL", PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDbServer | Address]:
+    """A MariaDB or MySQL server. Tests that stop it take `own_mariadb`."""
+    with given_or_running("TEST_MYSQL_URL", MariaDbServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer | Address) -> Iterator[PgBouncer | Address]:
+    """PgBouncer in transaction mode before `postgres`."""
+    if "TEST_PGBOUNCER_URL" not in os.environ and isinstance(postgres, Address):
+        pytest.skip("TEST_POSTGRES_URL is set: set TEST_PGBOUNCER_URL too, to a PgBouncer before that server.")
+    with given_or_running("TEST_PGBOUNCER_URL", lambda: PgBouncer(postgres)) as server:
+        yield server
+
+
+# ---------------------------------------------------------------- a database of its own for each test
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer | Address) -> Iterator[str]:
+    """An empty database on `postgres`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield at_database(postgres.url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: PgBouncer | Address, postgres_url: str) -> str:
+    """The database of `postgres_url`, through PgBouncer."""
+    return at_database(pgbouncer.url, urlsplit(postgres_url).path[1:])
+
+
+@pytest.fixture
+def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
+    """An empty database on `mariadb`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    with connect_mysql(mariadb.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        yield at_database(mariadb.url, name)
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+def at_database(url: str, name: str) -> str:
+    """The URL of another database on the same server."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def connect_mysql(url: str) -> pymysql.Connection[Any]:
+    """A connection to a `mysql://` URL, where each statement is a transaction."""
+    parts = urlsplit(url)
+    return pymysql.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or "root"),
+        password=unquote(parts.password or ""),
+        database=parts.path[1:] or None,
+        autocommit=True,
+    )
+
+
+# ---------------------------------------------------------------- servers that a test may stop, kill and start again
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test alone, also where `TEST_POSTGRES_URL` is set."""
+    with running(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariaDbServer]:
+    """A MariaDB server of this test alone, also where `TEST_MYSQL_URL` is set."""
+    with running(MariaDbServer) as server:
+        yield server
