@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.memory import MemoryStorage
+    from .drivers.postgres import PostgresStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage
@@ -42,6 +43,7 @@ _NAMES = {
     "MemoryStorage": "drivers.memory",
     "Message": "records",
     "Page": "records",
+    "PostgresStorage": "drivers.postgres",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -73,6 +75,7 @@ __all__ = [
     "MemoryStorage",
     "Message",
     "Page",
+    "PostgresStorage",
     "RollingSummary",
     "Run",
     "RunResult",

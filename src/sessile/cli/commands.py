@@ -202,6 +202,27 @@ def verify(url: Url, session_id: SessionId) -> None:
 
 
 @app.command()
+def migrate(
+    url: Url,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the statements.")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Also run what programs of the version before would not survive.")
+    ] = False,
+) -> None:
+    """Create or migrate the schema, and print the statements.
+
+    Programs do that by themselves, unless their database user may not. The database can be made by it: no file needs
+    to be there. Programs of the version before go on working until --finish.
+    """
+    with open_storage(url) as storage:
+        statements = storage.migrate(finish=finish, dry_run=dry_run)
+    for statement in statements:
+        print(f"{statement};")
+    if not statements:
+        print("-- The schema is up to date.")
+
+
+@app.command()
 def drivers() -> None:
     """List the databases that URLs can name."""
     rows = [[f"{scheme}://", "Sessile", _state(target)] for scheme, target in sorted(BUILT_IN.items())]

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,7 +21,6 @@ from ..errors import (
     CorruptDataError,
     DeadlineError,
     InvalidInputError,
-    NewerVersionError,
     ReadOnlyError,
     StorageError,
     StorageFullError,
@@ -41,11 +39,11 @@ from ..storage.driver import (
     Span,
 )
 from ..storage.storage import Storage
+from .sql import filters, log
+from .sql.migrations import Migrations, Part, SchemaState, read_texts, statements_of
+from .sql.statements import load_statements, put_in
 
 R = TypeVar("R")
-
-SCHEMA_VERSION = 1
-"""The number of the newest `sql/sqlite_NNN.sql`; each file leads from the version before to its own."""
 
 BUSY_MILLISECONDS = 50
 """How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
@@ -53,20 +51,9 @@ BUSY_MILLISECONDS = 50
 FORK_SECONDS = 10.0
 """How long a fork waits for other threads to end what they read."""
 
-_HEAD = ", ".join(HeadRow._fields)
-_COMMIT = ", ".join(CommitRow._fields)
-_LOAD = f"SELECT {_HEAD} FROM sessile_sessions WHERE session_id = ?"
-_NEWEST = f"SELECT {_COMMIT} FROM sessile_commits WHERE session_id = ? AND incarnation = ? ORDER BY seq DESC LIMIT ?"
-_CREATE = (
-    f"INSERT INTO sessile_sessions ({_HEAD}) VALUES ({', '.join('?' * len(HeadRow._fields))})"
-    " ON CONFLICT (session_id) DO NOTHING"
+_SQL = load_statements(
+    "sqlite", {"head": ", ".join(HeadRow._fields), "commit": ", ".join(CommitRow._fields)}, "named"
 )
-_ADVANCE = """
-    UPDATE sessile_sessions SET revision = ?, owner = ?, user_id = ?, name = ?, status = ?, updated_at = ?,
-        expires_at = ?, hidden = ?, metadata = ?, body = ?
-    WHERE session_id = ? AND incarnation = ? AND revision = ?
-"""
-_APPEND = f"INSERT INTO sessile_commits (session_id, incarnation, {_COMMIT}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteStorage(Storage):
@@ -121,6 +108,7 @@ class SqliteDriver(Driver):
             commits_per_append=500,
             max_record_bytes=16 * 1024 * 1024,
         )
+        self._migrations = Migrations(read_texts("sqlite"), {})
         self._closed = False
         self._forget()
 
@@ -249,14 +237,23 @@ class SqliteDriver(Driver):
         with _translated("Setting up the database", self.path):
             self._make_folder()
             with self._writing(deadline) as connection:
-                version = _patiently(lambda: _schema_version(connection), deadline)
-                if version < SCHEMA_VERSION:
+                state = _patiently(lambda: _schema_state(connection), deadline)
+                if not self._migrations.up_to_date(state, repr(self.path)):
                     self._use_wal(connection, deadline)
-                    self._migrate(connection, deadline)
-                elif version > SCHEMA_VERSION:
-                    raise NewerVersionError(
-                        f"{self.path!r} has schema version {version}; this version of Sessile knows {SCHEMA_VERSION}."
-                    )
+                    self._migrate(connection, deadline, finish=False)
+
+    async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        with _translated("Migrating the database", self.path):
+            if dry_run and not self.in_memory and not os.path.exists(self.path):  # noqa: ASYNC240 (it blocks)
+                return statements_of(self._migrations.to_do(SchemaState()))  # opening the file would make it
+            self._make_folder()
+            with self._writing(deadline) as connection:
+                if not dry_run:
+                    self._use_wal(connection, deadline)
+                    return statements_of(self._migrate(connection, deadline, finish=finish))
+                state = _patiently(lambda: _schema_state(connection), deadline)
+                self._migrations.up_to_date(state, repr(self.path))
+                return statements_of(self._migrations.to_do(state, finish=finish))
 
     def _make_folder(self) -> None:
         if self.in_memory:
@@ -269,35 +266,40 @@ class SqliteDriver(Driver):
     def _use_wal(self, connection: sqlite3.Connection, deadline: Deadline) -> None:
         _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), deadline)
 
-    def _migrate(self, connection: sqlite3.Connection, deadline: Deadline) -> None:
+    def _migrate(self, connection: sqlite3.Connection, deadline: Deadline, *, finish: bool) -> list[Part]:
         """Bring the schema up to date in one transaction; of processes that start at once, one does the work."""
         _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
         try:
-            for version in range(_schema_version(connection) + 1, SCHEMA_VERSION + 1):
-                for statement in migration(version):
+            state = _schema_state(connection)
+            self._migrations.up_to_date(state, repr(self.path))
+            parts = self._migrations.to_do(state, finish=finish)
+            for part in parts:
+                for statement in part.statements:
                     connection.execute(statement)
-            connection.execute("CREATE TABLE IF NOT EXISTS sessile_schema (version INTEGER NOT NULL)")
-            connection.execute("DELETE FROM sessile_schema")
-            connection.execute("INSERT INTO sessile_schema (version) VALUES (?)", (SCHEMA_VERSION,))
+                connection.execute(_SQL["forget_schema_state"])
+                connection.execute(_SQL["set_schema_state"], part.after._asdict())
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
             raise
+        return parts
 
     # ------------------------------------------------------------ the log
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        key: dict[str, Any] = {"session_id": session_id}
         with _translated("Loading a session", self.path), self._reading(deadline) as connection:
             if newest == 0:
-                found = _patiently(lambda: connection.execute(_LOAD, (session_id,)).fetchone(), deadline)
+                found = _patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
                 return None if found is None else Loaded(HeadRow._make(found), [], _now())
             connection.execute("BEGIN")  # one consistent look at both tables
             try:
-                found = _patiently(lambda: connection.execute(_LOAD, (session_id,)).fetchone(), deadline)
+                found = _patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
                 if found is None:
                     return None
                 head = HeadRow._make(found)
-                rows = connection.execute(_NEWEST, (session_id, head.incarnation, newest)).fetchall()
+                key |= {"incarnation": head.incarnation, "newest": newest}
+                rows = connection.execute(_SQL["newest"], key).fetchall()
             finally:
                 _roll_back(connection)
             rows.reverse()
@@ -311,7 +313,7 @@ class SqliteDriver(Driver):
                     connection.execute("ROLLBACK")
                     return False
                 key = (write.session_id, write.incarnation)
-                connection.executemany(_APPEND, [key + commit for commit in write.commits])
+                connection.executemany(_SQL["append"], [key + commit for commit in write.commits])
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -319,40 +321,23 @@ class SqliteDriver(Driver):
             return True
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
-        where = ["session_id = ?", "incarnation = ?", "seq >= ?"]
-        values: list[Any] = [session_id, incarnation, span.first]
-        if span.last is not None:
-            where.append("seq <= ?")
-            values.append(span.last)
-        if span.runs is not None:
-            where.append("run > 0 AND run BETWEEN ? AND ?")
-            values.extend(span.runs)
-        order = "DESC" if span.newest_first else "ASC"
-        index = "INDEXED BY sessile_commits_run" if _narrow(span) else ""
-        sql = f"SELECT {_COMMIT} FROM sessile_commits {index} WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT ?"
+        statement, values = log.span_statement(span)
+        sql = put_in(_SQL[statement], {"direction": log.direction(span)})
+        values |= {"session_id": session_id, "incarnation": incarnation}
         with _translated("Reading a session's log", self.path), self._reading(deadline) as connection:
-            rows = _patiently(lambda: connection.execute(sql, (*values, span.limit)).fetchall(), deadline)
+            rows = _patiently(lambda: connection.execute(sql, values).fetchall(), deadline)
         return [CommitRow._make(row) for row in rows]
 
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        where, values = _conditions(query)
-        time_column = "created_at" if query.order == "created" else "updated_at"
-        if query.after is not None:
-            where.append(f"({time_column}, session_id) < (?, ?)")
-            values.extend(query.after)
-        sql = (
-            f"SELECT {_HEAD} FROM sessile_sessions WHERE {' AND '.join(where)}"
-            f" ORDER BY {time_column} DESC, session_id DESC LIMIT ?"
-        )
-        rows = self._scan("Listing sessions", sql, [*values, query.limit], deadline)
+        page, values = filters.page(query, _METADATA)
+        rows = self._scan("Listing sessions", put_in(_SQL["list"], {"page": page}), values, deadline)
         return [HeadRow._make(row) for row in rows]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
-        where, values = _conditions(query)
-        sql = f"SELECT count(*) FROM sessile_sessions WHERE {' AND '.join(where)}"
-        return self._scan("Counting sessions", sql, values, deadline)[0][0]
+        where, values = filters.conditions(query, _METADATA)
+        return self._scan("Counting sessions", put_in(_SQL["count"], {"where": where}), values, deadline)[0][0]
 
-    def _scan(self, what: str, sql: str, values: list[Any], deadline: Deadline) -> list[Any]:
+    def _scan(self, what: str, sql: str, values: filters.Parameters, deadline: Deadline) -> list[Any]:
         """A read that may have to look at many rows, stopped at its deadline."""
         with _translated(what, self.path), self._reading(deadline, short=False) as connection:
             connection.set_progress_handler(lambda: int(deadline.remaining() <= 0), 10_000)
@@ -362,34 +347,25 @@ class SqliteDriver(Driver):
                 connection.set_progress_handler(None, 0)
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
-        sql = "DELETE FROM sessile_sessions WHERE session_id = ? AND incarnation = ?"
+        key = {"session_id": session_id, "incarnation": incarnation}
         with _translated("Deleting a session", self.path), self._writing(deadline) as connection:
-            _patiently(lambda: connection.execute(sql, (session_id, incarnation)), deadline)
+            _patiently(lambda: connection.execute(_SQL["delete"], key), deadline)
 
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
-        sql = "SELECT value FROM sessile_records WHERE session_id = ? AND incarnation = ? AND key = ?"
+        values = {"session_id": session_id, "incarnation": incarnation, "key": key}
         with _translated("Reading a record", self.path), self._reading(deadline) as connection:
-            found = _patiently(lambda: connection.execute(sql, (session_id, incarnation, key)).fetchone(), deadline)
+            found = _patiently(lambda: connection.execute(_SQL["get_record"], values).fetchone(), deadline)
         return None if found is None else found[0]
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
-        if value is None:
-            sql = "DELETE FROM sessile_records WHERE session_id = ? AND incarnation = ? AND key = ?"
-            with _translated("Removing a record", self.path), self._writing(deadline) as connection:
-                _patiently(lambda: connection.execute(sql, (session_id, incarnation, key)), deadline)
-            return True
-        sql = """
-            INSERT INTO sessile_records (session_id, incarnation, key, value)
-            SELECT session_id, incarnation, ?, ? FROM sessile_sessions WHERE session_id = ? AND incarnation = ?
-            ON CONFLICT (session_id, incarnation, key) DO UPDATE SET value = excluded.value
-        """
+        values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
+        sql = _SQL["remove_record" if value is None else "put_record"]
         with _translated("Writing a record", self.path), self._writing(deadline) as connection:
-            values = (key, value, session_id, incarnation)
-            return _patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1
+            return _patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1 or value is None
 
 
 # ---------------------------------------------------------------- helpers
@@ -405,33 +381,15 @@ def _checked_path(path: Any) -> str:
     return text if text == ":memory:" else os.path.abspath(text)
 
 
-def _narrow(span: Span) -> bool:
-    """Whether few runs are asked for. The planner takes the primary key for its order, and reads the whole log."""
-    return span.runs is not None and span.runs[1] - span.runs[0] < 500
-
-
 def _now() -> int:
     return time.time_ns() // 1000
 
 
 def _claim(connection: sqlite3.Connection, write: Append) -> bool:
     """Put the new head in place, if the session is still at the expected revision."""
-    head = write.head
     if write.expected == 0:
-        return connection.execute(_CREATE, head).rowcount == 1
-    values = (
-        head.revision,
-        head.owner,
-        head.user_id,
-        head.name,
-        head.status,
-        head.updated_at,
-        head.expires_at,
-        head.hidden,
-        head.metadata,
-        head.body,
-    )
-    return connection.execute(_ADVANCE, (*values, write.session_id, write.incarnation, write.expected)).rowcount == 1
+        return connection.execute(_SQL["create"], write.head._asdict()).rowcount == 1
+    return connection.execute(_SQL["advance"], {**write.head._asdict(), "expected": write.expected}).rowcount == 1
 
 
 def _commit(connection: sqlite3.Connection) -> None:
@@ -451,20 +409,11 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _schema_version(connection: sqlite3.Connection) -> int:
-    """The schema version of the file, 0 if Sessile has no tables in it."""
+def _schema_state(connection: sqlite3.Connection) -> SchemaState:
+    """What the file has; version 0 if Sessile has no tables in it."""
     found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessile_schema'")
-    if found.fetchone() is None:
-        return 0
-    row = connection.execute("SELECT version FROM sessile_schema").fetchone()
-    return 0 if row is None else row[0]
-
-
-def migration(version: int) -> list[str]:
-    """The statements that lead to a schema version."""
-    text = files("sessile.drivers").joinpath("sql", f"sqlite_{version:03}.sql").read_text(encoding="utf-8")
-    code = "\n".join(line.partition("--")[0] for line in text.splitlines())
-    return [statement.strip() for statement in code.split(";") if statement.strip()]
+    row = None if found.fetchone() is None else connection.execute(_SQL["schema_state"]).fetchone()
+    return SchemaState() if row is None else SchemaState(*row)
 
 
 def _patiently(action: Callable[[], R], deadline: Deadline) -> R:
@@ -478,48 +427,26 @@ def _patiently(action: Callable[[], R], deadline: Deadline) -> R:
             time.sleep(0.01)
 
 
-def _conditions(query: ListQuery) -> tuple[list[str], list[Any]]:
-    where: list[str] = []
-    values: list[Any] = []
+class _Metadata(filters.MetadataFilters):
+    def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
+        name = f"has_key_{number}"
+        return f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{name})", {name: key}
 
-    def add(condition: str, *parameters: Any) -> None:
-        where.append(condition)
-        values.extend(parameters)
-
-    for column in ("kind", "owner", "user_id", "status"):
-        value = getattr(query, column)
-        if value is not None:
-            add(f"{column} = ?", value)
-    time_column = "created_at" if query.order == "created" else "updated_at"
-    if query.name_prefix is not None:
-        add("substr(name, 1, ?) = ?", len(query.name_prefix), query.name_prefix)
-    if query.since is not None:
-        add(f"{time_column} >= ?", query.since)
-    if query.until is not None:
-        add(f"{time_column} < ?", query.until)
-    if query.now is not None:
-        add("(expires_at IS NULL OR expires_at > ?)", query.now)
-    if query.expired_before is not None:
-        add("expires_at <= ?", query.expired_before)
-    if query.hidden is not None:
-        add("hidden" if query.hidden else "NOT hidden")
-    for key in query.metadata_keys:
-        add("EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = ?)", key)
-    for key, value in query.metadata.items():
-        condition, parameters = _metadata_condition(value)
-        add(f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = ? AND {condition})", key, *parameters)
-    return where or ["1"], values
+    def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
+        key_name, name = f"key_{number}", f"value_{number}"
+        if value is None:
+            same = "item.type = 'null'"
+        elif isinstance(value, bool):
+            same = f"item.type = '{'true' if value else 'false'}'"
+        elif isinstance(value, str):
+            same = f"item.type = 'text' AND item.atom = :{name}"
+        else:
+            same = f"item.type IN ('integer', 'real') AND item.atom = :{name}"
+        condition = f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{key_name} AND {same})"
+        return condition, {key_name: key, name: value}
 
 
-def _metadata_condition(value: Json) -> tuple[str, tuple[Any, ...]]:
-    """`item` is exactly this JSON scalar: `true` is not 1, and "1" is not 1."""
-    if value is None:
-        return "item.type = 'null'", ()
-    if isinstance(value, bool):
-        return "item.type = ?", ("true" if value else "false",)
-    if isinstance(value, str):
-        return "item.type = 'text' AND item.atom = ?", (value,)
-    return "item.type IN ('integer', 'real') AND item.atom = ?", (value,)
+_METADATA = _Metadata()
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -176,7 +176,7 @@ class Driver(ABC):
     """One database. See the module's text for the rules that all methods share."""
 
     name: ClassVar[str]
-    suspends: ClassVar[bool] = False
+    suspends: bool = False
     """True if methods really await (an asynchronous client); False if they block."""
 
     capabilities: Capabilities = Capabilities()
@@ -187,6 +187,14 @@ class Driver(ABC):
 
         Raises `NewerVersionError` if the data was made by a newer version. Called once before first use.
         """
+
+    async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        """Do what `setup` does, also where the driver was told to leave the schema alone; returns what was run.
+
+        With `finish` also what makes the database unusable for programs of the version before. With `dry_run`
+        nothing is run, and what would be is returned. For databases that have no schema: nothing.
+        """
+        return []
 
     @abstractmethod
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
@@ -246,7 +254,10 @@ class Driver(ABC):
             after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
-        """Return when the session has passed `revision` or the deadline is over (capability `push`)."""
+        """Return when the session has passed `revision`, or the deadline is over (capability `push`).
+
+        May return sooner, and does after a poll's time where pushing is not possible for the moment.
+        """
         raise UnsupportedError(f"The driver {self.name!r} cannot push changes.")
 
     async def pause(self, seconds: float) -> None:

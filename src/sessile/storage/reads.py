@@ -27,6 +27,9 @@ DEFAULT_RUNS = 100
 MAX_PAGE = 1000
 """The largest page of a list."""
 
+PUSH_SECONDS = 30.0
+"""How long a follower waits for a push before it looks again, for sessions that expire meanwhile."""
+
 LARGEST = 2**53
 """The largest number that a caller may name: every database and every JSON reader takes it."""
 
@@ -240,11 +243,10 @@ async def wait_entries(
     core: Core,
     session_id: str,
     after: int,
-    poll: float,
     user_id: str | None = None,
     incarnation: str | None = None,
 ) -> News | None:
-    """New entries after a revision, if need be after one wait for a push of at most `poll` seconds.
+    """New entries after a revision, if need be after one wait for a push.
 
     None if the session is not there, or is another one than `incarnation`.
     """
@@ -259,7 +261,7 @@ async def wait_entries(
         return News(head.incarnation, rows_to_entries(rows), False)
     push = core.driver.capabilities.push
     if push:
-        await core.driver.wait(session_id, head.incarnation, after, Deadline(poll))
+        await core.driver.wait(session_id, head.incarnation, after, Deadline(PUSH_SECONDS))
     return News(head.incarnation, [], push)
 
 

@@ -158,7 +158,7 @@ class Storage:
         _check_follow(after, poll)
         incarnation = None
         while True:
-            news = self.run_operation(reads.wait_entries, session_id, after, poll, user_id, incarnation)
+            news = self.run_operation(reads.wait_entries, session_id, after, user_id, incarnation)
             if news is None:
                 _check_gone(session_id, incarnation)
                 return
@@ -178,7 +178,7 @@ class Storage:
         _check_follow(after, poll)
         incarnation = None
         while True:
-            news = await self.arun_operation(reads.wait_entries, session_id, after, poll, user_id, incarnation)
+            news = await self.arun_operation(reads.wait_entries, session_id, after, user_id, incarnation)
             if news is None:
                 _check_gone(session_id, incarnation)
                 return
@@ -210,6 +210,19 @@ class Storage:
     async def asetup(self) -> None:
         """The `async` twin of `setup`."""
         await self.arun_operation(_setup)
+
+    def migrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        """Create or migrate the schema, and return the statements that were run; none if it was up to date.
+
+        Programs of the version before go on working, until it is called with `finish`, which is for when they are
+        gone. With `dry_run` nothing is changed: the statements that would be run are returned. Empty for databases
+        that have no schema.
+        """
+        return self.run_operation(_migrate, finish, dry_run)
+
+    async def amigrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        """The `async` twin of `migrate`."""
+        return await self.arun_operation(_migrate, finish, dry_run)
 
     def close(self) -> None:
         """Close what the storage opened itself; further operations raise `ClosedError`. Idempotent.
@@ -321,6 +334,10 @@ async def _close(core: Core) -> None:
 
 async def _setup(core: Core) -> None:
     await core.prepare(core.deadline())
+
+
+async def _migrate(core: Core, finish: bool, dry_run: bool) -> list[str]:
+    return await core.driver.migrate(core.deadline(), finish=finish, dry_run=dry_run)
 
 
 def _check_follow(after: int, poll: float) -> None:

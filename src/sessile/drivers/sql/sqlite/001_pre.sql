@@ -47,3 +47,9 @@ CREATE TABLE sessile_records (
     value       BLOB NOT NULL,
     PRIMARY KEY (session_id, incarnation, key)
 ) WITHOUT ROWID;
+
+-- What the database has: one row. A program uses it if it knows version `oldest`.
+CREATE TABLE sessile_schema (
+    version INTEGER NOT NULL,
+    oldest  INTEGER NOT NULL
+);

@@ -1,0 +1,306 @@
+"""`PostgresStorage` and the driver behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from zlib import crc32
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ...errors import InvalidInputError
+from ...records import MICROSECOND
+from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
+from ...storage.faces import background
+from ...storage.reads import check_count
+from ...storage.storage import Storage
+from ..sql import filters
+from ..sql.base import Execute, Port, SqlDriver
+from ..sql.migrations import Migrations, read_texts
+from .listener import Listener
+from .ports import BorrowedPort, Target, TaskPort, ThreadPort
+
+R = TypeVar("R")
+
+POLL_SECONDS = 0.5
+"""How long a follower waits between looks where announcements do not come through."""
+
+FOLLOW_SECONDS = 60.0
+"""How long commits of a session are announced after somebody has begun to wait for one."""
+
+_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,31}")
+_NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+
+
+class PostgresStorage(Storage):
+    """Sessions in a PostgreSQL database, 12 or later.
+
+    Args:
+        database: a URL or connection string of libpq's; or a connection of psycopg's (`Connection` for synchronous
+            callers, `AsyncConnection` for asynchronous ones): then everything happens inside the transaction that it
+            is in, is committed or rolled back with it, and the tables must be there.
+        schema: where the tables are; it is made if it is not there. None: the first one of the search path.
+        prefix: what the tables' names begin with.
+        pool_size: the most connections, for synchronous callers and for each event loop.
+        replica_url: where lists are read, which may then lag.
+        listen_url: leads past a pooler in transaction mode, for followers, who poll otherwise.
+        prepare: whether the server prepares statements that are run often. None: unless a pooler stands in between;
+            PgBouncer takes them from version 1.21 on.
+        auto_migrate: False: never create or migrate tables except by `migrate`.
+        options: the keyword arguments of `Storage`.
+    """
+
+    def __init__(
+        self,
+        database: str | psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
+        *,
+        schema: str | None = None,
+        prefix: str = "sessile_",
+        pool_size: int = 10,
+        replica_url: str | None = None,
+        listen_url: str | None = None,
+        prepare: bool | None = None,
+        auto_migrate: bool = True,
+        **options: Any,
+    ) -> None:
+        check_count(pool_size, "pool_size", least=1)
+        words = _words(schema, prefix)
+        if not isinstance(database, str):
+            port = BorrowedPort(database, _where(database.info.dsn))
+            driver = PostgresDriver(port, words, schema=schema, auto_migrate=False)
+            if port.suspends:
+                super().__init__(None, async_driver=lambda: driver, **options)
+            else:
+                super().__init__(driver, **options)
+            return
+        target = Target(_checked(database), _where(database), prepare=prepare)
+        replica = None if replica_url is None else Target(_checked(replica_url), _where(replica_url), prepare=prepare)
+        listen = None if listen_url is None else _checked(listen_url)
+
+        def make(kind: type[ThreadPort] | type[TaskPort]) -> PostgresDriver:
+            return PostgresDriver(
+                kind(target, pool_size),
+                words,
+                schema=schema,
+                auto_migrate=auto_migrate,
+                replica=None if replica is None else kind(replica, pool_size),
+                listen=listen,
+            )
+
+        super().__init__(make(ThreadPort), async_driver=lambda: make(TaskPort), **options)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        ours: dict[str, Any] = {key: value for key, value in query if key in ("schema", "prefix", "pool_size")}
+        theirs = [(key, value) for key, value in query if key not in ours]
+        if "pool_size" in ours:
+            ours["pool_size"] = _number(ours["pool_size"], "pool_size")
+        return cls(urlunsplit(parts._replace(query=urlencode(theirs))), **{**ours, **options})
+
+
+class PostgresDriver(SqlDriver):
+    """The driver behind `PostgresStorage`. A commit is one statement, so head and log change together."""
+
+    name: ClassVar[str] = "postgres"
+
+    def __init__(
+        self,
+        port: Port,
+        words: Mapping[str, str],
+        *,
+        schema: str | None,
+        auto_migrate: bool,
+        replica: Port | None = None,
+        listen: str | None = None,
+    ) -> None:
+        target = port.target if isinstance(port, (ThreadPort, TaskPort)) else None
+        super().__init__(
+            port,
+            database="postgres",
+            words=words,
+            migrations=Migrations(read_texts("postgres"), words),
+            metadata=_Metadata(),
+            style="pyformat",
+            where=port.where,
+            replica=replica,
+            auto_migrate=auto_migrate,
+        )
+        self.capabilities = Capabilities(
+            exact_order=replica is None,
+            commits_per_append=500,
+            max_record_bytes=16 * 1024 * 1024,
+            push=target is not None,
+        )
+        self._schema = schema
+        self._target = target
+        self._listen = listen
+        self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
+        self._listener: Listener | None = None
+
+    @asynccontextmanager
+    async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
+        """One transaction, in which PostgreSQL also creates and alters tables, under a lock that ends with it."""
+        async with self.port.transaction("Migrating the database", deadline) as execute:
+            await execute(self.sql["lock_migrations"], None)
+            if self._schema is not None and not (await execute(self.sql["namespace_exists"], None)).rows[0][0]:
+                await execute(self.sql["create_namespace"], None)
+            yield execute
+
+    async def append(self, write: Append, deadline: Deadline) -> bool:
+        sql = self.sql["create" if write.expected == 0 else "advance"]
+        parameters = write.head._asdict()
+        parameters |= {
+            "expected": write.expected,
+            "filterable": _filterable(write.head),
+            "channel": self._channel,
+            "seqs": [row.seq for row in write.commits],
+            "commit_ids": [row.commit_id for row in write.commits],
+            "runs": [row.run for row in write.commits],
+            "times": [row.time for row in write.commits],
+            "bodies": [row.body for row in write.commits],
+        }
+        result = await self.port.write("Appending to a session", sql, parameters, deadline)
+        return bool(result.rows)
+
+    async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        key = {"session_id": session_id, "incarnation": incarnation}
+        await self.port.write("Deleting a session", self.sql["delete"], key, deadline)
+
+    async def put_record(
+        self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
+    ) -> bool:
+        parameters = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
+        sql = self.sql["remove_record" if value is None else "put_record"]
+        result = await self.port.write("Writing a record", sql, parameters, deadline)
+        return value is None or result.affected == 1
+
+    # ------------------------------------------------------------ following
+
+    async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
+        event = await self._register(incarnation)
+        if event is None:
+            await self.pause(min(POLL_SECONDS, deadline.remaining()))
+            return
+        parameters = {
+            "session_id": session_id,
+            "incarnation": incarnation,
+            "microseconds": int(FOLLOW_SECONDS * MICROSECOND),
+        }
+        # Only after this are commits announced; what was committed before is seen here.
+        result = await self.port.write("Following a session", self.sql["follow"], parameters, deadline)
+        if not result.rows or result.rows[0][0] > revision:
+            event.set()
+        listener = cast(Listener, self._listener)
+        await self._on_loop(listener.wait(incarnation, event, deadline.remaining()))
+
+    async def _register(self, incarnation: str) -> asyncio.Event | None:
+        """The event of the next announcement; None if announcements do not come through."""
+        assert self._target is not None, "a borrowed connection does not declare that it pushes"
+        if self._target.pooled and self._listen is None:
+            return None
+        if self._listener is None:
+            self._listener = Listener(self._listen or self._target.conninfo, self._channel)
+        try:
+            return await self._on_loop(self._listener.register(incarnation))
+        except psycopg.Error:
+            return None
+
+    async def _on_loop(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Await on the driver's own event loop; a blocking driver uses the lasting one in the background."""
+        return await coroutine if self.suspends else background.run(coroutine)
+
+    async def close(self) -> None:
+        await super().close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await self._on_loop(listener.close())
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._listener = None
+
+
+class _Metadata(filters.MetadataFilters):
+    """Filters on the `jsonb` copy, which its index serves."""
+
+    def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
+        return f"filterable ? :has_key_{number}", {f"has_key_{number}": key}
+
+    def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
+        return f"filterable @> :metadata_{number}::jsonb", {f"metadata_{number}": json.dumps({key: value})}
+
+
+def _filterable(head: HeadRow) -> str | None:
+    """The metadata as `jsonb` takes it: without NUL and lone surrogates, which no filter can name."""
+    if head.metadata == "{}":
+        return None
+    if _NOT_JSONB.search(head.metadata) is None:
+        return head.metadata
+    whole: dict[str, Any] = json.loads(head.metadata)
+    return json.dumps({key: value if _fits(value) else {} for key, value in whole.items() if _fits(key)})
+
+
+def _fits(value: Any) -> bool:
+    """Whether `jsonb` can hold a value."""
+    if isinstance(value, str):
+        return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return all(_fits(key) and _fits(item) for key, item in cast("dict[str, Any]", value).items())
+    return not isinstance(value, list) or all(_fits(item) for item in cast("list[Any]", value))
+
+
+def _words(schema: Any, prefix: Any) -> dict[str, str]:
+    """What `{words}` in the SQL stand for."""
+    for value, what in ((schema, "schema"), (prefix, "prefix")):
+        if value is not None and (not isinstance(value, str) or not _IDENTIFIER.fullmatch(value)):
+            raise InvalidInputError(
+                f"{what} must be up to 32 letters, digits and underscores, not beginning with a digit; it is {value!r}."
+            )
+    where = "" if schema is None else f'"{schema}".'
+    names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
+    tables = {word: f'{where}"{prefix}{name}"' for word, name in names.items()}
+    return {
+        **tables,
+        "prefix": prefix,
+        "namespace": schema or "",
+        "namespaces": "ANY (current_schemas(false))" if schema is None else f"'{schema}'",
+        "lock": str(crc32(tables["schema_state"].encode())),
+        "now": "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+    }
+
+
+def _checked(conninfo: Any) -> str:
+    """A connection string; with several hosts it looks for the one that can be written to."""
+    try:
+        fields = conninfo_to_dict(conninfo)
+    except (psycopg.Error, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"This is not an address of PostgreSQL's: {' '.join(str(error).split())}.") from error
+    if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
+        return make_conninfo(conninfo, target_session_attrs="read-write")
+    return conninfo
+
+
+def _where(conninfo: str) -> str:
+    """The database in words, without user and password."""
+    fields = conninfo_to_dict(conninfo)
+    port = f":{fields['port']}" if "port" in fields else ""
+    return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
+
+
+def _number(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInputError(f"{what} must be a whole number; it is {text!r}.") from None
+
+
+__all__ = ["PostgresDriver", "PostgresStorage"]

@@ -1,0 +1,195 @@
+"""Pools of connections: made when they are needed, in the thread or task that needs them, so that errors are its own.
+
+The connection that was used last is given out first, so that a quiet pool shrinks. Two classes, because threads and
+tasks wait in different ways; what is idle, too old or too many is decided once, for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from ...errors import ClosedError, StorageUnavailableError
+from ...storage.driver import Deadline
+
+C = TypeVar("C")
+
+MAX_IDLE = 300.0
+"""Seconds after which an idle connection is not used again: a firewall may have forgotten it."""
+
+MAX_AGE = 3600.0
+"""Seconds after which a connection is not used again, so that a change of servers behind a name comes through."""
+
+
+class _Idle(Generic[C]):
+    """The connections that nobody uses, the last used one on top."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stack: list[tuple[C, float, float]] = []  # with the times of birth and of last use
+        self._born: dict[int, float] = {}
+        self.closed = False
+
+    def take(self) -> tuple[C | None, list[C]]:
+        """A connection that may be used, if there is one, and those that must be closed."""
+        now = time.monotonic()
+        old: list[C] = []
+        with self._lock:
+            if self.closed:
+                raise ClosedError("This storage was closed.")
+            while self._stack:
+                connection, born, used = self._stack.pop()
+                if now - used < MAX_IDLE and now - born < MAX_AGE:
+                    return connection, old
+                self._born.pop(id(connection), None)
+                old.append(connection)
+        return None, old
+
+    def made(self, connection: C) -> None:
+        """Note when a connection was made."""
+        with self._lock:
+            self._born[id(connection)] = time.monotonic()
+
+    def put(self, connection: C) -> bool:
+        """Take a connection back; False if it must be closed."""
+        now = time.monotonic()
+        with self._lock:
+            if self.closed:
+                return False
+            self._stack.append((connection, self._born.get(id(connection), now), now))
+            return True
+
+    def forget(self, connection: C) -> None:
+        """Note that a connection in use will not come back."""
+        with self._lock:
+            self._born.pop(id(connection), None)
+
+    def clear(self, *, close: bool = False) -> list[C]:
+        """All idle connections, to be closed."""
+        with self._lock:
+            self.closed = self.closed or close
+            connections = [connection for connection, _, _ in self._stack]
+            self._stack.clear()
+            for connection in connections:
+                self._born.pop(id(connection), None)
+        return connections
+
+
+def _exhausted(size: int, deadline: Deadline) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"All {size} connections of the pool were in use for {deadline.timeout:g} s.",
+        hint="Try again, or make the storage with a larger pool_size.",
+    )
+
+
+class ThreadPool(Generic[C]):
+    """At most `size` connections, for threads.
+
+    Args:
+        connect: makes a connection within a deadline, or raises an error of ours.
+        close: closes one; never raises.
+    """
+
+    def __init__(self, connect: Callable[[Deadline], C], close: Callable[[C], None], size: int) -> None:
+        self._connect, self._close, self.size = connect, close, size
+        self._idle: _Idle[C] = _Idle()
+        self._free = threading.Semaphore(size)
+
+    def acquire(self, deadline: Deadline) -> C:
+        """A connection, for this thread alone until it is released or discarded."""
+        if not self._free.acquire(timeout=deadline.remaining()):
+            raise _exhausted(self.size, deadline)
+        try:
+            connection, old = self._idle.take()
+            for each in old:
+                self._close(each)
+            if connection is None:
+                connection = self._connect(deadline)
+                self._idle.made(connection)
+        except BaseException:
+            self._free.release()
+            raise
+        return connection
+
+    def release(self, connection: C) -> None:
+        """Give a sound connection back."""
+        if not self._idle.put(connection):
+            self._close(connection)
+        self._free.release()
+
+    def discard(self, connection: C) -> None:
+        """Give a connection back that cannot be used again."""
+        self._idle.forget(connection)
+        self._close(connection)
+        self._free.release()
+
+    def clear(self) -> None:
+        """Close what is idle: the server is another one, or was restarted."""
+        for connection in self._idle.clear():
+            self._close(connection)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it comes back."""
+        for connection in self._idle.clear(close=True):
+            self._close(connection)
+
+    def inherited(self) -> list[C]:
+        """In a forked child: the parent's idle connections, which must never be closed here."""
+        return self._idle.clear(close=True)
+
+
+class TaskPool(Generic[C]):
+    """At most `size` connections, for the tasks of one event loop. The methods are those of `ThreadPool`."""
+
+    def __init__(
+        self, connect: Callable[[Deadline], Awaitable[C]], close: Callable[[C], Awaitable[None]], size: int
+    ) -> None:
+        self._connect, self._close, self.size = connect, close, size
+        self._idle: _Idle[C] = _Idle()
+        self._free = asyncio.Semaphore(size)
+
+    async def acquire(self, deadline: Deadline) -> C:
+        """A connection, for this task alone until it is released or discarded."""
+        try:
+            async with asyncio.timeout(deadline.remaining() if self._free.locked() else None):
+                await self._free.acquire()
+        except TimeoutError:
+            raise _exhausted(self.size, deadline) from None
+        try:
+            connection, old = self._idle.take()
+            for each in old:
+                await self._close(each)
+            if connection is None:
+                connection = await self._connect(deadline)
+                self._idle.made(connection)
+        except BaseException:
+            self._free.release()
+            raise
+        return connection
+
+    async def release(self, connection: C) -> None:
+        """Give a sound connection back."""
+        if not self._idle.put(connection):
+            await self._close(connection)
+        self._free.release()
+
+    async def discard(self, connection: C) -> None:
+        """Give a connection back that cannot be used again."""
+        self._idle.forget(connection)
+        try:
+            await self._close(connection)
+        finally:
+            self._free.release()
+
+    async def clear(self) -> None:
+        """Close what is idle: the server is another one, or was restarted."""
+        for connection in self._idle.clear():
+            await self._close(connection)
+
+    async def close(self) -> None:
+        """Close what is idle now, and what is in use when it comes back."""
+        for connection in self._idle.clear(close=True):
+            await self._close(connection)

@@ -1,0 +1,117 @@
+-- name: load_head
+SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
+
+-- name: load
+-- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
+-- columns where the head has some of the same types: commit_id, seq, time, run, body.
+SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
+UNION ALL
+(SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, false, '', body, 0 FROM {commits}
+WHERE session_id = :session_id
+    AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+ORDER BY seq DESC LIMIT :newest);
+
+-- name: create
+WITH created AS (
+    INSERT INTO {sessions} ({head}, filterable)
+    VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+        :expires_at, :hidden, :metadata, :body, :filterable::jsonb)
+    ON CONFLICT (session_id) DO NOTHING
+    RETURNING 1
+), logged AS (
+    INSERT INTO {commits} (session_id, incarnation, {commit})
+    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
+    FROM created, unnest(:seqs::bigint[], :commit_ids::text[], :runs::bigint[], :times::bigint[], :bodies::text[])
+        AS row (seq, commit_id, run, time, body)
+)
+SELECT 1 FROM created;
+
+-- name: advance
+-- Compare and set: the log grows only if the head was at the expected revision. The announcement is part of the
+-- transaction, and made only if somebody follows: NOTIFY lets commits of a whole database wait for each other.
+WITH advanced AS (
+    UPDATE {sessions} SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
+        updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
+        filterable = :filterable::jsonb
+    WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
+    RETURNING followed_until
+), logged AS (
+    INSERT INTO {commits} (session_id, incarnation, {commit})
+    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
+    FROM advanced, unnest(:seqs::bigint[], :commit_ids::text[], :runs::bigint[], :times::bigint[], :bodies::text[])
+        AS row (seq, commit_id, run, time, body)
+)
+SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) END FROM advanced;
+
+-- name: entries
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_runs
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_few_runs
+-- Ordered by an expression, because for the order the planner might take the primary key, and read the whole log.
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq + 0 {direction} LIMIT :limit;
+
+-- name: list
+SELECT {head} FROM {sessions} {page};
+
+-- name: count
+SELECT count(*) FROM {sessions} WHERE {where};
+
+-- name: delete
+WITH deleted AS (
+    DELETE FROM {sessions} WHERE session_id = :session_id AND incarnation = :incarnation
+)
+DELETE FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: get_record
+SELECT value FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: put_record
+INSERT INTO {records} (session_id, incarnation, key, value)
+SELECT session_id, incarnation, :key, :value FROM {sessions}
+WHERE session_id = :session_id AND incarnation = :incarnation FOR KEY SHARE
+ON CONFLICT (session_id, incarnation, key) DO UPDATE SET value = excluded.value;
+
+-- name: remove_record
+DELETE FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: follow
+-- Ask for announcements, and see whether there is something new already.
+UPDATE {sessions} SET followed_until = GREATEST(followed_until, {now} + :microseconds)
+WHERE session_id = :session_id AND incarnation = :incarnation
+RETURNING revision;
+
+-- name: lock_migrations
+SELECT pg_advisory_xact_lock({lock});
+
+-- name: namespace_exists
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{namespace}');
+
+-- name: create_namespace
+CREATE SCHEMA "{namespace}";
+
+-- name: schema_exists
+-- A query, and not to_regclass, which may answer out of a cache what was true before the lock was waited for.
+SELECT EXISTS (
+    SELECT 1 FROM pg_catalog.pg_class AS tables JOIN pg_catalog.pg_namespace ON relnamespace = pg_namespace.oid
+    WHERE relname = '{prefix}schema' AND nspname = {namespaces}
+);
+
+-- name: schema_state
+SELECT version, oldest FROM {schema_state};
+
+-- name: forget_schema_state
+DELETE FROM {schema_state};
+
+-- name: set_schema_state
+INSERT INTO {schema_state} (version, oldest) VALUES (:version, :oldest);

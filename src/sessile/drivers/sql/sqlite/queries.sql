@@ -1,0 +1,68 @@
+-- name: head
+SELECT {head} FROM sessile_sessions WHERE session_id = :session_id;
+
+-- name: newest
+SELECT {commit} FROM sessile_commits
+WHERE session_id = :session_id AND incarnation = :incarnation ORDER BY seq DESC LIMIT :newest;
+
+-- name: create
+INSERT INTO sessile_sessions ({head})
+VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+    :expires_at, :hidden, :metadata, :body)
+ON CONFLICT (session_id) DO NOTHING;
+
+-- name: advance
+UPDATE sessile_sessions SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
+    updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected;
+
+-- name: append
+INSERT INTO sessile_commits (session_id, incarnation, {commit}) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: entries
+SELECT {commit} FROM sessile_commits
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_runs
+SELECT {commit} FROM sessile_commits
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_few_runs
+-- The planner takes the primary key for its order, and would read the whole log.
+SELECT {commit} FROM sessile_commits INDEXED BY sessile_commits_run
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: list
+SELECT {head} FROM sessile_sessions {page};
+
+-- name: count
+SELECT count(*) FROM sessile_sessions WHERE {where};
+
+-- name: delete
+DELETE FROM sessile_sessions WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: get_record
+SELECT value FROM sessile_records WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: put_record
+INSERT INTO sessile_records (session_id, incarnation, key, value)
+SELECT session_id, incarnation, :key, :value FROM sessile_sessions
+WHERE session_id = :session_id AND incarnation = :incarnation
+ON CONFLICT (session_id, incarnation, key) DO UPDATE SET value = excluded.value;
+
+-- name: remove_record
+DELETE FROM sessile_records WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: schema_state
+SELECT version, oldest FROM sessile_schema;
+
+-- name: forget_schema_state
+DELETE FROM sessile_schema;
+
+-- name: set_schema_state
+INSERT INTO sessile_schema (version, oldest) VALUES (:version, :oldest);
