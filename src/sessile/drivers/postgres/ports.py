@@ -69,8 +69,12 @@ class Target:
 WHO_ANSWERS = "SELECT pg_backend_pid()"
 
 
+class LateError(Exception):
+    """The deadline of a statement has passed. Not a `TimeoutError`, which psycopg takes for its own."""
+
+
 def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
-    """A generator of psycopg's that raises `TimeoutError` when its deadline has passed.
+    """A generator of psycopg's that raises `LateError` when its deadline has passed.
 
     psycopg wakes it with a false value ten times a second while the server says nothing.
     """
@@ -79,14 +83,14 @@ def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> 
         while True:
             ready = yield wanted
             if not ready and deadline is not None and deadline.remaining() <= 0:
-                raise TimeoutError
+                raise LateError
             wanted = generator.send(ready)
     except StopIteration as stop:
         return stop.value
 
 
 class DeadlineConnection(Connection[tuple[Any, ...]]):
-    """A connection whose statements end by a deadline, or raise `TimeoutError`."""
+    """A connection whose statements end by a deadline, or raise `LateError`."""
 
     deadline: Deadline | None = None
 
@@ -120,7 +124,7 @@ class PooledPort(ABC):
 
     @abstractmethod
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run one statement on a connection of the pool; raises psycopg's errors and `TimeoutError`."""
+        """Run one statement on a connection of the pool; raises psycopg's errors and `LateError`."""
 
     @abstractmethod
     async def _forget_idle(self) -> None:
@@ -138,7 +142,7 @@ class PooledPort(ABC):
                 if not is_lost(error) or attempt == READ_ATTEMPTS or deadline.remaining() <= 0:
                     raise translate(error, what, self.where) from error
                 attempt += 1
-            except TimeoutError as error:
+            except LateError as error:
                 raise _late(what, self.where, deadline, "no") from error
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -149,7 +153,7 @@ class PooledPort(ABC):
             if is_lost(error):
                 await self._forget_idle()
             raise translate(error, what, self.where, written="unknown") from error
-        except TimeoutError as error:
+        except LateError as error:
             raise _late(what, self.where, deadline, "unknown") from error
 
 
@@ -186,7 +190,7 @@ class ThreadPort(PooledPort):
         try:
             connection.deadline = deadline
             return _result(connection.execute(cast("Any", sql), parameters))
-        except TimeoutError:
+        except LateError:
             _cancel(connection)
             raise
         finally:
@@ -214,7 +218,7 @@ class ThreadPort(PooledPort):
             await execute("BEGIN", None)
             yield execute
             await execute("COMMIT", None)
-        except TimeoutError as error:
+        except LateError as error:
             raise _late(what, self.where, deadline, "unknown") from error
         finally:
             self._give_back(connection)  # closed, and so rolled back, if the transaction is still open
@@ -257,7 +261,7 @@ class TaskPort(PooledPort):
         try:
             connection.deadline = deadline
             return await _aresult(await connection.execute(cast("Any", sql), parameters))
-        except TimeoutError:
+        except LateError:
             await _acancel(connection)
             raise
         finally:
@@ -285,7 +289,7 @@ class TaskPort(PooledPort):
             await execute("BEGIN", None)
             yield execute
             await execute("COMMIT", None)
-        except TimeoutError as error:
+        except LateError as error:
             raise _late(what, self.where, deadline, "unknown") from error
         finally:
             await self._give_back(connection)

@@ -71,7 +71,7 @@ class PostgresStorage(Storage):
     ) -> None:
         check_count(pool_size, "pool_size", least=1)
         words = _words(schema, prefix)
-        if not isinstance(database, str):
+        if isinstance(database, (psycopg.Connection, psycopg.AsyncConnection)):
             port = BorrowedPort(database, _where(database.info.dsn))
             driver = PostgresDriver(port, words, schema=schema, auto_migrate=False)
             if port.suspends:
