@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -368,6 +369,28 @@ def test_an_error_spoils_the_applications_transaction_and_says_so(postgres_url: 
 
 
 # ---------------------------------------------------------------- connections
+
+
+def test_a_forked_child_has_connections_of_its_own(postgres_url: str) -> None:
+    with PostgresStorage(postgres_url) as storage:
+        storage.add_run("s", input="parent")
+        child = os.fork()
+        if child == 0:
+            storage.add_run("s", input="child")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        storage.add_run("s", input="parent again")
+        assert inputs(storage) == ["parent", "child", "parent again"]
+
+
+def test_a_database_that_cannot_hold_all_text_is_refused(postgres_url: str) -> None:
+    sql(postgres_url, "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        url = urlsplit(postgres_url)._replace(path="/latin").geturl()
+        with PostgresStorage(url) as storage, pytest.raises(StorageError, match="LATIN1"):
+            storage.setup()
+    finally:
+        sql(postgres_url, "DROP DATABASE latin WITH (FORCE)")
 
 
 def test_idle_connections_that_the_server_has_closed(postgres_url: str) -> None:

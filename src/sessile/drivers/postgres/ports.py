@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from ...errors import DeadlineError, StorageUnavailableError, Written
+from ...errors import DeadlineError, ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
@@ -41,18 +42,33 @@ class Target:
         self.conninfo = conninfo
         self.where = where
         self.prepare = prepare
+        self.several = "," in str(conninfo_to_dict(conninfo).get("host", ""))
+        """Whether there are several hosts, of which another one may take writes."""
         self.pooled: bool | None = None
         """Whether a pooler stands in between, None before the first connection."""
 
     def options(self, deadline: Deadline) -> dict[str, Any]:
         """The arguments of `connect`."""
-        options: dict[str, Any] = {"autocommit": True, "connect_timeout": max(2, int(deadline.remaining()))}
+        options: dict[str, Any] = {
+            "autocommit": True,
+            "client_encoding": "UTF8",
+            "connect_timeout": max(2, int(deadline.remaining())),  # libpq knows none that is shorter
+        }
         if self.prepare is False or (self.prepare is None and self.pooled):
             options["prepare_threshold"] = None
         return options
 
     def learn(self, connection: psycopg.Connection[Any] | AsyncConnection[Any], backend: int) -> None:
-        """Compare the process that greeted with the one that answers: a pooler gives a number of its own."""
+        """Compare the process that greeted with the one that answers: a pooler gives a number of its own.
+
+        Raises `StorageError` if the database cannot hold all text.
+        """
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageError(
+                f"{self.where} has the encoding {encoding}, which cannot hold all text.",
+                hint="Make the database with ENCODING 'UTF8'.",
+            )
         self.pooled = connection.info.backend_pid != backend
         if self.prepare is None and self.pooled:
             connection.prepare_threshold = None
@@ -152,7 +168,10 @@ class PooledPort(ABC):
         except psycopg.Error as error:
             if is_lost(error):
                 await self._forget_idle()
-            raise translate(error, what, self.where, written="unknown") from error
+            failed = translate(error, what, self.where, written="unknown")
+            if isinstance(failed, ReadOnlyError):
+                failed.retry = self.target.several
+            raise failed from error
         except LateError as error:
             raise _late(what, self.where, deadline, "unknown") from error
 
@@ -231,8 +250,10 @@ class ThreadPort(PooledPort):
         self._pool.close()
 
     def after_fork(self) -> None:
-        """In a forked child: forget the parent's connections; psycopg never closes those of another process."""
-        self._pool.inherited()
+        """In a forked child: forget the parent's connections; psycopg never closes those of another process.
+
+        The old pool is not touched: another thread may have held its lock when the process forked.
+        """
         self._pool = self._new_pool()
 
 
