@@ -121,8 +121,8 @@ class Agent(Generic[OutputT]):
         self._ready = self.model_agent is model
         # The instructions of a ready one are its own affair, so any of them may have placeholders.
         # Steps are watched where a state may have to be filled in, or history processors may take messages away.
-        self._placeholders = self._ready or bool(options.get("capabilities"))
-        self._placeholders = self._placeholders or may_have_placeholders(options.get("instructions"))
+        self._placeholders = self._ready or _may_be_filled(options)
+        self._registered = _registered(self.model_agent)
         self.name = name or self.model_agent.name
 
     # ------------------------------------------------------------ running
@@ -355,8 +355,8 @@ class Agent(Generic[OutputT]):
             passed,
             session_usage=self._session_usage,
             placeholders=self._placeholders
-            or bool(options.get("capabilities"))
-            or may_have_placeholders(options.get("instructions")),
+            or _may_be_filled(options)
+            or _registered(self.model_agent) != self._registered,
         )
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
@@ -394,6 +394,20 @@ def _model_agent(model: Any, name: str | None, output_type: Any, options: AgentO
 def _system_prompt() -> ReinjectSystemPrompt[Any]:
     """Sends the system prompt with every run: a window may not reach back to the run that it was stored with."""
     return ReinjectSystemPrompt(replace_existing=True)
+
+
+def _may_be_filled(options: AgentOptions | RunOptions) -> bool:
+    """Whether what is passed to Pydantic AI may bring instructions with placeholders, or history processors."""
+    others = options.get("capabilities") or options.get("toolsets")
+    return bool(others) or may_have_placeholders(options.get("instructions"))
+
+
+def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
+    """How many instructions and toolsets an agent has; users may register more (`@agent.model_agent.instructions`).
+
+    Pydantic AI (2.68) has no public list of instructions.
+    """
+    return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
 
 
 def _check_choice(value: str, what: str, choices: Sequence[str]) -> None:

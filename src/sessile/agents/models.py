@@ -24,13 +24,13 @@ class LoopModels:
     def __init__(self, agent: Any, name: Any) -> None:
         self._agent = agent
         self._name: str | None = name if isinstance(name, str) else None
-        self._own = getattr(agent, "model", None)
+        self._own: Any = getattr(agent, "model", None)
         self._models: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Model | None] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def here(self) -> Model | None:
         """The model to use in the running loop; None: the agent's own."""
-        if self._name is None or not isinstance(self._own, Model) or self._agent.model is not self._own:
+        if self._name is None or self._agent.model is not self._own or not isinstance(self._own, Model):
             return None
         loop = asyncio.get_running_loop()
         with self._lock:
