@@ -224,11 +224,13 @@ def test_shows_messages_of_any_format(sessile: Command, url: str, path: Path) ->
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": [{"type": "text", "text": "Hello"}], "tool_calls": [{"id": "c1"}]},
         {"thought": "deep"},
-        ["not", "an", "object"],
     ]
     with SqliteStorage(path) as storage:
         storage.add_run("m", input="a", messages=ours, format="pydantic-ai/2")
-        storage.add_run("m", input="b", messages=theirs, format="openai")  # pyright: ignore[reportArgumentType]
+        storage.add_run("m", input="b", messages=theirs, format="openai")
+        turn = start_run(storage, "m")  # what writes entries of its own may store what `add_run` refuses
+        odd = turn.entry(fold.MESSAGE, ["not", "an", "object"], "their own")
+        storage.run_operation(turns.end_turn, turn, [odd], {"status": "completed", "output": None}, [])
     shown = sessile("show", url, "m").out
     for line in (
         "  system: Be kind.",

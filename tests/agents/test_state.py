@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.toolsets import FunctionToolset
 from tests.agents.helpers import sent
 from tests.model_server import ModelServer
 
@@ -103,6 +104,32 @@ def test_placeholders_in_instructions_that_are_made(
     agent = Agent(model, storage=storage, session_id="s1", state={"name": "Ada"}, instructions=["Plain.", made])
     agent.run("Hello", instructions="And {name} once more.")
     assert sorted(sent(server).system_text.split("\n")) == ["Ada has 1 keys in s1.", "And Ada once more.", "Plain."]
+
+
+def test_placeholders_in_instructions_that_are_registered_later(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, state={"plan": "free"})
+    agent.run("Hello")
+
+    @agent.model_agent.instructions  # type: ignore[attr-defined]
+    def plan() -> str:
+        return "The plan is {plan}."
+
+    agent.run("Hello")
+    assert "The plan is free." in sent(server).system_text
+
+
+@pytest.mark.parametrize("when", ["made", "run", "registered"])
+def test_placeholders_in_instructions_of_toolsets(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage, when: str
+) -> None:
+    tools: FunctionToolset[Any] = FunctionToolset([put], instructions="Tools of the plan {plan}.")
+    agent = Agent(model, storage=storage, state={"plan": "free"}, toolsets=[tools] if when == "made" else [])
+    if when == "registered":
+        agent.model_agent.toolset(lambda context: tools)  # type: ignore[attr-defined]
+    agent.run("Hello", toolsets=[tools] if when == "run" else None)
+    assert "Tools of the plan free." in sent(server).system_text
 
 
 def test_the_session_at_hand(model: OpenAIChatModel, storage: SqliteStorage) -> None:
