@@ -296,6 +296,20 @@ def test_shows_as_json(sessile: Command, url: str) -> None:
     assert [run["output"] for run in shown["runs"]] == ["To the sea."]
 
 
+def test_migrates(sessile: Command, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "sessions.db"
+    url = f"sqlite:///{path}"
+    planned = sessile("migrate", url, "--dry-run")
+    assert planned.out.startswith("CREATE TABLE sessile_sessions (")
+    assert not path.exists()
+    assert sessile("migrate", url).out == planned.out
+    for arguments in ((), ("--dry-run",), ("--finish",)):
+        done = sessile("migrate", url, *arguments)
+        assert (done.code, done.out) == (0, "-- The schema is up to date.\n")
+    with SqliteStorage(path) as storage:
+        storage.add_run("s")
+
+
 def test_data_cannot_control_the_terminal(sessile: Command, url: str, path: Path) -> None:
     evil = "\x1b]0;title\x07 \x9b2J [red]x[/red]\r\x00"
     with SqliteStorage(path) as storage:
