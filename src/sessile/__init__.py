@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.memory import MemoryStorage
+    from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -42,6 +43,7 @@ _NAMES = {
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
     "RollingSummary": "agents",
@@ -74,6 +76,7 @@ __all__ = [
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MySQLStorage",
     "Page",
     "PostgresStorage",
     "RollingSummary",
