@@ -77,14 +77,15 @@ def checked_copy(value: Any, what: str) -> Any:
 
 def _copy(value: Any, what: str, depth: int) -> Any:
     kind = cast(type[Any], type(value))
-    if kind not in (dict, list, tuple):
+    if kind is not dict and kind is not list and kind is not tuple:
         return value
     if depth > MAX_DEPTH:
         raise _too_deep(what)
     if kind is dict:
         # `copy` is one step, which no other thread can come between; iterating over the object itself is many.
         return {key: _copy(item, what, depth + 1) for key, item in cast(dict[Any, Any], value).copy().items()}
-    return kind([_copy(item, what, depth + 1) for item in cast(list[Any], value)[:]])
+    items = [_copy(item, what, depth + 1) for item in cast(list[Any], value)[:]]
+    return items if kind is list else tuple(items)
 
 
 def _too_deep(what: str) -> InvalidStateError:
