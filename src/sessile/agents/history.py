@@ -96,15 +96,16 @@ class LastRuns(Window):
     async def select(self, past: Past) -> list[ModelMessage]:
         groups: list[list[ModelMessage]] = []
         below: int | None = None
-        looked = 0
+        looked, factor = 0, 1
         while len(groups) < self.count and looked < self.count + ALL_PAGE:  # never far back past runs that failed
-            numbers = past.numbers(self.count - len(groups), below=below)
+            numbers = past.numbers((self.count - len(groups)) * factor, below=below)
             if not numbers:
                 break
             groups = await sendable(past, await past.runs(numbers)) + groups
             below = numbers[0]
             looked += len(numbers)
-        return flat(groups)
+            factor *= 2  # a few reads, not one for each few runs that failed
+        return flat(groups[-self.count :]) if groups else []
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class TokenBudget(Window):
     """As many of the last runs as fit into `tokens`, newest first, whole runs only.
 
     A newest run that does not fit by itself is reduced to its question and its final answer if these fit. `count`
-    counts the tokens of messages; the default estimates them.
+    counts the tokens of messages; the default estimates them. Where a hundred runs in a row have nothing to be sent
+    (they failed before a model had answered), it looks no further back.
     """
 
     tokens: int
@@ -148,7 +150,10 @@ class TokenBudget(Window):
         left, groups = self.tokens, list[list[ModelMessage]]()
         below: int | None = None
         while numbers := past.numbers(8 if below is None else ALL_PAGE, below=below):
-            for group in reversed(await sendable(past, await past.runs(numbers))):
+            found = await sendable(past, await past.runs(numbers))
+            if not found and below is not None:
+                break
+            for group in reversed(found):
                 if not groups and self.count(group) > left:
                     group = question_and_answer(group)
                 size = self.count(group)
