@@ -179,13 +179,18 @@ SUMMARY_INSTRUCTIONS = (
 )
 
 
+PATIENCE = 4
+"""How many times `every` runs are sent as they are because of a run before them that is still open."""
+
+
 @dataclass(frozen=True)
 class RollingSummary(Window):
     """A summary of the older runs, and the last runs themselves.
 
     At least `keep` runs are sent as they are; when `every` more have gathered, a model summarises them together with
     the summary so far, and the result is kept in the session. If the model fails, the run goes on with the summary
-    that is there and the runs after it, and the next run tries again. It looks back 100 runs at the most, so of a
+    that is there and the runs after it, and the next run tries again. Runs from one on that is still at work or paused
+    are summarised when it has ended, or when four times `every` runs have gathered. It looks back 100 runs at the most, so of a
     long session that had no summary before the oldest runs are left out. What it costs is not counted as the run's.
 
     Args:
@@ -211,9 +216,11 @@ class RollingSummary(Window):
         numbers = [number for number in past.numbers(self.keep + self.every + ALL_PAGE) if number > upto]
         runs = await past.runs(numbers)
         older = runs[: len(runs) - self.keep] if self.keep else runs
-        # What a run that is still open comes to say must not fall between summary and window.
+        # What a run that is still open comes to say must not fall between summary and window. But the decision that a
+        # run waits for may never come, and what is sent along must not grow for that.
         unfinished = [index for index, run in enumerate(older) if run.status in ("running", "paused")]
-        older = older[: unfinished[0]] if unfinished else older
+        if unfinished and len(older) - unfinished[0] < PATIENCE * self.every:
+            older = older[: unfinished[0]]
         if len(older) >= self.every:
             renewed = await self._summarize(past, text, older)
             if renewed is not None:
