@@ -190,8 +190,9 @@ class RollingSummary(Window):
     At least `keep` runs are sent as they are; when `every` more have gathered, a model summarises them together with
     the summary so far, and the result is kept in the session. If the model fails, the run goes on with the summary
     that is there and the runs after it, and the next run tries again. Runs from one on that is still at work or paused
-    are summarised when it has ended, or when four times `every` runs have gathered. It looks back 100 runs at the most, so of a
-    long session that had no summary before the oldest runs are left out. What it costs is not counted as the run's.
+    are summarised when it has ended, or when four times `every` runs have gathered. It looks back 100 runs at the most,
+    so of a long session that had no summary before the oldest runs are left out. What it costs is not counted as the
+    run's.
 
     Args:
         keep: runs that are never summarised.
