@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
-    from .storage import Storage
-    from .storage import open_storage as open
+    from .storage import Storage, open_storage
+
+    open = open_storage
 
 _NAMES = {
     "Agent": "agents",
@@ -67,9 +68,10 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *globals()])
+    return sorted([*__all__, "open", *globals()])
 
 
+# Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
     "Head",
@@ -88,6 +90,5 @@ __all__ = [
     "TokenBudget",
     "__version__",
     "current_session",
-    "open",
     "session_state",
 ]

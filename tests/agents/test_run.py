@@ -234,6 +234,11 @@ def test_ids_and_state_are_checked_before_anything_happens(
         lambda: agent.session("").run("Hello"),
         lambda: agent.run("Hello", session_id="s", user_id="x" * 256),
         lambda: agent.run("Hello", session_id="s", run_metadata={"x": float("nan")}),
+        lambda: agent.run("Hello", session_id="s", run_metadata=["x"]),  # type: ignore[arg-type]
+        lambda: agent.run(7, session_id="s"),  # type: ignore[arg-type]
+        lambda: agent.run(b"Hello", session_id="s"),  # type: ignore[arg-type]
+        lambda: agent.run({"text": "Hello"}, session_id="s"),  # type: ignore[arg-type]
+        lambda: Agent(model, state=["x"]),  # type: ignore[arg-type]
     ):
         with pytest.raises(InvalidInputError):
             call()

@@ -16,11 +16,11 @@ from pydantic_ai.output import OutputSpec
 
 from ..errors import InvalidInputError
 from ..records import JsonObject
-from ..storage.encoding import check_json
 from ..storage.faces import background
 from ..storage.ids import check_optional_id, uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
+from ..storage.writes import checked_patch
 from .driving import Job, drive
 from .history import History, window_of
 from .messages import usage_of
@@ -106,8 +106,7 @@ class Agent(Generic[OutputT]):
             raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
             check_optional_id(value, what)
-        if state is not None:
-            check_json(state, "state")
+        checked_patch(state, "state")
         self.storage = storage
         self.window = window_of(history)
         self.durability: Durability = durability
@@ -320,8 +319,7 @@ class Agent(Generic[OutputT]):
     # ------------------------------------------------------------ parts
 
     def _spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
-        if metadata is not None:
-            check_json(metadata, "run_metadata")
+        checked_patch(metadata, "run_metadata")
         return TurnSpec(
             session_id=self._session_id or uuid7() if session_id is None else session_id,
             run_id=uuid7(),

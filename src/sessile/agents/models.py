@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic_ai.models import Model, infer_model
 
+from ..storage.faces import forget_closed
+
 
 class LoopModels:
     """The models of an agent that was given the name of one.
@@ -34,9 +36,8 @@ class LoopModels:
             return None
         loop = asyncio.get_running_loop()
         with self._lock:
-            for other in [other for other in self._models if other.is_closed()]:
-                del self._models[other]  # with its connections, which keep the loop alive
             if loop not in self._models:
+                forget_closed(self._models)
                 own_is_free = None not in self._models.values()
                 self._models[loop] = None if own_is_free else infer_model(self._name)
             return self._models[loop]
