@@ -6,7 +6,6 @@ connection, so that a pooler in transaction mode may stand in between.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -16,14 +15,12 @@ from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from ...errors import DeadlineError, ReadOnlyError, StorageError, StorageUnavailableError, Written
+from ...errors import ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
+from ..sql.ports import LateError, PooledPort
 from .errors import is_lost, translate
-
-READ_ATTEMPTS = 3
-"""How often a read is tried on connections that turn out to be lost. Idle ones all are, after a restart."""
 
 CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
@@ -85,10 +82,6 @@ class Target:
 WHO_ANSWERS = "SELECT pg_backend_pid()"
 
 
-class LateError(Exception):
-    """The deadline of a statement has passed. Not a `TimeoutError`, which psycopg takes for its own."""
-
-
 def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
     """A generator of psycopg's that raises `LateError` when its deadline has passed.
 
@@ -129,60 +122,26 @@ def _is_sound(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> boo
     return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
-class PooledPort(ABC):
-    """What the ports over pools share: errors, and reading again after a connection was lost."""
-
-    suspends: bool
+class PostgresPort(PooledPort[psycopg.Error]):
+    """What both pools share."""
 
     def __init__(self, target: Target) -> None:
+        super().__init__(psycopg.Error, target.where)
         self.target = target
-        self.where = target.where
 
-    @abstractmethod
-    async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run one statement on a connection of the pool; raises psycopg's errors and `LateError`."""
+    def is_lost(self, error: psycopg.Error) -> bool:
+        """Whether the connection is of no use any more, and others may be."""
+        return is_lost(error)
 
-    @abstractmethod
-    async def _forget_idle(self) -> None:
-        """Close idle connections."""
-
-    async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run a statement that changes nothing; run again if the connection turns out to be lost."""
-        attempt = 1
-        while True:
-            try:
-                return await self._run(sql, parameters, deadline)
-            except psycopg.Error as error:
-                if is_lost(error):
-                    await self._forget_idle()
-                if not is_lost(error) or attempt == READ_ATTEMPTS or deadline.remaining() <= 0:
-                    raise translate(error, what, self.where) from error
-                attempt += 1
-            except LateError as error:
-                raise _late(what, self.where, deadline, "no") from error
-
-    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run a statement as a transaction of its own; a lost answer is an error with `written="unknown"`."""
-        try:
-            return await self._run(sql, parameters, deadline)
-        except psycopg.Error as error:
-            if is_lost(error):
-                await self._forget_idle()
-            failed = translate(error, what, self.where, written="unknown")
-            if isinstance(failed, ReadOnlyError):
-                failed.retry = self.target.several
-            raise failed from error
-        except LateError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+    def translate(self, error: psycopg.Error, what: str, written: Written) -> StorageError:
+        """The error of a statement. One that was refused for being sent to a follower may be sent to another host."""
+        failed = translate(error, what, self.where, written=written)
+        if isinstance(failed, ReadOnlyError):
+            failed.retry = self.target.several
+        return failed
 
 
-def _late(what: str, where: str, deadline: Deadline, written: Written) -> DeadlineError:
-    return DeadlineError(
-        f"{what} on {where} did not end within {deadline.timeout:g} s.", written=written, retry=written == "no"
-    )
-
-
-class ThreadPort(PooledPort):
+class ThreadPort(PostgresPort):
     """A pool of blocking connections."""
 
     suspends = False
@@ -230,7 +189,7 @@ class ThreadPort(PooledPort):
             try:
                 return _result(connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
-                raise translate(error, what, self.where, written="unknown") from error
+                raise self.translate(error, what, "unknown") from error
 
         try:
             connection.deadline = deadline
@@ -238,7 +197,7 @@ class ThreadPort(PooledPort):
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+            raise self.late(what, deadline, "unknown") from error
         finally:
             self._give_back(connection)  # closed, and so rolled back, if the transaction is still open
 
@@ -257,7 +216,7 @@ class ThreadPort(PooledPort):
         self._pool = self._new_pool()
 
 
-class TaskPort(PooledPort):
+class TaskPort(PostgresPort):
     """A pool of asynchronous connections, for one event loop."""
 
     suspends = True
@@ -303,7 +262,7 @@ class TaskPort(PooledPort):
             try:
                 return await _aresult(await connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
-                raise translate(error, what, self.where, written="unknown") from error
+                raise self.translate(error, what, "unknown") from error
 
         try:
             connection.deadline = deadline
@@ -311,7 +270,7 @@ class TaskPort(PooledPort):
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+            raise self.late(what, deadline, "unknown") from error
         finally:
             await self._give_back(connection)
 
