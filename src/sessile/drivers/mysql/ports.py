@@ -165,6 +165,16 @@ class ThreadPort(MySQLPort):
         self._pool = self._new_pool()
 
 
+class _Connection(aiomysql.Connection):
+    """Says nothing when it is collected after its event loop has ended, as when `asyncio.run` returns."""
+
+    _loop: asyncio.AbstractEventLoop
+
+    def __del__(self) -> None:
+        if not self._loop.is_closed():
+            super().__del__()
+
+
 class TaskPort(MySQLPort):
     """A pool of asynchronous connections, for one event loop."""
 
@@ -178,8 +188,8 @@ class TaskPort(MySQLPort):
         options = self.target.options(deadline)
         options["db"] = options.pop("database", None)
         try:
-            connect: Any = aiomysql.connect  # pyright: ignore[reportUnknownMemberType]
-            connection = await connect(**options)
+            connection: Any = _Connection(**options)
+            await connection._connect()  # what aiomysql.connect does, with a class of its own
             results = await _aexecute(connection, self.target.settings(deadline), None)
             self.target.max_packet = results[-1].rows[0][0]
         except (Failure, OSError) as error:
