@@ -208,8 +208,8 @@ def test_what_max_allowed_packet_does_not_let_through_is_not_sent(mysql_url: str
     try:
         with MySQLStorage(mysql_url) as storage:
             storage.add_run("s", input="small")
+            big = "ä" * 600_000
             with pytest.raises(TooLargeError, match=r"max_allowed_packet.*1,048,576 bytes") as caught:
-                big = "ä" * 600_000
                 asyncio.run(storage.aadd_run("s", input=big)) if asynchronous else storage.add_run("s", input=big)
             assert caught.value.written == "no"
             storage.add_run("s", input="small again")

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from tests.servers import PgBouncer, PostgresServer
 from tests.servers.fixtures import running
-from tests.servers.networks import RESTARTS, SAMPLES, postgres_network
+from tests.servers.networks import RESTARTS, SAMPLES, check, postgres_network
 
 from sessile.drivers.postgres import PostgresDriver
 from sessile.errors import StorageError
 from sessile.storage import Append, Deadline
 from sessile.testing import (
     ConformanceError,
-    Figures,
     Scale,
     run_absent,
     run_cuts,
@@ -23,21 +22,6 @@ from sessile.testing import (
     run_failover,
     run_restarts,
 )
-
-
-@pytest.fixture
-def scale(capsys: pytest.CaptureFixture[str]) -> Scale:
-    made = Scale.from_environment()
-    with capsys.disabled():
-        print(f"\nSESSILE_SEED={made.seed}")
-    return made
-
-
-def check(figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f"{figures.rounds} rounds, {figures.acknowledged} acknowledged, {figures.lost} lost,", end=" ")
-        print(f"{figures.doubled} doubled, {figures.seconds:.0f} s")
-    figures.check()
 
 
 def test_cuts_anywhere_in_a_commit(postgres_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ import psycopg
 import pymysql
 import pytest
 
+from sessile.testing import Scale
+
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
@@ -141,3 +143,15 @@ def own_mariadb() -> Iterator[MariaDbServer]:
     """A MariaDB server of this test alone, also where `TEST_MYSQL_URL` is set."""
     with running(MariaDbServer) as server:
         yield server
+
+
+# ---------------------------------------------------------------- campaigns
+
+
+@pytest.fixture
+def scale(capsys: pytest.CaptureFixture[str]) -> Scale:
+    """How long a campaign is, and by which seed it chooses; the seed is printed."""
+    made = Scale.from_environment()
+    with capsys.disabled():
+        print(f"\nSESSILE_SEED={made.seed}")
+    return made

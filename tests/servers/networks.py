@@ -6,10 +6,12 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 import sessile
 from sessile.storage import Storage
-from sessile.testing import Network
-from sessile.testing.proxy import Framing, postgres_messages
+from sessile.testing import Figures, Network
+from sessile.testing.proxy import Framing, mysql_messages, postgres_messages
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
@@ -18,6 +20,14 @@ SAMPLES = None if TORTURE else 64
 
 RESTARTS = 200 if TORTURE else 20
 """How often a server is killed."""
+
+
+def check(figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
+    """Print what a campaign has done, and fail if anything was wrong."""
+    with capsys.disabled():
+        print(f"{figures.rounds} rounds, {figures.acknowledged} acknowledged, {figures.lost} lost,", end=" ")
+        print(f"{figures.doubled} doubled, {figures.seconds:.0f} s")
+    figures.check()
 
 
 def network(url: str, framing: Framing | None, query: str = "", **more: Any) -> Network:
@@ -35,3 +45,8 @@ def network(url: str, framing: Framing | None, query: str = "", **more: Any) -> 
 def postgres_network(url: str, **more: Any) -> Network:
     """PostgreSQL without encryption, so that the proxy sees messages."""
     return network(url, postgres_messages, "sslmode=disable&gssencmode=disable", **more)
+
+
+def mysql_network(url: str, **more: Any) -> Network:
+    """MySQL or MariaDB."""
+    return network(url, mysql_messages, **more)
