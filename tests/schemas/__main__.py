@@ -12,9 +12,11 @@ from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
+from tests.servers.fixtures import connect_mysql
+from tests.servers.mariadb import MariaDbServer
 from tests.servers.postgres import PostgresServer
 
-from sessile import PostgresStorage, SqliteStorage
+from sessile import MySQLStorage, PostgresStorage, SqliteStorage
 
 from .content import fill
 
@@ -55,6 +57,26 @@ def _store_postgres() -> None:
         server.close()
 
 
+def _store_mysql() -> None:
+    server = MariaDbServer()
+    server.start()
+    try:
+        with MySQLStorage(server.url) as storage:
+            lines = [f"{statement};" for statement in storage.migrate()]
+            fill(storage)
+        with connect_mysql(server.url) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT version FROM sessile_schema")
+            version = cursor.fetchall()[0][0]
+            for table in ("schema", "sessions", "commits", "records"):
+                cursor.execute(f"SELECT * FROM sessile_{table}")
+                for row in cursor.fetchall():
+                    values = cursor.mogrify(", ".join(["%s"] * len(row)), row)
+                    lines.append(f"INSERT INTO sessile_{table} VALUES ({values});")
+        _store("mysql", version, lines)
+    finally:
+        server.close()
+
+
 def _inserts(connection: psycopg.Connection[Any], table: str) -> list[str]:
     cursor = connection.execute(SQL("SELECT * FROM {}").format(Identifier(table)))
     names = [Identifier(column.name) for column in cursor.description or []]
@@ -71,3 +93,4 @@ def _inserts(connection: psycopg.Connection[Any], table: str) -> list[str]:
 if __name__ == "__main__":
     _store_sqlite()
     _store_postgres()
+    _store_mysql()

@@ -8,8 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.servers.fixtures import connect_mysql
 
-from sessile import PostgresStorage, SqliteStorage
+from sessile import MySQLStorage, PostgresStorage, SqliteStorage
 
 from .content import check
 
@@ -80,3 +81,28 @@ def postgres_schema(connection: psycopg.Connection[Any], schema: str) -> list[st
         {"schema": schema},
     )
     return sorted(row[0].replace(f"{schema}.", "") for row in rows)
+
+
+@stored("mysql")
+def test_mysql(script: Path, mysql_url: str) -> None:
+    with connect_mysql(mysql_url) as connection, connection.cursor() as cursor:
+        for statement in script.read_text(encoding="utf-8").split(";\n"):
+            if statement.strip():
+                cursor.execute(statement)
+        with MySQLStorage(mysql_url) as storage:
+            storage.migrate(finish=True)
+            check(storage)
+        with MySQLStorage(mysql_url, prefix="fresh_") as storage:
+            storage.setup()
+        old, new = (mysql_schema(cursor, prefix) for prefix in ("sessile_", "fresh_"))
+    assert old == new
+    assert len(new) == 4
+
+
+def mysql_schema(cursor: Any, prefix: str) -> list[str]:
+    """The statements that would make the tables, without their prefix."""
+    texts: list[str] = []
+    for table in ("schema", "sessions", "commits", "records"):
+        cursor.execute(f"SHOW CREATE TABLE {prefix}{table}")
+        texts.append(cursor.fetchall()[0][1].replace(prefix, ""))
+    return texts
