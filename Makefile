@@ -6,7 +6,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format types imports docs wheel bench torture lock clean check
+.PHONY: help setup demo test lint format types imports docs wheel bench torture services lock clean check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -48,6 +48,9 @@ bench: .venv/.dev ## measure
 
 torture: .venv/.dev ## the long tests: crashes and races
 	$(PYTHON_IN) -m tests.torture
+
+services: .venv/.dev ## start the database servers that the tests use, for development, until Ctrl-C
+	@$(PYTHON_IN) -m tests.servers
 
 lock: ## renew requirements/*.txt (needs uv; UPGRADE=1 for newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra testing \

@@ -224,11 +224,13 @@ def test_shows_messages_of_any_format(sessile: Command, url: str, path: Path) ->
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": [{"type": "text", "text": "Hello"}], "tool_calls": [{"id": "c1"}]},
         {"thought": "deep"},
-        ["not", "an", "object"],
     ]
     with SqliteStorage(path) as storage:
         storage.add_run("m", input="a", messages=ours, format="pydantic-ai/2")
-        storage.add_run("m", input="b", messages=theirs, format="openai")  # pyright: ignore[reportArgumentType]
+        storage.add_run("m", input="b", messages=theirs, format="openai")
+        turn = start_run(storage, "m")  # what writes entries of its own may store what `add_run` refuses
+        odd = turn.entry(fold.MESSAGE, ["not", "an", "object"], "their own")
+        storage.run_operation(turns.end_turn, turn, [odd], {"status": "completed", "output": None}, [])
     shown = sessile("show", url, "m").out
     for line in (
         "  system: Be kind.",
@@ -292,6 +294,20 @@ def test_shows_as_json(sessile: Command, url: str) -> None:
     shown = json.loads(sessile("show", url, "trip", "--json").out)
     assert shown["session"]["owner"] == "travel"
     assert [run["output"] for run in shown["runs"]] == ["To the sea."]
+
+
+def test_migrates(sessile: Command, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "sessions.db"
+    url = f"sqlite:///{path}"
+    planned = sessile("migrate", url, "--dry-run")
+    assert planned.out.startswith("CREATE TABLE sessile_sessions (")
+    assert not path.exists()
+    assert sessile("migrate", url).out == planned.out
+    for arguments in ((), ("--dry-run",), ("--finish",)):
+        done = sessile("migrate", url, *arguments)
+        assert (done.code, done.out) == (0, "-- The schema is up to date.\n")
+    with SqliteStorage(path) as storage:
+        storage.add_run("s")
 
 
 def test_data_cannot_control_the_terminal(sessile: Command, url: str, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXTRA = [page for page in sorted(ROOT.glob("*.md")) if page not in PAGES]
+
+SERVERS = {"postgres": "postgres_url"}
+"""The fixtures that give DATABASE_URL to the pages of databases."""
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<marks>```+|~~~+) *(?P<language>[\w-]*)")
 NO_RUN = re.compile(r"<!-- *no-run: *\S.*-->")
@@ -96,13 +100,16 @@ def name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_code_runs(page: Path, tmp_path: Path) -> None:
+def test_code_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not any(block.language == "python" for block in blocks(page.read_text("utf-8"))):
         pytest.skip("no code")
+    server = SERVERS.get(page.stem)
+    database = {} if server is None else {"DATABASE_URL": request.getfixturevalue(server)}
     # A process of its own, as for a reader who tries it; run_page() is what it runs.
     done = subprocess.run(
         [sys.executable, __file__, str(page)],
         cwd=tmp_path,
+        env={**os.environ, **database},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

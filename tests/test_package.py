@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import re
 import subprocess
@@ -74,6 +75,13 @@ def committed() -> Iterator[tuple[str, str]]:
             content = path.read_bytes()
             if b"\0" not in content:
                 yield name, content.decode("utf-8", "replace")
+
+
+def test_the_public_names_hide_none_of_python() -> None:
+    assert not set(sessile.__all__) & set(dir(builtins))
+    assert "open" in dir(sessile)
+    assert sessile.open("memory://").sessions().items == []
+    assert all(getattr(sessile, name) is not None for name in sessile.__all__)
 
 
 def test_source_files_are_short() -> None:

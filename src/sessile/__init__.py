@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.memory import MemoryStorage
+    from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
-    from .storage import Storage
-    from .storage import open_storage as open
+    from .storage import Storage, open_storage
+
+    open = open_storage
 
 _NAMES = {
     "Agent": "agents",
@@ -42,6 +44,7 @@ _NAMES = {
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
     "RollingSummary": "agents",
@@ -65,15 +68,17 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *globals()])
+    return sorted([*__all__, "open", *globals()])
 
 
+# Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
     "Head",
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MySQLStorage",
     "Page",
     "PostgresStorage",
     "RollingSummary",
@@ -85,6 +90,5 @@ __all__ = [
     "TokenBudget",
     "__version__",
     "current_session",
-    "open",
     "session_state",
 ]

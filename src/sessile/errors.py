@@ -225,8 +225,9 @@ class NotStoredError(StorageError):
         cause: SessileError,
         again: Callable[[], Coroutine[Any, Any, Any]],
         step: Callable[[Coroutine[Any, Any, Any]], Any],
+        hint: str | None = None,
     ) -> None:
-        super().__init__(message, written=cause.written)
+        super().__init__(message, hint=hint, written=cause.written)
         self.result = result
         self.cause = cause
         self._again = again

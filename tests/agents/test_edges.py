@@ -187,6 +187,23 @@ def test_a_run_that_is_still_open_is_not_passed_over_by_the_summary() -> None:
         assert "slow answer" in seen[0]
 
 
+def test_a_run_that_waits_for_ever_does_not_stop_the_summary() -> None:
+    sizes: list[int] = []
+
+    def watch(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        sizes.append(len(messages))
+        return ModelResponse(parts=[TextPart("ok")])
+
+    with MemoryStorage() as storage:
+        turn = storage.run_operation(turns.begin_turn, TurnSpec("s", "forgotten", "may I?"), 0)
+        storage.run_operation(turns.end_turn, turn, [], {"status": "paused", "pending": {"requests": {}}}, [])
+        window = RollingSummary(keep=1, every=2, model=echo())
+        agent = Agent(FunctionModel(watch), storage=storage, history=window)
+        for number in range(40):
+            agent.run(f"q{number}", session_id="s")
+        assert max(sizes) < 2 * 12 + 2
+
+
 def test_a_session_scope_has_no_limit_unless_one_is_given() -> None:
     with MemoryStorage() as storage:
         agent = Agent(echo(), storage=storage, usage_scope="session", history=0)

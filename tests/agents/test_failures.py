@@ -261,6 +261,8 @@ def test_a_failed_run_that_cannot_be_stored(
     with pytest.raises(NotStoredError) as caught:
         Agent(model, storage=storage, session_id="s1").run("[500] Hello")
     assert caught.value.result is None
+    assert "error.result" not in str(caught.value)
+    assert "error.__cause__" in caught.value.hint
     assert isinstance(caught.value.__cause__, ModelHTTPError)
     assert caught.value.retry_commit() is None
     assert [run.status for run in storage.runs("s1")] == ["failed"]

@@ -14,11 +14,14 @@ import pytest
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.test import TestModel
 from tests.agents.helpers import model_at, output, prompts, script, sent, tool_results, turns
 from tests.model_server import ModelServer
+from tests.storage.helpers import Tapped
 
-from sessile import Agent, LastRuns, RollingSummary, SqliteStorage, TokenBudget, session_state
+from sessile import Agent, LastRuns, RollingSummary, SqliteStorage, Storage, TokenBudget, session_state
 from sessile.agents import AllRuns, Window
+from sessile.drivers.memory import MemoryDriver
 from sessile.errors import ConflictError, InvalidInputError, UnknownFormatError
 
 ADD = 'call add {{"a": {0}, "b": 1}}'
@@ -146,6 +149,33 @@ def test_a_failed_run_without_an_answer_is_not_sent(
         with pytest.raises(ModelHTTPError):
             asked("[500] Broken")
     assert asked("Second") == ["First", "Second"]  # also past more failures than the window is long
+
+
+@pytest.mark.parametrize("history", [3, TokenBudget(10_000), RollingSummary()])
+def test_many_runs_that_failed_are_not_all_read(history: Any) -> None:
+    """However many failed in a row (a provider that was down for a night), a turn reads few runs, in few reads."""
+    read: list[int] = []
+    driver = Tapped(MemoryDriver())
+    driver.after["load"] = lambda found, *_: read.append(len(found.commits)) if found else None
+    driver.after["entries"] = lambda rows, *_: read.append(len(rows))
+    with Storage(driver) as storage:
+        storage.add_run("s1", input="Hello", output="Hi")
+        for number in range(500):
+            storage.add_run("s1", input=f"Question {number}", status="failed")
+        read.clear()
+        Agent(TestModel(), storage=storage, history=history).run("Hello", session_id="s1")
+    assert sum(read) < 250
+    assert len(read) < 10
+
+
+def test_the_runs_before_some_that_failed_are_found(asked: Any, storage: SqliteStorage) -> None:
+    for number in range(6):
+        asked(f"Question {number}", history=0)
+    for _ in range(20):
+        storage.add_run("s1", input="Hello", status="failed")
+    for history in (3, TokenBudget(45)):
+        assert asked("Now", history=history)[-4:-1] == ["Question 3", "Question 4", "Question 5"]
+        storage.rewind("s1", at=26)
 
 
 def test_a_run_that_failed_after_tools_is_sent_with_what_it_has(server: ModelServer, asked: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic_ai import BinaryContent, Tool
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelRequest, ModelResponse
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import UsageLimits
 from tests.agents.helpers import model_at, output, prompts, script, sent, turns
 from tests.model_server import ModelServer
@@ -232,6 +234,11 @@ def test_ids_and_state_are_checked_before_anything_happens(
         lambda: agent.session("").run("Hello"),
         lambda: agent.run("Hello", session_id="s", user_id="x" * 256),
         lambda: agent.run("Hello", session_id="s", run_metadata={"x": float("nan")}),
+        lambda: agent.run("Hello", session_id="s", run_metadata=["x"]),  # type: ignore[arg-type]
+        lambda: agent.run(7, session_id="s"),  # type: ignore[arg-type]
+        lambda: agent.run(b"Hello", session_id="s"),  # type: ignore[arg-type]
+        lambda: agent.run({"text": "Hello"}, session_id="s"),  # type: ignore[arg-type]
+        lambda: Agent(model, state=["x"]),  # type: ignore[arg-type]
     ):
         with pytest.raises(InvalidInputError):
             call()
@@ -371,3 +378,28 @@ def test_one_agent_in_several_event_loops() -> None:
             asyncio.run(agent.arun(LAST))
         assert agent.run(LAST).output == f"Your last question was: {LAST}"
         assert [run.status for run in storage.runs("s1")] == ["completed"] * 5
+
+
+def test_a_model_given_by_name_in_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client keeps its connections open, and they belong to the loop that opened them."""
+    with ModelServer() as server, MemoryStorage() as storage:
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        agent = Agent("openai-chat:gpt-test", storage=storage, session_id="s1")
+        agent.run(FRANCE)
+        for _ in range(3):
+            asyncio.run(agent.arun(LAST))
+            agent.run(LAST)
+        threads = [threading.Thread(target=lambda: asyncio.run(agent.arun(LAST))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [run.error for run in storage.runs("s1")] == [None] * 11
+
+
+def test_a_model_that_is_changed_later_is_used_in_every_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    agent = Agent("openai-chat:gpt-test")
+    agent.model_agent.model = TestModel(custom_output_text="the other")  # type: ignore[attr-defined]
+    assert agent.run("Hi").output == asyncio.run(agent.arun("Hi")).output == "the other"

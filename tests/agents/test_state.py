@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
 import pytest
 from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.toolsets import FunctionToolset
 from tests.agents.helpers import sent
 from tests.model_server import ModelServer
 
@@ -103,6 +107,32 @@ def test_placeholders_in_instructions_that_are_made(
     agent = Agent(model, storage=storage, session_id="s1", state={"name": "Ada"}, instructions=["Plain.", made])
     agent.run("Hello", instructions="And {name} once more.")
     assert sorted(sent(server).system_text.split("\n")) == ["Ada has 1 keys in s1.", "And Ada once more.", "Plain."]
+
+
+def test_placeholders_in_instructions_that_are_registered_later(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage, state={"plan": "free"})
+    agent.run("Hello")
+
+    @agent.model_agent.instructions  # type: ignore[attr-defined]
+    def plan() -> str:
+        return "The plan is {plan}."
+
+    agent.run("Hello")
+    assert "The plan is free." in sent(server).system_text
+
+
+@pytest.mark.parametrize("when", ["made", "run", "registered"])
+def test_placeholders_in_instructions_of_toolsets(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage, when: str
+) -> None:
+    tools: FunctionToolset[Any] = FunctionToolset([put], instructions="Tools of the plan {plan}.")
+    agent = Agent(model, storage=storage, state={"plan": "free"}, toolsets=[tools] if when == "made" else [])
+    if when == "registered":
+        agent.model_agent.toolset(lambda context: tools)  # type: ignore[attr-defined]
+    agent.run("Hello", toolsets=[tools] if when == "run" else None)
+    assert "Tools of the plan free." in sent(server).system_text
 
 
 def test_the_session_at_hand(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -288,3 +318,41 @@ def test_state_of_threads_that_run_at_the_same_time(
         thread.join()
     assert state_of(storage) == {f"k{number}": number for number in range(8)}
     assert [run.status for run in storage.runs("s1")] == ["completed"] * 9
+
+
+@pytest.mark.parametrize("durability", ["run", "step"])
+def test_tools_in_threads_may_change_the_state_while_it_is_stored(storage: SqliteStorage, durability: Any) -> None:
+    """A tool that was cancelled goes on in its thread, and others end while one is at work."""
+    stop = threading.Event()
+
+    def restless() -> str:
+        state = session_state()
+        while not stop.is_set():
+            for number in range(3000):
+                state[f"key {number}"] = number
+            for number in range(3000):
+                del state[f"key {number}"]
+        return "at last"
+
+    def quick(number: int) -> int:
+        stop.wait(0.02 * number)
+        return number
+
+    async def last() -> str:
+        await asyncio.sleep(0.5)
+        raise OSError("broken")
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        calls = [ToolCallPart("quick", {"number": number}) for number in range(10)]
+        return ModelResponse(parts=[ToolCallPart("restless"), *calls, ToolCallPart("last")])
+
+    agent = Agent(FunctionModel(answer), storage=storage, tools=[restless, quick, last], durability=durability)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with pytest.raises(OSError, match="broken"):
+            agent.run("Go", session_id="s1")
+    finally:
+        sys.setswitchinterval(switch)
+        stop.set()
+    assert [(run.status, run.error and run.error["message"]) for run in storage.runs("s1")] == [("failed", "broken")]

@@ -263,6 +263,32 @@ for piece in Agent(model, storage=storage).stream("[hang-stream] one two three f
         assert storage.runs("s1")[0].status == "cancelled"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
+def test_sigterm_while_the_block_of_a_stream_is_busy(server: ModelServer, tmp_path: Path, path: Path) -> None:
+    body = """
+import time
+with Agent(model, storage=storage).stream("[hang-stream] one two three four", session_id="s1") as stream:
+    for piece in stream:
+        print(piece, flush=True)
+        time.sleep(60)
+"""
+    process = script(tmp_path, body, server, path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 143, err
+    with SqliteStorage(path) as storage:
+        assert storage.runs("s1")[0].status == "cancelled"
+
+
+def test_a_stream_leaves_the_handler_of_sigterm_as_it_was(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Agent(model, storage=storage).stream(FRANCE) as stream:
+        assert "".join(stream) == ANSWER
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a program can handle")
 def test_sigterm_during_an_asynchronous_stream(server: ModelServer, tmp_path: Path, path: Path) -> None:
     body = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,17 +33,14 @@ class Address:
 @contextmanager
 def running(make: Callable[[], Server]) -> Iterator[Any]:
     """A server for the length of the context; without one the test is skipped, in CI it fails."""
-    try:
-        server = make()
-        server.start()
-    except (ServerMissingError, ServerFailedError) as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-    try:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(make())
+        except (ServerMissingError, ServerFailedError) as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(str(error))
         yield server
-    finally:
-        server.close()
 
 
 @contextmanager

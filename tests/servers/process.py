@@ -127,6 +127,12 @@ class Server(ABC):
         self.stop()
         self.start()
 
+    def move(self) -> None:
+        """Stop it, and start it on another port: for its clients, a failover."""
+        self.stop()
+        self.port = private_port()
+        self.start()
+
     def close(self) -> None:
         """Stop it, and remove its data."""
         try:

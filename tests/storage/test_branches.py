@@ -17,9 +17,9 @@ from sessile.errors import (
 )
 from sessile.records import Branch, Entry, Head, Usage
 from sessile.storage import branches
-from sessile.storage.turns import append_to_turn
+from sessile.storage.turns import append_to_turn, summarize
 
-from .helpers import Tapped, end, start, texts
+from .helpers import Tapped, end, open_turn, start, texts
 
 
 def fill(storage: Storage, count: int = 4) -> None:
@@ -184,6 +184,23 @@ def test_a_fork_leaves_out_what_has_not_finished(storage: Storage) -> None:
     assert (said(storage, head.session_id), head.run_count, head.open_runs) == (["m1", "m3"], 2, {})
     end(storage, working, "late")
     assert said(storage, head.session_id) == ["m1", "m3"]
+
+
+def test_a_fork_keeps_the_summary_of_the_runs_that_it_has(storage: Storage) -> None:
+    fill(storage, 1)
+    start(storage, run_id="working")  # run 2 is not copied
+    for n in (3, 4, 5):
+        storage.add_run("s", messages=[{"text": f"m{n}"}])
+    storage.run_operation(summarize, open_turn(storage), 4, "so far")
+    assert storage.fork("s").summary == {"upto": 3, "text": "so far"}
+    assert storage.fork("s", at=4).summary == {"upto": 3, "text": "so far"}
+    assert storage.fork("s", at=3).summary is None  # it tells of run 4
+    storage.rewind("s", at=3)
+    storage.add_run("s", messages=[{"text": "m6"}])
+    assert storage.fork("s").summary is None
+    forked = storage.fork("s", at=5)
+    assert forked.summary == {"upto": 3, "text": "so far"}
+    assert storage.verify(forked.session_id)
 
 
 def test_a_fork_keeps_member_runs_and_steps(storage: Storage) -> None:

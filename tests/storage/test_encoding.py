@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from copy import deepcopy
 from enum import StrEnum
 from typing import Any
 
@@ -96,12 +97,31 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("value", NOT_JSON.values(), ids=NOT_JSON)
 def test_what_is_not_json_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidStateError, match=r"^the state "):
-        encoding.check_json({"deep": [value]}, "the state")
+    for check in (encoding.check_json, encoding.checked_copy):
+        with pytest.raises(InvalidStateError, match=r"^the state "):
+            check({"deep": [value]}, "the state")
+
+
+@given(JSON)
+def test_a_copy_has_nothing_in_common_with_the_value(value: Any) -> None:
+    before = deepcopy(value)
+    copied = encoding.checked_copy(value, "it")
+    assert same(copied, before)
+    empty(copied)
+    assert same(value, before)
+
+
+def empty(value: Any) -> None:
+    """Take everything out of objects and lists, from the innermost on."""
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            empty(item)
+        value.clear()
 
 
 def test_the_depth_that_is_allowed() -> None:
     encoding.check_json(nested(encoding.MAX_DEPTH), "it")
+    assert encoding.checked_copy(nested(encoding.MAX_DEPTH), "it") == nested(encoding.MAX_DEPTH)
     with pytest.raises(InvalidStateError, match="nested deeper than 100 levels"):
         encoding.check_json(nested(encoding.MAX_DEPTH + 1), "it")
 

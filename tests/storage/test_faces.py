@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,16 @@ def test_a_driver_with_both_faces() -> None:
 
         assert asyncio.run(work()) == 2
         assert len(made) == 1
+
+
+def test_clients_of_event_loops_that_are_closed_are_let_go_of() -> None:
+    storage, made = suspending()
+    for _ in range(3):
+        asyncio.run(storage.asessions())
+    ours = [weakref.ref(driver) for driver in made]
+    made.clear()
+    gc.collect()
+    assert [driver() is None for driver in ours] == [True, True, False]
 
 
 def test_an_interrupt_cancels_what_runs_in_the_background_and_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

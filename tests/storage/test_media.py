@@ -11,7 +11,7 @@ import pytest
 
 from sessile import MemoryStorage, Storage
 from sessile.drivers.memory import MemoryDriver
-from sessile.errors import CorruptDataError, InvalidIdError, SessionNotFoundError, TooLargeError
+from sessile.errors import CorruptDataError, InvalidIdError, InvalidInputError, SessionNotFoundError, TooLargeError
 from sessile.storage import media, turns
 
 from .helpers import Tapped, end, open_turn, start
@@ -117,8 +117,9 @@ def test_media_go_with_the_session_and_belong_to_it(storage: Storage) -> None:
     for bad in ("", "\0", "\ud800", None, "x" * 300):
         with pytest.raises(InvalidIdError):
             storage.media("s", bad)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(CorruptDataError):
-        storage.media("s", "../../x")
+    for bad in ("../../x", f"{DIGEST}/0", DIGEST.upper()):  # the second is the key of a part
+        with pytest.raises(InvalidInputError):
+            storage.media("s", bad)
 
 
 def test_a_fork_has_its_own_copy(storage: Storage) -> None:

@@ -12,6 +12,7 @@ from sessile import MemoryStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import (
     DeadlineError,
+    SessionNotFoundError,
     StorageError,
     StorageFullError,
     StorageUnavailableError,
@@ -51,6 +52,14 @@ def lose_answer(*args: Any) -> None:
 
 
 # ---------------------------------------------------------------- races
+
+
+def test_a_repeated_run_of_another_user_is_not_shown(tapped: Any) -> None:
+    """Two users make the same session at once, with runs of the same id: the second is not given the first's."""
+    driver, storage = tapped
+    once(driver, driver.before, "append", lambda *_: storage.add_run("s", input="secret", user_id="ada", run_id="r"))
+    with pytest.raises(SessionNotFoundError):
+        storage.add_run("s", user_id="bob", run_id="r")
 
 
 def test_writers_in_threads_lose_nothing(storage: Storage) -> None:

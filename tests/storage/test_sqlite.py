@@ -10,12 +10,8 @@ import pytest
 
 from sessile import SqliteStorage
 from sessile.drivers import sqlite as driver_module
-from sessile.drivers.sqlite import SCHEMA_VERSION, migration
-from sessile.errors import (
-    InvalidInputError,
-    NewerVersionError,
-    StorageError,
-)
+from sessile.drivers.sql.migrations import Texts
+from sessile.errors import InvalidInputError, NewerVersionError, StorageError
 from sessile.storage.turns import renew_turn
 
 from .helpers import driver_of, start, texts
@@ -119,70 +115,105 @@ def test_deleting_a_session_leaves_no_row_of_it(path: Path, by_hand: sqlite3.Con
 # ---------------------------------------------------------------- schema
 
 
-def test_the_schema_is_the_sum_of_the_migrations(path: Path, by_hand: sqlite3.Connection) -> None:
-    with SqliteStorage(path) as storage:
-        storage.setup()
-    plain = sqlite3.connect(":memory:")
-    for version in range(1, SCHEMA_VERSION + 1):
-        for statement in migration(version):
-            plain.execute(statement)
-    query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT IN ('sessile_schema') ORDER BY name"
-    assert by_hand.execute(query).fetchall() == plain.execute(query).fetchall()
-    assert by_hand.execute("SELECT version FROM sessile_schema").fetchall() == [(SCHEMA_VERSION,)]
-    plain.close()
+FIRST: Texts = {
+    (1, "pre"): "CREATE TABLE sessile_schema (version, oldest); CREATE TABLE sessile_things (a TEXT);",
+}
+SECOND: Texts = {
+    **FIRST,
+    (2, "pre"): "ALTER TABLE sessile_things ADD COLUMN b TEXT;",
+    (2, "post"): "ALTER TABLE sessile_things DROP COLUMN a;",
+}
 
 
-def test_a_database_made_by_a_newer_version_is_refused(path: Path, by_hand: sqlite3.Connection) -> None:
+def with_schema(monkeypatch: pytest.MonkeyPatch, path: Path, schema: Texts) -> SqliteStorage:
+    """The storage of a program whose migrations are these."""
+    monkeypatch.setattr(driver_module, "read_texts", lambda database: schema)
+    return SqliteStorage(path)
+
+
+def columns(connection: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in connection.execute("PRAGMA table_info(sessile_things)")]
+
+
+def state(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+    return connection.execute("SELECT version, oldest FROM sessile_schema").fetchall()
+
+
+def test_a_database_that_only_newer_programs_can_use_is_refused(path: Path, by_hand: sqlite3.Connection) -> None:
     with SqliteStorage(path) as storage:
         storage.add_run("s")
-    by_hand.execute("UPDATE sessile_schema SET version = 99")
+    by_hand.execute("UPDATE sessile_schema SET version = 99, oldest = 98")
     with SqliteStorage(path) as storage:
-        for call in (lambda: storage.session("s"), lambda: storage.add_run("s"), storage.sessions, storage.sweep):
-            with pytest.raises(
-                NewerVersionError, match="has schema version 99; this version of Sessile knows 1"
-            ) as caught:
+        calls = (lambda: storage.session("s"), lambda: storage.add_run("s"), storage.sessions, storage.sweep)
+        for call in (*calls, storage.migrate, lambda: storage.migrate(dry_run=True)):
+            with pytest.raises(NewerVersionError, match="knows version 98; this version of Sessile knows 1") as caught:
                 call()
             assert not caught.value.retry
     assert by_hand.execute("SELECT revision FROM sessile_sessions").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize("failure", [sqlite3.OperationalError("cut"), KeyboardInterrupt()])
-def test_a_migration_happens_whole_or_not_at_all(
-    path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, failure: BaseException
-) -> None:
-    real = migration
-
-    def cut(version: int) -> Any:
-        statements = real(version)
-        yield from statements[:-1]
-        raise failure
-
+def test_a_program_works_on_while_the_next_one_is_rolled_out(path: Path, by_hand: sqlite3.Connection) -> None:
     with SqliteStorage(path) as storage:
-        monkeypatch.setattr(driver_module, "migration", cut)
-        with pytest.raises((StorageError, KeyboardInterrupt)):
-            storage.setup()
-        assert tables(by_hand) == set()
-        monkeypatch.setattr(driver_module, "migration", real)
         storage.add_run("s")
-    assert len(tables(by_hand)) == 4
+    by_hand.execute("UPDATE sessile_schema SET version = 2, oldest = 1")
+    with SqliteStorage(path) as storage:
+        storage.add_run("s")
+        assert storage.migrate(finish=True) == []
+    assert state(by_hand) == [(2, 1)]
 
 
-def test_an_older_schema_is_brought_up_to_date(
+def test_pre_and_post(path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    with with_schema(monkeypatch, path, FIRST) as storage:
+        storage.setup()
+    assert (columns(by_hand), state(by_hand)) == (["a"], [(1, 1)])
+    with with_schema(monkeypatch, path, SECOND) as storage:
+        assert storage.migrate(dry_run=True) == ["ALTER TABLE sessile_things ADD COLUMN b TEXT"]
+        assert columns(by_hand) == ["a"]
+        storage.setup()
+        assert (columns(by_hand), state(by_hand)) == (["a", "b"], [(2, 1)])
+        assert storage.migrate() == []
+        assert storage.migrate(finish=True) == ["ALTER TABLE sessile_things DROP COLUMN a"]
+        assert (columns(by_hand), state(by_hand)) == (["b"], [(2, 2)])
+        assert storage.migrate(finish=True) == []
+    with with_schema(monkeypatch, path, FIRST) as storage, pytest.raises(NewerVersionError):
+        storage.setup()
+
+
+def test_a_version_is_finished_before_the_next_one_begins(
     path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with SqliteStorage(path) as storage:
-        storage.add_run("s", messages=[{"text": "old"}])
-    statements = {2: ["CREATE TABLE sessile_new (a)", "ALTER TABLE sessile_sessions ADD COLUMN later TEXT"]}
-    monkeypatch.setattr(driver_module, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(driver_module, "migration", lambda version: statements[version])
-    with SqliteStorage(path) as storage:
-        assert texts(storage.messages("s")) == ["old"]
-    assert by_hand.execute("SELECT version FROM sessile_schema").fetchall() == [(2,)]
-    assert "sessile_new" in tables(by_hand)
+    for schema in (FIRST, SECOND):
+        with with_schema(monkeypatch, path, schema) as storage:
+            storage.setup()
+    third: Texts = {**SECOND, (3, "pre"): "ALTER TABLE sessile_things ADD COLUMN c TEXT;"}
+    with with_schema(monkeypatch, path, third) as storage:
+        assert [statement.split()[3] for statement in storage.migrate()] == ["DROP", "ADD"]
+    assert (columns(by_hand), state(by_hand)) == (["b", "c"], [(3, 2)])
 
 
-def test_a_schema_table_without_a_version_is_taken_for_none(path: Path, by_hand: sqlite3.Connection) -> None:
-    by_hand.execute("CREATE TABLE sessile_schema (version INTEGER NOT NULL)")
+def test_a_new_database_gets_all_at_once(
+    path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_schema(monkeypatch, path, SECOND) as storage:
+        wanted = storage.migrate(dry_run=True)
+        assert len(wanted) == 4
+        assert storage.migrate() == wanted
+    assert (columns(by_hand), state(by_hand)) == (["b"], [(2, 2)])
+
+
+def test_a_migration_happens_whole_or_not_at_all(
+    path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: Texts = {(1, "pre"): f"{FIRST[1, 'pre']} CREATE TABLE sessile_things (again);"}
+    with with_schema(monkeypatch, path, broken) as storage, pytest.raises(StorageError, match="already exists"):
+        storage.setup()
+    assert tables(by_hand) == set()
+    with with_schema(monkeypatch, path, FIRST) as storage:
+        storage.setup()
+    assert tables(by_hand) == {"sessile_schema", "sessile_things"}
+
+
+def test_a_dry_run_makes_nothing(path: Path) -> None:
     with SqliteStorage(path) as storage:
-        storage.add_run("s")
-    assert by_hand.execute("SELECT version FROM sessile_schema").fetchall() == [(SCHEMA_VERSION,)]
+        assert storage.migrate(dry_run=True)[0].startswith("CREATE TABLE sessile_")
+        assert not path.exists()

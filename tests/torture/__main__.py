@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers import PostgresServer, ServerMissingError
+from tests.servers.networks import postgres_network
+
 from sessile import SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import Figures, Scale, Subject, run_kills, run_writers
+from sessile.testing import Figures, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
 from sessile.testing.machine import run_model
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
@@ -27,6 +30,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2000, help="writing processes to kill (0: none)")
     parser.add_argument("--examples", type=int, default=500, help="sequences of operations for the model test")
     parser.add_argument("--rounds", type=int, default=50, help="rounds of 4 processes with 4 threads each")
+    parser.add_argument("--restarts", type=int, default=200, help="how often to kill a database server (0: none)")
+    parser.add_argument(
+        "--cuts", type=int, default=100_000, help="at how many bytes of each direction to cut a commit (0: none)"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
@@ -41,13 +48,19 @@ def main() -> int:
         ),
         ("model, synchronous", arguments.examples, lambda folder: model(folder, scale, "sync")),
         ("model, asynchronous", arguments.examples, lambda folder: model(folder, scale, "async")),
+        ("PostgreSQL killed while 4 write", arguments.restarts, lambda _: restarts(scale, arguments.restarts)),
+        ("PostgreSQL, commits cut at every byte", arguments.cuts, lambda _: cuts(scale, arguments.cuts)),
     ]
     failed = False
     for name, count, campaign in campaigns:
         if not count:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            figures = campaign(Path(folder))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                figures = campaign(Path(folder))
+        except ServerMissingError as missing:
+            print(f"{name}: left out. {missing}", flush=True)
+            continue
         show(name, figures)
         failed = failed or bool(figures.lost or figures.doubled or figures.problems)
     return int(failed)
@@ -97,6 +110,16 @@ def model(folder: Path, scale: Scale, face: str) -> Figures:
         figures.problems.append("\n".join([str(error), *getattr(error, "__notes__", [])]))
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def restarts(scale: Scale, count: int) -> Figures:
+    with PostgresServer() as server:
+        return run_restarts(postgres_network(server.url), server, scale, restarts=count)
+
+
+def cuts(scale: Scale, samples: int) -> Figures:
+    with PostgresServer() as server:
+        return run_cuts(postgres_network(server.url), scale, samples=samples)
 
 
 if __name__ == "__main__":

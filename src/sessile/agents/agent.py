@@ -16,14 +16,15 @@ from pydantic_ai.output import OutputSpec
 
 from ..errors import InvalidInputError
 from ..records import JsonObject
-from ..storage.encoding import check_json
 from ..storage.faces import background
 from ..storage.ids import check_optional_id, uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
+from ..storage.writes import checked_patch
 from .driving import Job, drive
 from .history import History, window_of
 from .messages import usage_of
+from .models import LoopModels
 from .options import AgentOptions, RunOptions
 from .recorder import Recorder
 from .result import RunResult
@@ -54,7 +55,9 @@ class Agent(Generic[OutputT]):
 
     Args:
         model: what `pydantic_ai.Agent` takes, or a ready `pydantic_ai.Agent`. Of a ready one that is to pause for
-            approvals, `DeferredToolRequests` must be among its output types; to others it is added.
+            approvals, `DeferredToolRequests` must be among its output types; to others it is added. Given by name,
+            the model works in several event loops at once (`run` has one of its own); the connections of a ready
+            `Model` belong to one loop, as Pydantic AI says.
         storage: where the sessions are kept; without one every run stands alone.
         name: the agent's name, stored as the session's owner.
         session_id, user_id: defaults for all runs. Without a session id each run makes a session of its own.
@@ -103,8 +106,7 @@ class Agent(Generic[OutputT]):
             raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
             check_optional_id(value, what)
-        if state is not None:
-            check_json(state, "state")
+        checked_patch(state, "state")
         self.storage = storage
         self.window = window_of(history)
         self.durability: Durability = durability
@@ -114,11 +116,12 @@ class Agent(Generic[OutputT]):
         self._session_usage = usage_scope == "session"
         self._toolsets = history_tools(read_chat_history, search_sessions)
         self.model_agent = _model_agent(model, name, output_type, options)
+        self._models = LoopModels(self.model_agent, model)
         self._ready = self.model_agent is model
         # The instructions of a ready one are its own affair, so any of them may have placeholders.
         # Steps are watched where a state may have to be filled in, or history processors may take messages away.
-        self._placeholders = self._ready or bool(options.get("capabilities"))
-        self._placeholders = self._placeholders or may_have_placeholders(options.get("instructions"))
+        self._placeholders = self._ready or _may_be_filled(options)
+        self._registered = _registered(self.model_agent)
         self.name = name or self.model_agent.name
 
     # ------------------------------------------------------------ running
@@ -316,8 +319,7 @@ class Agent(Generic[OutputT]):
     # ------------------------------------------------------------ parts
 
     def _spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
-        if metadata is not None:
-            check_json(metadata, "run_metadata")
+        checked_patch(metadata, "run_metadata")
         return TurnSpec(
             session_id=self._session_id or uuid7() if session_id is None else session_id,
             run_id=uuid7(),
@@ -337,6 +339,8 @@ class Agent(Generic[OutputT]):
                 hint="The history comes from the storage; decisions go to resume(); options are Pydantic AI's.",
             )
         passed: dict[str, Any] = {**options, "infer_name": False}
+        if options.get("model") is None and (model := self._models.here()) is not None:
+            passed["model"] = model
         if "output_type" in passed and not self._ready:
             passed["output_type"] = [passed["output_type"], DeferredToolRequests]
         if self._toolsets and self.storage is not None:
@@ -349,8 +353,8 @@ class Agent(Generic[OutputT]):
             passed,
             session_usage=self._session_usage,
             placeholders=self._placeholders
-            or bool(options.get("capabilities"))
-            or may_have_placeholders(options.get("instructions")),
+            or _may_be_filled(options)
+            or _registered(self.model_agent) != self._registered,
         )
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
@@ -388,6 +392,20 @@ def _model_agent(model: Any, name: str | None, output_type: Any, options: AgentO
 def _system_prompt() -> ReinjectSystemPrompt[Any]:
     """Sends the system prompt with every run: a window may not reach back to the run that it was stored with."""
     return ReinjectSystemPrompt(replace_existing=True)
+
+
+def _may_be_filled(options: AgentOptions | RunOptions) -> bool:
+    """Whether what is passed to Pydantic AI may bring instructions with placeholders, or history processors."""
+    others = options.get("capabilities") or options.get("toolsets")
+    return bool(others) or may_have_placeholders(options.get("instructions"))
+
+
+def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
+    """How many instructions and toolsets an agent has; users may register more (`@agent.model_agent.instructions`).
+
+    Pydantic AI (2.68) has no public list of instructions.
+    """
+    return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
 
 
 def _check_choice(value: str, what: str, choices: Sequence[str]) -> None:

@@ -96,15 +96,16 @@ class LastRuns(Window):
     async def select(self, past: Past) -> list[ModelMessage]:
         groups: list[list[ModelMessage]] = []
         below: int | None = None
-        looked = 0
+        looked, factor = 0, 1
         while len(groups) < self.count and looked < self.count + ALL_PAGE:  # never far back past runs that failed
-            numbers = past.numbers(self.count - len(groups), below=below)
+            numbers = past.numbers((self.count - len(groups)) * factor, below=below)
             if not numbers:
                 break
             groups = await sendable(past, await past.runs(numbers)) + groups
             below = numbers[0]
             looked += len(numbers)
-        return flat(groups)
+            factor *= 2  # a few reads, not one for each few runs that failed
+        return flat(groups[-self.count :]) if groups else []
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class TokenBudget(Window):
     """As many of the last runs as fit into `tokens`, newest first, whole runs only.
 
     A newest run that does not fit by itself is reduced to its question and its final answer if these fit. `count`
-    counts the tokens of messages; the default estimates them.
+    counts the tokens of messages; the default estimates them. Where a hundred runs in a row have nothing to be sent
+    (they failed before a model had answered), it looks no further back.
     """
 
     tokens: int
@@ -148,7 +150,10 @@ class TokenBudget(Window):
         left, groups = self.tokens, list[list[ModelMessage]]()
         below: int | None = None
         while numbers := past.numbers(8 if below is None else ALL_PAGE, below=below):
-            for group in reversed(await sendable(past, await past.runs(numbers))):
+            found = await sendable(past, await past.runs(numbers))
+            if not found and below is not None:
+                break
+            for group in reversed(found):
                 if not groups and self.count(group) > left:
                     group = question_and_answer(group)
                 size = self.count(group)
@@ -174,14 +179,20 @@ SUMMARY_INSTRUCTIONS = (
 )
 
 
+PATIENCE = 4
+"""How many times `every` runs are sent as they are because of a run before them that is still open."""
+
+
 @dataclass(frozen=True)
 class RollingSummary(Window):
     """A summary of the older runs, and the last runs themselves.
 
     At least `keep` runs are sent as they are; when `every` more have gathered, a model summarises them together with
     the summary so far, and the result is kept in the session. If the model fails, the run goes on with the summary
-    that is there and the runs after it, and the next run tries again. It looks back 100 runs at the most, so of a
-    long session that had no summary before the oldest runs are left out. What it costs is not counted as the run's.
+    that is there and the runs after it, and the next run tries again. Runs from one on that is still at work or paused
+    are summarised when it has ended, or when four times `every` runs have gathered. It looks back 100 runs at the most,
+    so of a long session that had no summary before the oldest runs are left out. What it costs is not counted as the
+    run's.
 
     Args:
         keep: runs that are never summarised.
@@ -206,9 +217,11 @@ class RollingSummary(Window):
         numbers = [number for number in past.numbers(self.keep + self.every + ALL_PAGE) if number > upto]
         runs = await past.runs(numbers)
         older = runs[: len(runs) - self.keep] if self.keep else runs
-        # What a run that is still open comes to say must not fall between summary and window.
+        # What a run that is still open comes to say must not fall between summary and window. But the decision that a
+        # run waits for may never come, and what is sent along must not grow for that.
         unfinished = [index for index, run in enumerate(older) if run.status in ("running", "paused")]
-        older = older[: unfinished[0]] if unfinished else older
+        if unfinished and len(older) - unfinished[0] < PATIENCE * self.every:
+            older = older[: unfinished[0]]
         if len(older) >= self.every:
             renewed = await self._summarize(past, text, older)
             if renewed is not None:

@@ -28,7 +28,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RunUsage
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-from ..errors import InvalidStateError, UnknownFormatError
+from ..errors import InvalidInputError, InvalidStateError, UnknownFormatError
 from ..records import JsonObject, Message, Run, Usage
 from ..storage.encoding import RawJson
 from ..storage.media import has_binary, put_back
@@ -100,9 +100,11 @@ def answered(messages: Sequence[ModelMessage]) -> bool:
 
 
 def dump_input(prompt: str | Sequence[UserContent] | None) -> Any:
-    """A run's input as JSON, binary parts included."""
+    """A run's input as JSON, binary parts included; refuses what is no prompt at all."""
     if prompt is None or isinstance(prompt, str):
         return prompt
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"A prompt is text, or a list of text and media; this is a {type(prompt).__name__}.")
     return _content.dump_python(list(prompt), mode="json")
 
 

@@ -21,7 +21,7 @@ from ..errors import InvalidStateError, SessionBusyError
 from ..records import Entry, Head, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
-from ..storage.encoding import check_json
+from ..storage.encoding import checked_copy
 from ..storage.storage import Storage
 from ..storage.turns import Turn, TurnSpec
 from .history import Window
@@ -207,8 +207,8 @@ class Recorder:
         return {"state": changes} if changes else {}
 
     def _state_patch(self) -> patch.Patch:
-        check_json(self.session.state, "The session's state")
-        return patch.diff(self._state_before, self.session.state)
+        # A copy, because tools in threads may be changing the state at this moment, also after a cancellation.
+        return patch.diff(self._state_before, checked_copy(self.session.state, "The session's state"))
 
     async def _append(self, kind: str, data: JsonObject) -> None:
         await to_the_end(self._append_entry(kind, data))

@@ -51,9 +51,15 @@ def _not_stored(error: SessileError, made: RunResult[Any] | None, again: Any) ->
     if isinstance(error, LeaseLostError):
         error.result = made
         return error
-    number = "" if made is None else f" of session {made.session_id!r}"
+    if made is None:
+        said = f"The run has failed or was cancelled, and could not be stored: {error.message}"
+        hint = "Look at error.__cause__ for what the run raised, and call error.retry_commit() to store it again."
+    else:
+        said = f"The run of session {made.session_id!r} has ended but could not be stored: {error.message}"
+        hint = None
     return NotStoredError(
-        f"The run{number} has ended but could not be stored: {error.message}",
+        said,
+        hint=hint,
         result=made,
         cause=error,
         again=again,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -95,6 +95,7 @@ class RunStream(Generic[OutputT]):
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._task: BackgroundTask[None] | None = None
         self._closed = False
+        self._guard = ExitStack()
 
     @property
     def result(self) -> RunResult[OutputT]:
@@ -137,9 +138,11 @@ class RunStream(Generic[OutputT]):
             self._items.put(_END)  # the pump may have been cancelled before it began
 
     def __enter__(self) -> Self:
+        self._guard.enter_context(stored_on_sigterm())  # also while the block is busy with a piece that it has got
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with self._guard:
+            self.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,8 +34,9 @@ async def fork(
     """Copy a session up to and including run `at` into a new session, which is independent afterwards.
 
     The copy has the finished runs of the branch that ends at `at` (default: the current branch), numbered from 1,
-    the state as it was after run `at`, metadata and media; `forked_from` names where it comes from, and its usage
-    counts from zero. It is visible only when it is complete. Takes time in proportion to what is copied.
+    the state as it was after run `at`, metadata, media, and the rolling summary if it tells of these runs only;
+    `forked_from` names where it comes from, and its usage counts from zero. It is visible only when it is complete.
+    Takes time in proportion to what is copied.
 
     Raises `SessionNotFoundError`, `RunNotFoundError`, and `AlreadyExistsError` if `session_id` is taken.
     """
@@ -79,14 +81,24 @@ async def _discard(core: Core, copy: Head) -> None:
 
 async def _fill(core: Core, source: Head, copy: Head, at: int, states: Mapping[int, JsonObject]) -> Head:
     """Copy the runs of the branch that ends at `at`, and make the copy visible."""
+    copied: list[int] = []
     for first, last in source.path(at):
         for start in range(first, last + 1, PAGE):
-            copy = await _copy_runs(core, source, copy, (start, min(last, start + PAGE - 1)), states)
+            copy = await _copy_runs(core, source, copy, (start, min(last, start + PAGE - 1)), states, copied)
     now = await core.head_of(source.session_id, source.user_id, core.deadline())
     if now.incarnation != source.incarnation:
         raise _gone(source)
-    entries = [*state_entries(copy, patch.diff(copy.state, states[at])), Entry(fold.READY)]
+    entries = [*state_entries(copy, patch.diff(copy.state, states[at])), *_summary(source, at, copied)]
+    entries.append(Entry(fold.READY))
     return await core.append_batch(copy, copy.session_id, [Draft(entries)], core.deadline())
+
+
+def _summary(source: Head, at: int, copied: Sequence[int]) -> list[Entry]:
+    """The rolling summary, if it is of runs of the branch that was copied, with their numbers in the copy."""
+    summary = source.summary
+    if summary is None or not any(first <= summary["upto"] <= last for first, last in source.path(at)):
+        return []
+    return [Entry(fold.SUMMARIZED, {**summary, "upto": bisect_right(copied, summary["upto"])})]
 
 
 def _gone(source: Head) -> SessionNotFoundError:
@@ -139,9 +151,17 @@ def _state_after_commit(state: JsonObject, row: CommitRow) -> JsonObject:
 
 
 async def _copy_runs(
-    core: Core, source: Head, copy: Head, runs: tuple[int, int], states: Mapping[int, JsonObject]
+    core: Core,
+    source: Head,
+    copy: Head,
+    runs: tuple[int, int],
+    states: Mapping[int, JsonObject],
+    copied: list[int],
 ) -> Head:
-    """Append the finished runs of a range to the copy, with fresh numbers and what each changed in the state."""
+    """Append the finished runs of a range to the copy, with fresh numbers and what each changed in the state.
+
+    Their numbers in the source are added to `copied`.
+    """
     deadline = core.deadline()
     by_number: dict[int, list[CommitRow]] = {}
     for row in await core.all_rows(source, Span(runs=runs), deadline):
@@ -152,6 +172,7 @@ async def _copy_runs(
         commits = [[entry for entry in decode_commit(row) if _belongs(entry, old)] for row in rows]
         if old in source.open_runs or not _finished(commits):
             continue
+        copied.append(old)
         number += 1
         if sum(len(row.body) for row in rows) * 2 < core.settings.max_commit_bytes:
             commits = [[entry for commit in commits for entry in commit]]

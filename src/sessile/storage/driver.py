@@ -54,7 +54,11 @@ class HeadRow(NamedTuple):
 
 
 class CommitRow(NamedTuple):
-    """One commit of the log. `run` is the number of the run it belongs to, 0 if it belongs to none."""
+    """One commit of the log.
+
+    `run` is the number of the run it belongs to, 0 if it belongs to none. `commit_id` is, like all ids, text of 1 to
+    255 bytes of UTF-8.
+    """
 
     seq: int
     commit_id: str

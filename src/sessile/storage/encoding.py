@@ -46,7 +46,7 @@ def _check(value: Any, what: str, depth: int) -> None:
     if kind is str or value is None or kind is bool:
         return
     if depth > MAX_DEPTH:
-        raise InvalidStateError(f"{what} is nested deeper than {MAX_DEPTH} levels, or contains itself.")
+        raise _too_deep(what)
     if kind is dict:
         for key, item in cast(dict[Any, Any], value).items():
             if type(key) is not str:
@@ -63,6 +63,33 @@ def _check(value: Any, what: str, depth: int) -> None:
             raise InvalidStateError(f"{what} contains an integer of over 4,000 digits.")
     else:
         raise InvalidStateError(f"{what} contains a value of type {kind.__name__}, which is not JSON.")
+
+
+def checked_copy(value: Any, what: str) -> Any:
+    """A copy of a JSON value, or `InvalidStateError` as from `check_json`.
+
+    Other threads may go on changing the value: each object and list is copied as it is at one moment.
+    """
+    copied = _copy(value, what, 0)
+    check_json(copied, what)
+    return copied
+
+
+def _copy(value: Any, what: str, depth: int) -> Any:
+    kind = cast(type[Any], type(value))
+    if kind is not dict and kind is not list and kind is not tuple:
+        return value
+    if depth > MAX_DEPTH:
+        raise _too_deep(what)
+    if kind is dict:
+        # `copy` is one step, which no other thread can come between; iterating over the object itself is many.
+        return {key: _copy(item, what, depth + 1) for key, item in cast(dict[Any, Any], value).copy().items()}
+    items = [_copy(item, what, depth + 1) for item in cast(list[Any], value)[:]]
+    return items if kind is list else tuple(items)
+
+
+def _too_deep(what: str) -> InvalidStateError:
+    return InvalidStateError(f"{what} is nested deeper than {MAX_DEPTH} levels, or contains itself.")
 
 
 def encode(value: Any) -> str:

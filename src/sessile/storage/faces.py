@@ -12,7 +12,7 @@ import functools
 import queue
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from ..errors import SessileError
@@ -234,6 +234,15 @@ class BackgroundTask(Generic[R]):
 
 
 background = Background()
+
+
+def forget_closed(by_loop: MutableMapping[asyncio.AbstractEventLoop, Any]) -> None:
+    """Drop what is kept for event loops that are closed.
+
+    Clients refer to their loop, so weak references to the loops do not let go of them.
+    """
+    for loop in [loop for loop in by_loop if loop.is_closed()]:
+        del by_loop[loop]
 
 
 class Face(Generic[P, R]):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
-from ..errors import CorruptDataError, SessionNotFoundError, TooLargeError
+from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError, TooLargeError
 from ..records import Head, JsonObject
 from .core import Core
 from .driver import Deadline
@@ -167,6 +167,7 @@ async def read_media(core: Core, head: Head, digest: str, deadline: Deadline) ->
 async def media(core: Core, session_id: str, digest: str, *, user_id: str | None = None) -> bytes:
     """The content that a message of the session refers to as `{"$blob": digest}`."""
     core.check_access(session_id, user_id)
-    check_id(digest, "digest")
+    if not _DIGEST.fullmatch(check_id(digest, "digest")):
+        raise InvalidInputError(f"{digest!r} is not the hash of a content: 64 hexadecimal digits.")
     deadline = core.deadline()
     return await read_media(core, await core.head_of(session_id, user_id, deadline), digest, deadline)

@@ -12,7 +12,9 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 """Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
 
 BUILT_IN = {
+    "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",

@@ -17,7 +17,7 @@ from . import media as keeping
 from . import reads, turns, writes
 from .core import Core, Settings
 from .driver import Capabilities, Driver
-from .faces import Worker, async_face, background, step, sync_face
+from .faces import Worker, async_face, background, forget_closed, step, sync_face
 from .reads import check_count, check_seconds
 
 if TYPE_CHECKING:
@@ -301,6 +301,7 @@ class Storage:
             core = self._loop_cores.get(loop)
             if core is None:
                 assert self._async_driver is not None, "checked when the storage was made"
+                forget_closed(self._loop_cores)
                 core = self._loop_cores[loop] = Core(self._async_driver(), self._settings)
             return core
 

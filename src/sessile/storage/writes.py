@@ -127,6 +127,7 @@ async def add_run(
 
     committed = await core.commit(session_id, change, deadline, known=known, commit_id=run_id)
     assert committed is not None, "this change always drafts something"
+    owned(committed.head, session_id, user_id)  # a commit of this id that won the race may be another user's
     (run,) = build_runs(committed.entries).values()
     return run
 

@@ -23,6 +23,9 @@ It checks every method of the driver and every operation of the storage above it
 lost answers, failures and crashes (`sessile.testing.faults`); random sequences of operations against a plain model
 in memory; several processes on the same data; and `kill -9`. Capabilities that a driver declares are tested, others
 are not. Needs `pip install "sessile[testing]"`.
+
+For databases that are reached over TCP there are campaigns beside it, which cut connections at every byte that matters
+(`sessile.testing.connections`), and kill the server or let another one take over (`sessile.testing.outages`).
 """
 
 from __future__ import annotations
@@ -34,23 +37,33 @@ if TYPE_CHECKING:
     from . import faults
     from .checks import ConformanceError, Location, Scale, Subject
     from .conformance import DriverConformance
+    from .connections import Network, run_absent, run_cuts, run_exhausted
     from .machine import machine_for
+    from .outages import run_failover, run_restarts
     from .processes import Figures, run_kills, run_writers
+    from .proxy import CuttingProxy
     from .report import Level, Outcome, Report, check_driver
 
 _NAMES = {
     "ConformanceError": "checks",
+    "CuttingProxy": "proxy",
     "DriverConformance": "conformance",
     "Figures": "processes",
     "Level": "report",
     "Location": "checks",
+    "Network": "connections",
     "Outcome": "report",
     "Report": "report",
     "Scale": "checks",
     "Subject": "checks",
     "check_driver": "report",
     "machine_for": "machine",
+    "run_absent": "connections",
+    "run_cuts": "connections",
+    "run_exhausted": "connections",
+    "run_failover": "outages",
     "run_kills": "processes",
+    "run_restarts": "outages",
     "run_writers": "processes",
 }
 
@@ -79,4 +92,11 @@ __all__ = [
     "run_kills",
     "run_writers",
     "Figures",
+    "Network",
+    "CuttingProxy",
+    "run_cuts",
+    "run_absent",
+    "run_exhausted",
+    "run_restarts",
+    "run_failover",
 ]

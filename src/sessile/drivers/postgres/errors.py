@@ -34,7 +34,7 @@ def translate(error: psycopg.Error, what: str, where: str, *, written: Written =
     code = error.sqlstate or ""
     text = f"{what} failed on {where}: {str(error).strip().splitlines()[0] if str(error).strip() else code}."
     if code == READ_ONLY_TRANSACTION:
-        return ReadOnlyError(text, hint="The server only follows another one; name the primary.", retry=True)
+        return ReadOnlyError(text, hint="The server only follows another one; name the primary.")
     if code in UNPREPARED:
         return StorageUnavailableError(text, hint="A pooler stands in between: use prepare=False.")
     if is_lost(error):

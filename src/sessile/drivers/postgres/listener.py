@@ -9,6 +9,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+CONNECT_SECONDS = 10
+
 
 class Listener:
     """LISTENs on a channel, whose payloads are incarnations of sessions, and wakes who waits for one of them.
@@ -22,7 +24,6 @@ class Listener:
         self._conninfo = conninfo
         self._channel = channel
         self._connecting = asyncio.Lock()
-        self._connection: AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
@@ -30,9 +31,11 @@ class Listener:
         """An event that is set by the next announcement from now on, or when the connection is lost."""
         async with self._connecting:
             if self._task is None or self._task.done():
-                self._connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
-                await self._connection.execute(SQL("LISTEN {}").format(Identifier(self._channel)))
-                self._task = asyncio.create_task(self._serve(self._connection))
+                connection = await AsyncConnection.connect(
+                    self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS
+                )
+                await connection.execute(SQL("LISTEN {}").format(Identifier(self._channel)))
+                self._task = asyncio.create_task(self._serve(connection))
         event = asyncio.Event()
         self._waiting.setdefault(incarnation, set()).add(event)
         return event

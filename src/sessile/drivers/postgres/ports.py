@@ -6,23 +6,21 @@ connection, so that a pooler in transaction mode may stand in between.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from ...errors import DeadlineError, StorageUnavailableError, Written
+from ...errors import ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
+from ..sql.ports import LateError, PooledPort
 from .errors import is_lost, translate
-
-READ_ATTEMPTS = 3
-"""How often a read is tried on connections that turn out to be lost. Idle ones all are, after a restart."""
 
 CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
@@ -41,18 +39,33 @@ class Target:
         self.conninfo = conninfo
         self.where = where
         self.prepare = prepare
+        self.several = "," in str(conninfo_to_dict(conninfo).get("host", ""))
+        """Whether there are several hosts, of which another one may take writes."""
         self.pooled: bool | None = None
         """Whether a pooler stands in between, None before the first connection."""
 
     def options(self, deadline: Deadline) -> dict[str, Any]:
         """The arguments of `connect`."""
-        options: dict[str, Any] = {"autocommit": True, "connect_timeout": max(2, int(deadline.remaining()))}
+        options: dict[str, Any] = {
+            "autocommit": True,
+            "client_encoding": "UTF8",
+            "connect_timeout": max(2, int(deadline.remaining())),  # libpq knows none that is shorter
+        }
         if self.prepare is False or (self.prepare is None and self.pooled):
             options["prepare_threshold"] = None
         return options
 
     def learn(self, connection: psycopg.Connection[Any] | AsyncConnection[Any], backend: int) -> None:
-        """Compare the process that greeted with the one that answers: a pooler gives a number of its own."""
+        """Compare the process that greeted with the one that answers: a pooler gives a number of its own.
+
+        Raises `StorageError` if the database cannot hold all text.
+        """
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageError(
+                f"{self.where} has the encoding {encoding}, which cannot hold all text.",
+                hint="Make the database with ENCODING 'UTF8'.",
+            )
         self.pooled = connection.info.backend_pid != backend
         if self.prepare is None and self.pooled:
             connection.prepare_threshold = None
@@ -70,7 +83,7 @@ WHO_ANSWERS = "SELECT pg_backend_pid()"
 
 
 def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
-    """A generator of psycopg's that raises `TimeoutError` when its deadline has passed.
+    """A generator of psycopg's that raises `LateError` when its deadline has passed.
 
     psycopg wakes it with a false value ten times a second while the server says nothing.
     """
@@ -79,14 +92,14 @@ def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> 
         while True:
             ready = yield wanted
             if not ready and deadline is not None and deadline.remaining() <= 0:
-                raise TimeoutError
+                raise LateError
             wanted = generator.send(ready)
     except StopIteration as stop:
         return stop.value
 
 
 class DeadlineConnection(Connection[tuple[Any, ...]]):
-    """A connection whose statements end by a deadline, or raise `TimeoutError`."""
+    """A connection whose statements end by a deadline, or raise `LateError`."""
 
     deadline: Deadline | None = None
 
@@ -109,57 +122,26 @@ def _is_sound(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> boo
     return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
 
 
-class PooledPort(ABC):
-    """What the ports over pools share: errors, and reading again after a connection was lost."""
-
-    suspends: bool
+class PostgresPort(PooledPort[psycopg.Error]):
+    """What both pools share."""
 
     def __init__(self, target: Target) -> None:
+        super().__init__(psycopg.Error, target.where)
         self.target = target
-        self.where = target.where
 
-    @abstractmethod
-    async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run one statement on a connection of the pool; raises psycopg's errors and `TimeoutError`."""
+    def is_lost(self, error: psycopg.Error) -> bool:
+        """Whether the connection is of no use any more, and others may be."""
+        return is_lost(error)
 
-    @abstractmethod
-    async def _forget_idle(self) -> None:
-        """Close idle connections."""
-
-    async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run a statement that changes nothing; run again if the connection turns out to be lost."""
-        attempt = 1
-        while True:
-            try:
-                return await self._run(sql, parameters, deadline)
-            except psycopg.Error as error:
-                if is_lost(error):
-                    await self._forget_idle()
-                if not is_lost(error) or attempt == READ_ATTEMPTS or deadline.remaining() <= 0:
-                    raise translate(error, what, self.where) from error
-                attempt += 1
-            except TimeoutError as error:
-                raise _late(what, self.where, deadline, "no") from error
-
-    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run a statement as a transaction of its own; a lost answer is an error with `written="unknown"`."""
-        try:
-            return await self._run(sql, parameters, deadline)
-        except psycopg.Error as error:
-            if is_lost(error):
-                await self._forget_idle()
-            raise translate(error, what, self.where, written="unknown") from error
-        except TimeoutError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+    def translate(self, error: psycopg.Error, what: str, written: Written) -> StorageError:
+        """The error of a statement. One that was refused for being sent to a follower may be sent to another host."""
+        failed = translate(error, what, self.where, written=written)
+        if isinstance(failed, ReadOnlyError):
+            failed.retry = self.target.several
+        return failed
 
 
-def _late(what: str, where: str, deadline: Deadline, written: Written) -> DeadlineError:
-    return DeadlineError(
-        f"{what} on {where} did not end within {deadline.timeout:g} s.", written=written, retry=written == "no"
-    )
-
-
-class ThreadPort(PooledPort):
+class ThreadPort(PostgresPort):
     """A pool of blocking connections."""
 
     suspends = False
@@ -186,7 +168,7 @@ class ThreadPort(PooledPort):
         try:
             connection.deadline = deadline
             return _result(connection.execute(cast("Any", sql), parameters))
-        except TimeoutError:
+        except LateError:
             _cancel(connection)
             raise
         finally:
@@ -207,15 +189,15 @@ class ThreadPort(PooledPort):
             try:
                 return _result(connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
-                raise translate(error, what, self.where, written="unknown") from error
+                raise self.translate(error, what, "unknown") from error
 
         try:
             connection.deadline = deadline
             await execute("BEGIN", None)
             yield execute
             await execute("COMMIT", None)
-        except TimeoutError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+        except LateError as error:
+            raise self.late(what, deadline, "unknown") from error
         finally:
             self._give_back(connection)  # closed, and so rolled back, if the transaction is still open
 
@@ -227,12 +209,14 @@ class ThreadPort(PooledPort):
         self._pool.close()
 
     def after_fork(self) -> None:
-        """In a forked child: forget the parent's connections; psycopg never closes those of another process."""
-        self._pool.inherited()
+        """In a forked child: forget the parent's connections; psycopg never closes those of another process.
+
+        The old pool is not touched: another thread may have held its lock when the process forked.
+        """
         self._pool = self._new_pool()
 
 
-class TaskPort(PooledPort):
+class TaskPort(PostgresPort):
     """A pool of asynchronous connections, for one event loop."""
 
     suspends = True
@@ -257,7 +241,7 @@ class TaskPort(PooledPort):
         try:
             connection.deadline = deadline
             return await _aresult(await connection.execute(cast("Any", sql), parameters))
-        except TimeoutError:
+        except LateError:
             await _acancel(connection)
             raise
         finally:
@@ -278,15 +262,15 @@ class TaskPort(PooledPort):
             try:
                 return await _aresult(await connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
-                raise translate(error, what, self.where, written="unknown") from error
+                raise self.translate(error, what, "unknown") from error
 
         try:
             connection.deadline = deadline
             await execute("BEGIN", None)
             yield execute
             await execute("COMMIT", None)
-        except TimeoutError as error:
-            raise _late(what, self.where, deadline, "unknown") from error
+        except LateError as error:
+            raise self.late(what, deadline, "unknown") from error
         finally:
             await self._give_back(connection)
 

@@ -72,7 +72,7 @@ class PostgresStorage(Storage):
     ) -> None:
         check_count(pool_size, "pool_size", least=1)
         words = _words(schema, prefix)
-        if not isinstance(database, str):
+        if isinstance(database, (psycopg.Connection, psycopg.AsyncConnection)):
             port = BorrowedPort(database, _where(database.info.dsn))
             driver = PostgresDriver(port, words, schema=schema, auto_migrate=False)
             if port.suspends:
@@ -193,12 +193,14 @@ class PostgresDriver(SqlDriver):
             "incarnation": incarnation,
             "microseconds": int(FOLLOW_SECONDS * MICROSECOND),
         }
-        # Only after this are commits announced; what was committed before is seen here.
-        result = await self.port.write("Following a session", self.sql["follow"], parameters, deadline)
-        if not result.rows or result.rows[0][0] > revision:
-            event.set()
-        listener = cast(Listener, self._listener)
-        await self._on_loop(listener.wait(incarnation, event, deadline.remaining()))
+        seconds = 0.0
+        try:
+            # Only after this are commits announced; what was committed before is seen here.
+            result = await self.port.write("Following a session", self.sql["follow"], parameters, deadline)
+            if result.rows and result.rows[0][0] <= revision:
+                seconds = deadline.remaining()
+        finally:
+            await self._on_loop(cast(Listener, self._listener).wait(incarnation, event, seconds))
 
     async def _register(self, incarnation: str) -> asyncio.Event | None:
         """The event of the next announcement; None if announcements do not come through."""

@@ -136,10 +136,6 @@ class ThreadPool(Generic[C]):
         for connection in self._idle.clear(close=True):
             self._close(connection)
 
-    def inherited(self) -> list[C]:
-        """In a forked child: the parent's idle connections, which must never be closed here."""
-        return self._idle.clear(close=True)
-
 
 class TaskPool(Generic[C]):
     """At most `size` connections, for the tasks of one event loop. The methods are those of `ThreadPool`."""

@@ -1,0 +1,94 @@
+"""MySQL's and MariaDB's errors as ours, by their numbers.
+
+Sources: dev.mysql.com/doc/mysql-errors/8.0/en/, mariadb.com/docs/server/reference/error-codes.
+"""
+
+from __future__ import annotations
+
+import pymysql
+
+from ...errors import (
+    DeadlineError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+    Written,
+)
+
+LOST = {
+    0,  # PyMySQL: the connection is closed
+    1053,  # server shutdown in progress
+    1079,  # normal shutdown
+    1152,  # aborted connection
+    1158,  # network error while reading
+    1159,
+    1160,
+    1161,
+    1927,  # MariaDB: the connection was killed
+    2003,  # cannot connect
+    2006,  # the server has gone away
+    2013,  # lost connection during a query
+    2014,  # commands out of sync
+    2055,
+    4031,  # MySQL: disconnected for inactivity
+}
+TEMPORARY = {
+    1020,  # MariaDB: the record has changed since it was read (innodb_snapshot_isolation)
+    1040,  # too many connections
+    1203,
+    1205,  # lock wait timeout
+    1213,  # deadlock
+    1637,  # too many active transactions
+}
+DUPLICATE = 1062
+READ_ONLY = {1290, 1792, 1836}
+FULL = {1021, 1114, 1041}
+DENIED = {1044, 1045, 1142, 1143, 1227, 1370}
+MISSING = {1049, 1054, 1146}
+INTERRUPTED = {1317, 1969, 3024}
+
+
+class DuplicateError(StorageError):
+    """A row of that key is there already."""
+
+
+def number_of(error: pymysql.err.MySQLError) -> int:
+    """The number of an error, 0 if it has none."""
+    first = error.args[0] if error.args else 0
+    return first if isinstance(first, int) else 0
+
+
+def is_lost(error: pymysql.err.MySQLError) -> bool:
+    """Whether the connection is gone, or leads to a server that only follows another one."""
+    number = number_of(error)
+    if number == 0:
+        return isinstance(error, (pymysql.err.InterfaceError, pymysql.err.OperationalError))
+    return number in LOST or number in READ_ONLY
+
+
+def translate(error: pymysql.err.MySQLError, what: str, where: str, *, written: Written = "no") -> StorageError:
+    """An error of a statement; `written` is what is known of a write whose connection was lost.
+
+    What the server itself refuses, it has not done, and the transaction is rolled back.
+    """
+    number = number_of(error)
+    reason = str(error.args[-1]) if error.args else type(error).__name__
+    text = f"{what} failed on {where}: {reason} ({number})."
+    if number in READ_ONLY:
+        return ReadOnlyError(text, hint="The server only follows another one, or was set read-only; name the primary.")
+    if is_lost(error):
+        return StorageUnavailableError(text, written=written)
+    if number in TEMPORARY:
+        return StorageUnavailableError(text)
+    if number in INTERRUPTED:
+        return DeadlineError(text)
+    if number in FULL:
+        return StorageFullError(text)
+    if number in DENIED:
+        return ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
+    if number in MISSING:
+        return StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
+    if number == DUPLICATE:
+        return DuplicateError(text)
+    return StorageError(text)

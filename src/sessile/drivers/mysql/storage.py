@@ -1,0 +1,259 @@
+"""`MySQLStorage` and the driver behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiomysql  # pyright: ignore[reportMissingTypeStubs]
+import pymysql
+
+from ...errors import InvalidInputError, StorageUnavailableError
+from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Json
+from ...storage.reads import check_count
+from ...storage.storage import Storage
+from ..sql import filters
+from ..sql.base import Execute, Port, SqlDriver
+from ..sql.migrations import Migrations, SchemaState, read_texts
+from ..sql.statements import put_in
+from .errors import DuplicateError
+from .ports import SEPARATOR, BorrowedPort, Target, TaskPort, ThreadPort
+
+_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,31}")
+
+_OURS = ("prefix", "pool_size")
+_THEIRS = ("unix_socket", "ssl", "ssl_ca")
+
+
+class MySQLStorage(Storage):
+    """Sessions in a MySQL (8.0 or later) or MariaDB (10.6 or later) database.
+
+    Args:
+        database: a URL, as for `from_url`; or a connection of PyMySQL's (for synchronous callers) or aiomysql's (for
+            asynchronous ones): then everything happens inside the transaction that it is in, is committed or rolled
+            back with it, and the tables must be there.
+        prefix: what the tables' names begin with.
+        pool_size: the most connections, for synchronous callers and for each event loop.
+        auto_migrate: False: never create or migrate tables except by `migrate`.
+        options: the keyword arguments of `Storage`.
+    """
+
+    def __init__(
+        self,
+        database: str | pymysql.Connection[Any] | aiomysql.Connection,
+        *,
+        prefix: str = "sessile_",
+        pool_size: int = 10,
+        auto_migrate: bool = True,
+        **options: Any,
+    ) -> None:
+        check_count(pool_size, "pool_size", least=1)
+        words = _words(prefix)
+        if isinstance(database, (pymysql.Connection, aiomysql.Connection)):
+            port = BorrowedPort(database, "the application's MySQL connection")
+            driver = MySQLDriver(port, words, auto_migrate=False)
+            if port.suspends:
+                super().__init__(None, async_driver=lambda: driver, **options)
+            else:
+                super().__init__(driver, **options)
+            return
+        target = _target(database)
+        super().__init__(
+            MySQLDriver(ThreadPort(target, pool_size), words, auto_migrate=auto_migrate),
+            async_driver=lambda: MySQLDriver(TaskPort(target, pool_size), words, auto_migrate=auto_migrate),
+            **options,
+        )
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """`mysql://user:password@host:3306/database` or `mariadb://…`.
+
+        With `?prefix=`, `?pool_size=`, `?unix_socket=/path`, `?ssl=true` (the server's certificate is checked against
+        the system's authorities) or `?ssl_ca=/path` (against these).
+        """
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        ours: dict[str, Any] = {key: query.pop(key) for key in _OURS if key in query}
+        if "pool_size" in ours:
+            if not ours["pool_size"].isdecimal():
+                raise InvalidInputError(f"pool_size must be a whole number; it is {ours['pool_size']!r}.")
+            ours["pool_size"] = int(ours["pool_size"])
+        return cls(url, **{**ours, **options})
+
+
+class MySQLDriver(SqlDriver):
+    """The driver behind `MySQLStorage`. A commit is one transaction, sent in one round trip."""
+
+    name: ClassVar[str] = "mysql"
+
+    def __init__(self, port: Port, words: dict[str, str], *, auto_migrate: bool) -> None:
+        super().__init__(
+            port,
+            database="mysql",
+            words=words,
+            migrations=Migrations(read_texts("mysql"), words),
+            metadata=_Metadata(),
+            style="pyformat",
+            where=port.where,
+            auto_migrate=auto_migrate,
+        )
+        self.capabilities = Capabilities(commits_per_append=200, max_record_bytes=1024 * 1024)
+        self._words = words
+
+    async def _state_by(self, execute: Execute) -> SchemaState:
+        version = (await execute("SELECT VERSION()", None)).rows[0][0]
+        self._words["collation"] = "utf8mb4_nopad_bin" if "MariaDB" in version else "utf8mb4_0900_bin"
+        return await super()._state_by(execute)
+
+    @asynccontextmanager
+    async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
+        """One connection that holds a lock; each change of the schema is committed by itself, and repeatable."""
+        async with self.port.transaction("Migrating the database", deadline) as execute:
+            locked = await execute(self.sql["lock_migrations"], {"seconds": max(1, int(deadline.remaining()))})
+            if locked.rows[0][0] != 1:
+                raise StorageUnavailableError(f"Another process did not finish migrating {self.where}.")
+            yield execute
+            await execute(self.sql["unlock_migrations"], None)
+
+    async def append(self, write: Append, deadline: Deadline) -> bool:
+        parameters = write.head._asdict()
+        parameters |= {"expected": write.expected, "filterable": filterable(write.head.metadata)}
+        for number, row in enumerate(write.commits):
+            parameters |= {f"{name}_{number}": value for name, value in row._asdict().items()}
+        create = write.expected == 0
+        first = self.sql["create"] if create else put_in(self.sql["next_commits"], {"rows": _selected(write.commits)})
+        second = put_in(self.sql["first_commits"], {"rows": _values(write.commits)}) if create else self.sql["advance"]
+        sql = f"{first}{SEPARATOR}{second}"
+        try:
+            result = await self.port.write("Appending to a session", sql, parameters, deadline)
+        except DuplicateError:
+            if create:
+                return False
+            raise
+        return result.affected > 0
+
+    async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        key = {"session_id": session_id, "incarnation": incarnation}
+        sql = f"{self.sql['delete_session']}{SEPARATOR}{self.sql['delete_commits']}"
+        await self.port.write("Deleting a session", sql, key, deadline)
+
+    async def put_record(
+        self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
+    ) -> bool:
+        parameters: dict[str, Any] = {"session_id": session_id, "incarnation": incarnation, "key": key}
+        if value is not None:
+            parameters["value"] = value.hex()  # aiomysql 0.3.2 cannot put bytes into a statement beside PyMySQL 1.2
+        sql = self.sql["remove_record" if value is None else "put_record"]
+        result = await self.port.write("Writing a record", sql, parameters, deadline)
+        return value is None or result.affected > 0
+
+
+def _selected(rows: Sequence[CommitRow]) -> str:
+    """Commits as a row source, one SELECT for each."""
+    return " UNION ALL ".join(
+        "SELECT " + ", ".join(f"%({name}_{number})s AS {name}" for name in CommitRow._fields)
+        for number in range(len(rows))
+    )
+
+
+def _values(rows: Sequence[CommitRow]) -> str:
+    """Commits behind VALUES."""
+    return ", ".join(
+        "(%(session_id)s, %(incarnation)s, " + ", ".join(f"%({name}_{number})s" for name in CommitRow._fields) + ")"
+        for number in range(len(rows))
+    )
+
+
+# ---------------------------------------------------------------- metadata
+
+
+class _Metadata(filters.MetadataFilters):
+    """Filters look for tokens: JSON functions of MySQL and MariaDB differ in how they name keys and compare scalars."""
+
+    def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
+        return f"LOCATE(:has_key_{number}, filterable) > 0", {f"has_key_{number}": _token(key)}
+
+    def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
+        return f"LOCATE(:metadata_{number}, filterable) > 0", {f"metadata_{number}": _token(key, value)}
+
+
+def filterable(metadata: str) -> str:
+    """The tokens of all filters that this metadata matches, each followed by a space."""
+    if metadata == "{}":
+        return ""
+    values: dict[str, Any] = json.loads(metadata)
+    tokens = [_token(key) for key in values]
+    tokens += [_token(key, value) for key, value in values.items() if not isinstance(value, (dict, list))]
+    return "".join(tokens)
+
+
+def _token(*parts: Json) -> str:
+    """A hash of a key, or of a key and a scalar: `true` is not 1, but 1 is 1.0."""
+    plain = [int(part) if isinstance(part, float) and part.is_integer() else part for part in parts]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:32] + " "
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def _words(prefix: Any) -> dict[str, str]:
+    """What `{words}` in the SQL stand for."""
+    if not isinstance(prefix, str) or not _IDENTIFIER.fullmatch(prefix):
+        raise InvalidInputError(
+            f"prefix must be up to 32 letters, digits and underscores, not beginning with a digit; it is {prefix!r}."
+        )
+    names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
+    return {
+        **{word: f"`{prefix}{name}`" for word, name in names.items()},
+        "prefix": prefix,
+        "lock": f"{prefix}migrations",
+        "now": "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+        "collation": "utf8mb4_bin",
+    }
+
+
+def _target(url: Any) -> Target:
+    """Where a URL leads."""
+    if not isinstance(url, str):
+        raise InvalidInputError(f"A database is a URL or a connection, not {type(url).__name__}.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 3306
+    except ValueError as error:
+        raise InvalidInputError(f"This is not the address of a database: {error}.") from error
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = query.keys() - {*_OURS, *_THEIRS}
+    database = unquote(parts.path.removeprefix("/"))
+    if parts.scheme not in ("mysql", "mariadb") or unknown or not database:
+        raise InvalidInputError(
+            f"This is not the address of a MySQL database{f': {sorted(unknown)} are not known' if unknown else ''}.",
+            hint="Write mysql://user:password@host:3306/database.",
+        )
+    options: dict[str, Any] = {
+        "host": parts.hostname or "localhost",
+        "port": port,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": database,
+    }
+    if "unix_socket" in query:
+        options["unix_socket"] = query["unix_socket"]
+    if "ssl_ca" in query or query.get("ssl", "false") != "false":
+        options["ssl"] = _certificates(query.get("ssl_ca"))
+    return Target(options, f"MySQL at {parts.hostname or 'localhost'}:{port}/{database}")
+
+
+def _certificates(path: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise InvalidInputError(f"The certificates in {path!r} cannot be read: {error}.") from error
+
+
+__all__ = ["MySQLDriver", "MySQLStorage"]

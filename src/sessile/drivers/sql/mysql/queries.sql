@@ -1,0 +1,100 @@
+-- name: load_head
+SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
+
+-- name: load
+-- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
+-- columns where the head has some of the same types: commit_id, seq, time, run, body.
+SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
+UNION ALL
+SELECT * FROM (
+    SELECT NULL AS session_id, commit_id, seq, '' AS kind, NULL AS owner, NULL AS user_id, NULL AS name,
+        NULL AS status, time, run, NULL AS expires_at, 0 AS hidden, '' AS metadata, body, 0 AS now
+    FROM {commits}
+    WHERE session_id = :session_id
+        AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+    ORDER BY seq DESC LIMIT :newest
+) AS newest;
+
+-- name: create
+INSERT INTO {sessions} ({head}, filterable)
+VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+    :expires_at, :hidden, :metadata, :body, :filterable);
+
+-- name: first_commits
+INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
+
+-- name: next_commits
+-- Compare and set, its first half: the row of the head is locked, and commits are added only at the expected revision.
+INSERT INTO {commits} (session_id, incarnation, {commit})
+SELECT :session_id, :incarnation, added.* FROM ({rows}) AS added
+WHERE EXISTS (
+    SELECT 1 FROM {sessions}
+    WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected FOR UPDATE
+);
+
+-- name: advance
+-- Its second half. If the first one found the expected revision, so does this, behind the same lock.
+UPDATE {sessions} SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
+    updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
+    filterable = :filterable
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected;
+
+-- name: entries
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_runs
+SELECT {commit} FROM {commits} FORCE INDEX (PRIMARY)
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: entries_of_few_runs
+-- For the order the planner might take the primary key, and read the whole log.
+SELECT {commit} FROM {commits} FORCE INDEX ({prefix}commits_run)
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
+    AND run > 0 AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: list
+SELECT {head} FROM {sessions} {page};
+
+-- name: count
+SELECT COUNT(*) FROM {sessions} WHERE {where};
+
+-- name: delete_session
+DELETE FROM {sessions} WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: delete_commits
+DELETE FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: get_record
+SELECT value FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
+
+-- name: put_record
+REPLACE INTO {records} (session_id, incarnation, `key`, value)
+SELECT session_id, incarnation, :key, UNHEX(:value) FROM {sessions}
+WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: remove_record
+DELETE FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
+
+-- name: lock_migrations
+SELECT GET_LOCK(CONCAT(DATABASE(), '.{lock}'), :seconds);
+
+-- name: unlock_migrations
+SELECT RELEASE_LOCK(CONCAT(DATABASE(), '.{lock}'));
+
+-- name: schema_exists
+SELECT COUNT(*) > 0 FROM information_schema.tables
+WHERE table_schema = DATABASE() AND table_name = '{prefix}schema';
+
+-- name: schema_state
+SELECT version, oldest FROM {schema_state};
+
+-- name: forget_schema_state
+DELETE FROM {schema_state};
+
+-- name: set_schema_state
+INSERT INTO {schema_state} (version, oldest) VALUES (:version, :oldest);

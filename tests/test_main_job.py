@@ -1,0 +1,57 @@
+"""The main job on every database: an agent answers a question about the conversation that an earlier process had."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.model_server import ModelServer
+
+PROCESS = """\
+import asyncio, sys
+from openai import AsyncOpenAI
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+import sessile
+
+model_url, database, face, question = sys.argv[1:]
+client = AsyncOpenAI(base_url=model_url, api_key="test")
+model = OpenAIChatModel("gpt-test", provider=OpenAIProvider(openai_client=client))
+storage = sessile.open(database)
+agent = sessile.Agent(model, storage=storage)
+
+
+async def main():
+    print((await agent.arun(question, session_id="s", user_id="ada")).output)
+    await storage.aclose()
+
+
+if face == "async":
+    asyncio.run(main())
+else:
+    print(agent.run(question, session_id="s", user_id="ada").output)
+    storage.close()
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres_url"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    return f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("faces", [("sync", "async"), ("async", "sync")])
+def test_another_process_picks_up_where_the_first_one_left_off(database: str, faces: tuple[str, str]) -> None:
+    questions = ("What is the capital of France?", "What was my last question?")
+    answers: list[str] = []
+    with ModelServer() as server:
+        for face, question in zip(faces, questions, strict=True):
+            command = [sys.executable, "-c", PROCESS, server.base_url, database, face, question]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""
+            answers.append(done.stdout)
+    assert "Paris" in answers[0]
+    assert questions[0] in answers[1]
