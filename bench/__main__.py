@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
-PARTS = ("turn", "agent", "import", "peers")
+PARTS = ("turn", "agent", "import", "peers", "postgres")
 
 
 def arguments() -> argparse.Namespace:
@@ -30,20 +30,24 @@ def arguments() -> argparse.Namespace:
         help="runs in the session, with commas between (default: 10,100,1000,10000)",
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure other libraries")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given again")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"only these parts: {', '.join(PARTS)} (default: all)")
     parser.add_argument(
         "--data",
         type=Path,
         default=CACHE,
         help="folder for the databases; on the kind of disk that matters to you (default: .bench)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+    return options
 
 
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    parts = options.only or [part for part in PARTS if part != "peers" or options.peers]
+    parts = options.parts or [part for part in PARTS if part != "peers" or options.peers]
     started = time.perf_counter()
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
@@ -65,6 +69,12 @@ def main() -> None:
             from . import imports
 
             imports.run(max(5, options.rounds // 5)).print()
+        if "postgres" in parts:
+            from . import servers
+
+            with servers.running(servers.POSTGRES) as url:
+                for result in () if url is None else servers.run(servers.POSTGRES, url, options.sizes, options.rounds):
+                    result.print()
         if "peers" in parts:
             from .peers import run as peers
 

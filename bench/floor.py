@@ -1,4 +1,4 @@
-"""The floor: what a turn costs with `sqlite3` written by hand for this one purpose.
+"""The floor: what a turn costs with `sqlite3` written by hand for this one purpose; and what all floors encode.
 
 Two tables, WAL, `synchronous=FULL`. Loading reads the head and the last runs and decodes their JSON;
 appending encodes the run and the new head and writes both in one transaction. Nothing is checked, there is
@@ -21,12 +21,51 @@ CREATE UNIQUE INDEX log_seq ON log (session_id, seq);
 """
 
 
-class Floor:
-    """One database; `log_padding` and `head_padding` bring its rows to the size of another contender's."""
+class Encoder:
+    """The JSON of floors; `log_padding` and `head_padding` bring its rows to the size of another contender's."""
 
-    def __init__(self, path: Path, log_padding: int = 0, head_padding: int = 0) -> None:
+    def __init__(self, log_padding: int = 0, head_padding: int = 0) -> None:
         self.log_padding = "." * max(0, log_padding)
         self.head_padding = "." * max(0, head_padding)
+
+    def encode(self, session_id: str, head: dict[str, Any], revision: int, turn: Exchange) -> tuple[str, str]:
+        """The JSON of the run and of the head after it."""
+        run = {
+            "number": revision,
+            "status": "completed",
+            "input": turn.user,
+            "output": turn.answer,
+            "messages": messages(turn),
+            "usage": usage(turn),
+        }
+        after = head | {
+            "session_id": session_id,
+            "revision": revision,
+            "tokens": head["tokens"] + turn.input_tokens + turn.output_tokens,
+        }
+        if self.log_padding:
+            run["padding"] = self.log_padding
+        if self.head_padding:
+            after["padding"] = self.head_padding
+        return json.dumps(run, separators=(",", ":")), json.dumps(after, separators=(",", ":"))
+
+    def session(self, session_id: str, runs: int) -> tuple[list[str], str]:
+        """The JSON of all runs of a session of that many, and of its head."""
+        head: dict[str, Any] = {"session_id": session_id, "revision": 0, "tokens": 0, "state": {}}
+        bodies: list[str] = []
+        text = ""
+        for seq in range(1, runs + 1):
+            body, text = self.encode(session_id, head, seq, exchange(seq))
+            bodies.append(body)
+            head = json.loads(text)
+        return bodies, text
+
+
+class Floor(Encoder):
+    """One SQLite database."""
+
+    def __init__(self, path: Path, log_padding: int = 0, head_padding: int = 0) -> None:
+        super().__init__(log_padding, head_padding)
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=FULL")
@@ -57,35 +96,14 @@ class Floor:
 
     def fill(self, session_id: str, runs: int) -> None:
         """Create a session with that many runs, in one transaction."""
-        head: dict[str, Any] = {"session_id": session_id, "revision": 0, "tokens": 0, "state": {}}
+        bodies, head = self.session(session_id, runs)
         self.db.execute("BEGIN IMMEDIATE")
-        for seq in range(1, runs + 1):
-            body, text = self.encode(session_id, head, seq, exchange(seq))
-            self.db.execute("INSERT INTO log (session_id, seq, body) VALUES (?, ?, ?)", (session_id, seq, body))
-            head = json.loads(text)
-        self.db.execute("INSERT INTO head VALUES (?, ?, ?)", (session_id, runs, json.dumps(head)))
+        self.db.executemany(
+            "INSERT INTO log (session_id, seq, body) VALUES (?, ?, ?)",
+            [(session_id, seq, body) for seq, body in enumerate(bodies, 1)],
+        )
+        self.db.execute("INSERT INTO head VALUES (?, ?, ?)", (session_id, runs, head))
         self.db.execute("COMMIT")
-
-    def encode(self, session_id: str, head: dict[str, Any], revision: int, turn: Exchange) -> tuple[str, str]:
-        """The JSON of the run and of the head after it."""
-        run = {
-            "number": revision,
-            "status": "completed",
-            "input": turn.user,
-            "output": turn.answer,
-            "messages": messages(turn),
-            "usage": usage(turn),
-        }
-        after = head | {
-            "session_id": session_id,
-            "revision": revision,
-            "tokens": head["tokens"] + turn.input_tokens + turn.output_tokens,
-        }
-        if self.log_padding:
-            run["padding"] = self.log_padding
-        if self.head_padding:
-            after["padding"] = self.head_padding
-        return json.dumps(run, separators=(",", ":")), json.dumps(after, separators=(",", ":"))
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,4 @@
-"""What a turn really writes, read from the SQLite file itself: bytes of rows, durable commits, WAL traffic.
+"""What a turn really writes, read from the database itself: bytes of rows, durable commits, log traffic.
 
 Standard library only. Whatever contender wrote the file, the same questions are asked of it.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 JOURNAL_HEADER = 32
 FRAME_HEADER = 24
@@ -22,52 +24,95 @@ class Written:
 
     rows: float
     """Bytes in all columns of all tables that came on top."""
-    commits: float
+    commits: float | None
+    """Commits that wrote something; None where the database does not tell."""
     wal: float | None
-    """Bytes appended to the write-ahead log (whole pages, indexes included); None without one."""
+    """Bytes appended to the write-ahead log (indexes included; SQLite: whole pages); None without one."""
 
 
-def probe(path: Path, turn: Callable[[], object], turns: int = 4) -> Written:
-    """Run some turns and tell what they wrote; so few that no automatic checkpoint comes between."""
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    rows, changes = cell_bytes(path), change_counter(path)
-    for _ in range(turns):
-        turn()
-    wal = Path(f"{path}-wal")
-    if wal.exists() and wal.stat().st_size:
-        commits, size = wal_commits(wal)
-        return Written((cell_bytes(path) - rows) / turns, commits / turns, size / turns)
-    return Written((cell_bytes(path) - rows) / turns, (change_counter(path) - changes) / turns, None)
+class Inspector(ABC):
+    """Looks into a database beside those who write to it."""
+
+    marker = "?"
+    """Stands for a parameter."""
+
+    @abstractmethod
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, list[str]]:
+        """The columns of every table, by its name, both quoted as SQL needs them; none of the engine's own."""
+
+    @abstractmethod
+    def size(self, column: str) -> str:
+        """SQL for the bytes of a column in a row; numbers count with their digits."""
+
+    @abstractmethod
+    def written(self, turn: Callable[[], object], turns: int = 4) -> Written:
+        """Run some turns and tell what they wrote."""
+
+    def total(self) -> int:
+        """Bytes of all columns of all rows of all tables."""
+        return sum(
+            int(self.query(f"SELECT {self._sum(columns)} FROM {table}")[0][0])
+            for table, columns in self.columns().items()
+        )
+
+    def session(self, session_id: str) -> dict[str, tuple[int, int]]:
+        """Rows and bytes of one session in every table that has a `session_id` column."""
+        result: dict[str, tuple[int, int]] = {}
+        for table, columns in self.columns().items():
+            key = next((column for column in columns if column.strip('"`') == "session_id"), None)
+            if key is not None:
+                sql = f"SELECT count(*), {self._sum(columns)} FROM {table} WHERE {key} = {self.marker}"
+                rows, size = self.query(sql, session_id)[0]
+                result[table] = (int(rows), int(size))
+        return result
+
+    def _sum(self, columns: list[str]) -> str:
+        return f"coalesce(sum({' + '.join(f'coalesce({self.size(column)}, 0)' for column in columns)}), 0)"
 
 
-def cell_bytes(path: Path) -> int:
-    """Bytes of all columns of all rows of all tables."""
-    with closing(sqlite3.connect(path)) as db:
-        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return sum(db.execute(f'SELECT {_size(db, name)} FROM "{name}"').fetchone()[0] for name in names)
+class SqliteInspector(Inspector):
+    """A database file; opened anew for each look, so that nobody waits for a reader."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.path)) as db:
+            return db.execute(sql, parameters).fetchall()
+
+    def columns(self) -> dict[str, list[str]]:
+        tables = [row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {f'"{table}"': [f'"{row[1]}"' for row in self.query(f'PRAGMA table_info("{table}")')] for table in tables}
+
+    def size(self, column: str) -> str:
+        return f"length(CAST({column} AS BLOB))"
+
+    def written(self, turn: Callable[[], object], turns: int = 4) -> Written:
+        """So few turns that no automatic checkpoint comes between."""
+        self.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        rows, changes = self.total(), change_counter(self.path)
+        for _ in range(turns):
+            turn()
+        wal = Path(f"{self.path}-wal")
+        if wal.exists() and wal.stat().st_size:
+            commits, size = wal_commits(wal)
+            return Written((self.total() - rows) / turns, commits / turns, size / turns)
+        return Written((self.total() - rows) / turns, (change_counter(self.path) - changes) / turns, None)
 
 
-def session_bytes(path: Path, session_id: str) -> dict[str, tuple[int, int]]:
-    """Rows and bytes of one session in every table that has a `session_id` column."""
-    with closing(sqlite3.connect(path)) as db:
-        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        mine = [name for name in names if "session_id" in _columns(db, name)]
-        return {
-            name: db.execute(
-                f'SELECT count(*), {_size(db, name)} FROM "{name}" WHERE session_id = ?', (session_id,)
-            ).fetchone()
-            for name in mine
-        }
-
-
-def log_and_head(path: Path, session_id: str, turn: Callable[[], object], turns: int = 8) -> tuple[int, int]:
+def log_and_head(
+    inspector: Inspector, session_id: str, turn: Callable[[], object], turns: int = 8
+) -> tuple[int, int]:
     """Bytes that one turn adds to a session (new rows), and that it writes anew (the row of the head)."""
-    before = session_bytes(path, session_id)
+    before = inspector.session(session_id)
     for _ in range(turns):
         turn()
     log = head = 0.0
-    for table, (rows, size) in session_bytes(path, session_id).items():
+    for table, (rows, size) in inspector.session(session_id).items():
         if rows > before[table][0]:
             log += (size - before[table][1]) / turns
         else:
@@ -75,13 +120,32 @@ def log_and_head(path: Path, session_id: str, turn: Callable[[], object], turns:
     return round(log), round(head)
 
 
-def _columns(db: sqlite3.Connection, table: str) -> list[str]:
-    return [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
+@dataclass
+class Calibration:
+    """Bytes that one turn writes to the log and to the head, and what it writes to the database."""
+
+    log: int
+    head: int
+    written: Written
+
+    def note(self, name: str) -> str:
+        """In words."""
+        commits = "" if self.written.commits is None else f" in {self.written.commits:g} commit(s)"
+        return (
+            f"{name} writes per turn: {self.log:,} bytes of log and {self.head:,} of head{commits}, "
+            f"{self.written.wal or 0:,.0f} bytes of write-ahead log."
+        )
 
 
-def _size(db: sqlite3.Connection, table: str) -> str:
-    lengths = [f'ifnull(length(CAST("{column}" AS BLOB)), 0)' for column in _columns(db, table)]
-    return f"ifnull(sum({' + '.join(lengths)}), 0)"
+def calibration(inspector: Inspector, session_id: str, turn: Callable[[], object]) -> Calibration:
+    """What a turn on that session writes."""
+    return Calibration(*log_and_head(inspector, session_id, turn), inspector.written(turn))
+
+
+def padding_for(wanted: Calibration, bare: Calibration) -> tuple[int, int]:
+    """What a floor must add to its log and to its head to write as many bytes."""
+    own = len(',"padding":""')
+    return wanted.log - bare.log - own, wanted.head - bare.head - own
 
 
 def change_counter(path: Path) -> int:

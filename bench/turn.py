@@ -12,7 +12,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sessile import SqliteStorage
@@ -21,7 +20,7 @@ from sessile.records import Usage
 from .floor import Floor
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
-from .sizes import Written, log_and_head, probe
+from .sizes import Calibration, SqliteInspector, Written, calibration, padding_for
 from .tables import Table, verdict
 
 BATCH = 5
@@ -66,25 +65,15 @@ async def turn_async(storage: SqliteStorage, session_id: str, turn: Exchange) ->
     return time.perf_counter() - start
 
 
-@dataclass
-class Calibration:
-    """Bytes that one turn writes to the log and to the head, and what it writes to the file."""
-
-    log: int
-    head: int
-    written: Written
-
-
 def calibrate(data: Path) -> tuple[Calibration, Calibration, tuple[int, int]]:
     """Sessile's and the floor's bytes, and the padding that the floor needs to write as many."""
     storage = SqliteStorage(data / "probe.db")
     for number in range(1, 11):
         add(storage, "s", exchange(number))
-    log, head = log_and_head(data / "probe.db", "s", lambda: turn_sync(storage, "s", exchange(11)))
-    ours = Calibration(log, head, probe(data / "probe.db", lambda: turn_sync(storage, "s", exchange(11))))
+    ours = calibration(SqliteInspector(data / "probe.db"), "s", lambda: turn_sync(storage, "s", exchange(11)))
     storage.close()
     bare = calibrate_floor(data / "probe-bare.db", (0, 0))
-    padding = (log - bare.log - 13, head - bare.head - 13)  # `,"padding":""` takes 13 bytes itself
+    padding = padding_for(ours, bare)
     return ours, calibrate_floor(data / "probe-padded.db", padding), padding
 
 
@@ -92,8 +81,7 @@ def calibrate_floor(path: Path, padding: tuple[int, int]) -> Calibration:
     """What a turn of the floor writes."""
     floor = Floor(path, *padding)
     floor.fill("s", 10)
-    log, head = log_and_head(path, "s", lambda: floor.turn("s", exchange(11)))
-    result = Calibration(log, head, probe(path, lambda: floor.turn("s", exchange(11))))
+    result = calibration(SqliteInspector(path), "s", lambda: floor.turn("s", exchange(11)))
     floor.close()
     return result
 
@@ -190,10 +178,6 @@ def table(
             f"<= {GROWTH_LIMIT:g} {verdict(max(growth[1:]), GROWTH_LIMIT)}",
         ]
     )
-    for name, side in (("Sessile", ours), ("floor", theirs)):
-        result.notes.append(
-            f"{name} writes per turn: {side.log:,} bytes of log and {side.head:,} of head in "
-            f"{side.written.commits:g} commit(s), {side.written.wal or 0:,.0f} bytes of write-ahead log."
-        )
+    result.notes += [ours.note("Sessile"), theirs.note("floor")]
     result.notes.append(f"WAL, synchronous=FULL on both. Filling the sessions took {filled:.0f} s.")
     return result

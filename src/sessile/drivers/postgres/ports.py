@@ -327,11 +327,15 @@ class BorrowedPort:
 
 
 def _result(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Result:
-    return Result(cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
+    return Result(cursor.fetchall() if _has_rows(cursor) else [], cursor.rowcount)
 
 
 async def _aresult(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> Result:
-    return Result(await cursor.fetchall() if cursor.description is not None else [], cursor.rowcount)
+    return Result(await cursor.fetchall() if _has_rows(cursor) else [], cursor.rowcount)
+
+
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    return cursor.rownumber is not None  # `description` would describe every column, at 5 µs each
 
 
 def _close(connection: DeadlineConnection) -> None:

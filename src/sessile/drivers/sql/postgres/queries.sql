@@ -21,8 +21,7 @@ WITH created AS (
 ), logged AS (
     INSERT INTO {commits} (session_id, incarnation, {commit})
     SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
-    FROM created, unnest(:seqs::bigint[], :commit_ids::text[], :runs::bigint[], :times::bigint[], :bodies::text[])
-        AS row (seq, commit_id, run, time, body)
+    FROM created, (VALUES {rows}) AS row ({commit})
 )
 SELECT 1 FROM created;
 
@@ -38,8 +37,7 @@ WITH advanced AS (
 ), logged AS (
     INSERT INTO {commits} (session_id, incarnation, {commit})
     SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
-    FROM advanced, unnest(:seqs::bigint[], :commit_ids::text[], :runs::bigint[], :times::bigint[], :bodies::text[])
-        AS row (seq, commit_id, run, time, body)
+    FROM advanced, (VALUES {rows}) AS row ({commit})
 )
 SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) END FROM advanced;
 

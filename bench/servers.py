@@ -1,0 +1,331 @@
+"""Turns on a database server, next to a floor through the same client library: one after the other, and 64 at once.
+
+Two turns are measured. An agent's (`durability="exit"`) reads once and commits once. `load_session` and `add_run`, for
+code that has no agent, read twice: `add_run` does not know what its caller has loaded. The floor makes as many round
+trips. Blocking contenders are compared with the blocking floor, asynchronous ones with the asynchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sessile import MemoryStorage
+from sessile.records import Usage
+from sessile.storage import fold, turns
+from sessile.storage.core import Core
+from sessile.storage.driver import Append, Span
+from sessile.storage.ids import uuid7
+from sessile.storage.storage import Storage
+from tests.servers import PostgresServer, ServerFailedError, ServerMissingError
+
+from .measure import Stats, interleave, ms, timed
+from .payload import Exchange, exchange, messages
+from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
+from .sizes import Calibration, Inspector, calibration, padding_for
+from .tables import Table, verdict
+from .turn import BATCH, FORMAT, GROWTH_LIMIT, Pool, add, turn_async, turn_sync
+
+LIMIT = 1.5
+CONNECTIONS = 10
+SESSIONS = 64
+TURNS_AT_ONCE = 3
+THROUGHPUT_LIMIT = 0.7
+FILLED_AT_ONCE = 500
+
+Padding = tuple[int, int]
+
+
+class BlockingFloor(Protocol):
+    """A floor for threads."""
+
+    def turn(self, session_id: str, turn: Exchange, reads: int = 1) -> None: ...
+    def fill(self, session_id: str, runs: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class AsyncFloor(Protocol):
+    """A floor for the tasks of one event loop."""
+
+    async def turn(self, session_id: str, turn: Exchange, reads: int = 1) -> None: ...
+    async def close(self) -> None: ...
+
+
+class ServerInspector(Inspector):
+    """An inspector of a server."""
+
+    def settle(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A database server, and all that is measured on it."""
+
+    name: str
+    server: Callable[[], AbstractContextManager[Any]]
+    storage: Callable[[str], Storage]
+    inspector: Callable[[str], Any]
+    floor: Callable[[str, Padding, int], BlockingFloor]
+    async_floor: Callable[[str, Padding, int], Awaitable[AsyncFloor]]
+
+
+def postgres_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import PostgresStorage
+
+    return PostgresStorage(url, pool_size=CONNECTIONS)
+
+
+POSTGRES = Engine(
+    "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
+)
+
+
+@contextmanager
+def running(engine: Engine) -> Iterator[str | None]:
+    """The URL of an empty database on a server of our own; None, and a word about it, if it cannot be had."""
+    try:
+        server = engine.server()
+    except (ServerMissingError, ServerFailedError) as error:
+        print(f"{engine.name} is left out. {error}\n", file=sys.stderr)
+        yield None
+        return
+    with server:
+        yield server.url
+
+
+# ---------------------------------------------------------------- turns
+
+
+def begun(session_id: str, turn: Exchange) -> turns.TurnSpec:
+    """How an agent's turn begins."""
+    return turns.TurnSpec(session_id, uuid7(), turn.user, durability="exit")
+
+
+def ended(opened: turns.Turn, turn: Exchange) -> tuple[list[Any], dict[str, Any]]:
+    """How it ends: after a look at the history, the run's messages, and status, output and usage."""
+    head = opened.before.head
+    assert head is not None
+    assert len(turns.runs_at_hand(opened, head.last_on_path(3)) or ()) == 3
+    entries = [opened.entry(fold.MESSAGE, message, FORMAT) for message in messages(turn)]
+    usage = Usage(requests=1, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens)
+    return entries, {"status": "completed", "output": turn.answer, "usage": usage.to_json()}
+
+
+def agent_sync(storage: Storage, session_id: str, turn: Exchange) -> None:
+    """What an agent stores of a turn, on the synchronous face."""
+    opened = storage.run_operation(turns.begin_turn, begun(session_id, turn), 3)
+    storage.run_operation(turns.end_turn, opened, *ended(opened, turn), [])
+
+
+async def agent_async(storage: Storage, session_id: str, turn: Exchange) -> None:
+    """The same on the asynchronous face."""
+    opened = await storage.arun_operation(turns.begin_turn, begun(session_id, turn), 3)
+    await storage.arun_operation(turns.end_turn, opened, *ended(opened, turn), [])
+
+
+TURNS: dict[int, tuple[str, Callable[..., None], Callable[..., Awaitable[object]]]] = {
+    1: ("an agent's turn", agent_sync, agent_async),
+    2: ("load_session, add_run", turn_sync, turn_async),
+}
+"""By the number of reads."""
+
+
+def fill(storage: Storage, sizes: dict[str, int]) -> None:
+    """Make sessions of so many runs: added to a session in memory, and copied from there in batches."""
+    with MemoryStorage() as memory:
+        for session_id, runs in sizes.items():
+            for number in range(1, runs + 1):
+                add(memory, session_id, exchange(number))
+            rows, head = memory.run_operation(read_all, session_id)
+            for start in range(0, len(rows), FILLED_AT_ONCE):
+                batch = tuple(rows[start : start + FILLED_AT_ONCE])
+                after = head._replace(revision=batch[-1].seq)
+                storage.run_operation(append, Append(session_id, head.incarnation, start, batch, after))
+            memory.delete(session_id)
+
+
+async def read_all(core: Core, session_id: str) -> tuple[list[Any], Any]:
+    """All commits of a session, and its head."""
+    loaded = await core.driver.load(session_id, 0, core.deadline())
+    head = (await core.look(session_id, core.deadline())).head
+    assert loaded is not None
+    assert head is not None
+    return await core.all_rows(head, Span(), core.deadline()), loaded.head
+
+
+async def append(core: Core, write: Append) -> None:
+    """One append of the driver's."""
+    await core.prepare(core.deadline())
+    assert await core.driver.append(write, core.deadline())
+
+
+def calibrate(engine: Engine, url: str) -> tuple[Calibration, Calibration, Padding]:
+    """What a turn of Sessile's and of the floor's writes, and the padding that the floor needs to write as much."""
+    inspector = engine.inspector(url)
+    storage = engine.storage(url)
+    fill(storage, {"probe": 10})
+    ours = calibration(inspector, "probe", lambda: agent_sync(storage, "probe", exchange(11)))
+    storage.close()
+    padding, results = (0, 0), []
+    for session_id in ("bare", "padded"):
+        floor = engine.floor(url, padding, 1)
+        floor.fill(session_id, 10)
+        results.append(calibration(inspector, session_id, lambda f=floor, s=session_id: f.turn(s, exchange(11))))
+        floor.close()
+        padding = padding_for(ours, results[0])
+    inspector.close()
+    return ours, results[1], padding
+
+
+# ---------------------------------------------------------------- measuring
+
+
+class Contest:
+    """Floors and storages on one database, blocking and asynchronous, with sessions filled for them."""
+
+    def __init__(self, engine: Engine, url: str, padding: Padding) -> None:
+        self.engine = engine
+        self.url = url
+        self.loop = asyncio.new_event_loop()
+        self.storage = engine.storage(url)
+        self.floor = engine.floor(url, padding, CONNECTIONS)
+        self.async_floor = self.loop.run_until_complete(engine.async_floor(url, padding, CONNECTIONS))
+
+    def fill(self, sizes: dict[str, int]) -> float:
+        """Make the same sessions for the floors and for the storages; returns the seconds that it took."""
+        started = time.perf_counter()
+        fill(self.storage, sizes)
+        for session_id, runs in sizes.items():
+            self.floor.fill(session_id, runs)
+        inspector = self.engine.inspector(self.url)
+        inspector.settle()
+        inspector.close()
+        return time.perf_counter() - started
+
+    def timed(self, coroutine: Callable[[], Awaitable[object]]) -> float:
+        """Seconds that a coroutine takes, measured on the loop."""
+
+        async def run() -> float:
+            start = time.perf_counter()
+            await coroutine()
+            return time.perf_counter() - start
+
+        return self.loop.run_until_complete(run())
+
+    def close(self) -> None:
+        self.floor.close()
+        self.loop.run_until_complete(self.async_floor.close())
+        self.loop.run_until_complete(self.storage.aclose())
+        self.loop.close()
+
+
+def run(engine: Engine, url: str, sizes: Sequence[int], rounds: int) -> list[Table]:
+    """Measure on an empty database."""
+    ours, theirs, padding = calibrate(engine, url)
+    contest = Contest(engine, url, padding)
+    try:
+        result = one_by_one(contest, sorted({sizes[0], sizes[-1]}), rounds)
+        result.notes[:0] = [ours.note("Sessile"), theirs.note("floor")]
+        return [result, at_once(contest, max(6, rounds // 5))]
+    finally:
+        contest.close()
+
+
+def one_by_one(contest: Contest, sizes: Sequence[int], rounds: int) -> Table:
+    """The time of a turn."""
+    count = rounds * BATCH
+    pools = {size: Pool(size, 2 * len(TURNS) * count) for size in sizes}
+    filled = contest.fill({name: size for size, pool in pools.items() for name in pool.names})
+    floor_pools = {size: Pool(size, 2 * len(TURNS) * count) for size in sizes}
+    contenders: dict[str, Callable[[], float]] = {}
+    for size in sizes:
+        for reads, (_, turn, aturn) in TURNS.items():
+            contenders |= {
+                f"floor sync {reads} {size}": lambda p=floor_pools[size], r=reads: timed(
+                    lambda: contest.floor.turn(*p.next(), r)
+                ),
+                f"floor async {reads} {size}": lambda p=floor_pools[size], r=reads: contest.timed(
+                    lambda: contest.async_floor.turn(*p.next(), r)
+                ),
+                f"sync {reads} {size}": lambda p=pools[size], t=turn: timed(lambda: t(contest.storage, *p.next())),
+                f"async {reads} {size}": lambda p=pools[size], t=aturn: contest.timed(
+                    lambda: t(contest.storage, *p.next())
+                ),
+            }
+    interleave(contenders, 3, BATCH)  # connections, caches, prepared statements
+    stats = {name: Stats.of(times) for name, times in interleave(contenders, rounds, BATCH).items()}
+    table = turn_table(contest.engine, sizes, stats, count)
+    table.notes.append(f"Filling the sessions took {filled:.0f} s.")
+    return table
+
+
+def turn_table(engine: Engine, sizes: Sequence[int], stats: dict[str, Stats], count: int) -> Table:
+    """The figures as a table."""
+    table = Table(
+        f"A turn on {engine.name} (ms, median and p95 of {count})",
+        ["turn", "runs in session", "face", "floor", "Sessile", "Sessile/floor", "wanted"],
+    )
+    for reads, (name, _, _) in TURNS.items():
+        for face in ("sync", "async"):
+            pairs = [(stats[f"floor {face} {reads} {size}"], stats[f"{face} {reads} {size}"]) for size in sizes]
+            for size, (floor, ours) in zip(sizes, pairs, strict=True):
+                ratio = ours.median / floor.median
+                cells = [f"{ms(s.median)} ({ms(s.p95)})" for s in (floor, ours)]
+                wanted = f"<= {LIMIT:g} {verdict(ratio, LIMIT)}"
+                table.rows.append([name, f"{size:,}", face, *cells, f"{ratio:.2f}", wanted])
+            growth = [pairs[-1][side].median / pairs[0][side].median for side in (0, 1)]
+            wanted = f"<= {GROWTH_LIMIT:g} {verdict(growth[1], GROWTH_LIMIT)}"
+            cells = [f"{value:.2f}" for value in growth]
+            table.rows.append([name, f"{sizes[-1]:,} / {sizes[0]:,}", face, *cells, "", wanted])
+    return table
+
+
+def at_once(contest: Contest, rounds: int) -> Table:
+    """Turns per second of many sessions over one pool: an agent's turns, in threads and in tasks."""
+    names = [f"busy-{number}" for number in range(SESSIONS)]
+    contest.fill(dict.fromkeys(names, 10))
+    turn, storage = exchange(11), contest.storage
+
+    def work(one: Callable[[str], object], name: str) -> None:
+        for _ in range(TURNS_AT_ONCE):
+            one(name)
+
+    async def awork(one: Callable[[str], Awaitable[object]], name: str) -> None:
+        for _ in range(TURNS_AT_ONCE):
+            await one(name)
+
+    def threads(one: Callable[[str], object]) -> float:
+        return timed(lambda: list(executor.map(lambda name: work(one, name), names)))
+
+    async def gathered(one: Callable[[str], Awaitable[object]]) -> None:
+        await asyncio.gather(*(awork(one, name) for name in names))
+
+    with ThreadPoolExecutor(SESSIONS) as executor:
+        contenders = {
+            "floor sync": lambda: threads(lambda name: contest.floor.turn(name, turn)),
+            "sync": lambda: threads(lambda name: agent_sync(storage, name, turn)),
+            "floor async": lambda: contest.timed(lambda: gathered(lambda name: contest.async_floor.turn(name, turn))),
+            "async": lambda: contest.timed(lambda: gathered(lambda name: agent_async(storage, name, turn))),
+        }
+        interleave(contenders, 2)
+        stats = {name: Stats.of(times) for name, times in interleave(contenders, rounds).items()}
+    table = Table(
+        f"{SESSIONS} sessions at once on {contest.engine.name}, {CONNECTIONS} connections "
+        f"(an agent's turns per second, median of {rounds})",
+        ["face", "floor", "Sessile", "Sessile/floor", "wanted"],
+    )
+    for face, what in (("sync", f"sync, {SESSIONS} threads"), ("async", f"async, {SESSIONS} tasks")):
+        rates = [SESSIONS * TURNS_AT_ONCE / stats[name].median for name in (f"floor {face}", face)]
+        ratio = rates[1] / rates[0]
+        word = verdict(-ratio, -THROUGHPUT_LIMIT)
+        cells = [f"{rate:,.0f}" for rate in rates]
+        table.rows.append([what, *cells, f"{ratio:.2f}", f">= {THROUGHPUT_LIMIT:g} {word}"])
+    return table
