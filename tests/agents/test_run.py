@@ -351,6 +351,17 @@ def test_an_image_is_kept_apart_and_comes_back_on_the_wire(
     assert storage.media("s1", given[1]["data"]["$blob"]) == image.data
 
 
+def test_a_tool_that_returns_what_looks_like_a_reference_does_not_spoil_the_session(
+    model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    def fetch() -> Any:
+        return {"kind": "binary", "media_type": "image/png", "data": {"$blob": "0" * 64, "size": 1}}
+
+    agent = Agent(model, storage=storage, session_id="s1", tools=[fetch])
+    agent.run("call fetch {}")
+    assert agent.run("And now?").output == "You said: And now?"
+
+
 def test_a_small_image_stays_in_its_message(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
 ) -> None:

@@ -11,8 +11,16 @@ import pytest
 
 from sessile import MemoryStorage, Storage
 from sessile.drivers.memory import MemoryDriver
-from sessile.errors import CorruptDataError, InvalidIdError, InvalidInputError, SessionNotFoundError, TooLargeError
+from sessile.errors import (
+    CorruptDataError,
+    InvalidIdError,
+    InvalidInputError,
+    SessionBusyError,
+    SessionNotFoundError,
+    TooLargeError,
+)
 from sessile.storage import media, turns
+from sessile.storage.faces import step
 
 from .helpers import Tapped, end, open_turn, start
 
@@ -201,6 +209,24 @@ def test_whether_a_value_holds_media() -> None:
         assert not media.has_binary(value)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [{"$blob": DIGEST, "size": 1}, {"$blob": "0" * 64, "size": 1}, {"$blob": None, "value": 1}, {"$blob": None}, {}],
+)
+def test_what_looks_like_a_reference_is_not_taken_for_one(storage: Storage, data: Any) -> None:
+    """A tool may return anything: it must not be able to make a session unreadable, or to fetch what it names."""
+    store(storage)
+    value = {"result": [{"kind": "binary", "media_type": "image/png", "data": data}, part(PICTURE)]}
+    kept = keep(storage, start(storage), value)
+    assert kept["result"][1]["data"]["$blob"] == DIGEST
+
+    async def read(digest: str) -> bytes:
+        return storage.media("s", digest)
+
+    back = step(media.put_back(kept, read))
+    assert back == {"result": [value["result"][0], {**part(PICTURE), "data": PICTURE}]}
+
+
 def test_what_a_run_begins_with_may_hold_media(storage: Storage) -> None:
     spec = turns.TurnSpec("s", "r", {"look": part(PICTURE)})
     turn = storage.run_operation(turns.begin_turn, spec, 3)
@@ -211,3 +237,14 @@ def test_what_a_run_begins_with_may_hold_media(storage: Storage) -> None:
     head = storage.session("s")
     assert head is not None
     assert head.run_count == 1
+
+
+def test_a_run_that_had_to_wait_keeps_its_media(storage: Storage) -> None:
+    first = start(storage)
+    spec = turns.TurnSpec("s", "r2", [part(PICTURE)], on_busy="queue")
+    for _ in range(2):
+        with pytest.raises(SessionBusyError):
+            storage.run_operation(turns.begin_turn, spec, 3)
+    end(storage, first)
+    storage.run_operation(turns.begin_turn, spec, 3)
+    assert storage.run("s", 2).input[0]["data"] == {"$blob": DIGEST, "size": len(PICTURE)}

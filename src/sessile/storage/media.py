@@ -2,6 +2,9 @@
 
 A part `{"kind": "binary", "data": <base64>, …}` whose content is large is stored as a record under its SHA-256
 hash, before the commit that names it, and `data` becomes `{"$blob": hash, "size": bytes}`. It goes with the session.
+
+What tools and models return may look like such a reference without being one, and must not be taken for it: it is
+stored as `{"$blob": null, "value": …}`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError, TooLargeError
 from ..records import Head, JsonObject
@@ -36,6 +39,8 @@ def _put_aside(value: Any, inline: int, found: dict[str, bytes]) -> Any:
     if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
         return cast(Any, value)
     node = cast(JsonObject, value)
+    if is_binary(node) and _names(node.get("data")):
+        return {**node, "data": {REFERENCE: None, "value": node["data"]}}
     content = binary_content(node)
     if content is None or len(content) <= inline:
         return {key: _put_aside(item, inline, found) for key, item in node.items()}
@@ -77,7 +82,12 @@ def has_binary(value: Any) -> bool:
 
 def is_binary(node: JsonObject) -> bool:
     """Whether an object is a binary part of a message in its JSON form."""
-    return node.get("kind") == "binary" and "media_type" in node
+    return node.get("kind") == "binary" and isinstance(node.get("media_type"), str)
+
+
+def _names(data: Any) -> TypeGuard[JsonObject]:
+    """Whether the `data` of a binary part is a reference, or looks like one."""
+    return isinstance(data, dict) and REFERENCE in data
 
 
 def _is_call(node: JsonObject) -> bool:
@@ -110,8 +120,10 @@ async def put_back(value: Any, read: Callable[[str], Awaitable[bytes]]) -> Any:
     if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
         return cast(Any, value)
     node = cast(JsonObject, value)
-    content = binary_content(node)
-    digest = next(references(node.get("data")), None) if is_binary(node) else None
+    content, data = binary_content(node), node.get("data")
+    if is_binary(node) and _names(data) and data[REFERENCE] is None and "value" in data:
+        return {**node, "data": data["value"]}
+    digest = next(references(data), None) if is_binary(node) else None
     if digest is not None:
         content = await read(digest)
     if content is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import (
@@ -104,7 +104,8 @@ async def open_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
 async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     """`open_turn`, and `start_turn` unless the run is only to be written at its end; large media are put aside."""
     turn = await open_turn(core, spec, last_runs)
-    spec.input = await keep_media(core, turn, spec.input)
+    # In a copy, so that whoever has to try again passes the input as it was: nothing is put aside twice.
+    turn.spec = replace(spec, input=await keep_media(core, turn, spec.input))
     if spec.durability != "exit":
         await start_turn(core, turn)
     return turn
