@@ -12,15 +12,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tests.servers import PostgresServer, ServerMissingError
-from tests.servers.networks import postgres_network
+from tests.servers import MariaDbServer, PostgresServer, ServerMissingError
+from tests.servers.networks import mysql_network, postgres_network
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import Figures, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
+from sessile.testing import Figures, Network, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
 from sessile.testing.machine import run_model
+
+DATABASES: dict[str, tuple[type[PostgresServer] | type[MariaDbServer], Callable[[str], Network]]] = {
+    "PostgreSQL": (PostgresServer, postgres_network),
+    "MariaDB": (MariaDbServer, mysql_network),
+}
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
 
@@ -39,25 +45,24 @@ def main() -> int:
     scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
     print(f"seed {scale.seed}, Python {sys.version.split()[0]}, SQLite, synchronous=FULL\n")
     print(ROW.format("campaign", "rounds", "acknowledged", "lost", "doubled", "seconds"), flush=True)
-    campaigns: list[tuple[str, int, Callable[[Path], Figures]]] = [
-        ("kill -9 of 1 or 2 writing processes", arguments.kills, lambda folder: kills(folder, scale, arguments.kills)),
-        (
-            "4 processes, 16 writers on one session",
-            arguments.rounds,
-            lambda folder: writers(folder, scale, arguments.rounds),
-        ),
-        ("model, synchronous", arguments.examples, lambda folder: model(folder, scale, "sync")),
-        ("model, asynchronous", arguments.examples, lambda folder: model(folder, scale, "async")),
-        ("PostgreSQL killed while 4 write", arguments.restarts, lambda _: restarts(scale, arguments.restarts)),
-        ("PostgreSQL, commits cut at every byte", arguments.cuts, lambda _: cuts(scale, arguments.cuts)),
+    campaigns: list[tuple[str, int, Callable[[Path, int], Figures]]] = [
+        ("kill -9 of 1 or 2 writing processes", arguments.kills, partial(kills, scale)),
+        ("4 processes, 16 writers on one session", arguments.rounds, partial(writers, scale)),
+        ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
+        ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
+    for database in DATABASES:
+        campaigns += [
+            (f"{database} killed while 4 write", arguments.restarts, partial(restarts, database, scale)),
+            (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
+        ]
     failed = False
     for name, count, campaign in campaigns:
         if not count:
             continue
         try:
             with tempfile.TemporaryDirectory() as folder:
-                figures = campaign(Path(folder))
+                figures = campaign(Path(folder), count)
         except ServerMissingError as missing:
             print(f"{name}: left out. {missing}", flush=True)
             continue
@@ -74,11 +79,11 @@ def show(name: str, figures: Figures) -> None:
         print(f"    {problem}", flush=True)
 
 
-def kills(folder: Path, scale: Scale, count: int) -> Figures:
+def kills(scale: Scale, folder: Path, count: int) -> Figures:
     return run_kills(f"sqlite:///{folder}/kills.db", scale, kills=count)
 
 
-def writers(folder: Path, scale: Scale, rounds: int) -> Figures:
+def writers(scale: Scale, folder: Path, rounds: int) -> Figures:
     total = Figures()
     for number in range(rounds):
         figures = run_writers(f"sqlite:///{folder}/writers.db", scale, f"session-{number}")
@@ -87,7 +92,7 @@ def writers(folder: Path, scale: Scale, rounds: int) -> Figures:
     return total
 
 
-def model(folder: Path, scale: Scale, face: str) -> Figures:
+def model(scale: Scale, face: str, folder: Path, count: int) -> Figures:
     """The figure of rounds is that of the sequences of up to 50 operations."""
     paths: dict[Storage, Path] = {}
 
@@ -103,7 +108,7 @@ def model(folder: Path, scale: Scale, face: str) -> Figures:
 
     subject = Subject(make_storage, lambda storage: f"sqlite:///{paths[storage]}", discard, scale=scale)
     began = time.monotonic()
-    figures = Figures(rounds=scale.examples)
+    figures = Figures(rounds=count)
     try:
         run_model(subject, face)
     except (AssertionError, ExceptionGroup) as error:
@@ -112,14 +117,16 @@ def model(folder: Path, scale: Scale, face: str) -> Figures:
     return figures
 
 
-def restarts(scale: Scale, count: int) -> Figures:
-    with PostgresServer() as server:
-        return run_restarts(postgres_network(server.url), server, scale, restarts=count)
+def restarts(database: str, scale: Scale, folder: Path, count: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        return run_restarts(network(server.url), server, scale, restarts=count)
 
 
-def cuts(scale: Scale, samples: int) -> Figures:
-    with PostgresServer() as server:
-        return run_cuts(postgres_network(server.url), scale, samples=samples)
+def cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        return run_cuts(network(server.url), scale, samples=samples)
 
 
 if __name__ == "__main__":
