@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tests.servers import PostgresServer, ServerFailedError, ServerMissingError
+
 from sessile import MemoryStorage
 from sessile.records import Usage
 from sessile.storage import fold, turns
@@ -23,7 +25,6 @@ from sessile.storage.core import Core
 from sessile.storage.driver import Append, Span
 from sessile.storage.ids import uuid7
 from sessile.storage.storage import Storage
-from tests.servers import PostgresServer, ServerFailedError, ServerMissingError
 
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
