@@ -86,7 +86,9 @@ class SqliteInspector(Inspector):
 
     def columns(self) -> dict[str, list[str]]:
         tables = [row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {f'"{table}"': [f'"{row[1]}"' for row in self.query(f'PRAGMA table_info("{table}")')] for table in tables}
+        return {
+            f'"{table}"': [f'"{row[1]}"' for row in self.query(f'PRAGMA table_info("{table}")')] for table in tables
+        }
 
     def size(self, column: str) -> str:
         return f"length(CAST({column} AS BLOB))"
