@@ -163,6 +163,7 @@ def test_numbers_that_python_would_not_read_back(storage: SqliteStorage, durabil
     assert storage.verify("s1")
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_bytes_that_a_tool_returns_are_kept_for_resuming(storage: SqliteStorage) -> None:
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse(parts=[ToolCallPart("read") if len(messages) == 1 else TextPart("done")])
