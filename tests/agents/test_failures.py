@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic_ai import ToolReturn
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, UserPromptPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import Appends, Gate, model_at, prompts
@@ -100,6 +100,81 @@ def test_a_tool_result_that_has_no_json_form(model: OpenAIChatModel, storage: Sq
     assert [run.status for run in storage.runs("s1")] == ["completed", "failed"]
     assert "<object object" in str(storage.runs("s1")[0].messages[2].data)
     assert agent.run(LAST).status == "completed"
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise ValueError("no text either")
+
+
+def cycle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def nested() -> Any:
+    value: list[Any] = []
+    for _ in range(500):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("durability", ["run", "step"])
+@pytest.mark.parametrize(
+    "value", [Odd(), cycle(), nested(), {"deep": [cycle()]}, ToolReturn(cycle(), metadata=cycle())]
+)
+def test_a_run_that_fails_over_an_odd_tool_result_is_stored_all_the_same(
+    model: OpenAIChatModel, storage: SqliteStorage, value: Any, durability: Any
+) -> None:
+    def handle() -> Any:
+        return value
+
+    agent = Agent(model, storage=storage, session_id="s1", tools=[handle], durability=durability)
+    with pytest.raises(ValueError, match=r"(?i)serializ|JSON"):
+        agent.run("call handle {}")
+    (run,) = storage.runs("s1")
+    assert run.status == "failed"
+    assert len(run.messages) >= 2
+    assert agent.run(LAST).status == "completed"
+
+
+@pytest.mark.parametrize("durability", ["run", "step", "exit"])
+def test_numbers_that_python_would_not_read_back(storage: SqliteStorage, durability: Any) -> None:
+    """A commit with a number of over 4,300 digits cannot be read, nor the session that it is in."""
+    googol = 10**5000
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("power", {"base": googol})])
+        return ModelResponse(parts=[ToolCallPart(info.output_tools[0].name, {"response": googol})])
+
+    def power(base: int) -> Any:
+        return ToolReturn({"power": [base]}, metadata=base)
+
+    agent = Agent(
+        FunctionModel(answer), storage=storage, session_id="s1", output_type=int, tools=[power], durability=durability
+    )
+    assert agent.run("Count").output == googol
+    (run,) = storage.runs("s1")
+    assert run.output == "1" + "0" * 5000
+    assert run.messages[2].data["parts"][0]["content"] == {"power": [run.output]}
+    assert Agent(FunctionModel(echo), storage=storage, session_id="s1").run("Next").output == "Count|Next"
+    assert storage.verify("s1")
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_bytes_that_a_tool_returns_are_kept_for_resuming(storage: SqliteStorage) -> None:
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[ToolCallPart("read") if len(messages) == 1 else TextPart("done")])
+
+    def read() -> bytes:
+        return b"\xff\xfe"
+
+    agent = Agent(FunctionModel(answer), storage=storage, session_id="s1", tools=[read], durability="step")
+    assert agent.run("Go").output == "done"
+    (run,) = storage.runs("s1")
+    assert run.steps[1].data["value"] == run.messages[2].data["parts"][0]["content"] == "__4="
 
 
 def test_an_error_with_a_long_text(model: OpenAIChatModel, storage: SqliteStorage) -> None:

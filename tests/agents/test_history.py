@@ -12,7 +12,16 @@ from typing import Any
 import pydantic_ai
 import pytest
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.test import TestModel
 from tests.agents.helpers import model_at, output, prompts, script, sent, tool_results, turns
@@ -185,6 +194,41 @@ def test_a_run_that_failed_after_tools_is_sent_with_what_it_has(server: ModelSer
     asked("Next")
     assert [role for role, _ in turns(server)][:3] == ["user", "assistant", "tool"]
     assert tool_results(server)[0].text == "2"
+
+
+@pytest.mark.parametrize(
+    ("value", "sent_again"),
+    [
+        ("a\ud800", "a?"),
+        ({"page": "x" * 100_000}, '{"page": "xxx'),
+        (BinaryContent(b"\x89PNG" * 2000, media_type="image/png"), "[image/png]"),
+    ],
+)
+def test_what_a_model_refuses_does_not_make_every_later_run_fail(
+    storage: SqliteStorage, value: Any, sent_again: str
+) -> None:
+    refused: list[Any] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if isinstance(messages[-1].parts[-1], UserPromptPart) and messages[-1].parts[-1].content == "Fetch":
+            return ModelResponse(parts=[ToolCallPart("fetch")])
+        results = [part.content for m in messages for part in m.parts if isinstance(part, ToolReturnPart)]
+        if not all(isinstance(result, str) and len(result) < 10_000 and "\ud800" not in result for result in results):
+            refused.append(results)
+            raise ModelHTTPError(400, "test")
+        return ModelResponse(parts=[TextPart(results[0])])
+
+    def fetch() -> Any:
+        return value
+
+    agent = Agent(FunctionModel(answer), storage=storage, session_id="s1", tools=[fetch])
+    with pytest.raises(ModelHTTPError):
+        agent.run("Fetch")
+    output = agent.run("Next").output
+    assert sent_again in output
+    assert len(output) < 2100
+    assert len(refused) == 1
+    assert len(str(storage.run("s1", 1).messages[2].data)) > len(output)  # what is stored stays whole
 
 
 async def test_a_run_that_was_cancelled_in_a_tool_is_sent_with_its_call_closed(

@@ -8,16 +8,26 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from pydantic_ai import Agent as ModelAgent
 from pydantic_ai.exceptions import AgentRunError, UserError
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart, repair_messages
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    TextPart,
+    ToolReturnPart,
+    UserPromptPart,
+    repair_messages,
+)
 
 from ..errors import InvalidInputError
 from ..records import FINISHED, JsonObject, Run
-from .messages import answered, text_of
+from .messages import answered, plain_text, text_of, to_plain
+from .tools import as_text
 
 logger = logging.getLogger("sessile")
 
@@ -73,8 +83,36 @@ async def sendable(past: Past, runs: Sequence[Run]) -> list[list[ModelMessage]]:
         if run.status in FINISHED:
             messages = await past.messages(run)
             if answered(messages):
+                messages = harmless(messages) if run.status == "failed" else messages
                 result.append(repair_messages(messages) if run.status != "completed" else messages)
     return result
+
+
+UNANSWERED = 2_000
+"""How many characters of a tool's result are sent again that no model has answered."""
+
+
+def harmless(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """The messages of a failed run without what may have made it fail, and would make every later run fail, too.
+
+    A request may have been refused for what a tool has returned: because it is too long, an image that the model does
+    not take, or text that cannot be sent. So of a last request that was not answered only short, sound text is left.
+    """
+    *before, last = messages
+    if not isinstance(last, ModelRequest):
+        return list(messages)
+    return [*before, replace(last, parts=[_harmless(part) for part in last.parts])]
+
+
+def _harmless(part: ModelRequestPart) -> ModelRequestPart:
+    if isinstance(part, ToolReturnPart):
+        return replace(part, content=_short(as_text(to_plain(part.content))))
+    return replace(part, content=_short(plain_text(part.content))) if isinstance(part, UserPromptPart) else part
+
+
+def _short(text: str) -> str:
+    sound = text.encode(errors="replace").decode()
+    return sound if len(sound) <= UNANSWERED else f"{sound[:UNANSWERED]} … (cut off)"
 
 
 def flat(groups: Sequence[Sequence[ModelMessage]]) -> list[ModelMessage]:

@@ -8,11 +8,14 @@ exportable, and only an agent that must send it refuses it.
 from __future__ import annotations
 
 import json
+import re
+import reprlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.messages import (
     ModelMessage,
@@ -44,6 +47,15 @@ _adapters: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (
 _content: TypeAdapter[Sequence[UserContent]] = TypeAdapter(list[UserContent])
 _requests: TypeAdapter[DeferredToolRequests] = TypeAdapter(DeferredToolRequests)
 _tool_result: TypeAdapter[Any] = TypeAdapter(ToolReturnContent)
+_tool_result_bytes: TypeAdapter[Any] = TypeAdapter(ToolReturnContent, config=ConfigDict(ser_json_bytes="base64"))
+
+MAX_DIGITS = 4000
+"""Of how many digits a whole number may be. Python refuses to read longer ones (4,300) back, and with them the commit
+that they are in (docs.python.org/3/library/stdtypes.html#int-max-str-digits); they are stored as text."""
+
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
+_reprs = reprlib.Repr()
+_reprs.maxother = 10_000
 
 ReadMedia = Callable[[str], Awaitable[bytes]]
 KeepMedia = Callable[[Any], Awaitable[Any]]
@@ -53,11 +65,56 @@ async def dump_message(message: ModelMessage, keep: KeepMedia) -> Any:
     """A message as data for an entry; large binary parts are put aside with `keep`."""
     try:
         text = _adapters[type(message)].dump_json(message)
-    except PydanticSerializationError:  # slower: a lone surrogate stays as it is, an object of a tool becomes its text
-        return await keep(_adapters[type(message)].dump_python(message, mode="json", fallback=repr))
-    if b'"kind":"binary"' in text:
-        return await keep(json.loads(text))
+    except PydanticSerializationError:
+        return await keep(readable(_dump_odd(message)))
+    if b'"kind":"binary"' in text or _LONG_NUMBER.search(text):
+        return await keep(_parsed(text))
     return RawJson(text.decode())
+
+
+def _dump_odd(message: ModelMessage) -> Any:
+    """A message that has no plain JSON form: lone surrogates stay as they are, objects of tools become their text.
+
+    Whatever a tool has returned, the run's failure over it must not be lost as well.
+    """
+    adapter = _adapters[type(message)]
+    try:
+        return adapter.dump_python(message, mode="json", fallback=_repr)
+    except PydanticSerializationError:  # a value that contains itself, or is too deep
+        parts: Any = [_plain_part(part) for part in message.parts]
+        return adapter.dump_python(replace(message, parts=parts), mode="json", fallback=_repr)
+
+
+def _plain_part(part: Any) -> Any:
+    """A part; if it is one of a tool, with the arguments of its call, or what it returned, as text."""
+    if not hasattr(part, "tool_name"):
+        return part
+    values = {name: getattr(part, name, None) for name in ("args", "content", "metadata")}
+    odd = {name: _repr(value) for name, value in values.items() if value is not None and not isinstance(value, str)}
+    return replace(part, **odd)
+
+
+def _repr(value: Any) -> str:
+    """The text of an object that has no JSON form, also where its own `__repr__` fails."""
+    return _reprs.repr_instance(value, 1)
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON as Python data, numbers that are too long to be read back as text."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= MAX_DIGITS else digits)
+
+
+def readable(value: Any) -> Any:
+    """JSON data with the numbers that are too long to be read back as text."""
+    if isinstance(value, dict):
+        return {key: readable(item) for key, item in cast(JsonObject, value).items()}
+    if isinstance(value, list):
+        return [readable(item) for item in cast(list[Any], value)]
+    return to_json(value).decode() if isinstance(value, int) and _is_long(value) else value
+
+
+def _is_long(value: int) -> bool:
+    return value.bit_length() > 3 * MAX_DIGITS  # each digit has 3.3 bits
 
 
 async def load_messages(messages: Iterable[Message], read: ReadMedia) -> list[ModelMessage]:
@@ -105,7 +162,7 @@ def dump_input(prompt: str | Sequence[UserContent] | None) -> Any:
         return prompt
     if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"A prompt is text, or a list of text and media; this is a {type(prompt).__name__}.")
-    return _content.dump_python(list(prompt), mode="json")
+    return readable(_content.dump_python(list(prompt), mode="json"))
 
 
 async def load_input(data: Any, read: ReadMedia) -> str | Sequence[UserContent] | None:
@@ -117,7 +174,7 @@ async def load_input(data: Any, read: ReadMedia) -> str | Sequence[UserContent] 
 
 def dump_output(output: Any) -> Any:
     """A run's output as JSON; what has no JSON form becomes its text."""
-    if output is None or isinstance(output, (str, bool, int)):
+    if output is None or isinstance(output, (str, bool)) or (isinstance(output, int) and not _is_long(output)):
         return output
     return to_plain(output)
 
@@ -125,17 +182,18 @@ def dump_output(output: Any) -> Any:
 def to_plain(value: Any) -> Any:
     """Any value as JSON data; NaN and infinities become text, bytes base64, unknown objects their text."""
     try:
-        return json.loads(to_json(value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64"))
+        return _parsed(to_json(value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64"))
     except ValueError:  # a lone surrogate, or a value that contains itself
         try:
-            return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64")
+            plain = to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64")
+            return readable(plain)
         except ValueError:
-            return repr(value)
+            return _repr(value)
 
 
 def dump_requests(requests: DeferredToolRequests) -> Any:
     """What a paused run waits for, as JSON."""
-    return _requests.dump_python(requests, mode="json", fallback=repr)
+    return readable(_requests.dump_python(requests, mode="json", fallback=_repr))
 
 
 def load_requests(data: Any) -> DeferredToolRequests:
@@ -154,14 +212,21 @@ async def dump_tool_result(value: Any, tool: str, keep: KeepMedia) -> Any:
         if isinstance(value, ToolReturn):
             returned = cast(ToolReturn[Any], value)
             data = {
-                "return_value": _tool_result.dump_python(returned.return_value, mode="json"),
+                "return_value": _dump_returned(returned.return_value),
                 "content": dump_input(returned.content),
                 "metadata": to_plain(returned.metadata),
             }
             return {"tool_return": await keep(data)}
-        return {"value": await keep(_tool_result.dump_python(value, mode="json"))}
-    except PydanticSerializationError as error:
+        return {"value": await keep(_dump_returned(value))}
+    except ValueError as error:
         raise InvalidStateError(f"What the tool {tool!r} returned is not JSON: {error}.") from error
+
+
+def _dump_returned(value: Any) -> Any:
+    try:
+        return readable(_tool_result.dump_python(value, mode="json"))
+    except ValueError:  # of bytes that are no text, which go to the model as base64; or for good
+        return readable(_tool_result_bytes.dump_python(value, mode="json"))
 
 
 async def load_tool_result(data: Any, read: ReadMedia) -> Any:

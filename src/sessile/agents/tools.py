@@ -91,8 +91,8 @@ def run_lines(run: Run) -> Iterator[str]:
     """What was said in a run, a line each: the user's input, the texts of the messages, or the output."""
     said = [line for message in run.messages for line in _texts(message)]
     if not said:
-        said = [f"User: {_text(run.input)}"]
-        said += [] if run.output is None else [f"Assistant: {_text(run.output)}"]
+        said = [f"User: {as_text(run.input)}"]
+        said += [] if run.output is None else [f"Assistant: {as_text(run.output)}"]
     yield from said
 
 
@@ -102,12 +102,12 @@ def _texts(message: Message) -> Iterator[str]:
         part: JsonObject = cast(JsonObject, item) if isinstance(item, dict) else {}  # other formats have other parts
         kind, content = part.get("part_kind"), part.get("content")
         if kind == "user-prompt":
-            yield f"User: {_text(content)}"
+            yield f"User: {as_text(content)}"
         elif kind == "text":
             yield f"Assistant: {content}"
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A text as it is, other values as JSON, without the data of images and other media."""
     return value if isinstance(value, str) else json.dumps(_without_media(value), ensure_ascii=False)
 
