@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiomysql
 import pytest
+from tests.mysql.helpers import LOCK_WAITS, database_of, driver_of, inputs, sql, wait_until
 from tests.servers.fixtures import connect_mysql
 
 import sessile
@@ -29,29 +30,6 @@ from sessile.errors import (
     TooLargeError,
 )
 from sessile.storage.driver import Deadline
-
-
-def inputs(storage: MySQLStorage, session_id: str = "s") -> list[Any]:
-    return [run.input for run in storage.runs(session_id)]
-
-
-def sql(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    """Run statements by hand; the rows of the last one."""
-    with connect_mysql(url) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall())
-
-
-def driver_of(storage: MySQLStorage) -> Any:
-    """The driver of synchronous callers."""
-    assert storage._core is not None
-    return storage._core.driver
-
-
-def database_of(url: str) -> str:
-    return urlsplit(url).path[1:]
-
 
 # ---------------------------------------------------------------- addresses
 
@@ -159,10 +137,11 @@ def test_a_database_of_a_newer_version_is_refused(mysql_url: str) -> None:
 
 def test_a_migration_that_another_process_does_not_finish(mysql_url: str) -> None:
     with connect_mysql(mysql_url) as other, other.cursor() as cursor, MySQLStorage(mysql_url, timeout=1) as storage:
-        cursor.execute("SELECT GET_LOCK(CONCAT(DATABASE(), '.sessile_migrations'), 1)")
+        statements = driver_of(storage).sql
+        cursor.execute(statements["lock_migrations"], {"seconds": 1})
         with pytest.raises(StorageUnavailableError, match="did not finish migrating"):
             storage.setup()
-        cursor.execute("DO RELEASE_LOCK(CONCAT(DATABASE(), '.sessile_migrations'))")
+        cursor.execute(statements["unlock_migrations"])
         storage.setup()
 
 
@@ -218,15 +197,15 @@ def test_what_max_allowed_packet_does_not_let_through_is_not_sent(mysql_url: str
         sql(mysql_url, "SET GLOBAL max_allowed_packet = 16777216")
 
 
-def test_deadlocks_are_tried_again(mysql_url: str) -> None:
-    """Two transactions of other people's lock sessions in different orders; ours loses, and tries again."""
+def test_a_deadlock_ends_the_applications_transaction(mysql_url: str) -> None:
+    """Two transactions lock sessions in different orders; the application's loses, and must be repeated whole."""
     with MySQLStorage(mysql_url) as storage, connect_mysql(mysql_url) as other, other.cursor() as cursor:
         storage.create_session("a")
         storage.create_session("b")
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT 1 FROM sessile_sessions WHERE session_id = 'a' FOR UPDATE")
         for number in range(200):  # so that the server chooses the other one as the victim
-            cursor.execute("INSERT INTO sessile_schema VALUES (%s, 0)", (number,))
+            cursor.execute("INSERT INTO sessile_schema VALUES (%s, 0)", (number + 10,))
         mine = connect_mysql(mysql_url)
         ours = MySQLStorage(mine)
         mine.begin()
@@ -241,9 +220,7 @@ def test_deadlocks_are_tried_again(mysql_url: str) -> None:
 
         thread = threading.Thread(target=close_the_circle)
         thread.start()
-        waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        while sql(mysql_url, waiting) == [(0,)]:
-            threading.Event().wait(0.05)
+        wait_until(lambda: sql(mysql_url, LOCK_WAITS) != [(0,)])
         cursor.execute("SELECT 1 FROM sessile_sessions WHERE session_id = 'b' FOR UPDATE")
         thread.join()
         assert len(failures) == 1
@@ -385,18 +362,12 @@ async def test_a_cancelled_task_leaves_a_sound_pool(mysql_url: str) -> None:
             cursor.execute("START TRANSACTION")
             cursor.execute("SELECT 1 FROM sessile_sessions FOR UPDATE")
             task = asyncio.create_task(storage.arename("s", "x"))
-            waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-            await asyncio.to_thread(wait_until, lambda: sql(mysql_url, waiting) != [(0,)])
+            await asyncio.to_thread(wait_until, lambda: sql(mysql_url, LOCK_WAITS) != [(0,)])
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             other.rollback()
         assert (await storage.arename("s", "y")).name == "y"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        threading.Event().wait(0.05)
 
 
 def test_a_closed_storage(mysql_url: str) -> None:

@@ -67,6 +67,7 @@ class MariaDbServer(Server):
             "--bind-address=127.0.0.1",
             f"--socket={self.folder}/socket",
             f"--pid-file={self.folder}/pid",
+            f"--tmpdir={self.folder}",  # a server that starts removes temporary tables there, of other servers too
             f"--init-file={self.folder}/first.sql",
             "--skip-name-resolve",
             "--character-set-server=utf8mb4",

@@ -324,6 +324,7 @@ class Storage:
         if self._core is not None:
             self._core.driver.after_fork()
             self._core.ready = False
+        _inherited.extend(self._loop_cores.items())
         self._loop_cores = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._worker = Worker()
@@ -356,6 +357,13 @@ _open_storages: weakref.WeakSet[Storage] = weakref.WeakSet()
 
 _fork_lock = threading.Lock()
 _forking: list[Storage] = []
+
+_inherited: list[tuple[asyncio.AbstractEventLoop, Core]] = []
+"""In a forked child: the parent's event loops and their drivers, which must never be collected.
+
+Streams of asyncio close themselves when they are (`StreamWriter.__del__`), and parent and child have one list of what
+the loop listens to (epoll): the parent would hear no more of its connections, and wait for ever.
+"""
 
 
 def _before_fork() -> None:

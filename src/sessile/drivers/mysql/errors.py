@@ -39,7 +39,9 @@ TEMPORARY = {
     1203,
     1205,  # lock wait timeout
     1213,  # deadlock
+    1226,  # too many connections of this user
     1637,  # too many active transactions
+    3101,  # MySQL: the group has refused the transaction, and it was rolled back
 }
 DUPLICATE = 1062
 READ_ONLY = {1290, 1792, 1836}
@@ -47,6 +49,8 @@ FULL = {1021, 1114, 1041}
 DENIED = {1044, 1045, 1142, 1143, 1227, 1370}
 MISSING = {1049, 1054, 1146}
 INTERRUPTED = {1317, 1969, 3024}
+UNCERTAIN = 1180
+"""COMMIT itself has failed."""
 
 
 class DuplicateError(StorageError):
@@ -70,19 +74,20 @@ def is_lost(error: pymysql.err.MySQLError) -> bool:
 def translate(error: pymysql.err.MySQLError, what: str, where: str, *, written: Written = "no") -> StorageError:
     """An error of a statement; `written` is what is known of a write whose connection was lost.
 
-    What the server itself refuses, it has not done, and the transaction is rolled back.
+    What the server itself refuses, it has not done, and the transaction is rolled back. A COMMIT that was interrupted
+    or has failed may have happened.
     """
     number = number_of(error)
     reason = str(error.args[-1]) if error.args else type(error).__name__
     text = f"{what} failed on {where}: {reason} ({number})."
     if number in READ_ONLY:
         return ReadOnlyError(text, hint="The server only follows another one, or was set read-only; name the primary.")
-    if is_lost(error):
+    if is_lost(error) or number == UNCERTAIN:
         return StorageUnavailableError(text, written=written)
     if number in TEMPORARY:
         return StorageUnavailableError(text)
     if number in INTERRUPTED:
-        return DeadlineError(text)
+        return DeadlineError(text, written=written)
     if number in FULL:
         return StorageFullError(text)
     if number in DENIED:

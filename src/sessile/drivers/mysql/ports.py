@@ -1,4 +1,4 @@
-"""Ways to MySQL: a pool of blocking or of asynchronous connections, or one connection of the application's.
+"""Ways to MySQL: a pool of blocking or of asynchronous connections.
 
 Several statements are sent as one text, and so in one round trip. What the session of a connection must have is set
 when it is made, and nothing changes it later.
@@ -7,13 +7,13 @@ when it is made, and nothing changes it later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, CR
 
 from ...errors import StorageError, StorageUnavailableError, TooLargeError, Written
 from ...storage.driver import Deadline
@@ -21,16 +21,32 @@ from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort
 from .errors import is_lost, translate
+from .statements import aexecute, execute, joined, whole
 
-T = TypeVar("T")
 Failure = pymysql.err.MySQLError
+
+KILL_SECONDS = 1.0
+"""How long to try to stop a statement that has passed its deadline."""
 
 SETTINGS = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',"  # never cut text off, never swap InnoDB
-    " autocommit = 1, innodb_lock_wait_timeout = {seconds};"
-    " SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
-    " SELECT @@max_allowed_packet"
+    " autocommit = 1, completion_type = 0,"  # a COMMIT begins no further transaction, in which the next write were lost
+    " innodb_lock_wait_timeout = {seconds};"
+    " SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;"
+    " SELECT @@max_allowed_packet, CONNECTION_ID(), @@hostname, @@port"
 )
+
+
+class Backend(NamedTuple):
+    """Who serves a connection: its number on one server."""
+
+    number: int
+    host: str
+    port: int
+
+    def is_beside(self, other: Backend) -> bool:
+        """Whether both are on one server: behind one address there may be several, each with its own numbers."""
+        return self[1:] == other[1:]
 
 
 class Target:
@@ -44,38 +60,36 @@ class Target:
     def __init__(self, options: dict[str, Any], where: str) -> None:
         self._options = options
         self.where = where
-        self.max_packet = 16 * 1024 * 1024
+        self.max_packet: int | None = None
         """The server's `max_allowed_packet`, known from the first connection on."""
 
     def options(self, deadline: Deadline) -> dict[str, Any]:
         """The arguments of a connection that is made now."""
         return {
             "charset": "utf8mb4",
+            "autocommit": None,  # it is one of the settings
             **self._options,
             "client_flag": CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS,
-            "connect_timeout": max(1, int(deadline.remaining())),
+            "connect_timeout": _seconds(deadline),
         }
 
     def settings(self, deadline: Deadline) -> str:
         """What is sent first. The server gives up waiting for a lock before its client does."""
         return SETTINGS.format(seconds=max(1, int(deadline.timeout) - 1))
 
+    def learn(self, results: list[Result]) -> Backend:
+        """What came of the settings."""
+        self.max_packet, *backend = results[-1].rows[0]
+        return Backend(*backend)
+
     def refused(self, error: Exception) -> StorageUnavailableError:
         """The error of a connection that could not be made."""
         reason = str(error.args[-1]) if error.args else type(error).__name__
+        why = "" if error.__cause__ is None else f" ({error.__cause__})"  # which aiomysql leaves out
         return StorageUnavailableError(
-            f"Connecting to {self.where} failed: {reason}.",
+            f"Connecting to {self.where} failed: {reason}{why}.",
             hint="Check that the database is up and reachable, and the user and password.",
         )
-
-    def check_size(self, sql: str) -> None:
-        """Refuse what the server would refuse, before it is sent: the server closes the connection instead."""
-        if len(sql) * 4 >= self.max_packet and (size := len(sql.encode())) + 1 > self.max_packet:
-            raise TooLargeError(
-                f"A statement of {size:,} bytes is more than the max_allowed_packet of {self.where}, "
-                f"{self.max_packet:,} bytes.",
-                hint="Store less, or raise max_allowed_packet on the server; nothing was written.",
-            )
 
 
 class MySQLPort(PooledPort[Failure]):
@@ -85,6 +99,11 @@ class MySQLPort(PooledPort[Failure]):
         super().__init__(Failure, target.where)
         self.target = target
 
+    @property
+    def max_packet(self) -> int | None:
+        """The server's `max_allowed_packet`, None before the first connection."""
+        return self.target.max_packet
+
     def is_lost(self, error: Failure) -> bool:
         """Whether the connection is of no use any more, and others may be."""
         return is_lost(error)
@@ -92,6 +111,21 @@ class MySQLPort(PooledPort[Failure]):
     def translate(self, error: Failure, what: str, written: Written) -> StorageError:
         """The client's error as one of ours; `written`: what is known if the connection was lost."""
         return translate(error, what, self.where, written=written)
+
+
+# ---------------------------------------------------------------- for synchronous callers
+
+
+class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgument] (generic in its stubs only)
+    """A connection whose statements end by a deadline."""
+
+    backend: Backend
+    _read_timeout: float
+    _write_timeout: float
+
+    def limit(self, deadline: Deadline) -> None:
+        """Give what is sent from now on, and its answer, the time that is left."""
+        self._read_timeout = self._write_timeout = _seconds(deadline)
 
 
 class ThreadPort(MySQLPort):
@@ -104,15 +138,14 @@ class ThreadPort(MySQLPort):
         self._pool_size = pool_size
         self._pool = self._new_pool()
 
-    def _new_pool(self) -> ThreadPool[pymysql.Connection[Any]]:
+    def _new_pool(self) -> ThreadPool[_Connection]:
         return ThreadPool(self._connect, _close, self._pool_size)
 
-    def _connect(self, deadline: Deadline) -> pymysql.Connection[Any]:
-        options = self.target.options(deadline)
-        options |= {"read_timeout": deadline.timeout, "write_timeout": deadline.timeout}
+    def _connect(self, deadline: Deadline) -> _Connection:
+        seconds = _seconds(deadline)
         try:
-            connection: pymysql.Connection[Any] = pymysql.connect(**options)
-            self.target.max_packet = _execute(connection, self.target.settings(deadline), None)[-1].rows[0][0]
+            connection = _Connection(**self.target.options(deadline), read_timeout=seconds, write_timeout=seconds)
+            connection.backend = self.target.learn(execute(connection, self.target.settings(deadline), None))
         except Failure as error:
             raise self.target.refused(error) from error
         return connection
@@ -121,30 +154,62 @@ class ThreadPort(MySQLPort):
         connection = self._pool.acquire(deadline)
         sound = False
         try:
-            results = _execute(connection, _whole(sql), parameters, self.target)
+            results = self._execute(connection, whole(sql), parameters, deadline)
             sound = True
+        except TooLargeError:
+            sound = True  # nothing was sent
+            raise
         except Failure as error:
             sound = not is_lost(error) and _roll_back(connection)
             raise
         finally:
             self._pool.release(connection) if sound else self._pool.discard(connection)
-        return _joined(results)
+        return joined(results)
+
+    def _execute(
+        self, connection: _Connection, sql: str, parameters: Parameters | None, deadline: Deadline
+    ) -> list[Result]:
+        """Run statements; the client's error of a socket that was given too little time is a `LateError`."""
+        connection.limit(deadline)
+        try:
+            return execute(connection, sql, parameters, self.max_packet)
+        except Failure as error:
+            if not is_lost(error) or deadline.remaining() > 0:
+                raise
+            self._kill(connection.backend)
+            raise LateError from error
+
+    def _kill(self, abandoned: Backend) -> None:
+        """Let the server stop what nobody waits for any more, and release its locks."""
+        try:
+            other = self._connect(Deadline(KILL_SECONDS))
+        except StorageUnavailableError:
+            return  # the server notices in its own time that the connection is closed
+        try:
+            if abandoned.is_beside(other.backend):
+                execute(other, f"KILL QUERY {abandoned.number}", None)
+        except Failure:
+            return
+        finally:
+            _close(other)
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
         """A transaction of several statements, rolled back if its body raises; changes of the schema commit it."""
         connection = self._pool.acquire(deadline)
 
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def run(sql: str, parameters: Parameters | None) -> Result:
             try:
-                return _joined(_execute(connection, sql, parameters, self.target))
+                return joined(self._execute(connection, sql, parameters, deadline))
             except Failure as error:
                 raise self.translate(error, what, "unknown") from error
+            except LateError as error:
+                raise self.late(what, deadline, "unknown") from error
 
         try:
-            await execute("START TRANSACTION", None)
-            yield execute
-            await execute("COMMIT", None)
+            await run("START TRANSACTION", None)
+            yield run
+            await run("COMMIT", None)
         except BaseException:
             self._pool.discard(connection)
             raise
@@ -165,12 +230,44 @@ class ThreadPort(MySQLPort):
         self._pool = self._new_pool()
 
 
-class _Connection(aiomysql.Connection):
-    """Says nothing when it is collected after its event loop has ended, as when `asyncio.run` returns."""
+def _roll_back(connection: _Connection) -> bool:
+    """Whether the connection could be brought to rest."""
+    try:
+        connection.rollback()
+    except Failure:
+        return False
+    return True
 
+
+def _close(connection: _Connection) -> None:
+    if connection.open:
+        connection.close()
+
+
+# ---------------------------------------------------------------- for asynchronous callers
+
+
+class _AsyncConnection(aiomysql.Connection):
+    """A connection that never falls back to sending in the clear, and is silent when its loop has ended."""
+
+    backend: Backend
     _loop: asyncio.AbstractEventLoop
+    _ssl_context: Any
+
+    async def open(self) -> None:
+        """Connect, which aiomysql's own `connect` does with its own class only."""
+        await self._connect()
+
+    async def _request_authentication(self) -> None:
+        """Log in. aiomysql leaves encryption out if the server, or who stands in between, does not offer it."""
+        if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
+            raise pymysql.err.OperationalError(
+                CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it"
+            )
+        await super()._request_authentication()
 
     def __del__(self) -> None:
+        """Close what was forgotten, unless its event loop has ended, as when `asyncio.run` returns."""
         if not self._loop.is_closed():
             super().__del__()
 
@@ -182,54 +279,84 @@ class TaskPort(MySQLPort):
 
     def __init__(self, target: Target, pool_size: int) -> None:
         super().__init__(target)
-        self._pool: TaskPool[Any] = TaskPool(self._connect, _aclose, pool_size)
+        self._pool: TaskPool[_AsyncConnection] = TaskPool(self._connect, _aclose, pool_size)
 
-    async def _connect(self, deadline: Deadline) -> Any:
+    async def _connect(self, deadline: Deadline) -> _AsyncConnection:
         options = self.target.options(deadline)
         options["db"] = options.pop("database", None)
+        connection = _AsyncConnection(**options)
         try:
-            connection: Any = _Connection(**options)
-            await connection._connect()  # what aiomysql.connect does, with a class of its own
-            results = await _aexecute(connection, self.target.settings(deadline), None)
-            self.target.max_packet = results[-1].rows[0][0]
-        except (Failure, OSError) as error:
-            raise self.target.refused(error) from error
+            async with asyncio.timeout(deadline.remaining()):  # aiomysql limits the time of the socket only
+                await connection.open()
+                results = await aexecute(connection, self.target.settings(deadline), None)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (Failure, OSError)):  # a TimeoutError among them
+                raise self.target.refused(error) from error
+            raise
+        connection.backend = self.target.learn(results)
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         connection = await self._pool.acquire(deadline)
         sound = False
         try:
-            async with asyncio.timeout(deadline.remaining()):
-                results = await _aexecute(connection, _whole(sql), parameters, self.target)
+            results = await self._execute(connection, whole(sql), parameters, deadline)
             sound = True
-        except Failure as error:
-            sound = not is_lost(error) and await _aroll_back(connection)
+        except TooLargeError:
+            sound = True  # nothing was sent
             raise
-        except TimeoutError as error:
-            raise LateError from error
+        except Failure as error:
+            sound = not is_lost(error) and await _aroll_back(connection, deadline)
+            raise
         finally:
             await (self._pool.release(connection) if sound else self._pool.discard(connection))
-        return _joined(results)
+        return joined(results)
+
+    async def _execute(
+        self, connection: _AsyncConnection, sql: str, parameters: Parameters | None, deadline: Deadline
+    ) -> list[Result]:
+        """Run statements; raises `LateError` when the deadline has passed. aiomysql then closes the connection."""
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                return await aexecute(connection, sql, parameters, self.max_packet)
+        except TimeoutError as error:
+            connection.close()
+            await self._kill(connection.backend)
+            raise LateError from error
+
+    async def _kill(self, abandoned: Backend) -> None:
+        """Let the server stop what nobody waits for any more, and release its locks."""
+        try:
+            other = await self._connect(Deadline(KILL_SECONDS))
+        except StorageUnavailableError:
+            return  # the server notices in its own time that the connection is closed
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                if abandoned.is_beside(other.backend):
+                    await aexecute(other, f"KILL QUERY {abandoned.number}", None)
+        except (Failure, TimeoutError):
+            return
+        finally:
+            other.close()
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
         """A transaction of several statements, rolled back if its body raises; changes of the schema commit it."""
         connection = await self._pool.acquire(deadline)
 
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def run(sql: str, parameters: Parameters | None) -> Result:
             try:
-                async with asyncio.timeout(deadline.remaining()):
-                    return _joined(await _aexecute(connection, sql, parameters, self.target))
+                return joined(await self._execute(connection, sql, parameters, deadline))
             except Failure as error:
                 raise self.translate(error, what, "unknown") from error
-            except TimeoutError as error:
+            except LateError as error:
                 raise self.late(what, deadline, "unknown") from error
 
         try:
-            await execute("START TRANSACTION", None)
-            yield execute
-            await execute("COMMIT", None)
+            await run("START TRANSACTION", None)
+            yield run
+            await run("COMMIT", None)
         except BaseException:
             await self._pool.discard(connection)
             raise
@@ -246,116 +373,20 @@ class TaskPort(MySQLPort):
         """Nothing to do: the storage makes new asynchronous drivers after a fork."""
 
 
-class BorrowedPort:
-    """One connection of the application's, and the transaction that it is in, if any. Never commits, never closes.
-
-    A statement that fails may have rolled the transaction back (a deadlock does), so no error of it is worth a retry.
-    """
-
-    def __init__(self, connection: Any, where: str) -> None:
-        self.connection = connection
-        self.where = where
-        self.suspends = isinstance(connection, aiomysql.Connection)
-
-    async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run statements inside the application's transaction."""
-        results: list[Result] = []
-        try:
-            for statement in sql.split(SEPARATOR):
-                if self.suspends:
-                    results += await _aexecute(self.connection, statement, parameters)
-                else:
-                    results += _execute(self.connection, statement, parameters)
-        except Failure as error:
-            failed = translate(error, what, self.where, written="unknown")
-            failed.retry = False
-            failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
-            raise failed from error
-        return _joined(results)
-
-    write = read
-
-    @asynccontextmanager
-    async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
-        """The application's transaction."""
-
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
-            return await self.read(what, sql, parameters or {}, deadline)
-
-        yield execute
-
-    async def close(self) -> None:
-        """Nothing: the connection is the application's."""
-
-    def after_fork(self) -> None:
-        """Nothing: the connection is the application's."""
-
-
-SEPARATOR = ";\n"
-"""Between the statements of one write, which are one transaction."""
-
-
-def _whole(sql: str) -> str:
-    """Several statements as a transaction."""
-    return SEPARATOR.join(("START TRANSACTION", sql, "COMMIT")) if SEPARATOR in sql else sql
-
-
-def _execute(connection: Any, sql: str, parameters: Parameters | None, target: Target | None = None) -> list[Result]:
-    """Run statements; the result of each."""
-    results: list[Result] = []
-    with connection.cursor(pymysql.cursors.Cursor) as cursor:
-        text = cursor.mogrify(sql, parameters or {})
-        if target is not None:
-            target.check_size(text)
-        cursor.execute(text)
-        results.append(Result(list(cursor.fetchall()), cursor.rowcount))
-        while cursor.nextset():
-            results.append(Result(list(cursor.fetchall()), cursor.rowcount))
-    return results
-
-
-async def _aexecute(
-    connection: Any, sql: str, parameters: Parameters | None, target: Target | None = None
-) -> list[Result]:
-    results: list[Result] = []
-    async with connection.cursor(aiomysql.Cursor) as cursor:
-        text = cursor.mogrify(sql, parameters or {})
-        if target is not None:
-            target.check_size(text)
-        await cursor.execute(text)
-        results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
-        while await cursor.nextset():
-            results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
-    return results
-
-
-def _joined(results: Sequence[Result]) -> Result:
-    """What several statements found and changed together."""
-    rows = [row for result in results for row in result.rows]
-    return Result(rows, sum(max(0, result.affected) for result in results))
-
-
-def _roll_back(connection: pymysql.Connection[Any]) -> bool:
+async def _aroll_back(connection: _AsyncConnection, deadline: Deadline) -> bool:
     """Whether the connection could be brought to rest."""
     try:
-        connection.rollback()
-    except Failure:
+        async with asyncio.timeout(deadline.remaining()):
+            await connection.rollback()
+    except (Failure, TimeoutError):
         return False
     return True
 
 
-async def _aroll_back(connection: Any) -> bool:
-    try:
-        await connection.rollback()
-    except Failure:
-        return False
-    return True
-
-
-def _close(connection: pymysql.Connection[Any]) -> None:
-    if connection.open:
-        connection.close()
-
-
-async def _aclose(connection: Any) -> None:
+async def _aclose(connection: _AsyncConnection) -> None:
     connection.close()
+
+
+def _seconds(deadline: Deadline) -> float:
+    """What is left, as a time limit of a socket, for which 0 has a meaning of its own."""
+    return max(deadline.remaining(), 0.001)

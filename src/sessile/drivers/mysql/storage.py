@@ -6,24 +6,30 @@ import hashlib
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 
-from ...errors import InvalidInputError, StorageUnavailableError
+from ...errors import InvalidInputError, StorageError, StorageUnavailableError
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Json
 from ...storage.reads import check_count
 from ...storage.storage import Storage
 from ..sql import filters
-from ..sql.base import Execute, Port, SqlDriver
+from ..sql.base import Execute, SqlDriver
 from ..sql.migrations import Migrations, SchemaState, read_texts
 from ..sql.statements import put_in
+from .borrowed import BorrowedPort
 from .errors import DuplicateError
-from .ports import SEPARATOR, BorrowedPort, Target, TaskPort, ThreadPort
+from .ports import Target, TaskPort, ThreadPort
+from .statements import SEPARATOR
+
+MAX_RECORD_BYTES = 1024 * 1024
+"""The largest record where the server takes statements of that size."""
 
 _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,31}")
 
@@ -36,8 +42,8 @@ class MySQLStorage(Storage):
 
     Args:
         database: a URL, as for `from_url`; or a connection of PyMySQL's (for synchronous callers) or aiomysql's (for
-            asynchronous ones): then everything happens inside the transaction that it is in, is committed or rolled
-            back with it, and the tables must be there.
+            asynchronous ones), with the character set utf8mb4: then everything happens inside the transaction that it
+            is in, is committed or rolled back with it, and the tables must be there.
         prefix: what the tables' names begin with.
         pool_size: the most connections, for synchronous callers and for each event loop.
         auto_migrate: False: never create or migrate tables except by `migrate`.
@@ -92,7 +98,9 @@ class MySQLDriver(SqlDriver):
 
     name: ClassVar[str] = "mysql"
 
-    def __init__(self, port: Port, words: dict[str, str], *, auto_migrate: bool) -> None:
+    def __init__(
+        self, port: ThreadPort | TaskPort | BorrowedPort, words: dict[str, str], *, auto_migrate: bool
+    ) -> None:
         super().__init__(
             port,
             database="mysql",
@@ -103,8 +111,16 @@ class MySQLDriver(SqlDriver):
             where=port.where,
             auto_migrate=auto_migrate,
         )
-        self.capabilities = Capabilities(commits_per_append=200, max_record_bytes=1024 * 1024)
+        self.capabilities = Capabilities(commits_per_append=200, max_record_bytes=MAX_RECORD_BYTES)
         self._words = words
+        self._port = port
+
+    async def setup(self, deadline: Deadline) -> None:
+        await super().setup(deadline)
+        assert self._port.max_packet is not None, "known since the schema version was read"
+        # A record is written as hexadecimal digits, next to ids and words.
+        largest = max(256, (self._port.max_packet - 4096) // 2)
+        self.capabilities = replace(self.capabilities, max_record_bytes=min(MAX_RECORD_BYTES, largest))
 
     async def _state_by(self, execute: Execute) -> SchemaState:
         version = (await execute("SELECT VERSION()", None)).rows[0][0]
@@ -115,21 +131,45 @@ class MySQLDriver(SqlDriver):
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
         """One connection that holds a lock; each change of the schema is committed by itself, and repeatable."""
         async with self.port.transaction("Migrating the database", deadline) as execute:
-            locked = await execute(self.sql["lock_migrations"], {"seconds": max(1, int(deadline.remaining()))})
+            seconds = max(0, int(deadline.remaining() - 0.5))  # so that the server answers before the deadline
+            locked = await execute(self.sql["lock_migrations"], {"seconds": seconds})
             if locked.rows[0][0] != 1:
                 raise StorageUnavailableError(f"Another process did not finish migrating {self.where}.")
             yield execute
             await execute(self.sql["unlock_migrations"], None)
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        won = await self._append(write, deadline)
+        if not won and isinstance(self._port, BorrowedPort):
+            await self._check_sight(write, deadline)
+        return won
+
+    async def _check_sight(self, write: Append, deadline: Deadline) -> None:
+        """Raise if the application's transaction cannot see what has won the race, so that it would never win.
+
+        REPEATABLE READ, the server's default, shows what there was at the transaction's first read.
+        """
+        loaded = await self.load(write.session_id, 0, deadline)
+        if write.expected == (0 if loaded is None else loaded.head.revision):
+            raise StorageError(
+                f"Session {write.session_id!r} was changed by somebody else after the application's transaction began.",
+                hint="Roll the transaction back, and repeat it whole; with READ COMMITTED it would see the change.",
+            )
+
+    async def _append(self, write: Append, deadline: Deadline) -> bool:
         parameters = write.head._asdict()
         parameters |= {"expected": write.expected, "filterable": filterable(write.head.metadata)}
         for number, row in enumerate(write.commits):
             parameters |= {f"{name}_{number}": value for name, value in row._asdict().items()}
         create = write.expected == 0
-        first = self.sql["create"] if create else put_in(self.sql["next_commits"], {"rows": _selected(write.commits)})
-        second = put_in(self.sql["first_commits"], {"rows": _values(write.commits)}) if create else self.sql["advance"]
-        sql = f"{first}{SEPARATOR}{second}"
+        rows = [_row(number) for number in range(len(write.commits))]
+        if create:
+            values = ", ".join(f"(%(session_id)s, %(incarnation)s, {row})" for row in rows)
+            statements = [self.sql["create"], put_in(self.sql["first_commits"], {"rows": values})]
+        else:
+            statements = [put_in(self.sql["next_commit"], {"row": row}) for row in rows]
+            statements.append(self.sql["advance"])
+        sql = SEPARATOR.join(statements)
         try:
             result = await self.port.write("Appending to a session", sql, parameters, deadline)
         except DuplicateError:
@@ -154,20 +194,9 @@ class MySQLDriver(SqlDriver):
         return value is None or result.affected > 0
 
 
-def _selected(rows: Sequence[CommitRow]) -> str:
-    """Commits as a row source, one SELECT for each."""
-    return " UNION ALL ".join(
-        "SELECT " + ", ".join(f"%({name}_{number})s AS {name}" for name in CommitRow._fields)
-        for number in range(len(rows))
-    )
-
-
-def _values(rows: Sequence[CommitRow]) -> str:
-    """Commits behind VALUES."""
-    return ", ".join(
-        "(%(session_id)s, %(incarnation)s, " + ", ".join(f"%({name}_{number})s" for name in CommitRow._fields) + ")"
-        for number in range(len(rows))
-    )
+def _row(number: int) -> str:
+    """The parameters of one commit of several."""
+    return ", ".join(f"%({name}_{number})s" for name in CommitRow._fields)
 
 
 # ---------------------------------------------------------------- metadata
@@ -212,8 +241,8 @@ def _words(prefix: Any) -> dict[str, str]:
     return {
         **{word: f"`{prefix}{name}`" for word, name in names.items()},
         "prefix": prefix,
-        "lock": f"{prefix}migrations",
-        "now": "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+        "lock": f"CONCAT('sessile.', SHA1(CONCAT(DATABASE(), '.{prefix}')))",  # MySQL takes up to 64 characters
+        "now": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",  # an hour of local time comes twice a year
         "collation": "utf8mb4_bin",
     }
 

@@ -2,7 +2,7 @@
 -- {collation} compares ids byte by byte, trailing spaces included; its name differs between MySQL and MariaDB.
 
 CREATE TABLE IF NOT EXISTS {schema_state} (
-    version INT NOT NULL,
+    version INT NOT NULL PRIMARY KEY,  -- servers in a cluster take only tables with a primary key
     oldest  INT NOT NULL
 ) ENGINE = InnoDB;
 

@@ -3,17 +3,14 @@ SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
 -- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
--- columns where the head has some of the same types: commit_id, seq, time, run, body.
+-- columns where the head has some of the same types: commit_id, seq, time, run, body. No derived table: MariaDB would
+-- write it to disk, because it has long text.
 SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-SELECT * FROM (
-    SELECT NULL AS session_id, commit_id, seq, '' AS kind, NULL AS owner, NULL AS user_id, NULL AS name,
-        NULL AS status, time, run, NULL AS expires_at, 0 AS hidden, '' AS metadata, body, 0 AS now
-    FROM {commits}
-    WHERE session_id = :session_id
-        AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
-    ORDER BY seq DESC LIMIT :newest
-) AS newest;
+(SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, 0, '', body, 0 FROM {commits}
+WHERE session_id = :session_id
+    AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+ORDER BY seq DESC LIMIT :newest);
 
 -- name: create
 INSERT INTO {sessions} ({head}, filterable)
@@ -23,14 +20,12 @@ VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :s
 -- name: first_commits
 INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
 
--- name: next_commits
--- Compare and set, its first half: the row of the head is locked, and commits are added only at the expected revision.
+-- name: next_commit
+-- Compare and set, its first half, once for each commit: the row of the head is locked, and a commit is added only at
+-- the expected revision.
 INSERT INTO {commits} (session_id, incarnation, {commit})
-SELECT :session_id, :incarnation, added.* FROM ({rows}) AS added
-WHERE EXISTS (
-    SELECT 1 FROM {sessions}
-    WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected FOR UPDATE
-);
+SELECT session_id, incarnation, {row} FROM {sessions}
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected FOR UPDATE;
 
 -- name: advance
 -- Its second half. If the first one found the expected revision, so does this, behind the same lock.
@@ -73,18 +68,19 @@ DELETE FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnat
 SELECT value FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
 
 -- name: put_record
+-- The head is locked against a removal at the same moment. Counts the row also if the value was the same.
 REPLACE INTO {records} (session_id, incarnation, `key`, value)
 SELECT session_id, incarnation, :key, UNHEX(:value) FROM {sessions}
-WHERE session_id = :session_id AND incarnation = :incarnation;
+WHERE session_id = :session_id AND incarnation = :incarnation LOCK IN SHARE MODE;
 
 -- name: remove_record
 DELETE FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
 
 -- name: lock_migrations
-SELECT GET_LOCK(CONCAT(DATABASE(), '.{lock}'), :seconds);
+SELECT GET_LOCK({lock}, :seconds);
 
 -- name: unlock_migrations
-SELECT RELEASE_LOCK(CONCAT(DATABASE(), '.{lock}'));
+SELECT RELEASE_LOCK({lock});
 
 -- name: schema_exists
 SELECT COUNT(*) > 0 FROM information_schema.tables

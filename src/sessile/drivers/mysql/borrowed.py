@@ -1,0 +1,110 @@
+"""One connection of the application's as the way to the database."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import aiomysql  # pyright: ignore[reportMissingTypeStubs]
+import pymysql
+from pymysql.constants import SERVER_STATUS
+
+from ...errors import InvalidInputError, StorageError, UnsupportedError
+from ...storage.driver import Deadline
+from ..sql.base import Execute, Parameters, Result
+from .errors import translate
+from .statements import SEPARATOR, aexecute, execute, joined, needed
+
+Failure = pymysql.err.MySQLError
+
+ALONE = ("START TRANSACTION", "COMMIT", "ROLLBACK")
+INSIDE = ("SAVEPOINT sessile", "RELEASE SAVEPOINT sessile", "ROLLBACK TO SAVEPOINT sessile")
+"""What begins, ends and undoes a write of several statements, outside and inside a transaction."""
+
+
+class BorrowedPort:
+    """One connection of the application's, and the transaction that it is in, which is never committed here.
+
+    A write is done whole or not at all, also if the application commits after an error. In autocommit mode it is a
+    transaction of its own. Raises `InvalidInputError` for a connection that cannot carry all text.
+    """
+
+    def __init__(self, connection: Any, where: str) -> None:
+        if connection.charset != "utf8mb4":
+            raise InvalidInputError(
+                f"The connection has the character set {connection.charset!r}, which cannot carry all text.",
+                hint='Connect with charset="utf8mb4".',
+            )
+        self.connection = connection
+        self.where = where
+        self.suspends = isinstance(connection, aiomysql.Connection)
+        self.max_packet: int | None = None
+        """The server's `max_allowed_packet`, known from the first statement on."""
+
+    async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
+        """Run statements inside the application's transaction."""
+        inside = self._in_transaction()
+        try:
+            return await self._run(sql, parameters)
+        except Failure as error:
+            raise self._failed(error, what, inside=inside) from error
+
+    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
+        """Run statements whole or not at all."""
+        statements = sql.split(SEPARATOR)
+        if len(statements) == 1:
+            return await self.read(what, sql, parameters, deadline)
+        inside = self._in_transaction()
+        begin, end, undo = INSIDE if inside else ALONE
+        try:
+            await self._run(begin, {})
+            try:
+                results = [await self._run(each, needed(each, parameters)) for each in statements]
+                await self._run(end, {})
+            except BaseException:
+                await self._undo(undo)
+                raise
+        except Failure as error:
+            raise self._failed(error, what, inside=inside) from error
+        return joined(results)
+
+    def _in_transaction(self) -> bool:
+        status = self.connection.server_status or 0
+        return not self.connection.get_autocommit() or bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    async def _run(self, sql: str, parameters: Parameters) -> Result:
+        if self.max_packet is None:
+            self.max_packet = (await self._send("SELECT @@max_allowed_packet", {})).rows[0][0]
+        return await self._send(sql, parameters)
+
+    async def _send(self, sql: str, parameters: Parameters) -> Result:
+        if self.suspends:
+            return joined(await aexecute(self.connection, sql, parameters, self.max_packet))
+        return joined(execute(self.connection, sql, parameters, self.max_packet))
+
+    async def _undo(self, sql: str) -> None:
+        try:
+            await self._send(sql, {})
+        except Failure:
+            return  # the server has rolled the whole transaction back, or will: the connection is lost
+
+    def _failed(self, error: Failure, what: str, *, inside: bool) -> StorageError:
+        """A deadlock rolls the whole transaction back, and without the application nothing of it is committed."""
+        failed = translate(error, what, self.where, written="no" if inside else "unknown")
+        if inside:
+            failed.retry = False
+            failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
+        return failed
+
+    def transaction(self, what: str, deadline: Deadline) -> AbstractAsyncContextManager[Execute]:
+        """Refused: it is for changes of the schema, with which MySQL commits the application's transaction."""
+        raise UnsupportedError(
+            f"{what} would commit the application's transaction.",
+            hint="Let a storage that is made with a URL, or `sessile migrate`, do it.",
+        )
+
+    async def close(self) -> None:
+        """Nothing: the connection is the application's."""
+
+    def after_fork(self) -> None:
+        """Nothing: the connection is the application's."""

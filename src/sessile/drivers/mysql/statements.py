@@ -1,0 +1,67 @@
+"""Statements as a connection sends them: several as one text, in one round trip, and none that the server refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import aiomysql  # pyright: ignore[reportMissingTypeStubs]
+import pymysql
+
+from ...errors import TooLargeError
+from ..sql.base import Parameters, Result
+
+SEPARATOR = ";\n"
+"""Between the statements of one write, which are one transaction."""
+
+
+_NAME = re.compile(r"%\((\w+)\)s")
+
+
+def whole(sql: str) -> str:
+    """Several statements as a transaction."""
+    return SEPARATOR.join(("START TRANSACTION", sql, "COMMIT")) if SEPARATOR in sql else sql
+
+
+def execute(connection: Any, sql: str, parameters: Parameters | None, limit: int | None = None) -> list[Result]:
+    """Run statements on a connection of PyMySQL's; the result of each. `limit`: the server's max_allowed_packet."""
+    results: list[Result] = []
+    with connection.cursor(pymysql.cursors.Cursor) as cursor:
+        cursor.execute(_checked(cursor.mogrify(sql, parameters or {}), limit))
+        results.append(Result(list(cursor.fetchall()), cursor.rowcount))
+        while cursor.nextset():
+            results.append(Result(list(cursor.fetchall()), cursor.rowcount))
+    return results
+
+
+async def aexecute(connection: Any, sql: str, parameters: Parameters | None, limit: int | None = None) -> list[Result]:
+    """The same on a connection of aiomysql's."""
+    results: list[Result] = []
+    async with connection.cursor(aiomysql.Cursor) as cursor:
+        await cursor.execute(_checked(cursor.mogrify(sql, parameters or {}), limit))
+        results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
+        while await cursor.nextset():
+            results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
+    return results
+
+
+def needed(sql: str, parameters: Parameters) -> Parameters:
+    """The parameters of one statement of several: clients quote all that they are given."""
+    return {name: parameters[name] for name in set(_NAME.findall(sql))}
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """What several statements found and changed together."""
+    rows = [row for result in results for row in result.rows]
+    return Result(rows, sum(max(0, result.affected) for result in results))
+
+
+def _checked(sql: str, limit: int | None) -> str:
+    """The statement, unless the server would close the connection instead of running it."""
+    if limit is not None and len(sql) * 4 >= limit and (size := len(sql.encode())) + 1 > limit:
+        raise TooLargeError(
+            f"A statement of {size:,} bytes is more than the server's max_allowed_packet of {limit:,} bytes.",
+            hint="Store less, or raise max_allowed_packet on the server; nothing was written.",
+        )
+    return sql

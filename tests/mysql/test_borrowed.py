@@ -1,0 +1,207 @@
+"""`MySQLStorage` over a connection of the application's, when something goes wrong in its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiomysql
+import pymysql
+import pytest
+from tests.mysql.helpers import database_of, driver_of, inputs, sql
+from tests.servers.fixtures import connect_mysql
+
+from sessile import MySQLStorage
+from sessile.errors import InvalidInputError, StorageError, TooLargeError, UnsupportedError
+from sessile.storage.driver import Deadline
+from sessile.storage.faces import step
+
+REFUSE = """\
+CREATE TRIGGER refuse BEFORE UPDATE ON sessile_sessions FOR EACH ROW
+SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused'
+"""
+
+
+@pytest.fixture
+def storage(mysql_url: str) -> Iterator[MySQLStorage]:
+    with MySQLStorage(mysql_url) as storage:
+        storage.add_run("s", input="before")
+        yield storage
+
+
+@pytest.fixture
+def connection(mysql_url: str) -> Iterator[pymysql.Connection[Any]]:
+    connection = connect_mysql(mysql_url)
+    yield connection
+    if connection.open:
+        connection.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_commit_is_whole_or_not_at_all(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any], in_transaction: bool
+) -> None:
+    """Its second statement fails, and the application goes on all the same."""
+    ours = MySQLStorage(connection)
+    sql(mysql_url, REFUSE)
+    if in_transaction:
+        connection.begin()
+    with pytest.raises(StorageError, match="refused") as caught:
+        ours.rename("s", "x")
+    assert ("Roll the transaction back" in str(caught.value)) is in_transaction
+    assert caught.value.written == "no"
+    connection.commit()
+    sql(mysql_url, "DROP TRIGGER refuse")
+    assert storage.verify("s") == 1
+    assert storage.rename("s", "y").name == "y"
+    assert ours.rename("s", "z").name == "z"
+
+
+def test_without_a_transaction_each_commit_is_one(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    ours = MySQLStorage(connection)
+    ours.add_run("s", input="a")
+    assert inputs(storage) == ["before", "a"]
+    assert ours.delete("s")
+    assert storage.session("s") is None
+    assert not connection.server_status & 1, "no transaction is left open"
+
+
+def test_a_connection_without_autocommit_is_always_in_a_transaction(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    connection.autocommit(False)
+    ours = MySQLStorage(connection)
+    ours.add_run("s", input="a")
+    assert inputs(storage) == ["before"]
+    connection.rollback()
+    ours.add_run("s", input="b")
+    connection.commit()
+    assert inputs(storage) == ["before", "b"]
+
+
+def test_a_transaction_that_does_not_see_what_others_have_committed(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    """REPEATABLE READ, which is the default: to try again would not help."""
+    ours = MySQLStorage(connection)
+    connection.begin()
+    assert inputs(ours) == ["before"]
+    storage.add_run("s", input="between")
+    storage.add_run("new", input="between")
+    for session_id in ("s", "new"):
+        with pytest.raises(StorageError, match=r"changed by somebody else.*Roll the transaction back") as caught:
+            ours.add_run(session_id, input="mine")
+        assert (caught.value.written, caught.value.retry) == ("no", False)
+    connection.rollback()
+    ours.add_run("s", input="mine")
+    assert inputs(storage) == ["before", "between", "mine"]
+
+
+def test_a_transaction_that_sees_what_others_have_committed(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    ours = MySQLStorage(connection)
+    connection.begin()
+    assert inputs(ours) == ["before"]
+    storage.add_run("s", input="between")
+    ours.add_run("s", input="mine")
+    connection.commit()
+    assert inputs(storage) == ["before", "between", "mine"]
+
+
+def test_a_record_that_has_changed(mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]) -> None:
+    """MariaDB's innodb_snapshot_isolation, which is on by default in newer versions."""
+    if sql(mysql_url, "SHOW VARIABLES LIKE 'innodb_snapshot_isolation'") == []:
+        pytest.skip("This server has no innodb_snapshot_isolation.")
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+    ours = MySQLStorage(connection)
+    connection.begin()
+    assert inputs(ours) == ["before"]
+    storage.add_run("s", input="between")
+    with pytest.raises(StorageError, match=r"1020.*Roll the transaction back") as caught:
+        ours.add_run("s", input="mine")
+    assert (caught.value.written, caught.value.retry) == ("no", False)
+    connection.rollback()
+    assert storage.verify("s") == 2
+
+
+def test_a_connection_that_cannot_carry_all_text_is_refused(mysql_url: str) -> None:
+    parts = urlsplit(mysql_url)
+    with (
+        pymysql.connect(host=parts.hostname, port=parts.port or 0, user=parts.username, charset="latin1") as connection,
+        pytest.raises(InvalidInputError, match="character set 'latin1'"),
+    ):
+        MySQLStorage(connection)
+
+
+def test_too_large_a_statement_leaves_the_connection_alone(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    limit = sql(mysql_url, "SELECT @@max_allowed_packet")[0][0]
+    ours = MySQLStorage(connection, max_commit_bytes=2**30)
+    connection.begin()
+    ours.add_run("s", input="a")
+    with pytest.raises(TooLargeError, match=f"max_allowed_packet of {limit:,} bytes"):
+        ours.add_run("s", input="x" * limit)
+    connection.commit()
+    assert inputs(storage) == ["before", "a"]
+
+
+def test_a_fork_in_the_applications_transaction(storage: MySQLStorage, connection: pymysql.Connection[Any]) -> None:
+    """Many commits at once, of which none shows before the application commits."""
+    for number in range(30):
+        storage.add_run("s", input=number)
+    connection.begin()
+    MySQLStorage(connection).fork("s", session_id="copy")
+    assert storage.session("copy") is None
+    connection.commit()
+    assert inputs(storage, "copy") == ["before", *range(30)]
+    assert storage.verify("copy") > 30
+
+
+def test_a_migration_that_would_commit_the_applications_transaction(
+    mysql_url: str, connection: pymysql.Connection[Any]
+) -> None:
+    ours = MySQLStorage(connection)
+    with pytest.raises(UnsupportedError, match="would commit the application's transaction"):
+        ours.migrate()
+    assert len(ours.migrate(dry_run=True)) == 4
+    assert sql(mysql_url, "SHOW TABLES") == []
+
+
+def test_a_record_in_the_applications_transaction(
+    mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
+) -> None:
+    ours = MySQLStorage(connection)
+    incarnation = sql(mysql_url, "SELECT incarnation FROM sessile_sessions")[0][0]
+    connection.begin()
+    for value in (b"a", b"a", b"\0\xff"):
+        assert step(driver_of(ours).put_record("s", incarnation, "k", value, Deadline(5)))
+    assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) is None
+    connection.commit()
+    assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) == b"\0\xff"
+
+
+async def test_the_asynchronous_connection_of_the_application(mysql_url: str, storage: MySQLStorage) -> None:
+    """A commit whose second statement fails is undone here, too."""
+    parts = urlsplit(mysql_url)
+    connection = await aiomysql.connect(
+        host=parts.hostname or "", port=parts.port or 0, user=parts.username, db=database_of(mysql_url)
+    )
+    ours = MySQLStorage(connection)
+    sql(mysql_url, REFUSE)
+    with pytest.raises(StorageError, match="refused"):
+        await ours.arename("s", "x")
+    await connection.commit()
+    sql(mysql_url, "DROP TRIGGER refuse")
+    await ours.arename("s", "y")
+    assert storage.verify("s") == 1
+    await connection.commit()
+    assert storage.verify("s") == 2
+    connection.close()

@@ -1,0 +1,269 @@
+"""`MySQLStorage` on servers of all kinds of settings, and on ones that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.mysql.helpers import LOCK_WAITS, driver_of, inputs, sql, wait_until
+from tests.servers import MariaDbServer
+from tests.servers.fixtures import connect_mysql, running
+
+from sessile import MySQLStorage
+from sessile.errors import DeadlineError, StorageUnavailableError
+from sessile.storage.driver import Deadline
+from sessile.storage.faces import step
+
+SLEEPING = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'"
+
+
+@contextmanager
+def setting(url: str, name: str, value: object) -> Iterator[None]:
+    """A global setting of the server, for the length of the context."""
+    ((before,),) = sql(url, f"SELECT @@GLOBAL.{name}")
+    sql(url, f"SET GLOBAL {name} = {value}")
+    try:
+        yield
+    finally:
+        sql(url, f"SET GLOBAL {name} = {before!r}")
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_server_whose_commit_begins_the_next_transaction(mysql_url: str, asynchronous: bool) -> None:
+    """`completion_type = CHAIN`: what a connection wrote next would never be committed."""
+    with setting(mysql_url, "completion_type", "'CHAIN'"):
+        storage = MySQLStorage(mysql_url)
+
+        async def write() -> None:
+            await storage.aadd_run("s", input="a")
+            await storage.acancel_run("s", 1)
+            await storage.aclose()
+
+        if asynchronous:
+            asyncio.run(write())
+        else:
+            storage.add_run("s", input="a")
+        with MySQLStorage(mysql_url) as other:
+            assert inputs(other) == ["a"]
+            driver, (incarnation,) = driver_of(other), sql(mysql_url, "SELECT incarnation FROM sessile_sessions")[0]
+            assert step(driver.put_record("s", incarnation, "k", b"v", Deadline(5)))
+            assert sql(mysql_url, "SELECT COUNT(*) FROM sessile_records WHERE `key` = 'k'") == [(1,)]
+        storage.close()
+
+
+def test_servers_that_take_only_tables_with_a_primary_key(own_mariadb: MariaDbServer) -> None:
+    name = "innodb_force_primary_key" if own_mariadb.is_mariadb else "sql_require_primary_key"
+    with (
+        setting(own_mariadb.url, name, "ON" if own_mariadb.is_mariadb else "1"),
+        MySQLStorage(own_mariadb.url) as storage,
+    ):
+        storage.add_run("s", input="a")
+        assert storage.migrate() == []
+
+
+def test_records_are_no_larger_than_the_server_takes(mysql_url: str) -> None:
+    with setting(mysql_url, "max_allowed_packet", 1024 * 1024), MySQLStorage(mysql_url) as storage:
+        storage.create_session("s")
+        largest = storage.capabilities.max_record_bytes
+        assert 400_000 < largest < 600_000
+        (incarnation,) = sql(mysql_url, "SELECT incarnation FROM sessile_sessions")[0]
+        value = os.urandom(largest)
+        assert step(driver_of(storage).put_record("s", incarnation, "'" * 255, value, Deadline(5)))
+        assert step(driver_of(storage).get_record("s", incarnation, "'" * 255, Deadline(5))) == value
+
+
+def test_the_clock_does_not_go_back_when_summer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In New York, 1:30 comes twice on the second of November 2025."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    with running(MariaDbServer) as server, MySQLStorage(server.url) as storage:
+        storage.create_session("s")
+        connection = connect_mysql(server.url)
+        ours = driver_of(MySQLStorage(connection))
+        for moment in (1_762_061_400, 1_762_065_000):  # 1:30 of summer, 1:30 of winter
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET timestamp = {moment}.25")
+            loaded = step(ours.load("s", 0, Deadline(5)))
+            assert loaded is not None
+            assert loaded.now == moment * 1_000_000 + 250_000
+        connection.close()
+
+
+# ---------------------------------------------------------------- deadlocks
+
+
+def test_a_deadlock_is_tried_again(mysql_url: str) -> None:
+    """Somebody holds what our commit needs second, and asks for what it has locked first."""
+    with MySQLStorage(mysql_url) as storage, connect_mysql(mysql_url) as other, other.cursor() as cursor:
+        storage.create_session("s")
+        other.begin()
+        cursor.execute(
+            "INSERT INTO sessile_commits SELECT session_id, incarnation, 2, 'x', 0, 0, '' FROM sessile_sessions"
+        )
+        for number in range(200):  # so that the server chooses the other one as the victim
+            cursor.execute("INSERT INTO sessile_schema VALUES (%s, 0)", (number + 10,))
+        names: list[Any] = []
+        thread = threading.Thread(target=lambda: names.append(storage.rename("s", "y").name))
+        thread.start()
+        wait_until(lambda: sql(mysql_url, LOCK_WAITS) != [(0,)])
+        # Our transaction has this row while it waits: it is free only after a deadlock.
+        cursor.execute("SELECT revision FROM sessile_sessions FOR UPDATE")
+        assert cursor.fetchall() == ((1,),)
+        other.rollback()
+        thread.join()
+        assert names == ["y"]
+        assert storage.verify("s") == 2
+
+
+# ---------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_statement_has_what_is_left_of_its_deadline_and_is_stopped(mysql_url: str, asynchronous: bool) -> None:
+    """The server does not go on with what nobody waits for."""
+    storage = MySQLStorage(mysql_url, timeout=60)
+
+    async def late(driver: Any) -> None:
+        deadline = Deadline(60)
+        deadline._at = time.monotonic() + 0.5
+        with pytest.raises(DeadlineError, match="Sleeping on MySQL"):
+            await driver.port.read("Sleeping", "SELECT SLEEP(50)", {}, deadline)
+
+    async def run() -> None:
+        await storage.asetup()
+        await late(storage._loop_cores[asyncio.get_running_loop()].driver)
+        assert await storage.asession("s") is None
+        await storage.aclose()
+
+    if asynchronous:
+        asyncio.run(run())
+    else:
+        storage.setup()
+        step(late(driver_of(storage)))
+        assert storage.session("s") is None
+    wait_until(lambda: sql(mysql_url, SLEEPING) == [(0,)])
+    storage.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_server_that_accepts_and_says_nothing(asynchronous: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        storage = MySQLStorage(f"mysql://root@127.0.0.1:{silent.getsockname()[1]}/db", timeout=1)
+        with pytest.raises(StorageUnavailableError, match="Connecting to MySQL at") as caught:
+            asyncio.run(storage.asession("s")) if asynchronous else storage.session("s")
+        assert caught.value.written == "no"
+        storage.close()
+
+
+# ---------------------------------------------------------------- forks
+
+
+def test_a_fork_leaves_the_connections_of_the_parents_event_loop_alone(mysql_url: str) -> None:
+    storage = MySQLStorage(mysql_url, timeout=10)
+
+    async def run() -> None:
+        await storage.aadd_run("s", input="parent")
+        child = os.fork()
+        if child == 0:
+            gc.collect()
+            os._exit(0)
+        await asyncio.to_thread(os.waitpid, child, 0)
+        await storage.aadd_run("s", input="parent again")
+        assert [run.input for run in await storage.aruns("s")] == ["parent", "parent again"]
+        await storage.aclose()
+
+    asyncio.run(run())
+
+
+# ---------------------------------------------------------------- encryption
+
+
+class EncryptedServer(MariaDbServer):
+    """A server with a certificate."""
+
+    def command(self) -> list[str]:
+        folder = self.folder
+        return [*super().command(), f"--ssl-cert={folder}/cert.pem", f"--ssl-key={folder}/key.pem"]
+
+    def prepare(self) -> None:
+        super().prepare()
+        write_certificate(self.folder)
+        for name in ("cert.pem", "key.pem"):
+            (self.folder / name).chmod(0o644)
+
+
+def write_certificate(folder: Path) -> None:
+    """A certificate for 127.0.0.1 that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def connect_both_ways(url: str) -> Iterator[Callable[[], Any]]:
+    """Use a storage of this URL through each face."""
+
+    async def asynchronously() -> None:
+        async with MySQLStorage(url, timeout=10) as storage:
+            await storage.aadd_run("s", input="a")
+
+    def synchronously() -> None:
+        with MySQLStorage(url, timeout=10) as storage:
+            storage.add_run("s", input="a")
+
+    yield synchronously
+    yield lambda: asyncio.run(asynchronously())
+
+
+def test_encryption() -> None:
+    with running(EncryptedServer) as server:
+        for use in connect_both_ways(f"{server.url}?ssl_ca={server.folder}/cert.pem"):
+            use()
+        for use in connect_both_ways(f"{server.url}?ssl=true"):
+            with pytest.raises(StorageUnavailableError, match="certificate"):
+                use()
+        sql(server.url, "CREATE USER 'tls'@'127.0.0.1' REQUIRE SSL", "GRANT ALL ON *.* TO 'tls'@'127.0.0.1'")
+        for use in connect_both_ways(server.url.replace("root@", "tls@") + f"?ssl_ca={server.folder}/cert.pem"):
+            use()
+
+
+def test_what_was_asked_to_be_encrypted_is_never_sent_in_the_clear(mysql_url: str) -> None:
+    if sql(mysql_url, "SHOW VARIABLES LIKE 'have_ssl'") != [("have_ssl", "DISABLED")]:
+        pytest.skip("This server offers encryption.")
+    assert ssl.HAS_TLSv1_2
+    for use in connect_both_ways(f"{mysql_url}?ssl=true"):
+        with pytest.raises(StorageUnavailableError, match="SSL is required"):
+            use()
