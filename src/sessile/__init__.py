@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .drivers.memory import MemoryStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage
@@ -48,6 +49,7 @@ _NAMES = {
     "Run": "records",
     "RunResult": "agents",
     "SessionCapability": "agents",
+    "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
     "TokenBudget": "agents",
@@ -80,6 +82,7 @@ __all__ = [
     "Run",
     "RunResult",
     "SessionCapability",
+    "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
     "TokenBudget",

@@ -1,0 +1,48 @@
+"""`SqlAlchemyStorage` does what the contract says, against real databases."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from sessile import SqlAlchemyStorage
+from sessile.storage import Storage
+from sessile.testing import DriverConformance
+
+
+class Conformance(DriverConformance):
+    """Each storage has tables of its own, told apart by their prefix."""
+
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _prefixes(self) -> None:
+        self.prefixes: dict[Storage, str] = {}
+
+    def make_storage(self) -> Storage:
+        prefix = f"t{len(self.prefixes)}_"
+        storage = SqlAlchemyStorage(self.url, prefix=prefix)
+        self.prefixes[storage] = prefix
+        return storage
+
+    def location(self, storage: Storage) -> Any:
+        return partial(SqlAlchemyStorage, self.url, prefix=self.prefixes[storage])
+
+    def break_database(self, storage: Storage) -> bool:
+        """Another program drops the tables."""
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            for table in ("records", "commits", "sessions"):
+                connection.execute(text(f"DROP TABLE {self.prefixes[storage]}{table}"))
+        engine.dispose()
+        return True
+
+
+class TestSqlite(Conformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, tmp_path: Path) -> None:
+        self.url = f"sqlite:///{tmp_path}/sessions.db"
