@@ -51,9 +51,7 @@ BUSY_MILLISECONDS = 50
 FORK_SECONDS = 10.0
 """How long a fork waits for other threads to end what they read."""
 
-_SQL = load_statements(
-    "sqlite", {"head": ", ".join(HeadRow._fields), "commit": ", ".join(CommitRow._fields)}, "named"
-)
+_SQL = load_statements("sqlite", {"head": ", ".join(HeadRow._fields), "commit": ", ".join(CommitRow._fields)}, "named")
 
 
 class SqliteStorage(Storage):

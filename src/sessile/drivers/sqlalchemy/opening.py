@@ -72,7 +72,9 @@ def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
             hint="Correct the URL, or install the package that brings the dialect.",
         ) from error
     if dialect.name == "sqlite" and url.database in (None, "", ":memory:"):
-        raise InvalidInputError("A database in memory belongs to one connection, and engines have many.", hint=_MEMORY_HINT)
+        raise InvalidInputError(
+            "A database in memory belongs to one connection, and engines have many.", hint=_MEMORY_HINT
+        )
     if not options.keys() & {"pool", "poolclass"}:
         options = {"pool_timeout": timeout, **options}
 

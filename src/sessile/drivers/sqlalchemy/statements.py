@@ -27,7 +27,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import TypeEngine
 
 from ...storage.driver import CommitRow, HeadRow, ListQuery
 from .tables import Tables
@@ -149,7 +148,9 @@ class Statements:
                 where.append(sessions[name] == value)
         if query.name_prefix:
             # All names with that beginning, in the order of code points: the last one is as long as names can be.
-            where.append(sessions.name.between(query.name_prefix, query.name_prefix + LAST_CHARACTER * (MAX_BYTES // 4)))
+            where.append(
+                sessions.name.between(query.name_prefix, query.name_prefix + LAST_CHARACTER * (MAX_BYTES // 4))
+            )
         if query.since is not None:
             where.append(moment >= query.since)
         if query.until is not None:
@@ -185,6 +186,5 @@ def _values(names: Any) -> dict[str, Any]:
     return {name: bindparam(name) for name in names}
 
 
-def _clock(dialect: str) -> ColumnElement[int | None]:
-    big: TypeEngine[int] = BigInteger()
-    return literal_column(CLOCKS.get(dialect, "NULL"), big).label("clock")
+def _clock(dialect: str) -> ColumnElement[int]:
+    return literal_column(CLOCKS.get(dialect, "NULL"), BigInteger()).label("clock")

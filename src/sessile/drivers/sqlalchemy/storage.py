@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Row
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -141,7 +141,9 @@ class SqlAlchemyDriver(Driver):
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         if dry_run:
             return await self._run(
-                "Reading the schema version", lambda connection: self._migrator.to_do(connection, finish=finish), deadline
+                "Reading the schema version",
+                lambda connection: self._migrator.to_do(connection, finish=finish),
+                deadline,
             )
         what = "Migrating the database"
         try:
@@ -306,7 +308,7 @@ class SqlAlchemyDriver(Driver):
         self.port.after_fork()
 
 
-def _head(row: Row[Any] | tuple[Any, ...]) -> HeadRow:
+def _head(row: Sequence[Any]) -> HeadRow:
     head = HeadRow(*row)
     return head._replace(hidden=bool(head.hidden))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import VARBINARY, Dialect, LargeBinary, UnicodeText
-from sqlalchemy.dialects import mssql, mysql, oracle, postgresql, sqlite
+from sqlalchemy import TEXT, VARBINARY, Dialect, LargeBinary, UnicodeText
+from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 MAX_BYTES = 255
@@ -18,12 +19,20 @@ def _mysql(dialect: Dialect) -> TypeEngine[str]:
     return mysql.VARCHAR(MAX_BYTES, charset="utf8mb4", collation=collation)
 
 
-_EXACT_TEXT: dict[str, Any] = {
-    "cockroachdb": lambda _: postgresql.TEXT(),  # always byte by byte
+def _postgres(dialect: Dialect) -> TypeEngine[str]:
+    return postgresql.TEXT(collation="C")
+
+
+def _always_exact(dialect: Dialect) -> TypeEngine[str]:
+    return TEXT()
+
+
+_EXACT_TEXT: dict[str, Callable[[Dialect], TypeEngine[str]]] = {
+    "cockroachdb": _always_exact,
     "mariadb": _mysql,
     "mysql": _mysql,
-    "postgresql": lambda _: postgresql.TEXT(collation="C"),
-    "sqlite": lambda _: sqlite.TEXT(),
+    "postgresql": _postgres,
+    "sqlite": _always_exact,
 }
 """Databases with text that is compared byte by byte, or code point by code point, to its very end.
 
