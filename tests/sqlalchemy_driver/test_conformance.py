@@ -46,3 +46,15 @@ class TestSqlite(Conformance):
     @pytest.fixture(autouse=True)
     def _database(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/sessions.db"
+
+
+class TestPostgres(Conformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url.replace("postgresql:", "postgresql+psycopg:")
+
+
+class TestMariaDb(Conformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, mysql_url: str) -> None:
+        self.url = mysql_url.replace("mysql:", "mysql+pymysql:")

@@ -64,9 +64,7 @@ class Statements:
 
         self.load_head = select(*self.head_columns, _clock(dialect)).where(of_session)
         self.load = self._load().where(of_session)
-        self.create: Insert = _unless_there(dialect)(tables.sessions).values(_values(HeadRow._fields))
-        if dialect in _UNLESS_THERE:
-            self.create = self.create.on_conflict_do_nothing()  # type: ignore[attr-defined]
+        self.create = self._create().execution_options(preserve_rowcount=True)  # not kept for INSERT otherwise
         changes = [name for name in HeadRow._fields if name not in _HEAD_KEY]
         at_revision = sessions.revision == bindparam("of_revision")
         self.advance = update(tables.sessions).where(of_incarnation(sessions), at_revision).values(_values(changes))
@@ -89,6 +87,12 @@ class Statements:
         self.schema_state = select(version.version, version.oldest)
         self.forget_schema_state: Executable = delete(tables.version)
         self.set_schema_state: Executable = insert(tables.version)
+
+    def _create(self) -> Insert:
+        """Insert a head unless there is one of that id; where a database has no such statement, that is an error."""
+        into: Any = _UNLESS_THERE.get(self.dialect, insert)
+        statement = into(self.tables.sessions).values(_values(HeadRow._fields))
+        return statement.on_conflict_do_nothing() if self.dialect in _UNLESS_THERE else statement
 
     def _load(self) -> Select[Any]:
         """The head and its newest commits in one statement, one row for each commit; long columns only in one of them.
@@ -148,9 +152,8 @@ class Statements:
                 where.append(sessions[name] == value)
         if query.name_prefix:
             # All names with that beginning, in the order of code points: the last one is as long as names can be.
-            where.append(
-                sessions.name.between(query.name_prefix, query.name_prefix + LAST_CHARACTER * (MAX_BYTES // 4))
-            )
+            last = query.name_prefix + LAST_CHARACTER * (MAX_BYTES // 4)
+            where += [sessions.name >= query.name_prefix, sessions.name <= last]
         if query.since is not None:
             where.append(moment >= query.since)
         if query.until is not None:
@@ -175,11 +178,7 @@ _UNLESS_THERE: dict[str, Any] = {
     "postgresql": postgresql.insert,
     "sqlite": sqlite.insert,
 }
-"""Databases that insert a row unless there is one, and where an error would spoil the transaction."""
-
-
-def _unless_there(dialect: str) -> Any:
-    return _UNLESS_THERE.get(dialect, insert)
+"""Databases that can insert a row unless there is one. On some of them an error would spoil the transaction."""
 
 
 def _values(names: Any) -> dict[str, Any]:
