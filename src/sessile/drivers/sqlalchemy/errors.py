@@ -96,19 +96,19 @@ class Attempt:
     phase: Literal["connecting", "working", "committing"] = field(default="connecting")
 
 
-def code_of(error: BaseException | None) -> Code | None:
-    """What the database itself calls an error of its client library's; None if it is not the database's own."""
-    for name in ("sqlstate", "pgcode"):  # psycopg, asyncpg; psycopg2
-        if isinstance(code := getattr(error, name, None), str):
-            return code
-    if isinstance(code := getattr(error, "sqlite_errorcode", None), int):
-        return code & 0xFF
+def codes_of(error: BaseException | None) -> set[Code]:
+    """What the database itself calls an error of its client library's: each keeps that in a place of its own."""
     first: Any = error.args[0] if error is not None and error.args else None
-    if isinstance(first, str):  # pyodbc: a SQLSTATE; the server's own number stands in the text
-        numbers = re.findall(r"\((\d+)\)", str(error))
-        return int(numbers[0]) if numbers else first
-    code = getattr(first, "code", first)  # oracledb; PyMySQL, aiomysql, mysqlclient, singlestoredb
-    return code if isinstance(code, int) else None
+    places: list[Any] = [
+        getattr(error, "sqlstate", None),  # psycopg, asyncpg
+        getattr(error, "pgcode", None),  # psycopg2
+        getattr(error, "sqlite_errorcode", 0) & 0xFF,
+        getattr(first, "code", first),  # oracledb; PyMySQL, aiomysql, mysqlclient, singlestoredb
+    ]
+    if error is not None and isinstance(first, str) and len(error.args) == 2:
+        # pyodbc: a SQLSTATE, and a text that ends with the server's own number.
+        places += [int(number) for number in re.findall(r"\((\d+)\)", str(error.args[1]))[-1:]]
+    return {code for code in places if isinstance(code, (str, int))}
 
 
 def is_lost(error: SQLAlchemyError) -> bool:
@@ -118,7 +118,7 @@ def is_lost(error: SQLAlchemyError) -> bool:
 
 def is_already_there(error: DBAPIError, dialect: str) -> bool:
     """Whether a table or index could not be made because it is there."""
-    return code_of(error.orig) in ALREADY_THERE.get(dialect, ())
+    return not codes_of(error.orig).isdisjoint(ALREADY_THERE.get(dialect, ()))
 
 
 def translate(error: Exception, what: str, where: str, dialect: str, attempt: Attempt) -> StorageError:
@@ -130,7 +130,7 @@ def translate(error: Exception, what: str, where: str, dialect: str, attempt: At
         )
     original = error.orig if isinstance(error, DBAPIError) else error
     text = f"{what} failed on {where}: {_first_line(original or error)}."
-    kind = kind_of(code_of(original), dialect)
+    kind = kind_of(codes_of(original), dialect)
     if attempt.phase == "connecting" and kind not in ("corrupt", "read_only"):
         return StorageUnavailableError(
             f"Connecting to {where} failed: {_first_line(original or error)}.",
@@ -156,9 +156,9 @@ def late(what: str, where: str, deadline: Deadline, attempt: Attempt) -> Deadlin
     )
 
 
-def kind_of(code: Code | None, dialect: str) -> Kind | None:
+def kind_of(codes: set[Code], dialect: str) -> Kind | None:
     """What an error is about, as far as we know the database's codes."""
-    return next((kind for kind, codes in KINDS.get(dialect, {}).items() if code in codes), None)
+    return next((kind for kind, known in KINDS.get(dialect, {}).items() if not codes.isdisjoint(known)), None)
 
 
 def _by_kind(kind: Kind | None, text: str) -> StorageError:

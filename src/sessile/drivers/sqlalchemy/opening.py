@@ -16,6 +16,9 @@ from .ports import AsyncBorrowedPort, AsyncEnginePort, BorrowedPort, EnginePort,
 
 SQLITE_BUSY = 5
 
+BUSY_SECONDS = 0.05
+"""How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -75,8 +78,7 @@ def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
         raise InvalidInputError(
             "A database in memory belongs to one connection, and engines have many.", hint=_MEMORY_HINT
         )
-    if not options.keys() & {"pool", "poolclass"}:
-        options = {"pool_timeout": timeout, **options}
+    options = _with_defaults(dialect, options, timeout)
 
     def make() -> Port:
         try:
@@ -96,6 +98,15 @@ def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
         return EnginePort(blocking, _where(url, blocking.dialect), owned=True)
 
     return Opened(dialect.is_async, make)
+
+
+def _with_defaults(dialect: type[Dialect], options: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """The options of an engine, so that what SQLAlchemy and SQLite wait for ends by our deadlines."""
+    if not options.keys() & {"pool", "poolclass"}:
+        options = {"pool_timeout": timeout, **options}
+    if dialect.name == "sqlite":
+        options = options | {"connect_args": {"timeout": BUSY_SECONDS, **options.get("connect_args", {})}}
+    return options
 
 
 def _prepare(engine: Engine) -> None:
