@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import create_engine, text
 from sessile import SqlAlchemyStorage
 from sessile.storage import Storage
 from sessile.testing import DriverConformance
+from sessile.testing.checks import Scale
 
 
 class Conformance(DriverConformance):
@@ -34,12 +36,22 @@ class Conformance(DriverConformance):
 
     def break_database(self, storage: Storage) -> bool:
         """Another program drops the tables."""
-        engine = create_engine(self.url)
+        engine = create_engine(self.url.replace("+psycopg_async:", "+psycopg:"))
         with engine.begin() as connection:
             for table in ("records", "commits", "sessions"):
                 connection.execute(text(f"DROP TABLE {self.prefixes[storage]}{table}"))
         engine.dispose()
         return True
+
+
+class OverNetwork(Conformance):
+    """The long checks run whole against SQLite, and with the drivers of these servers: here they are shorter."""
+
+    def scale(self) -> Scale:
+        whole = super().scale()
+        return replace(
+            whole, examples=max(1, whole.examples // 8), appends=max(1, whole.appends // 2), kills=whole.kills // 2
+        )
 
 
 class TestSqlite(Conformance):
@@ -48,13 +60,21 @@ class TestSqlite(Conformance):
         self.url = f"sqlite:///{tmp_path}/sessions.db"
 
 
-class TestPostgres(Conformance):
+class TestPostgres(OverNetwork):
     @pytest.fixture(autouse=True)
     def _database(self, postgres_url: str) -> None:
         self.url = postgres_url.replace("postgresql:", "postgresql+psycopg:")
 
 
-class TestMariaDb(Conformance):
+class TestMariaDb(OverNetwork):
     @pytest.fixture(autouse=True)
     def _database(self, mysql_url: str) -> None:
         self.url = mysql_url.replace("mysql:", "mysql+pymysql:")
+
+
+class TestPostgresAsync(OverNetwork):
+    """An asynchronous driver: synchronous callers are served by the background loop."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url.replace("postgresql:", "postgresql+psycopg_async:")

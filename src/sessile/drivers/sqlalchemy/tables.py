@@ -100,6 +100,6 @@ class Tables:
             Index(f"{name}_user", sessions.user_id, sessions.updated_at, sessions.session_id),
             Index(f"{name}_owner", sessions.owner, sessions.updated_at, sessions.session_id),
             Index(f"{name}_expires", sessions.expires_at),
-            Index(f"{name}_hidden", sessions.hidden, sessions.updated_at),
+            Index(f"{name}_hidden", sessions.hidden, sessions.updated_at, sessions.session_id),
             Index(f"{self.prefix}commits_run", commits.session_id, commits.incarnation, commits.run, commits.seq),
         ]
