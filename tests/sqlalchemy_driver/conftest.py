@@ -7,6 +7,23 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine
+from tests.servers.fixtures import Address, mysql_database, postgres_database
+from tests.servers.mariadb import MariaDbServer
+from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="class")
+def one_postgres_url(postgres: PostgresServer | Address) -> Iterator[str]:
+    """A database for all tests of a class."""
+    with postgres_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="class")
+def one_mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
+    """A database for all tests of a class."""
+    with mysql_database(mariadb) as url:
+        yield url
 
 
 @pytest.fixture

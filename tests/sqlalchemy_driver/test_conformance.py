@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import pytest
@@ -20,13 +20,14 @@ class Conformance(DriverConformance):
     """Each storage has tables of its own, told apart by their prefix."""
 
     url: str
+    numbers = count()
 
     @pytest.fixture(autouse=True)
     def _prefixes(self) -> None:
         self.prefixes: dict[Storage, str] = {}
 
     def make_storage(self) -> Storage:
-        prefix = f"t{len(self.prefixes)}_"
+        prefix = f"t{next(self.numbers)}_"
         storage = SqlAlchemyStorage(self.url, prefix=prefix)
         self.prefixes[storage] = prefix
         return storage
@@ -44,37 +45,40 @@ class Conformance(DriverConformance):
         return True
 
 
+class TestSqlite(Conformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, sqlite_url: str) -> None:
+        self.url = sqlite_url
+
+
 class OverNetwork(Conformance):
-    """The long checks run whole against SQLite, and with the drivers of these servers: here they are shorter."""
+    """All tests share one database, and the long checks are shorter: they run whole with the servers' own drivers."""
 
     def scale(self) -> Scale:
         whole = super().scale()
         return replace(
-            whole, examples=max(1, whole.examples // 8), appends=max(1, whole.appends // 2), kills=whole.kills // 2
+            whole,
+            examples=max(1, whole.examples // 8),
+            appends=max(1, whole.appends // 2),
+            kills=max(1, whole.kills // 2),
         )
-
-
-class TestSqlite(Conformance):
-    @pytest.fixture(autouse=True)
-    def _database(self, tmp_path: Path) -> None:
-        self.url = f"sqlite:///{tmp_path}/sessions.db"
 
 
 class TestPostgres(OverNetwork):
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url.replace("postgresql:", "postgresql+psycopg:")
-
-
-class TestMariaDb(OverNetwork):
-    @pytest.fixture(autouse=True)
-    def _database(self, mysql_url: str) -> None:
-        self.url = mysql_url.replace("mysql:", "mysql+pymysql:")
+    def _database(self, one_postgres_url: str) -> None:
+        self.url = one_postgres_url.replace("postgresql:", "postgresql+psycopg:")
 
 
 class TestPostgresAsync(OverNetwork):
     """An asynchronous driver: synchronous callers are served by the background loop."""
 
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url.replace("postgresql:", "postgresql+psycopg_async:")
+    def _database(self, one_postgres_url: str) -> None:
+        self.url = one_postgres_url.replace("postgresql:", "postgresql+psycopg_async:")
+
+
+class TestMariaDb(OverNetwork):
+    @pytest.fixture(autouse=True)
+    def _database(self, one_mysql_url: str) -> None:
+        self.url = one_mysql_url.replace("mysql:", "mysql+pymysql:")
