@@ -17,7 +17,10 @@ from sessile.testing.checks import Scale
 
 
 class Conformance(DriverConformance):
-    """Each storage has tables of its own, told apart by their prefix."""
+    """Each storage has tables of its own, told apart by their prefix; on a server all tests share one database.
+
+    The long checks are shorter than by default: the databases' own drivers run them whole.
+    """
 
     url: str
     numbers = count()
@@ -31,6 +34,10 @@ class Conformance(DriverConformance):
         storage = SqlAlchemyStorage(self.url, prefix=prefix)
         self.prefixes[storage] = prefix
         return storage
+
+    def scale(self) -> Scale:
+        whole = super().scale()
+        return replace(whole, examples=whole.examples // 5, appends=whole.appends // 2, kills=whole.kills // 2)
 
     def location(self, storage: Storage) -> Any:
         return partial(SqlAlchemyStorage, self.url, prefix=self.prefixes[storage])
@@ -51,26 +58,13 @@ class TestSqlite(Conformance):
         self.url = sqlite_url
 
 
-class OverNetwork(Conformance):
-    """All tests share one database, and the long checks are shorter: they run whole with the servers' own drivers."""
-
-    def scale(self) -> Scale:
-        whole = super().scale()
-        return replace(
-            whole,
-            examples=max(1, whole.examples // 8),
-            appends=max(1, whole.appends // 2),
-            kills=max(1, whole.kills // 2),
-        )
-
-
-class TestPostgres(OverNetwork):
+class TestPostgres(Conformance):
     @pytest.fixture(autouse=True)
     def _database(self, one_postgres_url: str) -> None:
         self.url = one_postgres_url.replace("postgresql:", "postgresql+psycopg:")
 
 
-class TestPostgresAsync(OverNetwork):
+class TestPostgresAsync(Conformance):
     """An asynchronous driver: synchronous callers are served by the background loop."""
 
     @pytest.fixture(autouse=True)
@@ -78,7 +72,7 @@ class TestPostgresAsync(OverNetwork):
         self.url = one_postgres_url.replace("postgresql:", "postgresql+psycopg_async:")
 
 
-class TestMariaDb(OverNetwork):
+class TestMariaDb(Conformance):
     @pytest.fixture(autouse=True)
     def _database(self, one_mysql_url: str) -> None:
         self.url = one_mysql_url.replace("mysql:", "mysql+pymysql:")

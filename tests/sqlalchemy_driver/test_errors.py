@@ -235,6 +235,18 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         storage.add_run("s")
 
 
+def test_a_log_without_its_newest_commit(url: str) -> None:
+    """As with the drivers of single databases: what is damaged is told, and is not taken for absent."""
+    with SqlAlchemyStorage(url) as storage:
+        storage.add_run("s", input="1")
+        storage.add_run("s", input="2")
+        with engine_of(storage).begin() as connection:
+            connection.execute(text("DELETE FROM sessile_commits WHERE seq = 2"))
+        assert storage.session("s") is not None
+        with pytest.raises(CorruptDataError):
+            storage.verify("s")
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite+aiosqlite://", "nodb://x", "no url", ""])
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(InvalidInputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sessile import SqlAlchemyStorage
-from sessile.errors import StorageError, StorageUnavailableError, UnsupportedError
+from sessile.errors import InvalidInputError, StorageError, StorageUnavailableError, UnsupportedError
 
 
 class Base(DeclarativeBase):
@@ -112,6 +113,43 @@ def test_a_transaction_that_sees_the_past_is_told_so(mysql_url: str) -> None:
 def test_tables_are_not_made_in_a_borrowed_transaction(engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(StorageError, match=r"lacks schema version 1.*CREATE TABLE"):
         SqlAlchemyStorage(session).add_run("s")
+
+
+def test_only_the_first_transaction_looks_at_the_schema(engine: Engine, outside: SqlAlchemyStorage) -> None:
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    for number in range(3):
+        with Session(engine) as session:
+            SqlAlchemyStorage(session).session(f"s{number}")
+    assert len([text for text in statements if "sessile_sessions" in text]) == 3
+    assert len([text for text in statements if "SELECT sessile_sqlalchemy_schema" in text]) == 0
+
+
+@pytest.mark.parametrize("server", ["postgres", "mysql"])
+def test_an_engine_without_transactions_is_refused(server: str, request: pytest.FixtureRequest) -> None:
+    address: str = request.getfixturevalue(f"{server}_url")
+    url = address.replace("postgresql:", "postgresql+psycopg:").replace("mysql:", "mysql+pymysql:")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with SqlAlchemyStorage(engine) as storage, pytest.raises(InvalidInputError, match="every statement by itself"):
+        storage.add_run("s")
+    engine.dispose()
+
+
+def test_a_file_without_transactions_has_ours(sqlite_url: str) -> None:
+    engine = create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
+    with SqlAlchemyStorage(engine) as storage:
+        storage.add_run("s")
+
+        def fail(*event: Any) -> None:
+            if event[2].startswith("INSERT INTO sessile_commits"):
+                raise RuntimeError("here the process ends")
+
+        event.listen(engine, "before_cursor_execute", fail)
+        with pytest.raises(RuntimeError):
+            storage.add_run("s")
+        event.remove(engine, "before_cursor_execute", fail)
+        assert storage.verify("s") == 1
+    engine.dispose()
 
 
 def test_an_engine_of_the_applications_is_not_disposed(engine: Engine) -> None:

@@ -20,7 +20,7 @@ from ..storage.driver import (
     Loaded,
     Span,
 )
-from ..storage.matching import matches
+from ..storage.matching import matches, place_of
 from ..storage.storage import Storage
 
 
@@ -90,11 +90,8 @@ class MemoryDriver(Driver):
         return list(islice((row for row in rows if _in_runs(row, span.runs)), span.limit))
 
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        def key(row: HeadRow) -> tuple[int, str]:
-            return (row.created_at if query.order == "created" else row.updated_at, row.session_id)
-
-        rows = sorted(self._matching(query), key=key, reverse=True)
-        return [row for row in rows if query.after is None or key(row) < tuple(query.after)][: query.limit]
+        rows = sorted(self._matching(query), key=lambda row: place_of(row, query), reverse=True)
+        return [row for row in rows if query.after is None or place_of(row, query) < query.after][: query.limit]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         return sum(1 for _ in self._matching(query))

@@ -1,16 +1,22 @@
-"""What `ListQuery` means, in Python: for drivers whose databases cannot compare exactly, or not at all."""
+"""Which heads a list shows: the meaning of `ListQuery` in plain Python, for drivers whose engine cannot filter."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .driver import HeadRow, Json, ListQuery
 
 
+def place_of(head: HeadRow, query: ListQuery) -> tuple[int, str]:
+    """Where a head stands in the order of a query; lists go from the greatest place to the least."""
+    return (head.created_at if query.order == "created" else head.updated_at, head.session_id)
+
+
 def matches(head: HeadRow, query: ListQuery) -> bool:
     """Whether a head is what a query asks for, `after` and `limit` aside."""
-    moment = head.created_at if query.order == "created" else head.updated_at
+    moment = place_of(head, query)[0]
     return (
         (query.kind is None or head.kind == query.kind)
         and (query.owner is None or head.owner == query.owner)
@@ -22,22 +28,21 @@ def matches(head: HeadRow, query: ListQuery) -> bool:
         and (query.now is None or head.expires_at is None or head.expires_at > query.now)
         and (query.expired_before is None or _expired(head, query.expired_before))
         and (query.hidden is None or head.hidden == query.hidden)
-        and metadata_matches(head.metadata, query)
-    )
-
-
-def metadata_matches(text: str, query: ListQuery) -> bool:
-    """Whether metadata, as JSON text, is what a query asks for."""
-    if not query.metadata and not query.metadata_keys:
-        return True
-    metadata: dict[str, Any] = json.loads(text)
-    return all(key in metadata for key in query.metadata_keys) and all(
-        key in metadata and _same_scalar(metadata[key], value) for key, value in query.metadata.items()
+        and _metadata_matches(head.metadata, query.metadata, query.metadata_keys)
     )
 
 
 def _expired(head: HeadRow, moment: int) -> bool:
     return head.expires_at is not None and head.expires_at <= moment
+
+
+def _metadata_matches(text: str, wanted: Mapping[str, Json], keys: tuple[str, ...]) -> bool:
+    if not wanted and not keys:
+        return True
+    metadata: dict[str, Any] = json.loads(text)
+    return all(key in metadata for key in keys) and all(
+        key in metadata and _same_scalar(metadata[key], value) for key, value in wanted.items()
+    )
 
 
 def _same_scalar(a: Any, b: Json) -> bool:

@@ -108,7 +108,7 @@ def head_row(session_id: str = "s", incarnation: str = "i1", revision: int = 1, 
 def commit_row(seq: int, run: int = 0, text: str = "") -> CommitRow:
     """A commit with an id that tells its place, and one entry of a kind that changes nothing."""
     body = encode_commit([Entry("test.note", {"text": text, "seq": seq})])
-    return CommitRow(seq, f"commit-{seq}-{text[:20]}", run, START + seq, body)
+    return CommitRow(seq, f"commit-{seq}-{text[:40]}", run, START + seq, body)
 
 
 def append_of(

@@ -20,10 +20,9 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
-from ..sql import filters
+from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
-from ..sql.names import check_names
 from .listener import Listener
 from .ports import BorrowedPort, Target, TaskPort, ThreadPort
 
@@ -260,10 +259,10 @@ def _fits(value: Any) -> bool:
 
 def _words(schema: Any, prefix: Any) -> dict[str, str]:
     """What `{words}` in the SQL stand for."""
-    check_names(schema, prefix)
+    names.check_names(schema, prefix)
     where = "" if schema is None else f'"{schema}".'
-    names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
-    tables = {word: f'{where}"{prefix}{name}"' for word, name in names.items()}
+    parts = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
+    tables = {word: f'{where}"{prefix}{name}"' for word, name in parts.items()}
     return {
         **tables,
         "prefix": prefix,

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Dialect, Engine, NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ...errors import UnsupportedError
+from ...errors import InvalidInputError, UnsupportedError
 from ...storage.driver import Deadline
 from .errors import Attempt
 
@@ -64,6 +64,22 @@ def begin_writing(connection: Connection) -> None:
     """On SQLite, become the one writer at once: the `sqlite3` module would begin only before the first change."""
     if connection.dialect.name == "sqlite" and not _in_transaction(connection):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def check_transactions(connection: Connection) -> None:
+    """Raise `InvalidInputError` if each statement would be committed by itself, as far as the dialect can tell."""
+    dialect, driver_connection = connection.dialect, connection.connection.dbapi_connection
+    if dialect.name == "sqlite" or driver_connection is None:
+        return  # there we begin transactions ourselves
+    try:
+        autocommit = dialect.detect_autocommit_setting(driver_connection)
+    except (NotImplementedError, AttributeError):  # a dialect, or a client below it, that cannot tell
+        return
+    if autocommit:
+        raise InvalidInputError(
+            "This engine or connection commits every statement by itself.",
+            hint='Give one without isolation_level="AUTOCOMMIT": an append is more than one statement.',
+        )
 
 
 def _in_transaction(connection: Connection) -> bool:

@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Connection, Dialect, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
@@ -24,15 +25,16 @@ from ...storage.driver import (
     Loaded,
     Span,
 )
-from ...storage.matching import metadata_matches
+from ...storage.matching import matches, place_of
 from ...storage.storage import Storage
 from ..sql import log
+from ..sql.migrations import Part
 from ..sql.names import check_names
 from . import opening
 from .errors import Attempt, is_lost, late, translate
 from .migrating import Migrator
-from .ports import Port, Work
-from .statements import statements_for
+from .ports import Port, Work, check_transactions
+from .statements import Statements, statements_for
 
 R = TypeVar("R")
 
@@ -43,6 +45,12 @@ SCAN = 200
 """How many heads are read at once where metadata is compared."""
 
 WIDTH = len(HeadRow._fields)
+
+_CURRENT: WeakKeyDictionary[Dialect, set[Statements]] = WeakKeyDictionary()
+"""Whose tables were seen to be up to date, by engine (each has a dialect of its own).
+
+An application may make a storage for each of its transactions: only the first one looks.
+"""
 
 Database = str | URL | Engine | AsyncEngine | Connection | AsyncConnection | Session | AsyncSession
 
@@ -113,7 +121,8 @@ class SqlAlchemyDriver(Driver):
             try:
                 return await self.port.run(work, attempt, deadline)
             except TimeoutError as error:
-                raise late(what, self.port.where, deadline, attempt) from error
+                failed = late(what, self.port.where, deadline, attempt)
+                raise _spoiled(failed) if self.port.borrowed else failed from error
             except (SQLAlchemyError, OSError) as error:
                 failed = translate(error, what, self.port.where, self.port.dialect.name, attempt)
                 if self.port.borrowed:
@@ -128,15 +137,23 @@ class SqlAlchemyDriver(Driver):
     # ------------------------------------------------------------ schema
 
     async def setup(self, deadline: Deadline) -> None:
-        missing = await self._run("Reading the schema version", self._migrator.missing, deadline)
-        if missing is None:
+        known = _CURRENT.setdefault(self.port.dialect, set())
+        if self.port.borrowed and self.sql in known:
             return
-        if not self._auto_migrate:
+
+        def work(connection: Connection) -> Part | None:
+            check_transactions(connection)
+            return self._migrator.missing(connection)
+
+        missing = await self._run("Reading the schema version", work, deadline)
+        if missing is not None and not self._auto_migrate:
             raise StorageError(
                 f"{self.port.where} lacks schema version {missing.version}, beginning with: {missing.statements[0]}",
                 hint="Let a user who may change the schema run `sessile migrate`; `--dry-run` shows the statements.",
             )
-        await self.migrate(deadline)
+        if missing is not None:
+            await self.migrate(deadline)
+        known.add(self.sql)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         if dry_run:
@@ -154,13 +171,19 @@ class SqlAlchemyDriver(Driver):
                 writes=True,
             )
         except StorageError as error:
-            # Another process may have done it at the same moment, where there is no lock for that.
-            if await self._run("Reading the schema version", self._migrator.missing, deadline) is None:
+            if await self._is_current(deadline):
                 return []
             cause = error.__cause__
             if isinstance(cause, StatementError) and cause.statement:
                 error.message += f" The statement was: {cause.statement}"
             raise
+
+    async def _is_current(self, deadline: Deadline) -> bool:
+        """After a migration that failed: another process may have done it, where there is no lock for that."""
+        try:
+            return await self._run("Reading the schema version", self._migrator.missing, deadline) is None
+        except StorageError:
+            return False
 
     # ------------------------------------------------------------ the log
 
@@ -181,7 +204,9 @@ class SqlAlchemyDriver(Driver):
             return None
         # Positions, because head and commits have columns of the same name: the head's, the clock, the commit's.
         commits = sorted(CommitRow(*row[WIDTH + 1 :]) for row in rows) if newest and rows[0][WIDTH + 1] else []
-        row = next(row for row in rows if row[WIDTH - 1] is not None)
+        row = next((row for row in rows if row[WIDTH - 1] is not None), None)
+        if row is None:  # the newest commit, whose row has the long columns, is not there
+            return self._load(connection, session_id, 0)
         now = row[WIDTH]
         return Loaded(_head(row[:WIDTH]), commits, time.time_ns() // 1000 if now is None else now)
 
@@ -253,12 +278,11 @@ class SqlAlchemyDriver(Driver):
             after = query.after
             while True:
                 page = [_head(row) for row in connection.execute(self.sql.page(query, after, size))]
-                found += [head for head in page if metadata_matches(head.metadata, query)]
+                found += [head for head in page if matches(head, query)]
                 if len(page) < size or len(found) >= query.limit:
                     return found[: query.limit]
                 deadline.check("Listing sessions")
-                last = page[-1]
-                after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
+                after = place_of(page[-1], query)
 
         return await self._run("Listing sessions", work, deadline)
 
