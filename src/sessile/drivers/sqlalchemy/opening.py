@@ -110,7 +110,7 @@ def _with_defaults(dialect: type[Dialect], options: dict[str, Any], timeout: flo
 
 
 def _prepare(engine: Engine) -> None:
-    """Let readers of a SQLite file not wait for its writer."""
+    """Let readers of a SQLite file not wait for its writer, and commits survive a power cut, as `SqliteStorage` does."""
     if engine.dialect.name != "sqlite":
         return
 
@@ -118,6 +118,7 @@ def _prepare(engine: Engine) -> None:
     def use_wal(connection: Any, _: Any) -> None:  # pyright: ignore[reportUnusedFunction] (the engine calls it)
         cursor = connection.cursor()
         try:
+            cursor.execute("PRAGMA synchronous = FULL")
             cursor.execute("PRAGMA journal_mode = WAL")
         except engine.dialect.loaded_dbapi.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != SQLITE_BUSY:
