@@ -286,10 +286,11 @@ def test_open_takes_urls_of_sqlalchemys(sqlite_url: str) -> None:
     engine.dispose()
 
 
-def test_without_sqlalchemy() -> None:
-    code = "import sys; sys.modules['sqlalchemy'] = None\nimport sessile\nsessile.SqlAlchemyStorage"
+@pytest.mark.parametrize("package", ["sqlalchemy", "greenlet"])
+def test_without_what_it_needs(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None\nimport sessile\nsessile.SqlAlchemyStorage"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "MissingDependencyError: SqlAlchemyStorage needs the package 'sqlalchemy'" in done.stderr
+    assert "MissingDependencyError: SqlAlchemyStorage needs the package 'sqlalchemy[asyncio]'" in done.stderr
     assert 'pip install "sessile[sqlalchemy]"' in done.stderr
 
 

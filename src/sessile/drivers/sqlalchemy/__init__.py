@@ -5,9 +5,10 @@ from __future__ import annotations
 from ...errors import missing_dependency
 
 try:
-    import sqlalchemy  # noqa: F401  # pyright: ignore[reportUnusedImport] (the one clear error comes first)
+    # The one clear error comes first. SQLAlchemy does not bring greenlet, which this part of it needs, by itself.
+    import sqlalchemy.ext.asyncio  # noqa: F401  # pyright: ignore[reportUnusedImport]
 except ImportError as error:
-    raise missing_dependency("sqlalchemy", "sqlalchemy", "SqlAlchemyStorage") from error
+    raise missing_dependency("sqlalchemy[asyncio]", "sqlalchemy", "SqlAlchemyStorage") from error
 
 from .storage import SqlAlchemyDriver, SqlAlchemyStorage
 

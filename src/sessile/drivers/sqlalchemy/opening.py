@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session
 from ...errors import InvalidInputError, MissingDependencyError
 from .ports import AsyncBorrowedPort, AsyncEnginePort, BorrowedPort, EnginePort, Port
 
+_MEMORY_HINT = 'Name a file; SqliteStorage(":memory:") keeps sessions in memory.'
+
 SQLITE_BUSY = 5
+"""The result code of a database that another connection has locked (sqlite.org/rescode.html)."""
 
 BUSY_SECONDS = 0.05
 """How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
@@ -63,9 +66,6 @@ def parse(url: str | URL) -> URL:
         raise InvalidInputError(f"This is not a URL of SQLAlchemy's: {error}.") from error
 
 
-_MEMORY_HINT = 'Name a file; SqliteStorage(":memory:") keeps sessions in memory.'
-
-
 def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
     try:
         dialect = url.get_dialect()
@@ -110,7 +110,7 @@ def _with_defaults(dialect: type[Dialect], options: dict[str, Any], timeout: flo
 
 
 def _prepare(engine: Engine) -> None:
-    """Let readers of a SQLite file not wait for its writer, and commits survive a power cut, as `SqliteStorage` does."""
+    """Use SQLite as `SqliteStorage` does: readers do not wait for the writer, and commits survive a power cut."""
     if engine.dialect.name != "sqlite":
         return
 
