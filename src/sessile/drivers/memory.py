@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Self
@@ -17,11 +16,11 @@ from ..storage.driver import (
     Deadline,
     Driver,
     HeadRow,
-    Json,
     ListQuery,
     Loaded,
     Span,
 )
+from ..storage.matching import matches, place_of
 from ..storage.storage import Storage
 
 
@@ -91,11 +90,8 @@ class MemoryDriver(Driver):
         return list(islice((row for row in rows if _in_runs(row, span.runs)), span.limit))
 
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        def key(row: HeadRow) -> tuple[int, str]:
-            return (row.created_at if query.order == "created" else row.updated_at, row.session_id)
-
-        rows = sorted(self._matching(query), key=key, reverse=True)
-        return [row for row in rows if query.after is None or key(row) < tuple(query.after)][: query.limit]
+        rows = sorted(self._matching(query), key=lambda row: place_of(row, query), reverse=True)
+        return [row for row in rows if query.after is None or place_of(row, query) < query.after][: query.limit]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         return sum(1 for _ in self._matching(query))
@@ -143,40 +139,3 @@ class MemoryDriver(Driver):
 
 def _in_runs(row: CommitRow, runs: tuple[int, int] | None) -> bool:
     return runs is None or (row.run > 0 and runs[0] <= row.run <= runs[1])
-
-
-def matches(head: HeadRow, query: ListQuery) -> bool:
-    """Whether a head is what a query asks for, `after` and `limit` aside: the meaning of `ListQuery` in Python."""
-    moment = head.created_at if query.order == "created" else head.updated_at
-    return (
-        (query.kind is None or head.kind == query.kind)
-        and (query.owner is None or head.owner == query.owner)
-        and (query.user_id is None or head.user_id == query.user_id)
-        and (query.name_prefix is None or (head.name or "").startswith(query.name_prefix))
-        and (query.status is None or head.status == query.status)
-        and (query.since is None or moment >= query.since)
-        and (query.until is None or moment < query.until)
-        and (query.now is None or head.expires_at is None or head.expires_at > query.now)
-        and (query.expired_before is None or _expired(head, query.expired_before))
-        and (query.hidden is None or head.hidden == query.hidden)
-        and _metadata_matches(head.metadata, query.metadata, query.metadata_keys)
-    )
-
-
-def _expired(head: HeadRow, moment: int) -> bool:
-    return head.expires_at is not None and head.expires_at <= moment
-
-
-def _metadata_matches(text: str, wanted: Mapping[str, Json], keys: tuple[str, ...]) -> bool:
-    if not wanted and not keys:
-        return True
-    metadata: dict[str, Any] = json.loads(text)
-    return all(key in metadata for key in keys) and all(
-        key in metadata and _same_scalar(metadata[key], value) for key, value in wanted.items()
-    )
-
-
-def _same_scalar(a: Any, b: Json) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    return type(a) in (str, int, float, type(None)) and a == b
