@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .drivers.memory import MemoryStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.redis import RedisStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage
@@ -44,6 +45,7 @@ _NAMES = {
     "Message": "records",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
+    "RedisStorage": "drivers.redis",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -76,6 +78,7 @@ __all__ = [
     "Message",
     "Page",
     "PostgresStorage",
+    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",

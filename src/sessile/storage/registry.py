@@ -15,7 +15,14 @@ BUILT_IN = {
     "memory": "sessile.drivers.memory:MemoryStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
+    "redis": "sessile.drivers.redis:RedisStorage",
+    "redis+sentinel": "sessile.drivers.redis:RedisStorage",
+    "rediss": "sessile.drivers.redis:RedisStorage",
+    "rediss+sentinel": "sessile.drivers.redis:RedisStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
+    "unix": "sessile.drivers.redis:RedisStorage",
+    "valkey": "sessile.drivers.redis:RedisStorage",
+    "valkeys": "sessile.drivers.redis:RedisStorage",
 }
 
 
