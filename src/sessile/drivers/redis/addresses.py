@@ -8,11 +8,7 @@ from functools import partial
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import redis.asyncio.retry
-import redis.asyncio.sentinel
-import redis.connection
-import redis.retry
-import redis.sentinel
+import redis.asyncio
 from redis import exceptions as theirs
 from redis.backoff import NoBackoff
 
@@ -76,8 +72,8 @@ def _once(library: Any) -> Any:
 
 
 def _read(url: str) -> tuple[dict[str, Any], bool]:
-    """A URL as the arguments of a connection, and whether it is one with TLS. Raises for what redis-py does not know."""
-    options: dict[str, Any] = cast(Any, redis.connection).parse_url(url)
+    """A URL as the arguments of a connection, and whether it has TLS; raises for what redis-py does not know."""
+    options: dict[str, Any] = BLOCKING.connection.parse_url(url)
     kind = options.pop("connection_class", BLOCKING.Connection)
     options |= OURS
     kind(**options)

@@ -11,7 +11,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from redis import Connection, SSLConnection
 from redis import exceptions as theirs
@@ -57,7 +57,7 @@ class _Limited:
     def read_response(self, *args: Any, **options: Any) -> Any:
         if _limit.deadline is not None:
             options["timeout"] = max(_limit.deadline.remaining(), LEAST_SECONDS)
-        return super().read_response(*args, **options)  # pyright: ignore[reportAttributeAccessIssue] (a mixin)
+        return cast(Any, super()).read_response(*args, **options)
 
 
 class LimitedConnection(_Limited, Connection):  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from redis import exceptions as theirs
 
@@ -109,13 +109,13 @@ class RedisDriver(Driver):
             return None
         try:
             command = (b"CONFIG", b"GET", b"appendfsync")
-            (answer,) = await self.port.send("Asking for a setting", [command], deadline)
+            (answer,) = await self.port.send("Asking for a setting", [command], deadline)  # RESP3 has maps
         except StorageError as error:
             if error.retry:
                 raise
             return None
-        words = [*answer.items()][0] if isinstance(answer, dict) else answer  # RESP3 has maps
-        return words[1].decode() if len(words) == 2 else None
+        settings = list(cast("dict[bytes, bytes]", answer).values()) if isinstance(answer, dict) else answer[1:]
+        return settings[0].decode() if settings else None
 
     # ------------------------------------------------------------ reading
 
