@@ -94,14 +94,16 @@ def _cluster(url: str) -> Address:
     options, tls = _read(url)
     if "path" in options or options.pop("db", 0):
         raise ValueError("a cluster has no socket file, and no database but 0")
-    options = {"host": "localhost", "port": 6379, **options}
-    limited = {"connection_class": LimitedSSLConnection if tls else LimitedConnection}
+    place = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
     def recipe(library: Any) -> Any:
-        kind = limited if library is BLOCKING else {"ssl": tls}
-        return library.RedisCluster(**options, **kind, retry=_once(library))
+        if library is not BLOCKING:
+            return library.RedisCluster.from_url(url, **OURS, retry=_once(library))
+        # A URL with TLS would put redis-py's own connections in the place of ours.
+        plain, limited = f"redis{url[url.index(':') :]}", LimitedSSLConnection if tls else LimitedConnection
+        return library.RedisCluster.from_url(plain, **OURS, connection_class=limited, retry=_once(library))
 
-    return _address("cluster", f"the Redis cluster at {options['host']}:{options['port']}", recipe)
+    return _address("cluster", f"the Redis cluster at {place}", recipe)
 
 
 def _sentinel(url: str) -> Address:

@@ -174,8 +174,8 @@ class ThreadClusterPort(ClusterPort):
     async def _pipeline(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
         with self._turn(deadline) as client:
             pipeline = client.pipeline()
-            for command in commands:
-                pipeline.execute_command(*command)
+            for name, *args in commands:
+                pipeline.execute_command(name.decode(), *args)  # redis-py looks the name up
             return pipeline.execute()
 
     async def close(self) -> None:
@@ -222,8 +222,8 @@ class TaskClusterPort(ClusterPort):
     async def _pipeline(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
         async with self._turn(deadline) as client:
             pipeline = client.pipeline()
-            for command in commands:
-                pipeline.execute_command(*command)
+            for name, *args in commands:
+                pipeline.execute_command(name.decode(), *args)  # redis-py looks the name up
             return await pipeline.execute()
 
     async def close(self) -> None:
