@@ -141,6 +141,19 @@ def redis_url(redis_server: RedisServer | Address) -> Iterator[str]:
 
 
 @pytest.fixture
+def redis_database_url(redis_server: RedisServer | Address) -> Iterator[str]:
+    """An empty database, by its number, on `redis_server`; emptied after the test."""
+    for number in range(1, 16):
+        url = at_database(redis_server.url, str(number))
+        with client_of(url) as client:
+            if client.dbsize() == 0:
+                yield url
+                client.flushdb()
+                return
+    pytest.skip("Redis has no empty database but perhaps 0.")
+
+
+@pytest.fixture
 def valkey_url(valkey_server: RedisServer | Address) -> Iterator[str]:
     """`valkey_server` with a prefix, as `redis_url`."""
     yield from with_prefix(valkey_server.url, client_of(valkey_server.url))
