@@ -72,7 +72,7 @@ class RedisServer(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
-            "repl-diskless-sync-delay": "0",
+            "shutdown-on-sigterm": "now force",  # also while a new replica writes its first file
             **self.settings,
         }
         return [str(self.program), *(word for name, value in settings.items() for word in (f"--{name}", value))]

@@ -39,7 +39,7 @@ LASTING: Mapping[str, str] = {
 """Refusals that pass only when somebody does something. Those of a command inside a script come before it has written
 anything, but for NOPERM."""
 
-FULL_HINT = "The server's memory is full (maxmemory): free some, or raise the limit."
+FULL_HINT = "Raise maxmemory, or free some memory; to delete a session needs a little, too, for a last commit."
 
 _CODE = re.compile(r"^([A-Z]{3,})\b")
 _CODE_IN_SCRIPT = re.compile(r": -([A-Z]{3,})\b")  # Redis 6 puts the script's story before the code
