@@ -185,7 +185,7 @@ class Sentinel(Server):
     def wait_for_replica(self) -> None:
         """Return when the Sentinel knows a replica that could take over."""
         with self.connect() as client:
-            while not any(state["role_reported"] == "slave" for state in client.sentinel_slaves(self.service)):
+            while not any(b"slave" in state for state in client.execute_command("SENTINEL", "SLAVES", self.service)):
                 time.sleep(0.05)
 
 

@@ -18,7 +18,7 @@ from redis import exceptions as theirs
 
 from ...errors import ClosedError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
-from .errors import late, translate
+from .errors import code_of, late, translate
 from .ports import LEAST_SECONDS, Call, Command, Port
 from .scripts import Script
 
@@ -124,7 +124,7 @@ class ClusterPort(Port):
         if isinstance(error, (TimeoutError, theirs.TimeoutError)) and deadline.remaining() <= 0:
             return late(what, self.where, deadline, written)
         failed = translate(error, what, self.where, written=written)
-        failed.retry = failed.retry or isinstance(failed.__cause__, theirs.ReadOnlyError)
+        failed.retry = failed.retry or code_of(error) == "READONLY"  # the primary has changed
         return failed
 
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
