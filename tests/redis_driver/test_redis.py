@@ -346,8 +346,11 @@ def test_keys_of_a_newer_version_are_refused(redis_url: str) -> None:
     with sessile.open(redis_url) as storage, client_of(redis_url) as client:
         storage.setup()
         client.set(f"{prefix_of(redis_url)}schema", 9)
-    with sessile.open(redis_url) as storage, pytest.raises(NewerVersionError):
-        storage.session("s")
+        with sessile.open(redis_url) as newer, pytest.raises(NewerVersionError):
+            newer.session("s")
+        client.set(f"{prefix_of(redis_url)}schema", "blue")
+        with sessile.open(redis_url) as other, pytest.raises(CorruptDataError):
+            other.session("s")
 
 
 # ---------------------------------------------------------------- what the server keeps

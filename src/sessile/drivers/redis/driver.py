@@ -71,14 +71,16 @@ class RedisDriver(Driver):
         servers = await self._servers(deadline)
         for server in servers:
             self._check_server(server)
+        call = ([self.keys.schema], [str(LAYOUT).encode()])
         try:
-            (layout,) = await self.port.run(
-                "Preparing the database", SETUP, [([self.keys.schema], [str(LAYOUT).encode()])], deadline, writes=True
-            )
+            (answer,) = await self.port.run("Preparing the database", SETUP, [call], deadline, writes=True)
+            layout = int(answer)
         except ReadOnlyError:
             layout = LAYOUT  # nothing is there yet, and nothing can be written
-        if int(layout) > LAYOUT:
-            raise NewerVersionError(f"{self.port.where} has keys of layout {int(layout)}; this program knows {LAYOUT}.")
+        except ValueError as error:
+            raise CorruptDataError(f"The key {self.keys.schema!r} holds no version: {error}.") from error
+        if layout > LAYOUT:
+            raise NewerVersionError(f"{self.port.where} has keys of layout {layout}; this program knows {LAYOUT}.")
         self.durability = durability(servers, await self._fsync(deadline) if servers else None)
         self.capabilities = replace(self.capabilities, durable=self.durability.log)
 

@@ -136,15 +136,10 @@ def _value(name: str, value: bytes | None) -> Any:
 
 
 def commit_row(entry: Sequence[Any]) -> CommitRow:
-    """The commit out of an entry of a stream."""
+    """The commit out of an entry of a stream, whose fields are in the order of `append.lua`."""
     try:
-        fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
-        return CommitRow(
-            int(entry[0].partition(b"-")[0]),
-            fields[b"commit_id"].decode(),
-            int(fields[b"run"]),
-            int(fields[b"time"]),
-            fields[b"body"].decode(),
-        )
-    except (ValueError, KeyError) as error:
+        (_, commit_id, _, run, _, time, _, body) = entry[1]
+        seq = entry[0].partition(b"-")[0]
+        return CommitRow(int(seq), commit_id.decode(), int(run), int(time), body.decode())
+    except ValueError as error:
         raise CorruptDataError(f"An entry of a stream is not a commit: {error}.") from error
