@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import redis
+from redis._parsers.base import BaseParser
 from tests.servers.fixtures import running
 from tests.servers.redis import RedisServer, client_of
 
 import sessile
 from sessile import RedisStorage
 from sessile.drivers.redis import durability
+from sessile.drivers.redis.errors import translate
 from sessile.errors import (
     ClosedError,
     CorruptDataError,
@@ -232,7 +234,7 @@ def test_a_forked_child_has_connections_of_its_own(redis_url: str) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_server_that_does_not_answer(own_redis: RedisServer, asynchronous: bool) -> None:
-    with RedisStorage(own_redis.url, timeout=0.5) as storage, own_redis.connect() as client:
+    with RedisStorage(own_redis.url, timeout=2) as storage, own_redis.connect() as client:
         storage.create_session("s")
 
         async def rename() -> None:
@@ -351,6 +353,35 @@ def test_keys_of_a_newer_version_are_refused(redis_url: str) -> None:
         client.set(f"{prefix_of(redis_url)}schema", "blue")
         with sessile.open(redis_url) as other, pytest.raises(CorruptDataError):
             other.session("s")
+
+
+OF_ANSWERS: list[tuple[str, type[StorageError], str, bool]] = [
+    ("LOADING Redis is loading the dataset in memory", StorageUnavailableError, "no", True),
+    ("BUSY Redis is busy running a script", StorageUnavailableError, "no", True),
+    ("CLUSTERDOWN Hash slot not served", StorageUnavailableError, "no", True),
+    ("NOREPLICAS Not enough good replicas to write.", StorageUnavailableError, "no", True),
+    ("TRYAGAIN Multiple keys request during rehashing of slot", StorageUnavailableError, "no", True),
+    ("MASTERDOWN Link with MASTER is down", StorageUnavailableError, "no", True),
+    ("ERR max number of clients reached", StorageUnavailableError, "unknown", True),
+    ("MISCONF Redis is configured to save RDB snapshots, but", StorageError, "no", False),
+    ("NOAUTH Authentication required.", StorageError, "no", False),
+    ("NOPERM this user has no permissions to run the 'hset' command", StorageError, "unknown", False),
+    ("MOVED 7 127.0.0.1:7000", StorageError, "no", False),
+    ("CROSSSLOT Keys in request don't hash to the same slot", StorageError, "no", False),
+    ("OOM command not allowed when used memory > 'maxmemory'.", StorageFullError, "no", True),
+    ("ERR Error running script (call to f_1): @user_script:9: -OOM command not allowed", StorageFullError, "no", True),
+    ("READONLY You can't write against a read only replica.", ReadOnlyError, "no", False),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", CorruptDataError, "unknown", False),
+    ("ERR something new", StorageError, "unknown", False),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "written", "retry"), OF_ANSWERS, ids=[row[0][:12] for row in OF_ANSWERS])
+def test_what_an_answer_says_of_a_write(answer: str, kind: type[StorageError], written: str, retry: bool) -> None:
+    failed = translate(BaseParser.parse_error(answer), "Appending", "Redis", written="unknown")
+    assert type(failed) is kind
+    assert (failed.written, failed.retry) == (written, retry)
+    assert failed.hint
 
 
 # ---------------------------------------------------------------- what the server keeps

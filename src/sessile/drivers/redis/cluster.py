@@ -121,7 +121,7 @@ class ClusterPort(Port):
             raise self._error(error, what, deadline, "unknown" if writes else "no") from error
 
     def _error(self, error: Exception, what: str, deadline: Deadline, written: Written) -> Exception:
-        if isinstance(error, (TimeoutError, theirs.TimeoutError)) and deadline.remaining() <= 0:
+        if not code_of(error) and deadline.remaining() <= 0:  # whatever redis-py makes of it
             return late(what, self.where, deadline, written)
         failed = translate(error, what, self.where, written=written)
         failed.retry = failed.retry or code_of(error) == "READONLY"  # the primary has changed
