@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -43,6 +44,7 @@ _NAMES = {
     "MemoryStorage": "drivers.memory",
     "Message": "records",
     "Page": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "PostgresStorage": "drivers.postgres",
     "RollingSummary": "agents",
     "Run": "records",
@@ -74,6 +76,7 @@ __all__ = [
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "Page",
     "PostgresStorage",
     "RollingSummary",

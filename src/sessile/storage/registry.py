@@ -13,6 +13,8 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 
 BUILT_IN = {
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
+    "mongodb+srv": "sessile.drivers.mongodb:MongoDbStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
