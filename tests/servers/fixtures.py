@@ -1,7 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
 `TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL` and `TEST_MONGODB_URL` name servers that
-run already, with a user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
+run already, with a user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that
+says how to get it.
 """
 
 from __future__ import annotations

@@ -162,9 +162,9 @@ class Port:
         action = lambda: self.collection(self.target.sessions).count_documents(where)  # noqa: E731
         return await self.run(what, action, deadline, write=False)
 
-    async def insert(self, what: str, document: Document, deadline: Deadline) -> bool:
+    async def insert(self, what: str, document: Document, deadline: Deadline, *, collection: str | None = None) -> bool:
         """Insert a document; False if there is one of its `_id`."""
-        action = lambda: self.collection(self.target.sessions).insert_one(document)  # noqa: E731
+        action = lambda: self.collection(collection or self.target.sessions).insert_one(document)  # noqa: E731
         try:
             await self.run(what, action, deadline, write=True)
         except StorageError as error:
@@ -194,9 +194,9 @@ class Port:
                 raise
             await self.run(what, action, deadline, write=True)
 
-    async def remove(self, what: str, where: Document, deadline: Deadline) -> None:
+    async def remove(self, what: str, where: Document, deadline: Deadline, *, collection: str | None = None) -> None:
         """Remove all documents that match."""
-        action = lambda: self.collection(self.target.sessions).delete_many(where)  # noqa: E731
+        action = lambda: self.collection(collection or self.target.sessions).delete_many(where)  # noqa: E731
         await self.run(what, action, deadline, write=True)
 
     async def command(self, what: str, command: Document, deadline: Deadline, *, write: bool) -> Document:

@@ -1,11 +1,14 @@
 """The indexes, by the schema versions of `sessile.drivers.sql.migrations`; a statement is a command in JSON.
 
-Creating an index that is there already is no error, and so the processes that start at once need no lock.
+Creating an index that is there already is no error. So of the processes that start at once one does the work, and the
+others wait for it, but none waits for one that is gone.
 """
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from pymongo.errors import PyMongoError
@@ -16,6 +19,11 @@ from ..sql.migrations import Migrations, Part, SchemaState, Texts, statements_of
 from .documents import Document
 from .errors import NOT_IMPLEMENTED, code_of
 from .port import Port
+
+PATIENCE_SECONDS = 10.0
+"""How long to wait for another process that has begun to create indexes; after that it is taken for gone."""
+
+POLL_SECONDS = 0.05
 
 HEADS = '"partialFilterExpression": {"revision": {"$gt": 0}}'
 
@@ -39,6 +47,9 @@ TEXTS: Texts = {
 STATE = "schema"
 """The `_id` of the document with the schema's version, in the collection beside that of the sessions."""
 
+BEGUN = "migrating"
+"""The `_id` of the document that is there while a process creates indexes."""
+
 
 class Schema:
     """The schema of one database.
@@ -53,8 +64,8 @@ class Schema:
         self._auto_migrate = auto_migrate
         self._migrations = Migrations(TEXTS, {"sessions": port.target.sessions})
 
-    async def setup(self, deadline: Deadline) -> None:
-        """What `Driver.setup` does."""
+    async def setup(self, deadline: Deadline, pause: Callable[[float], Awaitable[None]]) -> None:
+        """What `Driver.setup` does; `pause` waits between two attempts."""
         state = await self.state(deadline)
         if self._migrations.up_to_date(state, self._port.where):
             return
@@ -64,7 +75,18 @@ class Schema:
                 f"{self._port.where} lacks schema version {missing.version}: {missing.statements[0]}",
                 hint="Let a user who may create indexes run `sessile migrate`; `--dry-run` shows the commands.",
             )
+        if not await self._is_first(deadline):
+            until = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < until and deadline.remaining() > 0:
+                if self._migrations.up_to_date(await self.state(deadline), self._port.where):
+                    return
+                await pause(POLL_SECONDS)
         await self.migrate(deadline, finish=False, dry_run=False)
+
+    async def _is_first(self, deadline: Deadline) -> bool:
+        """Whether nobody else has begun to create indexes, which others wait for, but not for ever."""
+        document = {"_id": BEGUN, "at": self._port.now()}
+        return await self._port.insert("Beginning a migration", document, deadline, collection=self._port.target.schema)
 
     async def migrate(self, deadline: Deadline, *, finish: bool, dry_run: bool) -> list[str]:
         """What `Driver.migrate` does."""
@@ -90,6 +112,8 @@ class Schema:
         for statement in part.statements:
             await self._run_command(json.loads(statement), deadline)
         await self.remember(part.after._asdict(), deadline)
+        schema = self._port.target.schema
+        await self._port.remove("Ending a migration", {"_id": BEGUN}, deadline, collection=schema)
 
     async def remember(self, numbers: dict[str, int], deadline: Deadline) -> None:
         """Raise numbers in the document with the schema's version; of several programs the newest one wins."""

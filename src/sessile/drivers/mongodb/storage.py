@@ -153,7 +153,7 @@ class MongoDbDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         await self.port.learn(deadline)
-        await self._schema.setup(deadline)
+        await self._schema.setup(deadline, self.pause)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         return await self._schema.migrate(deadline, finish=finish, dry_run=dry_run)
