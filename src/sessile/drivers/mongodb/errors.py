@@ -6,6 +6,7 @@ from bson.errors import BSONError
 from pymongo.errors import (
     ConnectionFailure,
     InvalidOperation,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -39,6 +40,8 @@ NOT_IMPLEMENTED = 238
 
 def code_of(error: PyMongoError | BSONError) -> int:
     """The server's code, 0 if the server has said nothing."""
+    if isinstance(error, NotPrimaryError):
+        return error.details.get("code", 0) if isinstance(error.details, dict) else 0
     code = getattr(error, "code", None)
     return code if isinstance(code, int) else 0
 
@@ -56,7 +59,7 @@ def translate(error: PyMongoError | BSONError, what: str, where: str, *, write: 
     if isinstance(error, WaitQueueTimeoutError):
         return StorageUnavailableError(text, hint="Try again, or raise maxPoolSize in the URL.")
     if isinstance(error, PyMongoError) and error.timeout:
-        return DeadlineError(text, written=written, retry=not write)
+        return DeadlineError(text, written=written)
     if isinstance(error, InvalidOperation):
         return ClosedError("The client of this storage was closed.")
     if isinstance(error, OperationFailure):

@@ -47,6 +47,8 @@ class Target:
         self.url = url
         self.sessions = sessions
         self.schema = schema
+        if not isinstance(url, (str, MongoClient, AsyncMongoClient)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"This is neither an address of MongoDB's nor a client of PyMongo's: {url!r}.")
         client = self.client(MongoClient) if isinstance(url, str) else url
         database = client.get_default_database(DATABASE)
         if not client.write_concern.acknowledged:
