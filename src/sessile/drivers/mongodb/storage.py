@@ -28,13 +28,14 @@ Records are written in the same way: first the record, then a look at the head, 
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pymongo import AsyncMongoClient, MongoClient
 
-from ...errors import InvalidInputError
+from ...errors import InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.faces import background
@@ -178,6 +179,7 @@ class MongoDbDriver(Driver):
                 own = {**where, "incarnation": {"$eq": incarnation}, "seq": {"$gte": 1, "$lt": HEAD}}
                 documents = await self._newest(own, newest, deadline)
                 if not documents:  # it was deleted between the two
+                    deadline.check("Loading a session")
                     continue
             return Loaded(head_of(head), await self._parts.rows(documents[::-1], deadline), self.port.now())
 
@@ -205,9 +207,10 @@ class MongoDbDriver(Driver):
         claim = await self._claim(write, deadline)
         if claim is None:
             return False
-        won = await (self._create if write.expected == 0 else self._advance)(write, deadline)
-        if not won:
-            await self._take_back(claim, deadline)
+        with _after_a_write():
+            won = await (self._create if write.expected == 0 else self._advance)(write, deadline)
+            if not won:
+                await self._take_back(claim, deadline)
         return won
 
     async def _claim(self, write: Append, deadline: Deadline) -> Document | None:
@@ -297,7 +300,8 @@ class MongoDbDriver(Driver):
         head = _head_filter(session_id, incarnation)
         marked = await self.port.update("Deleting a session", head, {"$set": {"gone": True, "hidden": True}}, deadline)
         if marked:
-            await self._remove(session_id, incarnation, deadline)
+            with _after_a_write():
+                await self._remove(session_id, incarnation, deadline)
         else:
             where = {"session_id": {"$eq": session_id}, "incarnation": {"$eq": incarnation}, "seq": {"$lt": HEAD}}
             await self.port.remove("Deleting a session", where, deadline)
@@ -368,8 +372,9 @@ class MongoDbDriver(Driver):
         }
         if value is not None:
             await self.port.put("Writing a record", record, deadline)
-            if alive(await self._find_head(session_id, deadline), incarnation):
-                return True
+            with _after_a_write():
+                if alive(await self._find_head(session_id, deadline), incarnation):
+                    return True
         where = {"session_id": {"$eq": session_id}, "_id": {"$eq": record["_id"]}}
         await self.port.remove("Removing a record", where, deadline)
         return value is None
@@ -420,6 +425,16 @@ class MongoDbDriver(Driver):
     def after_fork(self) -> None:
         self.port.after_fork()
         self._announced = self._listening = None
+
+
+@contextmanager
+def _after_a_write() -> Generator[None]:
+    """What fails now, be it a read or a server that cannot be reached, comes after a write that may count."""
+    try:
+        yield
+    except StorageError as error:
+        error.written = "unknown"
+        raise
 
 
 def _head_filter(session_id: str, incarnation: str) -> Document:
