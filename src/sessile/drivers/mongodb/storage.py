@@ -223,7 +223,8 @@ class MongoDbDriver(Driver):
             return claim
         await self._parts.remove(claim, deadline)
         key = {"session_id": {"$eq": write.session_id}, "_id": {"$eq": claim["_id"]}}
-        there = await self.port.find("Appending to a session", key, deadline)
+        fields = ["session_id", "incarnation", "commit_id", "token"]
+        there = await self.port.find("Appending to a session", key, deadline, fields=fields)
         return there[0] if there and there[0]["commit_id"] == row.commit_id else None
 
     async def _take_back(self, claim: Document, deadline: Deadline) -> None:
