@@ -106,9 +106,7 @@ class SqliteInspector(Inspector):
         return Written((self.total() - rows) / turns, (change_counter(self.path) - changes) / turns, None)
 
 
-def log_and_head(
-    inspector: Inspector, session_id: str, turn: Callable[[], object], turns: int = 8
-) -> tuple[int, int]:
+def log_and_head(inspector: Inspector, session_id: str, turn: Callable[[], object], turns: int = 8) -> tuple[int, int]:
     """Bytes that one turn adds to a session (new rows), and that it writes anew (the row of the head)."""
     before = inspector.session(session_id)
     for _ in range(turns):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from ...errors import CorruptDataError, ReadOnlyError, StorageError
@@ -26,7 +27,10 @@ LOOKS = 6
 """How often a session is loaded until its log is taken for damaged."""
 
 BATCH = 25
-"""How many items one request may write or delete outside a transaction."""
+"""How many items one request may delete."""
+
+CHUNKS_AT_ONCE = 10
+"""How many chunks one request puts. It may have 16 MB, and clients write a character as up to 12 bytes of JSON."""
 
 LAST = 10**20 - 1
 """Where an open span ends."""
@@ -146,7 +150,7 @@ class DynamoDbDriver(Driver):
                 ":incarnation": text(write.incarnation),
                 ":expected": items.number(write.expected),
             }
-        await self._write_all(what, [{"PutRequest": {"Item": item}} for item in before], deadline)
+        await self._write_all(what, [{"PutRequest": {"Item": item}} for item in before], CHUNKS_AT_ONCE, deadline)
         puts = [{"Put": {"TableName": self.table, "Item": item}} for item in together]
         won = await self._transact(what, [{"Put": head}, *puts], deadline)
         if not won:
@@ -199,7 +203,7 @@ class DynamoDbDriver(Driver):
 
     async def _rows(self, session_id: str, incarnation: str, log: list[Item], deadline: Deadline) -> list[CommitRow]:
         """The commits of items of the log, with what lies in chunks."""
-        bodies = await self.port.gather(*(self._body(session_id, incarnation, item, deadline) for item in log))
+        bodies = await self.port.gather(partial(self._body, session_id, incarnation, item, deadline) for item in log)
         return [items.commit_row(item, body) for item, body in zip(log, bodies, strict=True)]
 
     async def _body(self, session_id: str, incarnation: str, item: Item, deadline: Deadline) -> str:
@@ -291,7 +295,7 @@ class DynamoDbDriver(Driver):
         if not lists.is_served(place, query):
             return await super().count(query, deadline)
         request["Select"] = "COUNT"
-        return sum(await self.port.gather(*(self._count(request, each, deadline) for each in place.partitions)))
+        return sum(await self.port.gather(partial(self._count, request, each, deadline) for each in place.partitions))
 
     async def _count(self, request: Answer, partition: str, deadline: Deadline) -> int:
         total, start = 0, None
@@ -362,11 +366,11 @@ class DynamoDbDriver(Driver):
             waiting = [*left, *waiting]
         return found
 
-    async def _write_all(self, what: str, requests: Sequence[Answer], deadline: Deadline) -> None:
+    async def _write_all(self, what: str, requests: Sequence[Answer], at_once: int, deadline: Deadline) -> None:
         """Put or delete items that nobody else writes, in any order."""
         waiting, attempt = list(requests), 0
         while waiting:
-            sent, waiting = waiting[:BATCH], waiting[BATCH:]
+            sent, waiting = waiting[:at_once], waiting[at_once:]
             answer = await self.port.write(what, "batch_write_item", {"RequestItems": {self.table: sent}}, deadline)
             left = answer.get("UnprocessedItems", {}).get(self.table, [])
             attempt = await self._after_batch(what, attempt, deadline, left=len(left))
@@ -374,7 +378,7 @@ class DynamoDbDriver(Driver):
 
     async def _delete_all(self, what: str, found: Sequence[Item], deadline: Deadline) -> None:
         keys = [{"session_id": item["session_id"], "sk": item["sk"]} for item in found]
-        await self._write_all(what, [{"DeleteRequest": {"Key": each}} for each in keys], deadline)
+        await self._write_all(what, [{"DeleteRequest": {"Key": each}} for each in keys], BATCH, deadline)
 
     async def _after_batch(self, what: str, attempt: int, deadline: Deadline, *, left: int) -> int:
         """Wait a moment if a batch was done in part only; returns how often that has happened in a row."""

@@ -29,10 +29,11 @@ CHUNKS, DATA, INDEX, LOG = "chunk", "data", "index", "log"
 AREAS = (LOG, INDEX, CHUNKS, DATA)
 """What a session has beside its head, in the order in which it is removed."""
 
-SHARDS = 8
-"""How many partitions an index over many sessions has. Each takes 1,000 small writes a second, two of them a commit.
+SHARDS = 4
+"""How many partitions an index over the sessions of many users has.
 
-(source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html)
+A partition takes 1,000 small writes a second, and a commit is two of them in each index by last change; a list reads
+all partitions (source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html).
 """
 
 ITEM_BYTES = 400 * 1024
@@ -141,11 +142,7 @@ def head_row(item: Item) -> HeadRow:
 
 def size_of(item: Item) -> int:
     """The size of an item of texts, numbers and booleans, rounded up."""
-    return sum(len(name) + (len(_bytes(value["S"])) if "S" in value else 22) for name, value in item.items())
-
-
-def _bytes(value: str) -> bytes:
-    return value.encode()
+    return sum(len(name) + (len(value["S"].encode()) if "S" in value else 22) for name, value in item.items())
 
 
 # ---------------------------------------------------------------- commits

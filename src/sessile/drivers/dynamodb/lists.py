@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from ...storage.driver import ListQuery
 from .items import Item, moment_key, number, plain, text
@@ -75,12 +76,8 @@ ReadPage = Callable[[str, Item | None], Awaitable[tuple[list[Item], Item | None]
 """Reads a page of a partition, after a place (None: from the top); also returns where it ended, None at the end."""
 
 
-class Gather(Protocol):
-    """Waits for several pieces of work."""
-
-    async def __call__(self, *work: Awaitable[None]) -> list[None]:
-        """Their results."""
-        ...
+Gather = Callable[[Iterable[Callable[[], Coroutine[Any, Any, None]]]], Awaitable[list[None]]]
+"""Does several pieces of work, at the same time where that can be."""
 
 
 @dataclass(slots=True)
@@ -109,7 +106,7 @@ class Walk:
         while len(ids) < count:
             dry = [each for each in self._partitions if not each.places and not each.ended]
             if dry:
-                await self._gather(*(self._fill(each) for each in dry))
+                await self._gather(partial(self._fill, each) for each in dry)
                 continue
             filled = [each for each in self._partitions if each.places]
             if not filled:

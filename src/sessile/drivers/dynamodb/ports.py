@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -82,8 +82,8 @@ class Port(ABC):
         """Wait."""
 
     @abstractmethod
-    async def gather(self, *work: Awaitable[T]) -> list[T]:
-        """The results of several pieces of work, at the same time where that can be."""
+    async def gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """The results of several pieces of work, done at the same time where that can be."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -167,8 +167,8 @@ class ThreadPort(Port):
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
 
-    async def gather(self, *work: Awaitable[T]) -> list[T]:
-        return [await each for each in work]
+    async def gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        return [await each() for each in work]
 
     async def close(self) -> None:
         with self._lock:
@@ -219,8 +219,8 @@ class TaskPort(Port):
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def gather(self, *work: Awaitable[T]) -> list[T]:
-        return await asyncio.gather(*work)
+    async def gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        return await asyncio.gather(*(each() for each in work))
 
     async def close(self) -> None:
         self._closed = True
