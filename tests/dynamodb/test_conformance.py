@@ -49,7 +49,12 @@ class TestDynoxide(OnDynamoDb):
         self.base = dynamodb_url
 
 
-MOTO = [contract.area, lists.area, sessions.area, recovery.area]
+MOTO = [
+    check
+    for area in (contract.area, lists.area, sessions.area, recovery.area)
+    for check in area.checks
+    if check.name not in ("writers_lose_nothing", "lost_answers_among_rivals")  # it serves one request at a time
+]
 
 
 class TestMoto(OnDynamoDb):
@@ -62,6 +67,6 @@ class TestMoto(OnDynamoDb):
     def _server(self, moto_url: str) -> None:
         self.base = moto_url
 
-    @pytest.mark.parametrize("check", [check for area in MOTO for check in area.checks], ids=lambda check: check.name)
+    @pytest.mark.parametrize("check", MOTO, ids=lambda check: check.name)
     def test_suite(self, check: Check) -> None:
         self.run_check(check, "sync")

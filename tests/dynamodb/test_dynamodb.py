@@ -137,6 +137,21 @@ async def test_the_applications_own_asynchronous_client(dynamodb_url: str) -> No
         assert await client.describe_table(TableName=table_of(dynamodb_url))
 
 
+@pytest.mark.parametrize(
+    ("package", "code"),
+    [
+        ("botocore", "sessile.open('dynamodb://table')"),
+        ("aiobotocore", "asyncio.run(sessile.open('dynamodb://table?region=x').asession('s'))"),
+    ],
+)
+def test_a_missing_library_is_one_clear_error(package: str, code: str) -> None:
+    program = f"import asyncio, sys; sys.modules[{package!r}] = None; import sessile; {code}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert f"needs the package '{package}'" in last
+    assert 'pip install "sessile[dynamodb]"' in last
+
+
 def test_a_closed_storage(dynamodb_url: str) -> None:
     storage = sessile.open(dynamodb_url)
     storage.add_run("s")
