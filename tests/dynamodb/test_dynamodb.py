@@ -92,6 +92,7 @@ def sort_keys(url: str) -> list[str]:
         lambda: DynamoDbStorage("table", client=boto3.client("s3", region_name=REGION)),
         lambda: DynamoDbStorage("table", client=boto3.client("dynamodb", region_name=REGION), region=REGION),
         lambda: sessile.open("dynamodb://table/more"),
+        lambda: sessile.open("dynamodb://table?endpoint=localhost:8000"),
         lambda: sessile.open("dynamodb://table?pool_size=many"),
         lambda: sessile.open("dynamodb://table?zone=1"),
         lambda: sessile.open("dynamodb://"),

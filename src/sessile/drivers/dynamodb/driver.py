@@ -153,8 +153,11 @@ class DynamoDbDriver(Driver):
         await self._write_all(what, [{"PutRequest": {"Item": item}} for item in before], CHUNKS_AT_ONCE, deadline)
         puts = [{"Put": {"TableName": self.table, "Item": item}} for item in together]
         won = await self._transact(what, [{"Put": head}, *puts], deadline)
-        if not won:
-            await self._delete_all(what, before, deadline)
+        if not won and before:
+            claim = next(item for item in together if "chunks" in item)
+            won = await self._get_all(what, [key(write.session_id, plain(claim["sk"]))], deadline) == [claim]
+            if not won:  # nor has an earlier attempt, whose answer was lost
+                await self._delete_all(what, before, deadline)
         return won
 
     async def _transact(self, what: str, actions: list[Answer], deadline: Deadline) -> bool:

@@ -27,6 +27,7 @@ THROTTLED = {
     "LimitExceededException",
     "ProvisionedThroughputExceeded",
     "ProvisionedThroughputExceededException",
+    "ReplicatedWriteConflictException",
     "RequestLimitExceeded",
     "Throttling",
     "ThrottlingError",
