@@ -288,6 +288,17 @@ def test_a_large_commit_that_loses_its_race_leaves_nothing(storage: Storage, dyn
     assert all_items(dynamodb_url) == before
 
 
+def test_pieces_of_a_commit_that_was_written_after_all_are_kept(through: Storage, proxy: FaultyProxy) -> None:
+    """The answer was lost, and DynamoDB has forgotten the token when the request comes again: its condition fails."""
+    proxy.lose("TransactWriteItems")
+    proxy.fail("TransactWriteItems", cancelled("ConditionalCheckFailed", "None"))
+    text = "x" * (TRANSACTION_BYTES + BODY_BYTES)
+    through.add_run("s", input=text)
+    assert proxy.seen["TransactWriteItems"] == 2
+    assert inputs(through) == [text]
+    assert through.verify("s") == 1
+
+
 def test_a_fork_of_large_runs_is_split_over_transactions(storage: Storage) -> None:
     texts = [str(number) * 700_000 for number in range(8)]
     for text in texts:
