@@ -1,7 +1,7 @@
 """Servers that speak DynamoDB's protocol: Dynoxide and moto. Neither is DynamoDB itself, which AWS alone runs.
 
 Dynoxide is a program in Rust over SQLite, compared with AWS by a public suite; where the two differ, it decides. It is
-built once, in some minutes, and kept in the user's cache. `python -m tests.servers.dynamodb` does only that.
+built once, in some minutes, and kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -130,10 +130,3 @@ def dynoxide() -> Path:
     if done.returncode:
         raise ServerMissingError(f"{GET_DYNOXIDE}\n{done.stderr}")
     return cache / "bin" / "dynoxide"
-
-
-if __name__ == "__main__":
-    try:
-        print(dynoxide())
-    except ServerMissingError as error:
-        sys.exit(str(error))
