@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
-PARTS = ("turn", "agent", "import", "peers", "postgres")
+PARTS = ("turn", "agent", "import", "peers", "postgres", "mariadb")
 
 
 def arguments() -> argparse.Namespace:
@@ -69,11 +69,11 @@ def main() -> None:
             from . import imports
 
             imports.run(max(5, options.rounds // 5)).print()
-        if "postgres" in parts:
-            from . import servers
+        for name in ("postgres", "mariadb"):
+            if name in parts:
+                from . import servers
 
-            with servers.running(servers.POSTGRES) as url:
-                for result in () if url is None else servers.run(servers.POSTGRES, url, options.sizes, options.rounds):
+                for result in servers.tables(servers.ENGINES[name], options.sizes, options.rounds):
                     result.print()
         if "peers" in parts:
             from .peers import run as peers

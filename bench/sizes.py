@@ -86,7 +86,9 @@ class SqliteInspector(Inspector):
 
     def columns(self) -> dict[str, list[str]]:
         tables = [row[0] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {f'"{table}"': [f'"{row[1]}"' for row in self.query(f'PRAGMA table_info("{table}")')] for table in tables}
+        return {
+            f'"{table}"': [f'"{row[1]}"' for row in self.query(f'PRAGMA table_info("{table}")')] for table in tables
+        }
 
     def size(self, column: str) -> str:
         return f"length(CAST({column} AS BLOB))"
@@ -104,9 +106,7 @@ class SqliteInspector(Inspector):
         return Written((self.total() - rows) / turns, (change_counter(self.path) - changes) / turns, None)
 
 
-def log_and_head(
-    inspector: Inspector, session_id: str, turn: Callable[[], object], turns: int = 8
-) -> tuple[int, int]:
+def log_and_head(inspector: Inspector, session_id: str, turn: Callable[[], object], turns: int = 8) -> tuple[int, int]:
     """Bytes that one turn adds to a session (new rows), and that it writes anew (the row of the head)."""
     before = inspector.session(session_id)
     for _ in range(turns):
