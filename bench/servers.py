@@ -30,9 +30,9 @@ from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
-from .sizes import Calibration, Inspector, calibration, padding_for
+from .sizes import Calibration, Written, calibration, padding_for
 from .tables import Table, verdict
-from .turn import BATCH, FORMAT, GROWTH_LIMIT, Pool, add, turn_async, turn_sync
+from .turn import BATCH, FORMAT, GROWTH_LIMIT, Medians, Pool, add, turn_async, turn_sync
 
 LIMIT = 1.5
 CONNECTIONS = 10
@@ -57,13 +57,6 @@ class AsyncFloor(Protocol):
 
     async def turn(self, session_id: str, turn: Exchange, reads: int = 1) -> None: ...
     async def close(self) -> None: ...
-
-
-class ServerInspector(Inspector):
-    """An inspector of a server."""
-
-    def settle(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -242,26 +235,20 @@ class Contest:
         self.loop.close()
 
 
-def tables(engine: Engine, sizes: Sequence[int], rounds: int) -> list[Table]:
-    """Start the server and measure; nothing, and a word about it, if it cannot be had."""
-    with running(engine) as url:
-        return [] if url is None else measured(engine, url, sizes, rounds)
-
-
-def measured(engine: Engine, url: str, sizes: Sequence[int], rounds: int) -> list[Table]:
-    """Measure on an empty database."""
+def run(engine: Engine, url: str, sizes: Sequence[int], rounds: int) -> tuple[list[Table], Medians, Written]:
+    """Measure on an empty database; returns the tables, the medians of an agent's turn, and what it writes."""
     ours, theirs, padding = calibrate(engine, url)
     contest = Contest(engine, url, padding)
     try:
-        result = one_by_one(contest, sorted({sizes[0], sizes[-1]}), rounds)
-        result.notes[:0] = [ours.note("Sessile"), theirs.note("floor")]
-        return [result, at_once(contest, max(6, rounds // 5))]
+        table, medians = one_by_one(contest, sizes, rounds)
+        table.notes[:0] = [ours.note("Sessile"), theirs.note("floor")]
+        return [table, at_once(contest, max(6, rounds // 5))], medians, ours.written
     finally:
         contest.close()
 
 
-def one_by_one(contest: Contest, sizes: Sequence[int], rounds: int) -> Table:
-    """The time of a turn."""
+def one_by_one(contest: Contest, sizes: Sequence[int], rounds: int) -> tuple[Table, Medians]:
+    """The time of a turn, and the medians of an agent's."""
     count = rounds * BATCH
     pools = {size: Pool(size, 2 * len(TURNS) * count) for size in sizes}
     filled = contest.fill({name: size for size, pool in pools.items() for name in pool.names})
@@ -285,7 +272,13 @@ def one_by_one(contest: Contest, sizes: Sequence[int], rounds: int) -> Table:
     stats = {name: Stats.of(times) for name, times in interleave(contenders, rounds, BATCH).items()}
     table = turn_table(contest.engine, sizes, stats, count)
     table.notes.append(f"Filling the sessions took {filled:.0f} s.")
-    return table
+    medians = {
+        f"sessile: {face}": {
+            size: (stats[f"{face} 1 {size}"].median, stats[f"floor {face} 1 {size}"].median) for size in sizes
+        }
+        for face in ("sync", "async")
+    }
+    return table, medians
 
 
 def turn_table(engine: Engine, sizes: Sequence[int], stats: dict[str, Stats], count: int) -> Table:

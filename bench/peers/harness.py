@@ -18,11 +18,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..floor import Floor
 from ..measure import Stats, timed
 from ..payload import Exchange, exchange
-from ..sizes import probe
+from ..sizes import Inspector, SqliteInspector, synchronous
 
 SECONDS_PER_CELL = 4.0
 """A cell of the table stops after this much measuring (but never before `LEAST` turns)."""
@@ -30,14 +31,102 @@ LEAST = 5
 PROBED = 100
 
 
+class Place(ABC):
+    """An empty database for one variant and for the floor beside it."""
+
+    durability: tuple[str, ...]
+    """Queries whose answers say how durable a connection commits."""
+
+    @abstractmethod
+    def floor(self) -> Any:
+        """The floor, opened."""
+
+    @abstractmethod
+    def inspector(self) -> Inspector:
+        """Looks into the peer's tables."""
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        """The answers to `durability`."""
+        return "/".join(answers)
+
+    def settle(self) -> None:
+        """Called when all sessions are filled."""
+
+    def remove(self) -> None:
+        """Called at the end."""
+
+
+class SqliteFile(Place):
+    """Two files of one folder."""
+
+    durability = ("PRAGMA journal_mode", "PRAGMA synchronous")
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.path = folder / "peer.db"
+
+    def floor(self) -> Floor:
+        return Floor(self.folder / "floor.db")
+
+    def inspector(self) -> Inspector:
+        return SqliteInspector(self.path)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return synchronous(dict(zip(self.durability, answers, strict=True)).__getitem__)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class PostgresDatabase(Place):
+    """A database of a PostgreSQL server."""
+
+    durability = ("SHOW fsync", "SHOW synchronous_commit")
+
+    def __init__(self, server: str, name: str) -> None:
+        import psycopg
+
+        self.server = psycopg.connect(server, autocommit=True)
+        self.name = name
+        self.server.execute(f'CREATE DATABASE "{name}"')
+        self.url = urlsplit(server)._replace(path=f"/{name}").geturl()
+
+    def floor(self) -> Any:
+        from ..postgres import PostgresFloor
+
+        return PostgresFloor(self.url)
+
+    def inspector(self) -> Inspector:
+        from ..postgres import PostgresInspector
+
+        return PostgresInspector(self.url)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "fsync={}, synchronous_commit={}".format(*answers)
+
+    def settle(self) -> None:
+        from ..postgres import PostgresInspector
+
+        inspector = PostgresInspector(self.url)
+        inspector.settle()
+        inspector.close()
+
+    def remove(self) -> None:
+        self.server.execute(f'DROP DATABASE "{self.name}" WITH (FORCE)')
+        self.server.close()
+
+
 class Variant(ABC):
-    """One way to configure a peer.
+    """One way to configure a peer, over SQLite or PostgreSQL.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
         note: in which way it stores or reads less than Sessile's turn, or another remark; may be empty.
         stores_less: its turn keeps less of what happened than Sessile's.
         largest: the longest session that is measured, where more would take minutes.
+        url: where its PostgreSQL database is, or None.
+        path: where its SQLite file is, else.
     """
 
     name: str = "default"
@@ -45,8 +134,9 @@ class Variant(ABC):
     stores_less: bool = False
     largest: int | None = None
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Place) -> None:
+        self.url = place.url if isinstance(place, PostgresDatabase) else None
+        self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
     def fill(self, session_id: str, runs: int) -> None:
@@ -57,24 +147,24 @@ class Variant(ABC):
         """The storage calls of one turn; returns the seconds that they took."""
 
     @abstractmethod
-    def durability(self) -> str:
-        """Journal mode and synchronous level of the connection that the peer itself uses."""
+    def scalar(self, sql: str) -> object:
+        """The first column of the first row of a query, by a connection that the peer itself uses."""
 
     def close(self) -> None:
         """Close what was opened."""
 
 
-def measure(make: Callable[[Path], Variant], size: int, turns: int, folder: Path) -> dict[str, Any]:
+def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> dict[str, Any]:
     """Fill sessions of `size` runs, warm up, then turns of the peer and of the floor in alternation."""
-    path = folder / f"{size}.db"
-    variant, floor = make(path), Floor(folder / f"floor-{size}.db")
+    variant, floor = make(place), place.floor()
     pool = [f"s{i}" for i in range(math.ceil(turns / max(1, size // 5)))]
     started = time.perf_counter()
     for session_id in pool:
         variant.fill(session_id, size)
         floor.fill(session_id, size)
     variant.close()
-    filled, variant = time.perf_counter() - started, make(path)
+    place.settle()
+    filled, variant = time.perf_counter() - started, make(place)
     first = variant.turn(pool[0], exchange(size + 1))
     for session_id in pool[1:]:
         variant.turn(session_id, exchange(size + 1))
@@ -92,10 +182,11 @@ def measure(make: Callable[[Path], Variant], size: int, turns: int, folder: Path
         "floor": Stats.of(floor_times).as_dict(),
         "first": first,
         "filled": filled,
-        "durability": variant.durability(),
+        "durability": place.in_words([str(variant.scalar(sql)) for sql in place.durability]),
     }
     if size <= PROBED:
-        result["written"] = asdict(probe(path, lambda: variant.turn(pool[0], exchange(size + turns + 3))))
+        written = place.inspector().written(lambda: variant.turn(pool[0], exchange(size + turns + 3)))
+        result["written"] = asdict(written)
     variant.close()
     floor.close()
     return result
@@ -106,7 +197,8 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", required=True)
     parser.add_argument("--turns", type=int, required=True)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="for SQLite files")
+    parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     results: list[dict[str, Any]] = []
@@ -115,10 +207,10 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
         for size in sizes:
             if kind.largest is not None and size > kind.largest:
                 continue
-            folder = options.folder / f"{kind.__name__}-{size}"
-            folder.mkdir(parents=True)
-            cells[str(size)] = measure(kind, size, options.turns, folder)
-            shutil.rmtree(folder)
+            name = f"{kind.__name__}-{size}"
+            place = SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
+            cells[str(size)] = measure(kind, size, options.turns, place)
+            place.remove()
         results.append({"name": kind.name, "note": kind.note, "stores_less": kind.stores_less, "cells": cells})
     versions = {package: version(package) for package in packages}
     print(json.dumps({"versions": versions, "variants": results}), flush=True)
