@@ -50,8 +50,13 @@ class Place(ABC):
         return "/".join(answers)
 
     def settle(self) -> None:
-        """Called when all sessions are filled."""
+        """Called when all sessions are filled and everybody has closed the database."""
 
+    @abstractmethod
+    def copy(self, name: str) -> Place:
+        """A database with the same content."""
+
+    @abstractmethod
     def remove(self) -> None:
         """Called at the end."""
 
@@ -62,7 +67,7 @@ class SqliteFile(Place):
     durability = ("PRAGMA journal_mode", "PRAGMA synchronous")
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / "peer.db"
 
@@ -75,6 +80,9 @@ class SqliteFile(Place):
     def in_words(self, answers: Sequence[str]) -> str:
         return synchronous(dict(zip(self.durability, answers, strict=True)).__getitem__)
 
+    def copy(self, name: str) -> SqliteFile:
+        return SqliteFile(shutil.copytree(self.folder, self.folder.parent / name))
+
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
@@ -84,13 +92,18 @@ class PostgresDatabase(Place):
 
     durability = ("SHOW fsync", "SHOW synchronous_commit")
 
-    def __init__(self, server: str, name: str) -> None:
+    def __init__(self, server: str, name: str, template: str | None = None) -> None:
         import psycopg
 
+        self.address = server
         self.server = psycopg.connect(server, autocommit=True)
         self.name = name
-        self.server.execute(f'CREATE DATABASE "{name}"')
         self.url = urlsplit(server)._replace(path=f"/{name}").geturl()
+        if template is not None:
+            self.server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        else:
+            self.server.execute(f'CREATE DATABASE "{name}"')
+            self.server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # for filling; not copied
 
     def floor(self) -> Any:
         from ..postgres import PostgresFloor
@@ -112,6 +125,9 @@ class PostgresDatabase(Place):
         inspector.settle()
         inspector.close()
 
+    def copy(self, name: str) -> PostgresDatabase:
+        return PostgresDatabase(self.address, name, self.name)
+
     def remove(self) -> None:
         self.server.execute(f'DROP DATABASE "{self.name}" WITH (FORCE)')
         self.server.close()
@@ -125,6 +141,7 @@ class Variant(ABC):
         note: in which way it stores or reads less than Sessile's turn, or another remark; may be empty.
         stores_less: its turn keeps less of what happened than Sessile's.
         largest: the longest session that is measured, where more would take minutes.
+        filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
         url: where its PostgreSQL database is, or None.
         path: where its SQLite file is, else.
     """
@@ -133,6 +150,7 @@ class Variant(ABC):
     note: str = ""
     stores_less: bool = False
     largest: int | None = None
+    filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
         self.url = place.url if isinstance(place, PostgresDatabase) else None
@@ -154,25 +172,33 @@ class Variant(ABC):
         """Close what was opened."""
 
 
-def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> dict[str, Any]:
-    """Fill sessions of `size` runs, warm up, then turns of the peer and of the floor in alternation."""
+def pool(size: int, turns: int) -> list[str]:
+    """Enough sessions that measuring makes them hardly longer."""
+    return [f"s{number}" for number in range(math.ceil(turns / max(1, size // 5)))]
+
+
+def fill(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> None:
+    """Make the sessions of the peer and of the floor."""
     variant, floor = make(place), place.floor()
-    pool = [f"s{i}" for i in range(math.ceil(turns / max(1, size // 5)))]
-    started = time.perf_counter()
-    for session_id in pool:
+    for session_id in pool(size, turns):
         variant.fill(session_id, size)
         floor.fill(session_id, size)
     variant.close()
+    floor.close()
     place.settle()
-    filled, variant = time.perf_counter() - started, make(place)
-    first = variant.turn(pool[0], exchange(size + 1))
-    for session_id in pool[1:]:
+
+
+def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> dict[str, Any]:
+    """Warm up, then turns of the peer and of the floor in alternation, on sessions that are filled."""
+    variant, floor, names = make(place), place.floor(), pool(size, turns)
+    first = variant.turn(names[0], exchange(size + 1))
+    for session_id in names[1:]:
         variant.turn(session_id, exchange(size + 1))
     peer_times: list[float] = []
     floor_times: list[float] = []
     stop = time.perf_counter() + SECONDS_PER_CELL
     for number in range(turns):
-        session_id, turn = pool[number % len(pool)], exchange(size + 2 + number)
+        session_id, turn = names[number % len(names)], exchange(size + 2 + number)
         floor_times.append(timed(lambda s=session_id, t=turn: floor.turn(s, t)))
         peer_times.append(variant.turn(session_id, turn))
         if time.perf_counter() > stop and number + 1 >= LEAST:
@@ -181,15 +207,20 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
         "turn": Stats.of(peer_times).as_dict(),
         "floor": Stats.of(floor_times).as_dict(),
         "first": first,
-        "filled": filled,
         "durability": place.in_words([str(variant.scalar(sql)) for sql in place.durability]),
     }
     if size <= PROBED:
-        written = place.inspector().written(lambda: variant.turn(pool[0], exchange(size + turns + 3)))
+        written = place.inspector().written(lambda: variant.turn(names[0], exchange(size + turns + 3)))
         result["written"] = asdict(written)
     variant.close()
     floor.close()
     return result
+
+
+def new_place(options: argparse.Namespace, name: str) -> Place:
+    """An empty database where the command line says."""
+    name = f"filled-{name}"
+    return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
 def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
@@ -200,17 +231,22 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--folder", type=Path, help="for SQLite files")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
+    filled: dict[tuple[str, int], Place] = {}
     results: list[dict[str, Any]] = []
     for kind in variants:
         cells: dict[str, Any] = {}
-        for size in sizes:
+        for size in map(int, options.sizes.split(",")):
             if kind.largest is not None and size > kind.largest:
                 continue
-            name = f"{kind.__name__}-{size}"
-            place = SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
+            template = filled.get((kind.filled_as, size))
+            if template is None:
+                template = filled[kind.filled_as, size] = new_place(options, f"{kind.filled_as}-{size}")
+                fill(kind, size, options.turns, template)
+            place = template.copy(f"{kind.__name__}-{size}")
             cells[str(size)] = measure(kind, size, options.turns, place)
             place.remove()
         results.append({"name": kind.name, "note": kind.note, "stores_less": kind.stores_less, "cells": cells})
+    for template in filled.values():
+        template.remove()
     versions = {package: version(package) for package in packages}
     print(json.dumps({"versions": versions, "variants": results}), flush=True)

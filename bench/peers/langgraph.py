@@ -147,6 +147,7 @@ class Delta(Exit):
     name = 'DeltaChannel, durability="exit"'
     note = "beta; reads the whole list; median leaves out the whole list that it writes at every 100th update"
     state = DeltaState
+    filled_as = "deltas"
 
 
 if __name__ == "__main__":
