@@ -19,6 +19,9 @@ from .ids import check_id, check_optional_id, uuid7
 ABANDONED = 3600 * MICROSECOND
 """After how long a fork in the making is taken for abandoned, in microseconds."""
 
+RACE_PAGE = 8
+"""How many commits a look after a lost race reads. With one read more before it, the next attempt may lose as well."""
+
 LAG_PAGE = 8
 """How many commits a look reads at least where a head may lag behind its log."""
 
@@ -239,28 +242,29 @@ class Core:
         """
         while True:
             try:
-                snapshot = await self.look(session_id, deadline)
-                return snapshot, await self._arrived(before, snapshot.found, commit_id, deadline)
+                snapshot = await self.look(session_id, deadline, newest=RACE_PAGE)
+                return snapshot, await self._arrived(before, snapshot, commit_id, deadline)
             except StorageError as error:
                 if not error.retry or deadline.remaining() <= 0:
                     _told(error, unknown=unknown)
                     raise
                 await self._pause(2, deadline, unknown=unknown)
 
-    async def _arrived(
-        self, before: Snapshot, head: Head | None, commit_id: str, deadline: Deadline
-    ) -> Committed | None:
+    async def _arrived(self, before: Snapshot, now: Snapshot, commit_id: str, deadline: Deadline) -> Committed | None:
         """The commit, if it is in the log after all, though its race seemed lost or its answer was.
 
         It can only stand after the revision that it expected, which is that of the look before. The commit may itself
-        have hidden the session or let it expire.
+        have hidden the session or let it expire. The newest commits mostly have all that came since.
         """
+        head = now.found
         if head is None:
             return None
         same = before.head is not None and before.head.incarnation == head.incarnation
         span = Span(first=before.head.revision + 1 if same and before.head else 1, last=head.revision)
-        rows = [row for row in await self.all_rows(head, span, deadline) if row.commit_id == commit_id]
-        return Committed(head, rows_to_entries(rows)) if rows else None
+        seen = bool(now.rows) and now.rows[0].seq <= span.first
+        rows = now.rows if seen else await self.all_rows(head, span, deadline)
+        found = [row for row in rows if row.seq >= span.first and row.commit_id == commit_id]
+        return Committed(head, rows_to_entries(found)) if found else None
 
     async def _pause(self, attempt: int, deadline: Deadline, *, unknown: bool) -> None:
         """Wait a random, growing moment (full jitter), so that writers who collide do not collide again."""

@@ -148,7 +148,7 @@ async def lost_answers_are_looked_for(trial: Trial) -> None:
 async def unknown_outcomes_are_told(trial: Trial) -> None:
     """When neither the write's answer nor the log can be had, the error says that the outcome is unknown."""
     await trial.do.create_session("s")
-    for number, reads in enumerate((("load", "entries"), ("entries",)), 1):
+    for number, reads in enumerate((("load", "entries"), ("load",)), 1):
         await _inject(trial, _AfterLostAnswer(reads, faults.REFUSE, 1000))
         error = await expect_error(StorageError, trial.do.add_run("s", run_id=f"r{number}"), "add_run")
         expect_equal(error.written, "unknown", f"what the error says about the write when {reads} fail")
