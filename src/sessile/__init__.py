@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage, open_storage
@@ -51,6 +52,7 @@ _NAMES = {
     "Run": "records",
     "RunResult": "agents",
     "SessionCapability": "agents",
+    "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
     "TokenBudget": "agents",
@@ -85,6 +87,7 @@ __all__ = [
     "Run",
     "RunResult",
     "SessionCapability",
+    "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
     "TokenBudget",

@@ -84,14 +84,31 @@ def pgbouncer(postgres: PostgresServer | Address) -> Iterator[PgBouncer | Addres
 # ---------------------------------------------------------------- a database of its own for each test
 
 
+@contextmanager
+def postgres_database(server: PostgresServer | Address) -> Iterator[str]:
+    """An empty database on a PostgreSQL server, gone after the context."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield at_database(server.url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def mysql_database(server: MariaDbServer | Address) -> Iterator[str]:
+    """The same on a MariaDB or MySQL server."""
+    name = f"test_{secrets.token_hex(6)}"
+    with connect_mysql(server.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        yield at_database(server.url, name)
+        cursor.execute(f"DROP DATABASE {name}")
+
+
 @pytest.fixture
 def postgres_url(postgres: PostgresServer | Address) -> Iterator[str]:
     """An empty database on `postgres`, gone after the test."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield at_database(postgres.url, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
@@ -103,11 +120,8 @@ def pgbouncer_url(pgbouncer: PgBouncer | Address, postgres_url: str) -> str:
 @pytest.fixture
 def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
     """An empty database on `mariadb`, gone after the test."""
-    name = f"test_{secrets.token_hex(6)}"
-    with connect_mysql(mariadb.url) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-        yield at_database(mariadb.url, name)
-        cursor.execute(f"DROP DATABASE {name}")
+    with mysql_database(mariadb) as url:
+        yield url
 
 
 def at_database(url: str, name: str) -> str:

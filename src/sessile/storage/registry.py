@@ -17,8 +17,10 @@ BUILT_IN = {
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
+    "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
 }
+"""Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 
 
 def open_storage(url: str, **options: Any) -> Storage:
@@ -29,13 +31,19 @@ def open_storage(url: str, **options: Any) -> Storage:
     library is not installed.
     """
     scheme = _scheme(url)
-    target = BUILT_IN.get(scheme) or _third_parties().get(scheme)
+    target = _target(scheme)
     if target is None:
         raise InvalidInputError(
             f"There is no driver for {scheme or url!r}.", hint=f"Known are: {', '.join(schemes())}."
         )
     module, _, name = target.partition(":")
     return cast(Storage, getattr(import_module(module), name).from_url(url, **options))
+
+
+def _target(scheme: str) -> str | None:
+    name, plus, _ = scheme.partition("+")
+    known = [scheme, name + plus] if plus else [scheme]
+    return next((drivers[key] for drivers in (BUILT_IN, _third_parties()) for key in known if key in drivers), None)
 
 
 def _scheme(url: Any) -> str:

@@ -59,9 +59,13 @@ class DriverConformance:
         """
         return False
 
+    def scale(self) -> Scale:
+        """How much the long checks do: what the environment asks for."""
+        return Scale.from_environment()
+
     def run_check(self, check: Check, face: Face) -> None:
         """Run one check; skip it if the driver does not declare what it is about."""
-        scale = Scale.from_environment()
+        scale = self.scale()
         print(f"SESSILE_SEED={scale.seed}")  # noqa: T201 (pytest shows it when the check fails)
         subject = Subject(self.make_storage, self.location, self.discard, self.break_database, scale)
         try:

@@ -20,7 +20,7 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
-from ..sql import filters
+from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
 from ..sql.statements import in_style, put_in
@@ -35,7 +35,6 @@ POLL_SECONDS = 0.5
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
 
-_IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,31}")
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
@@ -266,14 +265,10 @@ def _fits(value: Any) -> bool:
 
 def _words(schema: Any, prefix: Any) -> dict[str, str]:
     """What `{words}` in the SQL stand for."""
-    for value, what in ((schema, "schema"), (prefix, "prefix")):
-        if value is not None and (not isinstance(value, str) or not _IDENTIFIER.fullmatch(value)):
-            raise InvalidInputError(
-                f"{what} must be up to 32 letters, digits and underscores, not beginning with a digit; it is {value!r}."
-            )
+    names.check_names(schema, prefix)
     where = "" if schema is None else f'"{schema}".'
-    names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
-    tables = {word: f'{where}"{prefix}{name}"' for word, name in names.items()}
+    parts = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
+    tables = {word: f'{where}"{prefix}{name}"' for word, name in parts.items()}
     return {
         **tables,
         "prefix": prefix,

@@ -1,0 +1,115 @@
+"""Schema versions over SQLAlchemy: the scripts of `sql.migrations`, made out of our tables for a database."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import Connection, Dialect, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, ExecutableDDLElement
+
+from ...errors import StorageUnavailableError
+from ...storage.driver import Deadline
+from ..sql.migrations import Migrations, Part, SchemaState, Texts, statements_of
+from .errors import is_already_there
+from .statements import Statements
+
+
+def scripts(sql: Statements, dialect: Dialect) -> Texts:
+    """The scripts of all schema versions. The tables of version 1 are those of `Tables`; they never change again.
+
+    The table of the version is made first: if that could be made, the others are not somebody else's.
+    """
+    tables = sql.tables
+    others = (tables.sessions, tables.commits, tables.records)
+    elements: list[ExecutableDDLElement] = [CreateTable(table) for table in (tables.version, *others)]
+    elements += [CreateIndex(index) for index in tables.indexes]
+    return {(1, "pre"): ";\n".join(str(element.compile(dialect=dialect)).strip() for element in elements)}
+
+
+class Migrator:
+    """Brings the schema of one database up to date, by plain functions of a connection."""
+
+    def __init__(self, sql: Statements, where: str) -> None:
+        self._sql = sql
+        self._where = where
+        self._version = sql.tables.version
+        self._schema = sql.tables.metadata.schema
+
+    def migrations(self, connection: Connection) -> Migrations:
+        """All migrations, in the words of this database, which only a connection knows for certain."""
+        return Migrations(scripts(self._sql, connection.dialect), {})
+
+    def state(self, connection: Connection) -> SchemaState:
+        """What the database has; version 0 if there are no tables of ours."""
+        if not inspect(connection).has_table(self._version.name, schema=self._schema):
+            return SchemaState()
+        row = connection.execute(self._sql.schema_state).first()
+        return SchemaState() if row is None else SchemaState(*row)
+
+    def missing(self, connection: Connection) -> Part | None:
+        """The first part that this program needs and the database lacks; `NewerVersionError` if it is too new."""
+        migrations, state = self.migrations(connection), self.state(connection)
+        return None if migrations.up_to_date(state, self._where) else migrations.to_do(state)[0]
+
+    def to_do(self, connection: Connection, *, finish: bool) -> list[str]:
+        """The statements that `migrate` would run."""
+        migrations, state = self.migrations(connection), self.state(connection)
+        migrations.up_to_date(state, self._where)
+        return [*self._namespace(connection), *statements_of(migrations.to_do(state, finish=finish))]
+
+    def migrate(self, connection: Connection, deadline: Deadline, *, finish: bool) -> list[str]:
+        """Run what is to be done, and return it; of processes that start at once, one does it."""
+        with self._locked(connection, deadline):
+            statements = self._namespace(connection)
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            migrations, state = self.migrations(connection), self.state(connection)
+            migrations.up_to_date(state, self._where)
+            parts = migrations.to_do(state, finish=finish)
+            for part in parts:
+                self._run_part(connection, part)
+        return [*statements, *statements_of(parts)]
+
+    def _run_part(self, connection: Connection, part: Part) -> None:
+        begun = inspect(connection).has_table(self._version.name, schema=self._schema)
+        for number, statement in enumerate(part.statements):
+            try:
+                connection.exec_driver_sql(statement)
+            except DBAPIError as error:
+                # Another process is at it, or was when it ended: go on with what it has left.
+                begun = begun or number == 0
+                if not (begun and is_already_there(error, connection.dialect.name)):
+                    raise
+        connection.execute(self._sql.forget_schema_state)
+        connection.execute(self._sql.set_schema_state, part.after._asdict())
+
+    def _namespace(self, connection: Connection) -> list[str]:
+        """The statement that makes the user's schema, if there is none of that name."""
+        if self._schema is None or inspect(connection).has_schema(self._schema):
+            return []
+        return [str(CreateSchema(self._schema).compile(dialect=connection.dialect)).strip()]
+
+    @contextmanager
+    def _locked(self, connection: Connection, deadline: Deadline) -> Generator[None]:
+        """Keep other processes from migrating the same tables.
+
+        SQLite is locked by the transaction; where there is no such lock, whoever comes second finds tables made.
+        """
+        name, dialect = self._version.fullname, connection.dialect.name
+        if dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": crc32(name.encode())})
+            yield
+        elif dialect in ("mysql", "mariadb"):
+            lock: dict[str, Any] = {"name": f"sessile_{crc32(name.encode())}", "seconds": int(deadline.remaining()) + 1}
+            if connection.scalar(text("SELECT GET_LOCK(CONCAT(DATABASE(), :name), :seconds)"), lock) != 1:
+                raise StorageUnavailableError(f"Another process is migrating {self._where} all the time.")
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT RELEASE_LOCK(CONCAT(DATABASE(), :name))"), lock)
+        else:
+            yield
