@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
-PARTS = ("turn", "agent", "import", "peers", "postgres")
+PARTS = ("turn", "agent", "import", "peers", "postgres", "postgres-peers", "mariadb")
 
 
 def arguments() -> argparse.Namespace:
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    parts = options.parts or [part for part in PARTS if part != "peers" or options.peers]
+    parts = options.parts or [part for part in PARTS if options.peers or "peers" not in part]
     started = time.perf_counter()
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
@@ -69,20 +69,36 @@ def main() -> None:
             from . import imports
 
             imports.run(max(5, options.rounds // 5)).print()
-        if "postgres" in parts:
-            from . import servers
-
-            with servers.running(servers.POSTGRES) as url:
-                for result in () if url is None else servers.run(servers.POSTGRES, url, options.sizes, options.rounds):
-                    result.print()
         if "peers" in parts:
             from .peers import run as peers
 
             turns = max(5, options.rounds * 3 // 10)
-            peers.run(options.sizes, turns, CACHE / "envs", data, medians, written).print()
+            peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
+        for name in ("postgres", "mariadb"):
+            if name in parts or f"{name}-peers" in parts:
+                on_server(name, parts, options)
     finally:
         shutil.rmtree(data, ignore_errors=True)
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
+
+
+def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:
+    """The parts that need a database server: our own rows, and other libraries on the same server."""
+    from . import servers
+
+    sizes = sorted({options.sizes[0], options.sizes[-1]})
+    engine = servers.ENGINES[name]
+    medians = written = None
+    with servers.running(engine) as url:
+        if url is not None and name in parts:
+            tables, medians, written = servers.run(engine, url, sizes, options.rounds)
+            for table in tables:
+                table.print()
+        if url is not None and f"{name}-peers" in parts:
+            from .peers import run as peers
+
+            turns = max(5, options.rounds * 3 // 10)
+            peers.run(sizes, turns, CACHE / "envs", ["--postgres", url], medians, written).print()
 
 
 if __name__ == "__main__":

@@ -15,9 +15,13 @@ from typing import Any
 from .payload import Exchange, exchange, messages, usage
 
 SCHEMA = """
-CREATE TABLE head (session_id TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE log (id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL);
-CREATE UNIQUE INDEX log_seq ON log (session_id, seq);
+CREATE TABLE IF NOT EXISTS head (
+    session_id TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log (
+    id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS log_seq ON log (session_id, seq);
 """
 
 

@@ -1,4 +1,4 @@
-"""agno 3.x: `SqliteDb`, called as `Agent.run` calls it.
+"""agno 3.x: `SqliteDb` and `PostgresDb`, called as `Agent.run` calls it.
 
 One run reads (or takes from its cache) the session with all its runs, builds the history from the last 3 of
 them, and stores the session row and the run row: two commits. The functions are the Agent's own. The
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 os.environ.setdefault("AGNO_TELEMETRY", "false")
@@ -28,8 +28,7 @@ from agno.session import AgentSession
 from sqlalchemy import text
 
 from ..payload import Exchange, exchange
-from ..sizes import synchronous
-from .harness import Variant, main
+from .harness import Place, Variant, main
 
 
 def output(session_id: str, turn: Exchange) -> RunOutput:
@@ -59,10 +58,17 @@ class Default(Variant):
     note = "the session's row and the run's row are two separate commits; stores texts twice"
     cache = False
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.db = SqliteDb(db_file=str(path))
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.db = self.open()
         self.agents: dict[str, Agent] = {}
+
+    def open(self) -> Any:
+        if self.url is None:
+            return SqliteDb(db_file=str(self.path))
+        from agno.db.postgres import PostgresDb
+
+        return PostgresDb(db_url=self.url.replace("postgresql:", "postgresql+psycopg:"))
 
     def agent(self, session_id: str) -> Agent:
         """An Agent caches one session, so each session has its own."""
@@ -94,9 +100,9 @@ class Default(Variant):
         assert len(history) == 6
         return seconds
 
-    def durability(self) -> str:
+    def scalar(self, sql: str) -> object:
         with self.db.Session() as session:
-            return synchronous(lambda sql: session.execute(text(sql)).scalar())
+            return session.execute(text(sql)).scalar()
 
     def close(self) -> None:
         self.db.close()

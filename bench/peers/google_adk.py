@@ -1,4 +1,4 @@
-"""google-adk: `DatabaseSessionService` over SQLite and aiosqlite, called as `Runner.run_async` calls it.
+"""google-adk: `DatabaseSessionService` over aiosqlite and asyncpg, called as `Runner.run_async` calls it.
 
 One run with a text answer makes three calls: `get_session`, `append_event` with the user's message and
 `append_event` with the model's: two commits. By default all events are read; for long sessions the
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from uuid import uuid4
 
 from google.adk.events import Event
@@ -21,8 +20,7 @@ from google.genai import types
 from sqlalchemy import text
 
 from ..payload import Exchange, exchange
-from ..sizes import synchronous
-from .harness import Variant, main
+from .harness import Place, Variant, main
 
 APP, USER = "bench", "user"
 
@@ -51,13 +49,16 @@ def events(turn: Exchange) -> tuple[Event, Event]:
 
 
 class Default(Variant):
-    note = "each event is a commit of its own, two per turn; rollback journal, no WAL"
+    note = "each event is a commit of its own, two per turn"
     config: GetSessionConfig | None = None
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
         self.loop = asyncio.new_event_loop()
-        self.service = DatabaseSessionService(db_url=f"sqlite+aiosqlite:///{path}")
+        url = f"sqlite+aiosqlite:///{self.path}"
+        if self.url is not None:
+            url = self.url.replace("postgresql:", "postgresql+asyncpg:")
+        self.service = DatabaseSessionService(db_url=url)
 
     def fill(self, session_id: str, runs: int) -> None:
         self.loop.run_until_complete(self._fill(session_id, runs))
@@ -88,16 +89,12 @@ class Default(Variant):
         assert history >= 6
         return seconds
 
-    def durability(self) -> str:
-        return self.loop.run_until_complete(self._durability())
+    def scalar(self, sql: str) -> object:
+        return self.loop.run_until_complete(self._scalar(sql))
 
-    async def _durability(self) -> str:
+    async def _scalar(self, sql: str) -> object:
         async with self.service.db_engine.connect() as connection:
-            values = {
-                sql: (await connection.execute(text(sql))).scalar()
-                for sql in ("PRAGMA journal_mode", "PRAGMA synchronous")
-            }
-        return synchronous(values.__getitem__)
+            return (await connection.execute(text(sql))).scalar()
 
     def close(self) -> None:
         self.loop.run_until_complete(self.service.close())
@@ -109,4 +106,4 @@ class Recent(Default):
 
 
 if __name__ == "__main__":
-    main(["google-adk", "sqlalchemy", "aiosqlite"], [Default, Recent])
+    main(["google-adk", "sqlalchemy", "aiosqlite", "asyncpg"], [Default, Recent])

@@ -18,11 +18,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..floor import Floor
 from ..measure import Stats, timed
 from ..payload import Exchange, exchange
-from ..sizes import probe
+from ..sizes import Inspector, SqliteInspector, synchronous
 
 SECONDS_PER_CELL = 4.0
 """A cell of the table stops after this much measuring (but never before `LEAST` turns)."""
@@ -30,23 +31,130 @@ LEAST = 5
 PROBED = 100
 
 
+class Place(ABC):
+    """An empty database for one variant and for the floor beside it."""
+
+    durability: tuple[str, ...]
+    """Queries whose answers say how durable a connection commits."""
+
+    @abstractmethod
+    def floor(self) -> Any:
+        """The floor, opened."""
+
+    @abstractmethod
+    def inspector(self) -> Inspector:
+        """Looks into the peer's tables."""
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        """The answers to `durability`."""
+        return "/".join(answers)
+
+    def settle(self) -> None:
+        """Called when all sessions are filled and everybody has closed the database."""
+
+    @abstractmethod
+    def copy(self, name: str) -> Place:
+        """A database with the same content."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Called at the end."""
+
+
+class SqliteFile(Place):
+    """Two files of one folder."""
+
+    durability = ("PRAGMA journal_mode", "PRAGMA synchronous")
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.path = folder / "peer.db"
+
+    def floor(self) -> Floor:
+        return Floor(self.folder / "floor.db")
+
+    def inspector(self) -> Inspector:
+        return SqliteInspector(self.path)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return synchronous(dict(zip(self.durability, answers, strict=True)).__getitem__)
+
+    def copy(self, name: str) -> SqliteFile:
+        return SqliteFile(shutil.copytree(self.folder, self.folder.parent / name))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class PostgresDatabase(Place):
+    """A database of a PostgreSQL server."""
+
+    durability = ("SHOW fsync", "SHOW synchronous_commit")
+
+    def __init__(self, server: str, name: str, template: str | None = None) -> None:
+        import psycopg
+
+        self.address = server
+        self.server = psycopg.connect(server, autocommit=True)
+        self.name = name
+        self.url = urlsplit(server)._replace(path=f"/{name}").geturl()
+        if template is not None:
+            self.server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        else:
+            self.server.execute(f'CREATE DATABASE "{name}"')
+            self.server.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # for filling; not copied
+
+    def floor(self) -> Any:
+        from ..postgres import PostgresFloor
+
+        return PostgresFloor(self.url)
+
+    def inspector(self) -> Inspector:
+        from ..postgres import PostgresInspector
+
+        return PostgresInspector(self.url)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "fsync={}, synchronous_commit={}".format(*answers)
+
+    def settle(self) -> None:
+        from ..postgres import PostgresInspector
+
+        inspector = PostgresInspector(self.url)
+        inspector.settle()
+        inspector.close()
+
+    def copy(self, name: str) -> PostgresDatabase:
+        return PostgresDatabase(self.address, name, self.name)
+
+    def remove(self) -> None:
+        self.server.execute(f'DROP DATABASE "{self.name}" WITH (FORCE)')
+        self.server.close()
+
+
 class Variant(ABC):
-    """One way to configure a peer.
+    """One way to configure a peer, over SQLite or PostgreSQL.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
         note: in which way it stores or reads less than Sessile's turn, or another remark; may be empty.
         stores_less: its turn keeps less of what happened than Sessile's.
         largest: the longest session that is measured, where more would take minutes.
+        filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
+        url: where its PostgreSQL database is, or None.
+        path: where its SQLite file is, else.
     """
 
     name: str = "default"
     note: str = ""
     stores_less: bool = False
     largest: int | None = None
+    filled_as: str = "default"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Place) -> None:
+        self.url = place.url if isinstance(place, PostgresDatabase) else None
+        self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
     def fill(self, session_id: str, runs: int) -> None:
@@ -57,32 +165,40 @@ class Variant(ABC):
         """The storage calls of one turn; returns the seconds that they took."""
 
     @abstractmethod
-    def durability(self) -> str:
-        """Journal mode and synchronous level of the connection that the peer itself uses."""
+    def scalar(self, sql: str) -> object:
+        """The first column of the first row of a query, by a connection that the peer itself uses."""
 
     def close(self) -> None:
         """Close what was opened."""
 
 
-def measure(make: Callable[[Path], Variant], size: int, turns: int, folder: Path) -> dict[str, Any]:
-    """Fill sessions of `size` runs, warm up, then turns of the peer and of the floor in alternation."""
-    path = folder / f"{size}.db"
-    variant, floor = make(path), Floor(folder / f"floor-{size}.db")
-    pool = [f"s{i}" for i in range(math.ceil(turns / max(1, size // 5)))]
-    started = time.perf_counter()
-    for session_id in pool:
+def pool(size: int, turns: int) -> list[str]:
+    """Enough sessions that measuring makes them hardly longer."""
+    return [f"s{number}" for number in range(math.ceil(turns / max(1, size // 5)))]
+
+
+def fill(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> None:
+    """Make the sessions of the peer and of the floor."""
+    variant, floor = make(place), place.floor()
+    for session_id in pool(size, turns):
         variant.fill(session_id, size)
         floor.fill(session_id, size)
     variant.close()
-    filled, variant = time.perf_counter() - started, make(path)
-    first = variant.turn(pool[0], exchange(size + 1))
-    for session_id in pool[1:]:
+    floor.close()
+    place.settle()
+
+
+def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Place) -> dict[str, Any]:
+    """Warm up, then turns of the peer and of the floor in alternation, on sessions that are filled."""
+    variant, floor, names = make(place), place.floor(), pool(size, turns)
+    first = variant.turn(names[0], exchange(size + 1))
+    for session_id in names[1:]:
         variant.turn(session_id, exchange(size + 1))
     peer_times: list[float] = []
     floor_times: list[float] = []
     stop = time.perf_counter() + SECONDS_PER_CELL
     for number in range(turns):
-        session_id, turn = pool[number % len(pool)], exchange(size + 2 + number)
+        session_id, turn = names[number % len(names)], exchange(size + 2 + number)
         floor_times.append(timed(lambda s=session_id, t=turn: floor.turn(s, t)))
         peer_times.append(variant.turn(session_id, turn))
         if time.perf_counter() > stop and number + 1 >= LEAST:
@@ -91,14 +207,20 @@ def measure(make: Callable[[Path], Variant], size: int, turns: int, folder: Path
         "turn": Stats.of(peer_times).as_dict(),
         "floor": Stats.of(floor_times).as_dict(),
         "first": first,
-        "filled": filled,
-        "durability": variant.durability(),
+        "durability": place.in_words([str(variant.scalar(sql)) for sql in place.durability]),
     }
     if size <= PROBED:
-        result["written"] = asdict(probe(path, lambda: variant.turn(pool[0], exchange(size + turns + 3))))
+        written = place.inspector().written(lambda: variant.turn(names[0], exchange(size + turns + 3)))
+        result["written"] = asdict(written)
     variant.close()
     floor.close()
     return result
+
+
+def new_place(options: argparse.Namespace, name: str) -> Place:
+    """An empty database where the command line says."""
+    name = f"filled-{name}"
+    return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
 def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
@@ -106,19 +228,25 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", required=True)
     parser.add_argument("--turns", type=int, required=True)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="for SQLite files")
+    parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
+    filled: dict[tuple[str, int], Place] = {}
     results: list[dict[str, Any]] = []
     for kind in variants:
         cells: dict[str, Any] = {}
-        for size in sizes:
+        for size in map(int, options.sizes.split(",")):
             if kind.largest is not None and size > kind.largest:
                 continue
-            folder = options.folder / f"{kind.__name__}-{size}"
-            folder.mkdir(parents=True)
-            cells[str(size)] = measure(kind, size, options.turns, folder)
-            shutil.rmtree(folder)
+            template = filled.get((kind.filled_as, size))
+            if template is None:
+                template = filled[kind.filled_as, size] = new_place(options, f"{kind.filled_as}-{size}")
+                fill(kind, size, options.turns, template)
+            place = template.copy(f"{kind.__name__}-{size}")
+            cells[str(size)] = measure(kind, size, options.turns, place)
+            place.remove()
         results.append({"name": kind.name, "note": kind.note, "stores_less": kind.stores_less, "cells": cells})
+    for template in filled.values():
+        template.remove()
     versions = {package: version(package) for package in packages}
     print(json.dumps({"versions": versions, "variants": results}), flush=True)

@@ -1,4 +1,4 @@
-"""langgraph: `SqliteSaver` under a graph with messages state and one node that answers.
+"""langgraph: `SqliteSaver` and `PostgresSaver` under a graph with messages state and one node that answers.
 
 Only the time inside the saver's methods counts, not the graph's own work: reading the newest checkpoint and
 writing what the run leaves. A checkpoint holds the whole list of messages. By default a run writes three
@@ -13,29 +13,30 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psycopg
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import _messages_delta_reducer
+from psycopg.rows import dict_row
 from typing_extensions import TypedDict
 
 from ..payload import Exchange, exchange
-from ..sizes import synchronous
-from .harness import Variant, main
+from .harness import Place, Variant, main
 
 
 class DeltaState(TypedDict):
     messages: Annotated[list[AnyMessage], DeltaChannel(_messages_delta_reducer)]
 
 
-class TimedSaver(SqliteSaver):
-    """Adds up the time during which at least one method is at work, in whatever thread."""
+class Timed:
+    """A saver that adds up the time during which at least one method is at work, in whatever thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self.seconds, self.active, self.since = 0.0, 0, 0.0
         self.counting = threading.Lock()
@@ -66,6 +67,14 @@ class TimedSaver(SqliteSaver):
         return self.timed(super().put_writes, *args, **kwargs)
 
 
+class TimedSqliteSaver(Timed, SqliteSaver):
+    """Over SQLite."""
+
+
+class TimedPostgresSaver(Timed, PostgresSaver):
+    """Over PostgreSQL, with the connection that `from_conn_string` makes."""
+
+
 def pair(turn: Exchange) -> tuple[HumanMessage, AIMessage]:
     """The user's and the model's message."""
     tokens = {
@@ -82,9 +91,9 @@ class Default(Variant):
     durability_mode: Literal["sync", "async", "exit"] = "async"
     state: type[Any] = MessagesState
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.saver = TimedSaver(sqlite3.connect(path, check_same_thread=False))
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.saver = self.open()
         self.answer = AIMessage("")
         self.seen = 0
         builder = StateGraph(self.state)
@@ -92,6 +101,14 @@ class Default(Variant):
         builder.add_edge(START, "model")
         builder.add_edge("model", END)
         self.graph = builder.compile(checkpointer=self.saver)
+
+    def open(self) -> Any:
+        if self.path is not None:
+            return TimedSqliteSaver(sqlite3.connect(self.path, check_same_thread=False))
+        connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=0, row_factory=dict_row)
+        saver = TimedPostgresSaver(connection)
+        saver.setup()
+        return saver
 
     def model(self, state: Any) -> dict[str, Any]:
         self.seen = len(state["messages"])
@@ -112,8 +129,9 @@ class Default(Variant):
         assert self.seen >= 7
         return self.saver.seconds - before
 
-    def durability(self) -> str:
-        return synchronous(lambda sql: self.saver.conn.execute(sql).fetchone()[0])
+    def scalar(self, sql: str) -> object:
+        row = self.saver.conn.execute(sql).fetchone()
+        return next(iter(row.values())) if isinstance(row, dict) else row[0]
 
     def close(self) -> None:
         self.saver.conn.close()
@@ -129,7 +147,8 @@ class Delta(Exit):
     name = 'DeltaChannel, durability="exit"'
     note = "beta; reads the whole list; median leaves out the whole list that it writes at every 100th update"
     state = DeltaState
+    filled_as = "deltas"
 
 
 if __name__ == "__main__":
-    main(["langgraph", "langgraph-checkpoint-sqlite"], [Default, Exit, Delta])
+    main(["langgraph", "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres"], [Default, Exit, Delta])

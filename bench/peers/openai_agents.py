@@ -1,4 +1,4 @@
-"""openai-agents: `SQLiteSession`, called as `Runner.run` calls it.
+"""openai-agents: `SQLiteSession`, and `SQLAlchemySession` over asyncpg, called as `Runner.run` calls it.
 
 One run with a text answer makes three calls: `get_items` before it, `add_items` with the input, `add_items`
 with the output: two commits. By default the whole history is read; for long sessions the documentation
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 from agents import SQLiteSession
 from agents.memory import SessionSettings
 
 from ..payload import Exchange, exchange
-from ..sizes import synchronous
-from .harness import Variant, main
+from .harness import Place, Variant, main
 
 
 def items(turn: Exchange) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -39,40 +37,64 @@ class Default(Variant):
     stores_less = True
     settings: SessionSettings | None = None
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
         self.loop = asyncio.new_event_loop()
-        self.sessions: dict[str, SQLiteSession] = {}
+        self.sessions: dict[str, Any] = {}
+        self.engine: Any = None
+        if self.url is not None:
+            from sqlalchemy.ext.asyncio import create_async_engine
 
-    def session(self, session_id: str) -> SQLiteSession:
+            self.engine = create_async_engine(self.url.replace("postgresql:", "postgresql+asyncpg:"))
+
+    def session(self, session_id: str) -> Any:
         if session_id not in self.sessions:
-            self.sessions[session_id] = SQLiteSession(session_id, self.path, session_settings=self.settings)
+            self.sessions[session_id] = self.open(session_id)
         return self.sessions[session_id]
+
+    def open(self, session_id: str) -> Any:
+        if self.path is not None:
+            return SQLiteSession(session_id, self.path, session_settings=self.settings)
+        from agents.extensions.memory import SQLAlchemySession
+
+        return SQLAlchemySession(
+            session_id, engine=self.engine, create_tables=True, session_settings=self.settings or SessionSettings()
+        )
 
     def fill(self, session_id: str, runs: int) -> None:
         history = [item for number in range(1, runs + 1) for item in items(exchange(number))]
-        self.loop.run_until_complete(self.session(session_id).add_items(history))  # type: ignore[arg-type]
+        self.loop.run_until_complete(self.session(session_id).add_items(history))
 
     def turn(self, session_id: str, turn: Exchange) -> float:
         return self.loop.run_until_complete(self._turn(self.session(session_id), turn))
 
-    async def _turn(self, session: SQLiteSession, turn: Exchange) -> float:
+    async def _turn(self, session: Any, turn: Exchange) -> float:
         request, response = items(turn)
         start = time.perf_counter()
         history = await session.get_items()
-        await session.add_items([request])  # type: ignore[list-item]
-        await session.add_items([response])  # type: ignore[list-item]
+        await session.add_items([request])
+        await session.add_items([response])
         seconds = time.perf_counter() - start
         assert len(history) >= 6
         return seconds
 
-    def durability(self) -> str:
-        connection = next(iter(self.sessions.values()))._get_connection()
-        return synchronous(lambda sql: connection.execute(sql).fetchone()[0])
+    def scalar(self, sql: str) -> object:
+        if self.engine is None:
+            return next(iter(self.sessions.values()))._get_connection().execute(sql).fetchone()[0]
+        return self.loop.run_until_complete(self._scalar(sql))
+
+    async def _scalar(self, sql: str) -> object:
+        from sqlalchemy import text
+
+        async with self.engine.connect() as connection:
+            return (await connection.execute(text(sql))).scalar()
 
     def close(self) -> None:
-        for session in self.sessions.values():
-            session.close()
+        if self.engine is None:
+            for session in self.sessions.values():
+                session.close()
+        else:
+            self.loop.run_until_complete(self.engine.dispose())
         self.sessions.clear()
 
 

@@ -48,13 +48,14 @@ def _run(command: Sequence[str]) -> None:
         raise RuntimeError(f"{' '.join(command[:3])} … failed:\n{done.stderr[-2000:]}")
 
 
-def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, data: Path) -> dict[str, Any]:
-    """The results that the peer's script prints as its last line; `error` if it could not be run."""
-    folder = data / f"peer-{name}"
-    folder.mkdir(parents=True)
+def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, where: Sequence[str]) -> dict[str, Any]:
+    """The results that the peer's script prints as its last line; `error` if it could not be run.
+
+    `where`: arguments that name the database.
+    """
     try:
         python = environment(name, cache)
-        arguments = ["--sizes", ",".join(map(str, sizes)), "--turns", str(turns), "--folder", str(folder)]
+        arguments = ["--sizes", ",".join(map(str, sizes)), "--turns", str(turns), *where]
         done = subprocess.run(
             [str(python), "-m", f"bench.peers.{name}", *arguments],
             cwd=HERE.parent.parent,
@@ -69,21 +70,20 @@ def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, data: Path
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return {"error": str(error), "variants": [], "versions": {}}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(
     sizes: Sequence[int],
     turns: int,
     cache: Path,
-    data: Path,
+    where: Sequence[str],
     ours: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
     written: Written | None = None,
 ) -> Table:
     """Measure all peers, one after the other. Sessile's own medians (and the floor's) go on top."""
+    database = "PostgreSQL" if "--postgres" in where else "SQLite"
     table = Table(
-        f"Turn of other libraries: median ms over {turns} turns (times the floor of the same process)",
+        f"Turn of other libraries on {database}: median ms over {turns} turns (times the floor of the same process)",
         [
             "configuration",
             *[f"{size:,} runs" for size in sizes],
@@ -97,7 +97,7 @@ def run(
         table.rows.append([name, *cells, "", *amounts(written)])
     for name in PEERS:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)
-        result = measure(name, sizes, turns, cache, data)
+        result = measure(name, sizes, turns, cache, where)
         if "error" in result:
             table.notes.append(f"{name}: not measured: {result['error']}")
             continue
@@ -109,7 +109,7 @@ def run(
     table.notes.append("† stores less than Sessile. ‡ less durable: a power cut may take acknowledged turns.")
     table.notes.append(
         "first turn: the process has just opened the database and cached nothing. commits and bytes stored "
-        "(new rows): per turn, read from the file, at the longest session of up to 100 runs."
+        "(new rows): per turn, read from the database, at the longest session of up to 100 runs."
     )
     return table
 
@@ -126,7 +126,7 @@ def row(name: str, variant: Mapping[str, Any], sizes: Sequence[int]) -> list[str
             texts.append(times(cell["turn"]["median"], cell["floor"]["median"]))
     longest = cells.get(str(max(sizes)))
     written = [Written(**cell["written"]) for cell in cells.values() if "written" in cell]
-    marks = "†" * variant["stores_less"] + "‡" * durability(variant).endswith(("OFF", "NORMAL"))
+    marks = "†" * variant["stores_less"] + "‡" * durability(variant).endswith(("OFF", "NORMAL", "=off"))
     return [
         f"{name}: {variant['name']} {marks}".rstrip(),
         *texts,
@@ -147,4 +147,4 @@ def times(median: float, floor: float) -> str:
 
 def amounts(written: Written | None) -> tuple[str, str]:
     """Commits and bytes of a turn."""
-    return ("-", "-") if written is None else (f"{written.commits:.0f}", f"{written.rows:,.0f}")
+    return ("-", "-") if written is None else (f"{written.commits or 0:.0f}", f"{written.rows:,.0f}")

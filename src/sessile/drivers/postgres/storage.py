@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
-from ..sql.statements import in_style, put_in
+from ..sql.statements import put_in
 from .listener import Listener
 from .ports import BorrowedPort, Target, TaskPort, ThreadPort
 
@@ -240,8 +240,10 @@ class _Metadata(filters.MetadataFilters):
 
 def _rows(count: int) -> str:
     """The rows of a `VALUES` of so many commits. Arrays would take psycopg half a millisecond to write per commit."""
-    row = "(:seq_{0}::bigint, :commit_id_{0}::text, :run_{0}::bigint, :time_{0}::bigint, :body_{0}::text)"
-    return in_style(", ".join(row.format(number) for number in range(count)), "pyformat")
+    return ", ".join(
+        f"(%(seq_{n})s::bigint, %(commit_id_{n})s::text, %(run_{n})s::bigint, %(time_{n})s::bigint, %(body_{n})s::text)"
+        for n in range(count)
+    )
 
 
 def _filterable(head: HeadRow) -> str | None:

@@ -3,13 +3,15 @@ SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
 -- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
--- columns where the head has some of the same types: commit_id, seq, time, run, body.
+-- columns where the head has some of the same types: commit_id, seq, time, run, body. The log is dense up to the head's
+-- revision, so they are a range: for ORDER BY and LIMIT the planner, who cannot know that a session has one incarnation,
+-- might sort the whole log.
 SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-(SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, false, '', body, 0 FROM {commits}
+SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, false, '', body, 0 FROM {commits}
 WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
-ORDER BY seq DESC LIMIT :newest);
+    AND seq > (SELECT revision FROM {sessions} WHERE session_id = :session_id) - :newest;
 
 -- name: create
 WITH created AS (
