@@ -14,7 +14,14 @@ import pymysql
 import pytest
 from tests.servers.fixtures import connect_mysql
 
-from sessile.testing.proxy import CuttingProxy, Direction, Framing, mysql_messages, postgres_messages
+from sessile.testing.proxy import (
+    CuttingProxy,
+    Direction,
+    Framing,
+    mysql_messages,
+    postgres_messages,
+    redis_messages,
+)
 
 
 class Echo(socketserver.BaseRequestHandler):
