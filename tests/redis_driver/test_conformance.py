@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from tests.servers.redis import RedisCluster, client_of
 
 import sessile
 from sessile.storage import Storage
-from sessile.testing import DriverConformance
+from sessile.testing import DriverConformance, Scale
 
 
 class OnRedis(DriverConformance):
@@ -68,13 +69,18 @@ class TestRedis(OnRedis):
 
 
 class TestValkey(OnRedis):
+    """The same in its essentials: the long checks are shorter."""
+
     @pytest.fixture(autouse=True)
     def _server(self, valkey_url: str) -> None:
         self.base, self.nodes = valkey_url, [client_of(valkey_url)]
 
+    def scale(self) -> Scale:
+        return shorter(super().scale())
+
 
 class TestCluster(OnRedis):
-    """Lists may lag here. What does not depend on where keys lie is left to the long tests."""
+    """Lists may lag here. The long checks are shorter; those that do not care where keys lie are left out of CI."""
 
     if "SESSILE_TORTURE" not in os.environ:
         test_branches = test_model = test_kill = None
@@ -84,3 +90,10 @@ class TestCluster(OnRedis):
     @pytest.fixture(autouse=True)
     def _server(self, redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
         self.base, self.nodes = redis_cluster_url, [node.connect() for node in redis_cluster.nodes]
+
+    def scale(self) -> Scale:
+        return shorter(super().scale())
+
+
+def shorter(scale: Scale) -> Scale:
+    return replace(scale, examples=scale.examples // 4, appends=scale.appends // 2, kills=scale.kills // 2)

@@ -45,6 +45,7 @@ class RedisServer(Server):
         self.engine = engine
         self._found = program
         self.settings = settings or {}
+        self.primary = replica_of
         super().__init__()
         if replica_of is not None:
             self.settings["replicaof"] = f"127.0.0.1 {replica_of.port}"
@@ -73,6 +74,7 @@ class RedisServer(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "repl-diskless-sync-delay": "0",
             "shutdown-on-sigterm": "now force",  # also while a new replica writes its first file
             **self.settings,
         }
@@ -82,6 +84,8 @@ class RedisServer(Server):
         try:
             with self.connect() as client:
                 client.ping()
+                if "replicaof" in self.settings and client.info("replication").get("master_link_status") == "down":
+                    return "it has not got everything from its primary yet"
         except (redis.ConnectionError, redis.TimeoutError) as error:
             return str(error)
         return None
@@ -90,18 +94,49 @@ class RedisServer(Server):
         """A client."""
         return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, socket_timeout=10)
 
+    def catch_up(self) -> None:
+        """Let the primary of this replica acknowledge nothing more, and return when all that it has is here as well."""
+        assert self.primary is not None, "this is not a replica"
+        with self.primary.connect() as primary, self.connect() as replica:
+            primary.client_pause(600_000, all=False)
+            while _offset(primary) != _offset(replica):
+                time.sleep(0.01)
+
+    def promote(self) -> None:
+        """Make this replica a server of its own."""
+        with self.connect() as client:
+            client.replicaof("NO", "ONE")
+
+    def change_places(self) -> None:
+        """Make this replica the primary, and its primary the replica."""
+        assert self.primary is not None, "this is not a replica"
+        with self.primary.connect() as client:
+            client.execute_command("FAILOVER")
+            _wait_for_role(client, "slave")
+        self.primary.primary, self.primary = self, None
+
 
 class RedisCluster:
-    """Three nodes that share the slots. The interface is that of `Server`, as far as tests need it."""
+    """Three nodes that share the slots. The interface is that of `Server`, as far as tests need it.
+
+    Args:
+        engine: which program.
+        replicas: whether each has a replica.
+        settings: further settings of all nodes.
+    """
 
     name: ClassVar[str] = "redis-cluster"
 
-    def __init__(self, engine: Engine = "redis") -> None:
+    def __init__(
+        self, engine: Engine = "redis", *, replicas: bool = False, settings: dict[str, str] | None = None
+    ) -> None:
         self.nodes: list[RedisServer] = []
-        for _ in range(3):
-            # Not a given distance from the other port, which somebody may use.
-            settings = {"cluster-enabled": "yes", "cluster-port": str(private_port()), "cluster-node-timeout": "2000"}
-            self.nodes.append(RedisServer(engine, settings=settings))
+        self.replicas: list[RedisServer] = []
+        for nodes in [self.nodes, self.replicas][: 1 + replicas]:
+            for _ in range(3):
+                # Not a given distance from the other port, which somebody may use.
+                own = {"cluster-enabled": "yes", "cluster-port": str(private_port()), "cluster-node-timeout": "2000"}
+                nodes.append(RedisServer(engine, settings={**own, **(settings or {})}))
 
     @property
     def url(self) -> str:
@@ -124,29 +159,74 @@ class RedisCluster:
 
     def start(self) -> None:
         """Start the nodes, make them known to each other, and return when all have agreed."""
-        for node in self.nodes:
-            node.start()
         bounds = [0, 5461, 10922, 16384]
-        first = self.nodes[0]
-        for number, node in enumerate(self.nodes):
+        for number, node in enumerate(self._all):
+            node.start()
             with node.connect() as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
-                if node is not first:
+                if number < 3:
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+                if number > 0:
+                    first = self.nodes[0]
                     client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.settings["cluster-port"])
-        for node in self.nodes:
+        self._wait_until_agreed()
+        for node, replica in zip(self.nodes, self.replicas, strict=False):
+            with node.connect() as primary, replica.connect() as client:
+                client.execute_command("CLUSTER", "REPLICATE", primary.execute_command("CLUSTER", "MYID"))
+            replica.primary = node
+        self._wait_until_agreed()
+
+    @property
+    def _all(self) -> list[RedisServer]:
+        return self.nodes + self.replicas
+
+    def _wait_until_agreed(self) -> None:
+        for node in self._all:
             with node.connect() as client:
-                while not _agreed(client):
+                while not self._agrees(client):
                     time.sleep(0.02)
+
+    def _agrees(self, client: Any) -> bool:
+        """Whether a node knows the others and what each is, and replicas have all that their primaries have."""
+        info = client.execute_command("CLUSTER", "INFO").decode()
+        if "cluster_state:ok" not in info or f"cluster_known_nodes:{len(self._all)}\r" not in info:
+            return False
+        roles = client.execute_command("CLUSTER", "NODES")
+        known = sum(b"slave" in line for line in roles.splitlines())
+        following = sum(replica.primary is not None for replica in self.replicas)
+        return known == following and client.info("replication").get("master_link_status", "up") == "up"
+
+    def change_places(self, number: int) -> None:
+        """Make a replica the primary, and its primary the replica."""
+        replica = self.replicas[number]
+        with replica.connect() as client:
+            client.execute_command("CLUSTER", "FAILOVER")
+            _wait_for_role(client, "master")
+        self.nodes[number], self.replicas[number] = replica, self.nodes[number]
+        self.replicas[number].primary, replica.primary = replica, None
+
+    def lose(self, number: int) -> None:
+        """Kill a primary whose replica has everything, and return when that has taken over."""
+        replica = self.replicas[number]
+        replica.catch_up()
+        self.nodes[number].kill()
+        with replica.connect() as client:
+            _wait_for_role(client, "master")
 
     def close(self) -> None:
         """Stop the nodes, and remove their data."""
-        for node in self.nodes:
+        for node in self._all:
             node.close()
 
 
-def _agreed(client: Any) -> bool:
-    info = client.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+def _wait_for_role(client: Any, role: str) -> None:
+    while client.info("replication")["role"] != role:
+        time.sleep(0.01)
+
+
+def _offset(client: Any) -> int:
+    """How much of the stream of changes a server has."""
+    info = client.info("replication")
+    return info["master_repl_offset"] if info["role"] == "master" else info["slave_repl_offset"]
 
 
 class Sentinel(Server):
@@ -193,6 +273,12 @@ class Sentinel(Server):
     def connect(self) -> redis.Redis:
         """A client of the Sentinel itself."""
         return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, socket_timeout=10)
+
+    def wait_for_primary(self, port: int) -> None:
+        """Return when the Sentinel names the server on this port as the primary."""
+        with self.connect() as client:
+            while client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)[1] != b"%d" % port:
+                time.sleep(0.05)
 
     def wait_for_replica(self) -> None:
         """Return when the Sentinel knows a replica that could take over."""
