@@ -176,7 +176,8 @@ def test_a_failover_is_survived(sentinel: Sentinel, own_redis: RedisServer) -> N
         async def turn() -> None:
             await storage.aadd_run("s", input=2)
             with own_redis.connect() as client:
-                client.execute_command("WAIT", 1, 0)
+                client.set("last", 1)
+                client.execute_command("WAIT", 1, 0)  # until what this connection has written is there
             own_redis.kill()
             while True:
                 try:

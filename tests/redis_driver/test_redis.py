@@ -110,16 +110,42 @@ def test_without_the_library_there_is_one_clear_error() -> None:
     ]
 
 
+def test_without_hiredis_it_works_as_well(redis_url: str) -> None:
+    code = f"""if True:
+        import asyncio, sys
+        sys.modules["hiredis"] = None
+        import sessile
+        from sessile.errors import CorruptDataError
+        async def turn():
+            async with sessile.open({redis_url!r}) as storage:
+                await storage.aadd_run("s", input=2, messages=[{{"é": "x" * 100_000}}])
+                print([run.input for run in await storage.aruns("s")])
+        with sessile.open({redis_url!r}) as storage:
+            storage.add_run("s", input=1)
+            asyncio.run(turn())
+            print([run.input for run in storage.runs("s")], [head.session_id for head in storage.sessions().items])
+            try:
+                storage.session("other")
+            except CorruptDataError as error:
+                print("WRONGTYPE" in str(error))
+    """
+    with client_of(redis_url) as client:
+        client.set(f"{prefix_of(redis_url)}{{other}}:head", "text")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[1, 2]", "[1, 2] ['s']", "True"]
+
+
 # ---------------------------------------------------------------- commits
 
 
-def test_a_turn_is_a_script_for_each_read_and_commit(own_redis: RedisServer) -> None:
+def test_a_turn_is_a_transaction_that_reads_and_a_script_that_commits(own_redis: RedisServer) -> None:
     with RedisStorage(own_redis.url) as storage, own_redis.connect() as client:
         storage.add_run("s", user_id="ada", owner="support")
         client.config_resetstat()
         storage.add_run("s", user_id="ada", owner="support")
         calls = {name: stat["calls"] for name, stat in client.info("commandstats").items()}
-        assert calls["cmdstat_evalsha"] == 2  # one read, one commit with all of its lists
+        assert calls["cmdstat_evalsha"] == 1  # a commit with all of its lists
+        assert calls["cmdstat_exec"] == 1  # a read
         assert "cmdstat_eval" not in calls
 
 

@@ -14,11 +14,11 @@ from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver,
 from ...storage.faces import background
 from .durability import Durability, durability
 from .index import Index
-from .keys import FIELDS, Keys, commit_row, head_fields, head_row
+from .keys import FIELDS, Keys, SessionKeys, commit_row, head_fields, head_row
 from .listener import Listener
 from .listing import Lists
-from .ports import Port
-from .scripts import APPEND, DELETE, ENTRIES, GET_RECORD, LOAD, PUT_RECORD, SETUP
+from .ports import Command, Port
+from .scripts import APPEND, DELETE, ENTRIES, PUT_RECORD, SETUP
 
 R = TypeVar("R")
 
@@ -123,12 +123,14 @@ class RedisDriver(Driver):
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         keys = self.keys.session(session_id)
-        call = ([keys.head, keys.log], [str(newest).encode(), *FIELDS])
-        (((seconds, micros), values, entries),) = await self.port.run("Loading a session", LOAD, [call], deadline)
+        commands: list[Command] = [(b"TIME",), (b"HMGET", keys.head, *FIELDS)]
+        if newest:
+            commands.append((b"XREVRANGE", keys.log, b"+", b"-", b"COUNT", b"%d" % newest))
+        (seconds, micros), values, *logs = await self.port.read("Loading a session", commands, deadline)
         head = head_row(values)
         if head is None:
             return None
-        rows = [commit_row(entry) for entry in reversed(entries)]
+        rows = [commit_row(entry) for log in logs for entry in reversed(log)]
         if newest and (not rows or rows[-1].seq != head.revision):
             raise CorruptDataError(
                 f"The log of session {session_id!r} does not reach to its head.",
@@ -137,13 +139,31 @@ class RedisDriver(Driver):
         return Loaded(head, rows, int(seconds) * 1_000_000 + int(micros))
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
-        keys = self.keys.session(session_id)
+        find = self._of_span if span.runs is None else self._of_runs
+        found = await find(self.keys.session(session_id), incarnation, span, deadline)
+        return [commit_row(entry) for entry in found or ()]
+
+    async def _of_span(self, keys: SessionKeys, incarnation: str, span: Span, deadline: Deadline) -> Any:
+        low, high = b"%d-0" % span.first, b"+" if span.last is None else b"%d-0" % span.last
+        command = (b"XREVRANGE", keys.log, high, low) if span.newest_first else (b"XRANGE", keys.log, low, high)
+        command = (*command, b"COUNT", b"%d" % span.limit)
+        return await self._if_there("Reading a session's log", keys, incarnation, command, deadline)
+
+    async def _of_runs(self, keys: SessionKeys, incarnation: str, span: Span, deadline: Deadline) -> Any:
+        assert span.runs is not None, "asked for"
         args = [incarnation, span.first, "" if span.last is None else span.last, span.limit, int(span.newest_first)]
-        if span.runs is not None:
-            args += (max(1, span.runs[0]), span.runs[1])
+        args += (max(1, span.runs[0]), span.runs[1])
         call = ([keys.head, keys.log, keys.runs], [str(arg).encode() for arg in args])
         (found,) = await self.port.run("Reading a session's log", ENTRIES, [call], deadline)
-        return [commit_row(entry) for entry in found]
+        return found
+
+    async def _if_there(
+        self, what: str, keys: SessionKeys, incarnation: str, command: Command, deadline: Deadline
+    ) -> Any:
+        """The answer to a command on a session, None if there is none of this incarnation."""
+        commands = [(b"HGET", keys.head, b"incarnation"), command]
+        there, answer = await self.port.read(what, commands, deadline)
+        return answer if there == incarnation.encode() else None
 
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
         return await self._lists.page(query, deadline)
@@ -153,9 +173,8 @@ class RedisDriver(Driver):
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         keys = self.keys.session(session_id)
-        call = ([keys.head, keys.records], [incarnation.encode(), key.encode()])
-        (value,) = await self.port.run("Reading a record", GET_RECORD, [call], deadline)
-        return value
+        command = (b"HGET", keys.records, key.encode())
+        return await self._if_there("Reading a record", keys, incarnation, command, deadline)
 
     # ------------------------------------------------------------ writing
 
@@ -170,16 +189,17 @@ class RedisDriver(Driver):
         return won == 1
 
     def _append_call(self, write: Append) -> tuple[list[bytes], list[bytes]]:
-        keys, scores = self._index.together(write.head)
+        keys = self.keys.session(write.session_id)
+        lists, scores = self._index.together(write.head)
         present, absent = head_fields(write.head)
         gone_at = "" if write.head.expires_at is None else write.head.expires_at // 1000 + GRACE_MS
-        channel = self.keys.channel(write.session_id) if self.port.one_server else b""
+        channel = keys.channel if self.port.one_server else b""
         args = [write.session_id, write.incarnation, write.expected, gone_at, GRACE_MS]
         args = [*(str(arg).encode() for arg in args), channel, str(len(write.commits)).encode()]
         for row in write.commits:
             args += (str(field).encode() for field in (row.seq, row.commit_id, row.run, row.time, row.body))
         args += (str(len(present) // 2).encode(), *present, str(len(absent)).encode(), *absent, *scores)
-        return [*self.keys.session(write.session_id), *keys], args
+        return [*keys, *lists], args
 
     async def _enter_first(self, head: HeadRow, deadline: Deadline) -> None:
         try:
@@ -222,7 +242,7 @@ class RedisDriver(Driver):
     # ------------------------------------------------------------ following
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
-        channel = self.keys.channel(session_id)
+        channel = self.keys.session(session_id).channel
         event = await self._on_loop(self._register(channel, deadline))
         if event is None:
             await self.pause(min(POLL_SECONDS, deadline.remaining()))

@@ -64,7 +64,7 @@ class Index:
         """The heads of sessions, None for those that are not there."""
         commands = [(b"HMGET", self._keys.session(session_id).head, *names) for session_id in session_ids]
         answers = await self._port.send("Reading heads of sessions", commands, deadline)
-        return [head_row(answer, names) for answer in answers]
+        return [head_row(answer) for answer in answers]
 
     async def mend(
         self, key: bytes, wrong: Sequence[tuple[Entry, HeadRow]], gone: Sequence[Entry], deadline: Deadline

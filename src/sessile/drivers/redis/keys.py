@@ -7,7 +7,7 @@ the lists of sessions lie where their own names lead.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -19,8 +19,18 @@ FIELDS = [name.encode() for name in HeadRow._fields]
 
 FIELDS_WITHOUT_BODY = FIELDS[:-1]
 
-_NUMBERS = frozenset({"revision", "created_at", "updated_at", "expires_at"})
+_OTHER_THAN_TEXT: dict[str, Callable[[bytes], Any]] = {
+    "revision": int,
+    "created_at": int,
+    "updated_at": int,
+    "expires_at": int,
+    "hidden": b"1".__eq__,
+}
+_READ = [_OTHER_THAN_TEXT.get(name, bytes.decode) for name in HeadRow._fields]
+"""How each field is read."""
+
 _OPTIONAL = frozenset({"owner", "user_id", "name", "status", "expires_at"})
+_REQUIRED = [place for place, name in enumerate(HeadRow._fields) if name not in _OPTIONAL]
 
 
 class SessionKeys(NamedTuple):
@@ -30,6 +40,11 @@ class SessionKeys(NamedTuple):
     log: bytes
     runs: bytes
     records: bytes
+
+    @property
+    def channel(self) -> bytes:
+        """Where the commits of the session are announced."""
+        return self.head.removesuffix(b"head") + b"commits"
 
 
 class Keys:
@@ -43,12 +58,8 @@ class Keys:
 
     def session(self, session_id: str) -> SessionKeys:
         """The keys of a session."""
-        tag = f"{self._prefix}{{{quote(session_id, safe='')}}}"
-        return SessionKeys(*(f"{tag}:{part}".encode() for part in SessionKeys._fields))
-
-    def channel(self, session_id: str) -> bytes:
-        """Where the commits of a session are announced."""
-        return f"{self._prefix}{{{quote(session_id, safe='')}}}:commits".encode()
+        tag = f"{self._prefix}{{{quote(session_id, safe='')}}}".encode()
+        return SessionKeys(tag + b":head", tag + b":log", tag + b":runs", tag + b":records")
 
     def index(self, name: str, kind: str = "", value: str | None = None) -> bytes:
         """A sorted set of all sessions, or of those of one owner or user."""
@@ -109,30 +120,20 @@ def _text(value: str | int | bool) -> bytes:
     return str(int(value) if isinstance(value, bool) else value).encode()
 
 
-def head_row(values: Sequence[bytes | None], names: Sequence[bytes] = FIELDS) -> HeadRow | None:
-    """The head out of its fields in the order of `names`; None if it is not there.
+def head_row(values: Sequence[bytes | None]) -> HeadRow | None:
+    """The head out of its fields, of which the body may be left out; None if it is not there.
 
     Raises `CorruptDataError` if they are not a head's.
     """
-    if all(value is None for value in values):
-        return None
-    row: dict[str, Any] = {"body": ""}
     try:
-        for name, value in zip(names, values, strict=True):
-            row[name.decode()] = _value(name.decode(), value)
+        row: list[Any] = [None if value is None else read(value) for read, value in zip(_READ, values, strict=False)]
     except ValueError as error:
         raise CorruptDataError(f"A key is not what a head of a session looks like: {error}.") from error
-    return HeadRow(**row)
-
-
-def _value(name: str, value: bytes | None) -> Any:
-    if value is None:
-        if name not in _OPTIONAL:
-            raise ValueError(f"{name} is missing")
-        return None
-    if name == "hidden":
-        return value == b"1"
-    return int(value) if name in _NUMBERS else value.decode()
+    if None in row and any(row[place] is None for place in _REQUIRED if place < len(row)):
+        if all(value is None for value in values):
+            return None
+        raise CorruptDataError("A key is not what a head of a session looks like: fields are missing.")
+    return HeadRow(*row, *("",) * (len(FIELDS) - len(row)))
 
 
 def commit_row(entry: Sequence[Any]) -> CommitRow:
