@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
+from tests.servers.networks import redis_network
 from tests.servers.redis import RedisCluster, RedisServer, client_of
 
 import sessile
 from sessile import RedisStorage
+from sessile.drivers.redis.addresses import address_of
+from sessile.drivers.redis.listener import Listener
 from sessile.records import Entry
-from sessile.storage import Storage
+from sessile.storage import Deadline, Storage
 
 from .helpers import in_thread, prefix_of, wait_until
 
@@ -78,8 +83,41 @@ def test_a_follower_survives_the_loss_of_its_connection(own_redis: RedisServer) 
 def test_a_user_who_may_not_listen_looks_now_and_then(own_redis: RedisServer) -> None:
     with own_redis.connect() as client:
         client.execute_command("ACL", "SETUSER", "app", "on", "nopass", "~*", "resetchannels", "+@all")
-    with RedisStorage(f"redis://app:x@127.0.0.1:{own_redis.port}") as storage:
-        assert follow_one(storage, lambda: storage.rename("s", "x"), lambda: True) == "session.renamed"
+    with RedisStorage(f"redis://app:x@127.0.0.1:{own_redis.port}") as storage, own_redis.connect() as client:
+
+        def write() -> None:
+            before = client.info("stats")["total_connections_received"]
+            time.sleep(1.5)
+            assert client.info("stats")["total_connections_received"] - before < 20, "it does not try all the time"
+            storage.rename("s", "x")
+
+        assert follow_one(storage, write, lambda: True) == "session.renamed"
+
+
+async def test_a_connection_that_is_silent_is_replaced(redis_url: str) -> None:
+    """As when a server has vanished without a word."""
+    network = redis_network(redis_url)
+    with network.proxy() as proxy, client_of(redis_url) as client:
+
+        def subscriber() -> str:
+            (row,) = (row for row in client.client_list(_type="pubsub") if int(row["sub"]))
+            return row["id"]
+
+        address = address_of(f"redis://{proxy.address}/0")
+        listener = Listener(address.asynchronous, address.where)
+        event = await listener.register(b"channel", Deadline(60))
+        before = await asyncio.to_thread(subscriber)
+        await listener.wait(b"channel", event, 0)
+        proxy.stall()
+        with pytest.raises(TimeoutError):
+            await listener.register(b"channel", Deadline(0.2))
+        proxy.heal()
+        event = await listener.register(b"channel", Deadline(60))
+        assert await asyncio.to_thread(subscriber) != before
+        client.publish("channel", 1)
+        async with asyncio.timeout(60):
+            await event.wait()
+        await listener.close()
 
 
 def test_where_nobody_pushes_a_follower_looks(

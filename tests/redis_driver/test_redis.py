@@ -63,6 +63,8 @@ def test_addresses(own_redis: RedisServer) -> None:
     "make",
     [
         lambda: RedisStorage("redis://host?no_such_parameter=1"),
+        lambda: RedisStorage("redis://host?protocol=3"),
+        lambda: RedisStorage("redis+sentinel://host/service?socket_timeout=1"),
         lambda: RedisStorage("redis://host:port"),
         lambda: RedisStorage("http://host"),
         lambda: RedisStorage("redis+elsewhere://host"),

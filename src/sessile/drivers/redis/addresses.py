@@ -74,6 +74,8 @@ def _once(library: Any) -> Any:
 def _read(url: str) -> tuple[dict[str, Any], bool]:
     """A URL as the arguments of a connection, and whether it has TLS; raises for what redis-py does not know."""
     options: dict[str, Any] = BLOCKING.connection.parse_url(url)
+    if OURS.keys() & options:
+        raise ValueError(f"{' and '.join(OURS)} are not for you to set: the storage's timeout says how long it waits")
     kind = options.pop("connection_class", BLOCKING.Connection)
     options |= OURS
     kind(**options)

@@ -10,6 +10,7 @@ from typing import Any
 
 from redis import exceptions as theirs
 
+from ...errors import StorageUnavailableError
 from ...storage.driver import Deadline
 from .ports import close_sentinels, open_connection
 
@@ -34,7 +35,8 @@ class Listener:
     async def register(self, channel: bytes, deadline: Deadline) -> asyncio.Event:
         """An event that is set by the next announcement from now on, or when the connection is lost.
 
-        Raises `StorageError` if no connection can be made, redis-py's errors and `TimeoutError`.
+        Raises `StorageError` if no connection can be made or it was lost meanwhile, redis-py's errors and
+        `TimeoutError`.
         """
         event = asyncio.Event()
         self._waiting.setdefault(channel, set()).add(event)
@@ -42,17 +44,20 @@ class Listener:
             async with asyncio.timeout(deadline.remaining()):
                 subscribed = await self._subscribe(channel, deadline)
                 await subscribed.wait()
-        except BaseException:
+            if self._subscribed.get(channel) is not subscribed:
+                raise StorageUnavailableError(f"{self._where} lets nobody listen.")
+        except BaseException as error:
+            if isinstance(error, TimeoutError):
+                self._drop()  # a server that has vanished without a word
             await self.forget(channel, event)
             raise
         return event
 
     async def _subscribe(self, channel: bytes, deadline: Deadline) -> asyncio.Event:
-        """The event that the server has confirmed the subscription."""
+        """The event that the server has confirmed the subscription, or has not and the connection is lost."""
         async with self._connecting:
-            if self._task is None or self._task.done():
+            if self._task is None:
                 self._connection = await open_connection(self._theirs, self._where, deadline)
-                self._subscribed = {}
                 self._task = asyncio.create_task(self._serve(self._connection))
             if channel not in self._subscribed:
                 self._subscribed[channel] = asyncio.Event()
@@ -76,7 +81,7 @@ class Listener:
         if events:
             return
         self._waiting.pop(channel, None)
-        if self._subscribed.pop(channel, None) is not None and self._task is not None and not self._task.done():
+        if self._subscribed.pop(channel, None) is not None:
             with contextlib.suppress(theirs.RedisError):
                 await self._connection.send_command("UNSUBSCRIBE", channel)
 
@@ -92,14 +97,24 @@ class Listener:
         except theirs.RedisError:
             return  # whoever waits next connects anew
         finally:
-            for events in (self._subscribed.values(), *self._waiting.values()):
-                for event in events:
-                    event.set()
+            if self._connection is connection:
+                self._drop()
             await connection.disconnect(nowait=True)
+
+    def _drop(self) -> asyncio.Task[None] | None:
+        """Stop listening on the connection, if there is one, and wake everybody; returns the task that served it."""
+        task, self._task, self._connection = self._task, None, None
+        subscribed, self._subscribed = self._subscribed, {}
+        for events in (subscribed.values(), *self._waiting.values()):
+            for event in events:
+                event.set()
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        return task
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task = self._drop()
+        if task is not None:
+            await asyncio.wait([task])
         await close_sentinels(self._theirs)
