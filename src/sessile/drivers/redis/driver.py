@@ -243,10 +243,11 @@ class RedisDriver(Driver):
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
         channel = self.keys.session(session_id).channel
-        event = await self._on_loop(self._register(channel, deadline))
-        if event is None:
+        registered = await self._on_loop(self._register(channel, deadline))
+        if registered is None:
             await self.pause(min(POLL_SECONDS, deadline.remaining()))
             return
+        listener, event = registered
         seconds = 0.0
         try:
             # What was committed before the subscription is seen here, and what is committed after it is announced.
@@ -254,16 +255,17 @@ class RedisDriver(Driver):
             if head is not None and head.incarnation == incarnation and head.revision <= revision:
                 seconds = deadline.remaining()
         finally:
-            assert self._listener is not None, "made when the event was registered"
-            await self._on_loop(self._listener.wait(channel, event, seconds))
+            await self._on_loop(listener.wait(channel, event, seconds))
 
-    async def _register(self, channel: bytes, deadline: Deadline) -> asyncio.Event | None:
-        """The event of the next announcement; None if announcements do not come through."""
-        assert self._listen is not None, "a driver that cannot listen does not declare that it pushes"
+    async def _register(self, channel: bytes, deadline: Deadline) -> tuple[Listener, asyncio.Event] | None:
+        """The event of the next announcement, and who sets it; None if announcements do not come through."""
+        if self._listen is None:
+            return None
         if self._listener is None:
             self._listener = self._listen()
+        listener = self._listener
         try:
-            return await self._listener.register(channel, deadline)
+            return listener, await listener.register(channel, deadline)
         except (StorageError, theirs.RedisError, TimeoutError):
             return None
 
@@ -273,7 +275,7 @@ class RedisDriver(Driver):
 
     async def close(self) -> None:
         await self.port.close()
-        listener, self._listener = self._listener, None
+        listener, self._listener, self._listen = self._listener, None, None
         if listener is not None:
             await self._on_loop(listener.close())
 
