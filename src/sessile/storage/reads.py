@@ -290,9 +290,12 @@ async def verify(core: Core, session_id: str, *, user_id: str | None = None) -> 
 # ---------------------------------------------------------------- helpers
 
 
-def page_for(runs: int) -> int:
-    """How many of the newest commits hold so many runs when each took two commits, and a few others."""
-    return 2 * runs + 2 if runs else 0
+def page_for(runs: int, *, each: int = 2) -> int:
+    """How many of the newest commits hold so many runs when each took so many commits, and one other.
+
+    Only a guess: a run that the page does not hold is read by its number.
+    """
+    return each * runs + 1 if runs else 0
 
 
 def check_count(value: Any, what: str, *, least: int, most: int = LARGEST) -> None:
