@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.servers import MariaDbServer, PostgresServer
 from tests.servers.networks import TORTURE, check, mysql_network, postgres_network
 
+from sessile.storage import Storage
 from sessile.testing import Network, Scale, run_absent, run_cuts, run_exhausted, run_restarts
 
 SAMPLES = None if TORTURE else 0  # message boundaries only
@@ -15,7 +17,14 @@ RESTARTS = 200 if TORTURE else 3
 
 
 def postgres(url: str, driver: str = "psycopg", **options: Any) -> Network:
-    return postgres_network(url, scheme=f"sqlalchemy+postgresql+{driver}", **options)
+    """A campaign compares with what a blocking driver sees, whose synchronous face works on every thread."""
+    network = postgres_network(url, scheme=f"sqlalchemy+postgresql+{driver}", **options)
+    blocking = postgres_network(url, scheme="sqlalchemy+postgresql+psycopg", **options)
+
+    def connect(host: str, port: int, **options: Any) -> Storage:
+        return (blocking if port == network.port else network).connect(host, port, **options)
+
+    return replace(network, connect=connect)
 
 
 def mariadb(url: str, **options: Any) -> Network:
@@ -38,7 +47,7 @@ def test_a_server_that_is_not_there_at_first_use(postgres_url: str, mysql_url: s
 
 def test_an_exhausted_pool(postgres_url: str) -> None:
     few = {"pool_size": 2, "max_overflow": 0}
-    run_exhausted(postgres(postgres_url, engine_options=few), pool_size=2)
+    run_exhausted(postgres(postgres_url, "psycopg_async", engine_options=few), pool_size=2)
 
 
 def test_restarts_of_postgresql(

@@ -47,8 +47,15 @@ def _target(scheme: str) -> str | None:
 
 
 def _scheme(url: Any) -> str:
-    """What stands before the first colon. Not by `urlsplit`, which refuses the `_` in names of SQLAlchemy's drivers."""
-    scheme, colon, _ = url.partition(":") if isinstance(url, str) else ("", "", "")
+    from urllib.parse import urlsplit
+
+    if not isinstance(url, str):
+        return ""
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise InvalidInputError(f"{url!r} is not a URL: {error}.") from error
+    scheme, colon, _ = url.partition(":")  # `urlsplit` has none for the `_` in names of SQLAlchemy's drivers
     return scheme.lower() if colon else ""
 
 
