@@ -88,6 +88,7 @@ if __name__ == "__main__":
     _store_sqlite("sqlite", SqliteStorage, "sqlite://", "sessile_schema")
     _store_postgres("postgres", PostgresStorage, "postgresql", "sessile_schema")
     _store_mysql("mysql", MySQLStorage, "mysql", "sessile_schema")
-    _store_sqlite("sqlalchemy_sqlite", SqlAlchemyStorage, "sqlalchemy+sqlite://", "sessile_sqlalchemy_schema")
-    _store_postgres("sqlalchemy_postgres", SqlAlchemyStorage, "sqlalchemy+postgresql+psycopg", "sessile_sqlalchemy_schema")
-    _store_mysql("sqlalchemy_mysql", SqlAlchemyStorage, "sqlalchemy+mysql+pymysql", "sessile_sqlalchemy_schema")
+    version = "sessile_sqlalchemy_schema"
+    _store_sqlite("sqlalchemy_sqlite", SqlAlchemyStorage, "sqlalchemy+sqlite://", version)
+    _store_postgres("sqlalchemy_postgres", SqlAlchemyStorage, "sqlalchemy+postgresql+psycopg", version)
+    _store_mysql("sqlalchemy_mysql", SqlAlchemyStorage, "sqlalchemy+mysql+pymysql", version)
