@@ -163,7 +163,10 @@ class RedisInspector:
         if kind == b"hash":
             words = [word for pair in client.hgetall(key).items() for word in pair]
             return 1, sum(map(len, words))
-        words = client.lrange(key, 0, -1) if kind == b"list" else [client.get(key)]
+        if kind == b"set":
+            words = list(client.smembers(key))
+        else:
+            words = client.lrange(key, 0, -1) if kind == b"list" else [client.get(key)]
         return len(words), sum(map(len, words))
 
     def _position(self) -> int:
