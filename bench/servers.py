@@ -104,7 +104,7 @@ MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, Ma
 
 REDIS = Engine(
     "Redis",
-    partial(RedisServer, settings={"appendfsync": "always"}),
+    partial(RedisServer, settings={"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}),
     redis_storage,
     RedisInspector,
     RedisFloor,
