@@ -1,7 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB) and `TEST_PGBOUNCER_URL` name servers that run already, with a
-user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL` and `TEST_DYNAMODB_URL` (an endpoint)
+name servers that run already, with a user who may create databases. A server that cannot be had is a failure in CI,
+elsewhere a skip that says how to get it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 
 from sessile.testing import Scale
 
+from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
@@ -81,6 +83,21 @@ def pgbouncer(postgres: PostgresServer | Address) -> Iterator[PgBouncer | Addres
         yield server
 
 
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[DynoxideServer | Address]:
+    """A server that speaks DynamoDB's protocol. Tests that stop it take `own_dynamodb`."""
+    use_test_credentials()
+    with given_or_running("TEST_DYNAMODB_URL", DynoxideServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    """moto's server."""
+    with running(MotoServer) as server:
+        yield server
+
+
 # ---------------------------------------------------------------- a database of its own for each test
 
 
@@ -124,6 +141,22 @@ def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def dynamodb_url(dynamodb: DynoxideServer | Address) -> Iterator[str]:
+    """A table that is not there yet on `dynamodb`; after the test all tables whose names begin like its are gone."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield url_of(dynamodb.url, name)
+    drop_tables(dynamodb.url, name)
+
+
+@pytest.fixture
+def moto_url(moto: MotoServer) -> Iterator[str]:
+    """A table that is not there yet on moto's server."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield url_of(moto.url, name)
+    drop_tables(moto.url, name)
+
+
 def at_database(url: str, name: str) -> str:
     """The URL of another database on the same server."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
@@ -156,6 +189,13 @@ def own_postgres() -> Iterator[PostgresServer]:
 def own_mariadb() -> Iterator[MariaDbServer]:
     """A MariaDB server of this test alone, also where `TEST_MYSQL_URL` is set."""
     with running(MariaDbServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_dynamodb() -> Iterator[DynoxideServer]:
+    """An emulator of this test alone, also where `TEST_DYNAMODB_URL` is set."""
+    with running(DynoxideServer) as server:
         yield server
 
 

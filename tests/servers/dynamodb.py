@@ -1,0 +1,132 @@
+"""Servers that speak DynamoDB's protocol: Dynoxide and moto. Neither is DynamoDB itself, which AWS alone runs.
+
+Dynoxide is a program in Rust over SQLite, compared with AWS by a public suite; where the two differ, it decides. It is
+built once, in some minutes, and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+
+from .process import Server, ServerMissingError, find_program
+
+VERSION = "3.2.0"
+# One request at a time: with several threads moto's transactions are not atomic.
+RUN_MOTO = """\
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)
+"""
+REGION = os.environ.get("AWS_REGION", "us-east-1")
+GET_DYNOXIDE = (
+    f"Dynoxide {VERSION} is not on this machine, and could not be built. Get Rust 1.88 or later with rustup, then: "
+    f"cargo install dynoxide-rs --version {VERSION} --locked. Or name a server in TEST_DYNAMODB_URL."
+)
+
+
+def use_test_credentials() -> None:
+    """Emulators take any credentials, but clients want some; child processes inherit these."""
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
+
+
+def client_of(url: str, **options: Any) -> Any:
+    """A client of boto3's for a `dynamodb://` URL, or for an endpoint."""
+    return boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(url), **options)
+
+
+def endpoint_of(url: str) -> str:
+    """The endpoint that a `dynamodb://` URL names, or that is one itself."""
+    parts = urlsplit(url)
+    return parse_qs(parts.query)["endpoint"][0] if parts.scheme == "dynamodb" else url
+
+
+def table_of(url: str) -> str:
+    """The table of a `dynamodb://` URL."""
+    return urlsplit(url).netloc
+
+
+def url_of(endpoint: str, table: str) -> str:
+    """The URL of a table."""
+    return f"dynamodb://{table}?region={REGION}&endpoint={endpoint}"
+
+
+def drop_tables(endpoint: str, prefix: str) -> None:
+    """Delete all tables whose names begin so."""
+    client = client_of(endpoint)
+    for page in client.get_paginator("list_tables").paginate():
+        for name in page["TableNames"]:
+            if name.startswith(prefix):
+                client.delete_table(TableName=name)
+
+
+class _Emulator(Server):
+    accounts: ClassVar[tuple[str, ...]] = ("root",)  # whose Python and cache it needs
+
+    @property
+    def url(self) -> str:
+        """Its endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        use_test_credentials()
+
+    def ping(self) -> str | None:
+        try:
+            urllib.request.urlopen(self.url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return None
+        except OSError as error:
+            return str(error)
+        return None
+
+
+class DynoxideServer(_Emulator):
+    """Dynoxide, whose data survive a restart."""
+
+    name: ClassVar[str] = "dynoxide"
+
+    def __init__(self) -> None:
+        self.program = dynoxide()
+        super().__init__()
+
+    def command(self) -> list[str]:
+        return [str(self.program), "--port", str(self.port), "--db-path", str(self.folder / "data.db")]
+
+
+class MotoServer(_Emulator):
+    """moto's server, which keeps everything in memory."""
+
+    name: ClassVar[str] = "moto"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", RUN_MOTO, str(self.port)]
+
+
+def dynoxide() -> Path:
+    """The program, built now if it is not there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessile-tests" / f"dynoxide-{VERSION}"
+    found = find_program(["dynoxide"], [cache / "bin"])
+    if found is not None:
+        return found
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise ServerMissingError(GET_DYNOXIDE)
+    crate = ["dynoxide-rs", "--version", VERSION, "--locked"]
+    features = ["--no-default-features", "--features", "native-sqlite,http-server,cli"]
+    command = [cargo, "install", "--quiet", *crate, *features, "--root", str(cache)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServerMissingError(f"{GET_DYNOXIDE}\n{done.stderr}")
+    return cache / "bin" / "dynoxide"
