@@ -14,7 +14,7 @@ import pymysql
 import pytest
 from tests.servers.fixtures import connect_mysql
 
-from sessile.testing.proxy import CuttingProxy, Direction, Framing, mysql_messages, postgres_messages
+from sessile.testing.proxy import CuttingProxy, Direction, Framing, http_messages, mysql_messages, postgres_messages
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -305,6 +305,15 @@ def test_messages_of_postgres_are_found_in_any_chunks(chunk: int) -> None:
 def test_messages_of_mysql_are_found_in_any_chunks(chunk: int) -> None:
     stream = b"\x05\x00\x00\x00hello" + b"\x00\x00\x00\x01" + b"\x2c\x01\x00\x02" + b"x" * 300
     assert ends(mysql_messages, "request", stream, chunk) == [9, 13, 317]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+def test_messages_of_http_are_found_in_any_chunks(chunk: int) -> None:
+    """Heads and bodies each; what has no body is a head alone."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+    stream = head + b"hello" + b"GET / HTTP/1.1\r\n\r\n" + head.lower() + b"hello"
+    size = len(head)
+    assert ends(http_messages, "request", stream, chunk) == [size, size + 5, size + 23, 2 * size + 23, 2 * size + 28]
 
 
 def test_it_stands_between_psycopg_and_postgres(postgres_url: str) -> None:

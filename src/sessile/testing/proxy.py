@@ -19,6 +19,7 @@ One thread serves all connections, and every method has taken effect when it ret
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import sys
@@ -77,6 +78,29 @@ def mysql_messages(direction: Direction) -> Framer:
     """
     del direction
     return lambda head: 4 + int.from_bytes(head[:3], "little") if len(head) >= 3 else None
+
+
+def http_messages(direction: Direction) -> Framer:
+    """Frames HTTP/1.1 without TLS: the head of each request and answer, and its body, whose length the head tells.
+
+    Bodies in chunks are not known (RFC 9112, section 6).
+    """
+    del direction
+    body = 0
+
+    def length(head: bytes) -> int | None:
+        nonlocal body
+        if body:
+            whole, body = body, 0
+            return whole
+        lines, blank, _ = head.partition(b"\r\n\r\n")
+        if not blank:
+            return None
+        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", lines)
+        body = int(found[1]) if found else 0
+        return len(lines) + len(blank)
+
+    return length
 
 
 class _Messages:
