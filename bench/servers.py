@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.servers import MariaDbServer, PostgresServer, ServerFailedError, ServerMissingError
+from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, ServerFailedError, ServerMissingError
 
 from sessile import MemoryStorage
 from sessile.records import Usage
@@ -26,6 +26,7 @@ from sessile.storage.driver import Append, Span
 from sessile.storage.ids import uuid7
 from sessile.storage.storage import Storage
 
+from . import dynamodb
 from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
@@ -69,6 +70,8 @@ class Engine:
     inspector: Callable[[str], Any]
     floor: Callable[[str, Padding, int], BlockingFloor]
     async_floor: Callable[[str, Padding, int], Awaitable[AsyncFloor]]
+    more: Callable[[str, Sequence[int]], list[Table]] = lambda url, sizes: []
+    """What is measured there alone."""
 
 
 def postgres_storage(url: str) -> Storage:
@@ -93,7 +96,18 @@ POSTGRES = Engine(
 MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, MariaDbFloor, AsyncMariaDbFloor.open)
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB}
+DYNAMODB = Engine(
+    "DynamoDB's emulator",
+    DynoxideServer,
+    lambda url: dynamodb.storage(url, CONNECTIONS),
+    dynamodb.DynamoDbInspector,
+    dynamodb.DynamoDbFloor,
+    dynamodb.AsyncDynamoDbFloor.open,
+    lambda url, sizes: [dynamodb.capacity(url, sizes, fill, agent_sync)],
+)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "dynamodb": DYNAMODB}
 
 
 @contextmanager
@@ -153,8 +167,9 @@ def fill(storage: Storage, sizes: dict[str, int]) -> None:
             for number in range(1, runs + 1):
                 add(memory, session_id, exchange(number))
             rows, head = memory.run_operation(read_all, session_id)
-            for start in range(0, len(rows), FILLED_AT_ONCE):
-                batch = tuple(rows[start : start + FILLED_AT_ONCE])
+            at_once = min(FILLED_AT_ONCE, storage.run_operation(commits_per_append))
+            for start in range(0, len(rows), at_once):
+                batch = tuple(rows[start : start + at_once])
                 after = head._replace(revision=batch[-1].seq)
                 storage.run_operation(append, Append(session_id, head.incarnation, start, batch, after))
             memory.delete(session_id)
@@ -167,6 +182,11 @@ async def read_all(core: Core, session_id: str) -> tuple[list[Any], Any]:
     assert loaded is not None
     assert head is not None
     return await core.all_rows(head, Span(), core.deadline()), loaded.head
+
+
+async def commits_per_append(core: Core) -> int:
+    """How many commits the driver appends at once."""
+    return core.driver.capabilities.commits_per_append
 
 
 async def append(core: Core, write: Append) -> None:
@@ -242,7 +262,8 @@ def run(engine: Engine, url: str, sizes: Sequence[int], rounds: int) -> tuple[li
     try:
         table, medians = one_by_one(contest, sizes, rounds)
         table.notes[:0] = [ours.note("Sessile"), theirs.note("floor")]
-        return [table, at_once(contest, max(6, rounds // 5))], medians, ours.written
+        tables = [table, at_once(contest, max(6, rounds // 5)), *engine.more(url, sizes)]
+        return tables, medians, ours.written
     finally:
         contest.close()
 

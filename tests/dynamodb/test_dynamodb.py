@@ -14,7 +14,7 @@ import boto3
 import pytest
 from aiobotocore.session import get_session
 from tests.dynamodb.proxy import FaultyProxy, cancelled, refusal
-from tests.servers.dynamodb import REGION, client_of, endpoint_of, table_of, url_of
+from tests.servers.dynamodb import REGION, Meter, client_of, endpoint_of, table_of, url_of
 
 import sessile
 from sessile import DynamoDbStorage
@@ -549,31 +549,18 @@ def test_counting_reads_no_heads_where_the_index_knows(through: Storage, proxy: 
 # ---------------------------------------------------------------- what a turn costs
 
 
-def test_a_turn_costs_the_same_in_the_10th_run_and_in_the_1000th(storage: Storage) -> None:
-    costs: list[float] = []
-    client = driver_of(storage).port._connected()
-
-    def ask(params: dict[str, Any], **_: Any) -> None:
-        params["ReturnConsumedCapacity"] = "TOTAL"
-
-    def note(parsed: dict[str, Any], **_: Any) -> None:
-        consumed = parsed.get("ConsumedCapacity", [])
-        costs.extend(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
-
-    def turn(number: int) -> float:
-        costs.clear()
+def test_a_turn_costs_the_same_in_the_10th_run_and_in_the_1000th(dynamodb_url: str) -> None:
+    def turn(number: int) -> tuple[float, float]:
+        meter.reset()
         storage.load_session("s", last_runs=3)
         storage.add_run("s", input=f"question {number:04}", output="answer", user_id="ada", owner="support")
-        return sum(costs)
+        return meter.read, meter.write
 
-    storage.setup()
-    for operation in ("GetItem", "Query", "BatchGetItem", "TransactWriteItems"):
-        client.meta.events.register(f"provide-client-params.dynamodb.{operation}", ask)
-        client.meta.events.register(f"after-call.dynamodb.{operation}", note)
-    figures = [turn(number) for number in range(1, 1001)]
-    assert figures[9] > 0
-    assert figures[999] <= figures[9] * 1.05
-    assert max(figures[10:]) <= figures[9] * 1.2
+    client = client_of(dynamodb_url)
+    with Meter(client) as meter, DynamoDbStorage(table_of(dynamodb_url), client=client) as storage:
+        figures = [turn(number) for number in range(1, 1001)]
+    assert figures[9] == figures[-1] == max(figures)
+    assert min(figures[9]) > 0
 
 
 def test_a_session_that_stands_already(storage: Storage) -> None:

@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -69,6 +69,47 @@ def drop_tables(endpoint: str, prefix: str) -> None:
         for name in page["TableNames"]:
             if name.startswith(prefix):
                 client.delete_table(TableName=name)
+
+
+class Meter:
+    """Counts the capacity units that a client's requests consume. A context manager.
+
+    Attributes:
+        read, write: since it was made, or reset.
+    """
+
+    READS = ("GetItem", "Query", "BatchGetItem")
+    WRITES = ("TransactWriteItems", "PutItem", "DeleteItem", "BatchWriteItem")
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nothing."""
+        self.read = self.write = 0.0
+
+    def _ask(self, params: dict[str, Any], **_: Any) -> None:
+        params["ReturnConsumedCapacity"] = "TOTAL"
+
+    def _note(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        consumed = parsed.get("ConsumedCapacity", [])
+        units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
+        if model.name in self.READS:
+            self.read += units
+        else:
+            self.write += units
+
+    def __enter__(self) -> Self:
+        for operation in (*self.READS, *self.WRITES):
+            self.client.meta.events.register(f"provide-client-params.dynamodb.{operation}", self._ask)
+            self.client.meta.events.register(f"after-call.dynamodb.{operation}", self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for operation in (*self.READS, *self.WRITES):
+            self.client.meta.events.unregister(f"provide-client-params.dynamodb.{operation}", self._ask)
+            self.client.meta.events.unregister(f"after-call.dynamodb.{operation}", self._note)
 
 
 class _Emulator(Server):
