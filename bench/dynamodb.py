@@ -199,7 +199,7 @@ class DynamoDbInspector:
         """Nothing: there is nothing to wait for."""
 
     def close(self) -> None:
-        self.client.close()
+        """Nothing: the client is that of all tests."""
 
 
 def item_size(item: Item) -> int:
@@ -235,7 +235,6 @@ def capacity(
     wanted = f"<= {GROWTH_LIMIT:g} {verdict(growth, GROWTH_LIMIT)}"
     table.rows.append([f"{sizes[-1]:,} / {sizes[0]:,}", "", "", "", f"{growth:.2f}", wanted])
     floor.close()
-    client.close()
     return table
 
 

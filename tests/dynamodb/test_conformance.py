@@ -1,12 +1,12 @@
-"""`DynamoDbStorage` does what the contract says, against two emulators; where they differ, Dynoxide decides."""
+"""`DynamoDbStorage` does what the contract says, against two emulators, or any endpoint in `TEST_DYNAMODB_URL`."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
 from tests.servers.dynamodb import client_of, table_of
+from tests.servers.networks import TORTURE
 
 import sessile
 from sessile.storage import Storage
@@ -40,7 +40,7 @@ class OnDynamoDb(DriverConformance):
     def scale(self) -> Scale:
         """Less than elsewhere: a request to an emulator takes milliseconds, and a list is several."""
         scale = Scale.from_environment()
-        return scale if "SESSILE_TORTURE" in os.environ else replace(scale, examples=6, kills=5)
+        return scale if TORTURE else replace(scale, examples=4, kills=5)
 
 
 class TestDynoxide(OnDynamoDb):
@@ -51,14 +51,14 @@ class TestDynoxide(OnDynamoDb):
 
 MOTO = [
     check
-    for area in (contract.area, lists.area, sessions.area, recovery.area)
+    for area in (contract.area, lists.area, recovery.area, *([sessions.area] if TORTURE else []))
     for check in area.checks
     if check.name not in ("writers_lose_nothing", "lost_answers_among_rivals")  # it serves one request at a time
 ]
 
 
 class TestMoto(OnDynamoDb):
-    """It is slow, and the faces differ in nothing that it could know: half of the suite, once."""
+    """It is slow, and the faces differ in nothing that it could know: what is about the driver, once."""
 
     test_contract = test_lists = test_sessions = test_branches = None  # type: ignore[assignment]
     test_faults = test_model = test_writers = test_kill = None  # type: ignore[assignment]

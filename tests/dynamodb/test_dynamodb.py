@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 from tests.dynamodb.proxy import FaultyProxy, cancelled, refusal
 from tests.servers.dynamodb import REGION, Meter, client_of, endpoint_of, table_of, url_of
 
@@ -25,6 +27,7 @@ from sessile.errors import (
     CorruptDataError,
     DeadlineError,
     InvalidInputError,
+    NewerVersionError,
     ReadOnlyError,
     StorageError,
     StorageUnavailableError,
@@ -63,6 +66,11 @@ def driver_of(storage: Storage) -> Any:
     """The driver of synchronous callers."""
     assert storage._core is not None
     return storage._core.driver
+
+
+def sweep(storage: Storage, before: int) -> None:
+    """Remove what was left by crashes before a moment in microseconds."""
+    storage.run_operation(lambda core: core.driver.sweep(before, core.deadline()))
 
 
 def all_items(url: str) -> list[dict[str, Any]]:
@@ -299,6 +307,46 @@ def test_pieces_of_a_commit_that_was_written_after_all_are_kept(through: Storage
     assert through.verify("s") == 1
 
 
+def test_pieces_that_a_crash_has_left_are_swept(through: Storage, proxy: FaultyProxy, dynamodb_url: str) -> None:
+    """Whoever wrote them cannot make them a part of the log any more, even if it was only slow."""
+    large = "x" * (TRANSACTION_BYTES + BODY_BYTES)
+    through.add_run("s", input=large)
+    kept = sort_keys(dynamodb_url)
+    proxy.fail("TransactWriteItems", refusal("ValidationException"))
+    with pytest.raises(StorageError):
+        through.add_run("s", input=large)
+    left = sort_keys(dynamodb_url)
+    assert len(left) > len(kept)
+    sweep(through, before=time.time_ns() // 1000 - 60_000_000)
+    assert sort_keys(dynamodb_url) == left
+    sweep(through, before=time.time_ns() // 1000)
+    assert sort_keys(dynamodb_url) == kept
+    assert inputs(through) == [large]
+
+
+def test_a_large_commit_that_is_swept_while_it_is_written_is_written_again(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str
+) -> None:
+    """Its transaction is refused, and the core tries anew."""
+    large = "x" * (TRANSACTION_BYTES + BODY_BYTES)
+    through.add_run("s", input="small")
+
+    def swept_first(request: Any) -> tuple[int, dict[str, Any]]:
+        with sessile.open(dynamodb_url) as other:
+            sweep(other, before=time.time_ns() // 1000)
+        try:
+            client_of(dynamodb_url).transact_write_items(**request)
+        except ClientError as error:
+            return 400, {"__type": error.response["Error"]["Code"], **error.response}
+        raise AssertionError("the transaction succeeded without its claim")
+
+    proxy.fail("TransactWriteItems", swept_first)
+    through.add_run("s", input=large)
+    assert inputs(through) == ["small", large]
+    assert through.verify("s") == 2
+    assert not [sk for sk in sort_keys(dynamodb_url) if sk.startswith("claim#")]
+
+
 def test_a_fork_of_large_runs_is_split_over_transactions(storage: Storage) -> None:
     texts = [str(number) * 700_000 for number in range(8)]
     for text in texts:
@@ -487,6 +535,26 @@ def test_a_deletion_that_breaks_off_is_finished_by_sweep(
     assert {item["session_id"]["S"] for item in all_items(dynamodb_url)} == {"t"}
 
 
+def test_what_is_appended_during_a_deletion_goes_with_it(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str
+) -> None:
+    """The log is cleared before the head goes, and again after it."""
+    append = append_of("s")
+    through.run_operation(lambda core: core.driver.append(append, Deadline(20)))
+
+    def append_first(request: Any) -> tuple[int, dict[str, Any]]:
+        row = append.commits[0]._replace(seq=2, commit_id="late")
+        late = append._replace(expected=1, commits=(row,), head=append.head._replace(revision=2))
+        with sessile.open(dynamodb_url) as other:
+            assert other.run_operation(lambda core: core.driver.append(late, Deadline(20)))
+        client_of(dynamodb_url).delete_item(**request)
+        return 200, {}
+
+    proxy.fail("DeleteItem", append_first)
+    through.run_operation(lambda core: core.driver.delete("s", append.incarnation, Deadline(20)))
+    assert all_items(dynamodb_url) == []
+
+
 def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: FaultyProxy) -> None:
     """A query is no transaction: it may see the new head without the new commit."""
     through.add_run("s", input="a")
@@ -500,6 +568,38 @@ def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: Fa
     view = through.load_session("s")
     assert view is not None
     assert [run.input for run in view.runs] == ["a"]
+
+
+def test_what_an_interrupted_deletion_of_an_earlier_session_has_left_is_not_read(
+    storage: Storage, dynamodb_url: str
+) -> None:
+    client, table = client_of(dynamodb_url), table_of(dynamodb_url)
+    storage.add_run("s", input="old")
+    (old,) = [item for item in client.scan(TableName=table)["Items"] if item["sk"]["S"].startswith("log#")]
+    storage.delete("s")
+    for incarnation in ("0", "zzz"):
+        item = {**old, "sk": {"S": f"log#{incarnation}#{1:020}"}}
+        client.put_item(TableName=table, Item=item)
+    for number in range(3):
+        storage.add_run("s", input=number)
+    view = storage.load_session("s", last_runs=2)
+    assert view is not None
+    assert [run.input for run in view.runs] == [1, 2]
+    assert inputs(storage) == [0, 1, 2]
+    assert storage.verify("s") == 3
+
+
+def test_a_session_in_a_newer_layout_is_refused(storage: Storage, dynamodb_url: str) -> None:
+    storage.add_run("s", input="x")
+    client_of(dynamodb_url).update_item(
+        TableName=table_of(dynamodb_url),
+        Key={"session_id": {"S": "s"}, "sk": {"S": HEAD}},
+        UpdateExpression="SET layout = :newer",
+        ExpressionAttributeValues={":newer": {"N": "2"}},
+    )
+    for read in (storage.session, storage.runs, storage.delete):
+        with pytest.raises(NewerVersionError, match="stored in layout 2; this version of Sessile knows 1"):
+            read("s")
 
 
 # ---------------------------------------------------------------- lists

@@ -1,7 +1,10 @@
 """Servers that speak DynamoDB's protocol: Dynoxide and moto. Neither is DynamoDB itself, which AWS alone runs.
 
-Dynoxide is a program in Rust over SQLite, compared with AWS by a public suite; where the two differ, it decides. It is
-built once, in some minutes, and kept in the user's cache.
+Where the two differ, AWS's reference decides (docs.aws.amazon.com/amazondynamodb/latest/APIReference). moto knows no
+`ClientRequestToken`, and its transactions are atomic for one request at a time only. Dynoxide is a program in Rust over
+SQLite, built once, in some minutes, and kept in the user's cache.
+
+`TEST_DYNAMODB_URL` names any other endpoint that speaks the protocol, with credentials in the environment.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, urlsplit
@@ -41,9 +45,14 @@ def use_test_credentials() -> None:
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
 
 
-def client_of(url: str, **options: Any) -> Any:
-    """A client of boto3's for a `dynamodb://` URL, or for an endpoint."""
-    return boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(url), **options)
+def client_of(url: str) -> Any:
+    """A client of boto3's for a `dynamodb://` URL, or for an endpoint. All tests share it."""
+    return _client(endpoint_of(url))
+
+
+@cache
+def _client(endpoint: str) -> Any:
+    return boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint)
 
 
 def endpoint_of(url: str) -> str:

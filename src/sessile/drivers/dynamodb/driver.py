@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from ...errors import CorruptDataError, ReadOnlyError, StorageError
+from ...errors import CorruptDataError, ReadOnlyError, StorageError, StorageUnavailableError
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.ids import uuid7
 from ...storage.matching import matches, place_of
@@ -36,6 +36,8 @@ LAST = 10**20 - 1
 """Where an open span ends."""
 
 _SAME_HEAD = "incarnation = :incarnation"
+_UNCLAIMED = "attribute_exists(sk) AND attribute_not_exists(swept)"
+_LOADING, _APPENDING = "Loading a session", "Appending to a session"
 
 
 class DynamoDbDriver(Driver):
@@ -113,34 +115,39 @@ class DynamoDbDriver(Driver):
             if not found:
                 return None
             head = items.head_row(found[0])
-            log = [item for item in found[1:] if self._is_of(item, head)][::-1]
-            seqs = [items.seq_of(item) for item in log]
-            wanted = list(range(max(1, head.revision - newest + 1), head.revision + 1))
-            if seqs == wanted or head.hidden:
-                # A hidden head may be that of a session whose log is being removed, from any end.
-                rows = await self._rows(head.session_id, head.incarnation, log if seqs == wanted else [], deadline)
+            log = await self._newest(head, newest, found[1:], deadline)
+            if log is not None or head.hidden:
+                # A hidden head may be that of a session whose log is being removed.
+                rows = await self._rows(head.session_id, head.incarnation, log or [], deadline)
                 return Loaded(head, rows, time.time_ns() // 1000)
             await self.port.pause(back_off(attempt, deadline))
         raise CorruptDataError(f"The newest commits of session {session_id!r} are not in its log.")
 
     async def _head_and_log(self, session_id: str, newest: int, deadline: Deadline) -> list[Item]:
         """The head and the newest items of the log, the newest first."""
-        what = "Loading a session"
         if newest == 0:
-            request = {"TableName": self.table, "Key": key(session_id, HEAD), "ConsistentRead": True}
-            item = (await self.port.read(what, "get_item", request, deadline)).get("Item")
+            item = await self._get(_LOADING, key(session_id, HEAD), deadline)
             return [] if item is None else [item]
-        found = await self._query(what, session_id, (f"{LOG}#", HEAD), deadline, limit=newest + 1, backwards=True)
+        limits = (f"{LOG}#", HEAD)
+        found = await self._query(_LOADING, session_id, limits, deadline, limit=newest + 1, backwards=True)
         return found if found and plain(found[0]["sk"]) == HEAD else []
 
-    @staticmethod
-    def _is_of(item: Item, head: HeadRow) -> bool:
-        """Whether an item of the log is one of the head's, and not newer than it."""
-        return plain(item["sk"]).startswith(items.prefix(LOG, head.incarnation)) and items.seq_of(item) <= head.revision
+    async def _newest(self, head: HeadRow, newest: int, seen: list[Item], deadline: Deadline) -> list[Item] | None:
+        """The items of the head's newest commits, oldest first; None if they are not all there.
+
+        Among those seen with the head there may be newer ones than the head, and what another incarnation has left
+        that was not removed to the end; then they are read by their keys.
+        """
+        first = max(1, head.revision - newest + 1)
+        wanted = [items.log_key(head.incarnation, seq) for seq in range(first, head.revision + 1)] if newest else []
+        if [plain(item["sk"]) for item in reversed(seen)] == wanted:
+            return seen[::-1]
+        found = await self._query(_LOADING, head.session_id, (wanted[0], wanted[-1]), deadline)
+        return found if [plain(item["sk"]) for item in found] == wanted else None
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        what = "Appending to a session"
-        before, together = items.append_items(write, uuid7())
+        what, attempt = _APPENDING, uuid7()
+        before, together = items.append_items(write, attempt)
         head: Answer = {"TableName": self.table, "Item": items.head_item(write.head)}
         if write.expected == 0:
             head["ConditionExpression"] = "attribute_not_exists(session_id)"
@@ -150,15 +157,31 @@ class DynamoDbDriver(Driver):
                 ":incarnation": text(write.incarnation),
                 ":expected": items.number(write.expected),
             }
-        await self._write_all(what, [{"PutRequest": {"Item": item}} for item in before], CHUNKS_AT_ONCE, deadline)
         puts = [{"Put": {"TableName": self.table, "Item": item}} for item in together]
-        won = await self._transact(what, [{"Put": head}, *puts], deadline)
-        if not won and before:
-            claim = next(item for item in together if "chunks" in item)
-            won = await self._get_all(what, [key(write.session_id, plain(claim["sk"]))], deadline) == [claim]
-            if not won:  # nor has an earlier attempt, whose answer was lost
-                await self._delete_all(what, before, deadline)
-        return won
+        if before:
+            return await self._append_large(write, attempt, before, [{"Put": head}, *puts], deadline)
+        return await self._transact(what, [{"Put": head}, *puts], deadline)
+
+    async def _append_large(
+        self, write: Append, attempt: str, chunks: list[Item], actions: list[Answer], deadline: Deadline
+    ) -> bool:
+        """Put the chunks, then do the actions, which make them a part of the log.
+
+        A claim is there as long as they are not: only while it is may they become so, or be removed by `sweep`.
+        """
+        what = _APPENDING
+        claim = items.claim_item(write.session_id, write.incarnation, attempt, time.time_ns() // 1000)
+        place = key(write.session_id, plain(claim["sk"]))
+        await self.port.write(what, "put_item", {"TableName": self.table, "Item": claim}, deadline)
+        await self._write_all(what, [{"PutRequest": {"Item": item}} for item in chunks], CHUNKS_AT_ONCE, deadline)
+        remove = {"TableName": self.table, "Key": place, "ConditionExpression": _UNCLAIMED}
+        if await self._transact(what, [*actions, {"Delete": remove}], deadline):
+            return True
+        large = next(action["Put"]["Item"] for action in actions if "chunks" in action["Put"]["Item"])
+        if await self._get(what, key(write.session_id, plain(large["sk"])), deadline) == large:
+            return True  # by an earlier attempt, whose answer was lost
+        await self._delete_all(what, [*chunks, place], deadline)
+        return False
 
     async def _transact(self, what: str, actions: list[Answer], deadline: Deadline) -> bool:
         """Do all or nothing; False if a condition does not hold.
@@ -215,15 +238,14 @@ class DynamoDbDriver(Driver):
         start = items.prefix(CHUNKS, incarnation, plain(item["chunks"]))
         chunks = await self._query("Reading a commit", session_id, items.within(start), deadline)
         if len(chunks) != plain(item["pieces"]):
-            raise CorruptDataError(
-                f"Commit {items.seq_of(item)} of session {session_id!r} lacks pieces, unless it is being deleted."
-            )
+            if await self._get(_LOADING, key(session_id, plain(item["sk"])), deadline) is None:
+                raise StorageUnavailableError(f"Session {session_id!r} was deleted while it was read.")
+            raise CorruptDataError(f"Commit {items.seq_of(item)} of session {session_id!r} lacks pieces.")
         return "".join(plain(chunk["body"]) for chunk in chunks)
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         what = "Deleting a session"
-        for area in items.AREAS:
-            await self._clear(what, session_id, items.prefix(area, incarnation), deadline)
+        await self._clear(what, session_id, incarnation, deadline)
         request = {
             "TableName": self.table,
             "Key": key(session_id, HEAD),
@@ -232,18 +254,53 @@ class DynamoDbDriver(Driver):
         }
         with suppress(ConditionFailedError):  # it is not there, or another one is
             await self.port.write(what, "delete_item", request, deadline)
-        for area in (CHUNKS, DATA):  # what others wrote while the head was still there
-            await self._clear(what, session_id, items.prefix(area, incarnation), deadline)
+        await self._clear(what, session_id, incarnation, deadline)  # what others wrote while the head was still there
 
-    async def _clear(self, what: str, session_id: str, start: str, deadline: Deadline) -> None:
-        found = await self._query(what, session_id, items.within(start), deadline, only_keys=True)
-        await self._delete_all(what, found, deadline)
+    async def _clear(self, what: str, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        """Remove all but the head, the newest commit first: before its chunks go."""
+        limits = (items.AREAS[0], items.within(f"{items.AREAS[-1]}#")[1])
+        found = await self._query(what, session_id, limits, deadline, backwards=True, only_keys=True)
+        await self._delete_all(what, [item for item in found if items.is_below(item, incarnation)], deadline)
+
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        """Remove the chunks of large commits that were begun before that moment, and never became a part of a log."""
+        what = "Sweeping"
+        request: Answer = {
+            "TableName": self.table,
+            "IndexName": "all_updated",
+            "KeyConditionExpression": "all_key = :partition AND updated_key < :before",
+            "ExpressionAttributeValues": {":before": text(items.moment_key(before))},
+        }
+        start = None
+        while True:
+            answer = await self._page(what, request, items.UNCLAIMED, start, deadline)
+            for found in answer["Items"]:
+                await self._remove_unclaimed(what, found, deadline)
+            start = answer.get("LastEvaluatedKey")
+            if start is None:
+                return
+
+    async def _remove_unclaimed(self, what: str, found: Item, deadline: Deadline) -> None:
+        """Mark a claim, after which its transaction cannot succeed any more; remove its chunks, then itself."""
+        place = key(plain(found["session_id"]), plain(found["sk"]))
+        marked = {
+            "TableName": self.table,
+            "Item": {**place, **{name: found[name] for name in ("all_key", "updated_key")}, "swept": {"BOOL": True}},
+            "ConditionExpression": "attribute_exists(sk)",
+        }
+        try:
+            await self.port.write(what, "put_item", marked, deadline)
+        except ConditionFailedError:
+            return  # the commit is in the log by now
+        chunks = items.within(items.chunks_of(plain(found["sk"])))
+        pieces = await self._query(what, plain(found["session_id"]), chunks, deadline, only_keys=True)
+        await self._delete_all(what, pieces, deadline)
+        await self._delete_all(what, [place], deadline)
 
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
-        request = {"TableName": self.table, "Key": _record(session_id, incarnation, key), "ConsistentRead": True}
-        item = (await self.port.read("Reading a record", "get_item", request, deadline)).get("Item")
+        item = await self._get("Reading a record", _record(session_id, incarnation, key), deadline)
         return None if item is None else plain(item["value"])
 
     async def put_record(
@@ -354,6 +411,11 @@ class DynamoDbDriver(Driver):
             if "LastEvaluatedKey" not in answer or (limit is not None and len(found) >= limit):
                 return found[:limit]
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    async def _get(self, what: str, place: Item, deadline: Deadline) -> Item | None:
+        """The item of a key, read consistently."""
+        request = {"TableName": self.table, "Key": place, "ConsistentRead": True}
+        return (await self.port.read(what, "get_item", request, deadline)).get("Item")
 
     async def _get_all(self, what: str, keys: Sequence[Item], deadline: Deadline) -> list[Item]:
         """The items of some keys that are there, in any order, read consistently."""

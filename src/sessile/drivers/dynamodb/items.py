@@ -2,7 +2,8 @@
 
 All items of a session have the partition key `session_id`. Their sort keys `sk`, numbers with leading zeros:
 
-* `chunk#{incarnation}#{attempt}#{number}`: a piece of a commit that is too large for one item;
+* `chunk#{incarnation}#{attempt}#{seq}#{number}`: a piece of a commit that is too large for one item;
+* `claim#{incarnation}#{attempt}`: says that chunks are being written which no commit refers to yet;
 * `data#{incarnation}#{key}`: a record;
 * `index#{incarnation}#{run}#{seq}`: says that the run has this commit;
 * `log#{incarnation}#{seq}`: a commit;
@@ -18,16 +19,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from ...errors import StorageError
+from ...errors import NewerVersionError, StorageError
 from ...storage.driver import Append, CommitRow, HeadRow
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's interface has it: attributes by name, each with its type."""
 
 HEAD = "~head"
-CHUNKS, DATA, INDEX, LOG = "chunk", "data", "index", "log"
-AREAS = (LOG, INDEX, CHUNKS, DATA)
-"""What a session has beside its head, in the order in which it is removed."""
+CHUNKS, CLAIMS, DATA, INDEX, LOG = AREAS = ("chunk", "claim", "data", "index", "log")
+"""What a session has beside its head, in the order of its sort keys."""
+
+LAYOUT = 1
+"""The version of all this, which each head has; raised when a program that knows an earlier one would misread it."""
+
+UNCLAIMED = "unclaimed"
+"""The partition, of the index of all sessions by last change, that has the items of `CLAIMS`."""
 
 SHARDS = 4
 """How many partitions an index over the sessions of many users has.
@@ -118,6 +124,7 @@ def head_item(head: HeadRow) -> Item:
             item[name] = {"BOOL": value}
         elif value is not None:
             item[name] = number(value) if isinstance(value, int) else text(value)
+    item["layout"] = number(LAYOUT)
     shard = str(crc32(head.session_id.encode()) % SHARDS)
     item["all_key"] = text(shard)
     item["updated_key"] = text(f"{moment_key(head.updated_at)}#{head.session_id}")
@@ -136,7 +143,12 @@ def head_item(head: HeadRow) -> Item:
 
 
 def head_row(item: Item) -> HeadRow:
-    """The head that an item holds."""
+    """The head that an item holds. Raises `NewerVersionError` if this program would misread the session."""
+    if (layout := plain(item["layout"])) > LAYOUT:
+        name = plain(item["session_id"])
+        raise NewerVersionError(
+            f"Session {name!r} is stored in layout {layout}; this version of Sessile knows {LAYOUT}."
+        )
     return HeadRow._make(plain(item.get(name)) for name in HeadRow._fields)
 
 
@@ -164,7 +176,7 @@ def append_items(write: Append, attempt: str) -> Written:
     before: list[Item] = []
     together: list[Item] = []
     room = TRANSACTION_BYTES
-    left = TRANSACTION_ITEMS - 1 - 2 * len(write.commits)
+    left = TRANSACTION_ITEMS - 2 - 2 * len(write.commits)  # without the head, and the claim
     for row in write.commits:
         body = row.body.encode()
         item = _commit_item(write, row)
@@ -175,14 +187,33 @@ def append_items(write: Append, attempt: str) -> Written:
         if small and fits:
             item["body"] = text(row.body)
         else:
-            chunks = list(_chunk_items(write, f"{attempt}-{row.seq}", row.body))
-            item["chunks"], item["pieces"] = text(f"{attempt}-{row.seq}"), number(len(chunks))
+            chunks = list(_chunk_items(write, f"{attempt}#{row.seq}", row.body))
+            item["chunks"], item["pieces"] = text(f"{attempt}#{row.seq}"), number(len(chunks))
             (together if fits else before).extend(chunks)
             left -= len(chunks) if fits else 0
         together.append(item)
         if row.run > 0:
             together.append(key(write.session_id, index_key(write.incarnation, row.run, row.seq)))
     return Written(before, together)
+
+
+def claim_item(session_id: str, incarnation: str, attempt: str, moment: int) -> Item:
+    """Says that an attempt writes chunks; the transaction that makes them a part of the log removes it."""
+    return {
+        **key(session_id, f"{prefix(CLAIMS, incarnation)}{attempt}"),
+        "all_key": text(UNCLAIMED),
+        "updated_key": text(f"{moment_key(moment)}#{session_id}"),
+    }
+
+
+def chunks_of(claim: str) -> str:
+    """What the sort keys of the chunks of a claim begin with."""
+    return f"{CHUNKS}{claim.removeprefix(CLAIMS)}#"
+
+
+def is_below(item: Item, incarnation: str) -> bool:
+    """Whether an item belongs to an incarnation, its head aside."""
+    return plain(item["sk"]).startswith(tuple(prefix(area, incarnation) for area in AREAS))
 
 
 def _commit_item(write: Append, row: CommitRow) -> Item:

@@ -104,8 +104,10 @@ class Port(ABC):
         return await self._call(what, operation, request, deadline, writes=True)
 
     async def _call(self, what: str, operation: str, request: Answer, deadline: Deadline, *, writes: bool) -> Answer:
-        unknown = False
+        unknown, last = False, None
         for attempt in range(1, ATTEMPTS + 1):
+            if deadline.remaining() <= 0:
+                raise self._late(what, deadline, unknown=unknown) from last
             try:
                 return await self._send(operation, request, deadline)
             except TimeoutError as error:
@@ -118,8 +120,7 @@ class Port(ABC):
                     failure.written = "unknown"
                 if not failure.retry or attempt == ATTEMPTS:
                     raise failure from error
-                if deadline.remaining() <= 0:
-                    raise self._late(what, deadline, unknown=unknown) from error
+                last = error
             await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
@@ -161,8 +162,6 @@ class ThreadPort(Port):
             return self._client
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
-        if deadline.remaining() <= 0:
-            raise TimeoutError
         return getattr(self._connected(), operation)(**request)
 
     async def pause(self, seconds: float) -> None:
