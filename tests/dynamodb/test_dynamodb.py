@@ -598,7 +598,7 @@ def test_a_session_in_a_newer_layout_is_refused(storage: Storage, dynamodb_url: 
         ExpressionAttributeValues={":newer": {"N": "2"}},
     )
     for read in (storage.session, storage.runs, storage.delete):
-        with pytest.raises(NewerVersionError, match="stored in layout 2; this version of Sessile knows 1"):
+        with pytest.raises(NewerVersionError, match="stored in layout 2; this Sessile knows 1"):
             read("s")
 
 

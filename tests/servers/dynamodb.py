@@ -10,7 +10,6 @@ SQLite, built once, in some minutes, and kept in the user's cache.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -170,12 +169,12 @@ def dynoxide() -> Path:
     found = find_program(["dynoxide"], [cache / "bin"])
     if found is not None:
         return found
-    cargo = shutil.which("cargo")
+    cargo = find_program(["cargo"], [Path.home() / ".cargo" / "bin"])
     if cargo is None:
         raise ServerMissingError(GET_DYNOXIDE)
     crate = ["dynoxide-rs", "--version", VERSION, "--locked"]
     features = ["--no-default-features", "--features", "native-sqlite,http-server,cli"]
-    command = [cargo, "install", "--quiet", *crate, *features, "--root", str(cache)]
+    command = [str(cargo), "install", "--quiet", *crate, *features, "--root", str(cache)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServerMissingError(f"{GET_DYNOXIDE}\n{done.stderr}")

@@ -114,6 +114,7 @@ class DynamoDbDriver(Driver):
             found = await self._head_and_log(session_id, newest, deadline)
             if not found:
                 return None
+            items.check_layout(found[0])
             head = items.head_row(found[0])
             log = await self._newest(head, newest, found[1:], deadline)
             if log is not None or head.hidden:

@@ -56,6 +56,23 @@ class ConditionFailedError(Exception):
     """A condition of a write does not hold: nothing was written, and that is no failure of the database."""
 
 
+class AnswerCutError(HTTPClientError):
+    """The connection ended in the midst of an answer."""
+
+    fmt = "the connection was closed in the midst of the answer"
+
+
+def check_whole(response_dict: dict[str, Any], **_: Any) -> None:
+    """Raise `AnswerCutError` if an answer is not whole. For the event `before-parse` of a client of botocore's.
+
+    botocore itself compares nothing: it takes a head that ended with its connection for a whole one, what it cannot
+    decode for an empty answer, and so an item that did not arrive for one that is not there.
+    """
+    body, length = response_dict["body"], response_dict["headers"].get("content-length")
+    if not body if length is None else length != str(len(body)):
+        raise AnswerCutError
+
+
 class TableMissingError(StorageError):
     """There is no such table."""
 

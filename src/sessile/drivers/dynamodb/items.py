@@ -143,13 +143,16 @@ def head_item(head: HeadRow) -> Item:
 
 
 def head_row(item: Item) -> HeadRow:
-    """The head that an item holds. Raises `NewerVersionError` if this program would misread the session."""
-    if (layout := plain(item["layout"])) > LAYOUT:
-        name = plain(item["session_id"])
-        raise NewerVersionError(
-            f"Session {name!r} is stored in layout {layout}; this version of Sessile knows {LAYOUT}."
-        )
+    """The head that an item holds."""
     return HeadRow._make(plain(item.get(name)) for name in HeadRow._fields)
+
+
+def check_layout(head: Item) -> None:
+    """Raise `NewerVersionError` if this program would misread the session of a head."""
+    if (layout := plain(head["layout"])) > LAYOUT:
+        raise NewerVersionError(
+            f"Session {plain(head['session_id'])!r} is stored in layout {layout}; this Sessile knows {LAYOUT}."
+        )
 
 
 def size_of(item: Item) -> int:

@@ -24,7 +24,7 @@ from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
 from ...errors import ClosedError, DeadlineError, StorageError, missing_dependency
 from ...storage.driver import Deadline
-from .errors import FAILURES, translate
+from .errors import FAILURES, check_whole, translate
 
 T = TypeVar("T")
 
@@ -152,6 +152,8 @@ class ThreadPort(Port):
         self._ours = client is None
         self._closed = False
         self._lock = threading.Lock()
+        if client is not None:
+            _check_answers(client)
 
     def _connected(self) -> Any:
         with self._lock:
@@ -159,6 +161,7 @@ class ThreadPort(Port):
                 raise ClosedError("This storage was closed.")
             if self._client is None:
                 self._client = _new_client(cast(Any, botocore.session).get_session(), self._target, Config)
+                _check_answers(self._client)
             return self._client
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
@@ -241,6 +244,11 @@ def _new_client(session: Any, target: Target, config: type[Any]) -> Any:
 def _loader() -> Any:
     """What reads the descriptions of AWS's services, once for all clients: that is most of the time that one takes."""
     return cast(Any, botocore.session).get_session().get_component("data_loader")
+
+
+def _check_answers(client: Any) -> None:
+    """Let a client of botocore's refuse answers that are not whole (aiohttp, below aiobotocore, does so by itself)."""
+    client.meta.events.register("before-parse.dynamodb", check_whole, unique_id="sessile-check-whole")
 
 
 def is_client(value: Any) -> bool:
