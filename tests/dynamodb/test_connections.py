@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.servers import DynoxideServer
 from tests.servers.dynamodb import url_of
-from tests.servers.networks import RESTARTS, SAMPLES, check, dynamodb_network
+from tests.servers.networks import READ_SAMPLES, RESTARTS, SAMPLES, check, dynamodb_network
 
 from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_read_cuts, run_restarts
 
@@ -15,7 +15,7 @@ def test_cuts_anywhere_in_a_commit(dynamodb_url: str, scale: Scale, capsys: pyte
 
 
 def test_cuts_anywhere_in_a_read(dynamodb_url: str, scale: Scale) -> None:
-    run_read_cuts(dynamodb_network(dynamodb_url), scale, samples=SAMPLES).check()
+    run_read_cuts(dynamodb_network(dynamodb_url), scale, samples=READ_SAMPLES).check()
 
 
 def test_a_server_that_is_not_there_at_first_use(dynamodb_url: str) -> None:

@@ -20,6 +20,9 @@ TORTURE = "SESSILE_TORTURE" in os.environ
 SAMPLES = None if TORTURE else 64
 """At how many bytes of each direction a commit is cut; None: at every one."""
 
+READ_SAMPLES = None if TORTURE else 16
+"""The same for a read."""
+
 RESTARTS = 200 if TORTURE else 20
 """How often a server is killed."""
 
