@@ -50,10 +50,14 @@ def _target(scheme: str) -> str | None:
 def _scheme(url: Any) -> str:
     from urllib.parse import urlsplit
 
+    if not isinstance(url, str):
+        return ""
     try:
-        return urlsplit(url).scheme if isinstance(url, str) else ""
+        urlsplit(url)
     except ValueError as error:
         raise InvalidInputError(f"{url!r} is not a URL: {error}.") from error
+    scheme, colon, _ = url.partition(":")  # `urlsplit` has none for the `_` in names of SQLAlchemy's drivers
+    return scheme.lower() if colon else ""
 
 
 def schemes() -> list[str]:
