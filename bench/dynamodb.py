@@ -1,4 +1,4 @@
-"""DynamoDB: the floor by hand with botocore and aiobotocore, what a turn really writes, and what it is billed.
+"""DynamoDB: the floor by hand with botocore and aiobotocore, and what a turn really writes. Only they are imported.
 
 The floor has one table without indexes; loading is one consistent query, from the end of the session, that brings the
 head and the last runs. Appending is one transaction that compares and sets the head and puts the run. Its clients are
@@ -8,59 +8,62 @@ set up as Sessile's are: requests are not validated before they are sent, and ne
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Self
 
 import botocore.session
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.config import Config
-from tests.servers.dynamodb import REGION, Meter, client_of
-
-from sessile import DynamoDbStorage
-from sessile.storage.storage import Storage
 
 from .floor import Encoder
-from .payload import Exchange, exchange
+from .payload import Exchange
 from .sizes import Written
-from .tables import Table, verdict
 
-TABLE, FLOOR_TABLE = "sessile", "floor"
+REGION = os.environ.get("AWS_REGION", "us-east-1")
+FLOOR_TABLE = "floor"
 HEAD = "~head"
-LAST = f"{10**20 - 1}"
 BATCH = 25
-METERED_TURNS = 5
-GROWTH_LIMIT = 1.0
 OPTIONS: dict[str, Any] = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "parameter_validation": False}
 
 Item = dict[str, dict[str, Any]]
 
 
-def storage(endpoint: str, connections: int) -> Storage:
-    """With as many connections as the floor."""
-    return DynamoDbStorage(TABLE, region=REGION, endpoint=endpoint, pool_size=connections)
+def connect(endpoint: str, connections: int = 10) -> Any:
+    """A client of botocore's."""
+    config = Config(max_pool_connections=connections, **OPTIONS)
+    session = botocore.session.get_session()
+    return session.create_client("dynamodb", region_name=REGION, endpoint_url=endpoint, config=config)
 
 
-def create(client: Any) -> None:
-    """The floor's table, if it is not there."""
+def create(client: Any, table: str) -> None:
+    """A table of the floor's, if it is not there."""
     key = {"session_id": "HASH", "sk": "RANGE"}
-    if FLOOR_TABLE not in client.list_tables()["TableNames"]:
+    if table not in client.list_tables()["TableNames"]:
         client.create_table(
-            TableName=FLOOR_TABLE,
+            TableName=table,
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in key],
             KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in key.items()],
         )
 
 
+def put_all(client: Any, table: str, items: Sequence[Item]) -> None:
+    """Put items in batches."""
+    puts = [{"PutRequest": {"Item": item}} for item in items]
+    for start in range(0, len(puts), BATCH):
+        answer = client.batch_write_item(RequestItems={table: puts[start : start + BATCH]})
+        assert not answer.get("UnprocessedItems")
+
+
 class DynamoDbEncoder(Encoder):
     """What the blocking and the asynchronous floor share: requests and JSON."""
+
+    table = FLOOR_TABLE
 
     def load_request(self, session_id: str, last: int) -> dict[str, Any]:
         """Of `query`, for the head and the last runs."""
         return {
-            "TableName": FLOOR_TABLE,
+            "TableName": self.table,
             "KeyConditionExpression": "session_id = :id",
             "ExpressionAttributeValues": {":id": {"S": session_id}},
             "ConsistentRead": True,
@@ -78,12 +81,12 @@ class DynamoDbEncoder(Encoder):
         before = head["revision"]
         body, after = self.encode(session_id, head, before + 1, turn)
         compare_and_set = {
-            "TableName": FLOOR_TABLE,
+            "TableName": self.table,
             "Item": head_item(session_id, before + 1, after),
             "ConditionExpression": "revision = :expected",
             "ExpressionAttributeValues": {":expected": {"N": str(before)}},
         }
-        put = {"TableName": FLOOR_TABLE, "Item": log_item(session_id, before + 1, body)}
+        put = {"TableName": self.table, "Item": log_item(session_id, before + 1, body)}
         return {"TransactItems": [{"Put": compare_and_set}, {"Put": put}]}
 
 
@@ -105,12 +108,13 @@ def log_item(session_id: str, seq: int, body: str) -> Item:
 class DynamoDbFloor(DynamoDbEncoder):
     """A blocking client, which threads share."""
 
-    def __init__(self, endpoint: str, padding: tuple[int, int] = (0, 0), connections: int = 1) -> None:
+    def __init__(
+        self, endpoint: str, padding: tuple[int, int] = (0, 0), connections: int = 1, table: str = FLOOR_TABLE
+    ) -> None:
         super().__init__(*padding)
-        config = Config(max_pool_connections=connections, **OPTIONS)
-        session = botocore.session.get_session()
-        self.client = session.create_client("dynamodb", region_name=REGION, endpoint_url=endpoint, config=config)
-        create(self.client)
+        self.table = table
+        self.client = connect(endpoint, connections)
+        create(self.client, table)
 
     def turn(self, session_id: str, turn: Exchange, reads: int = 1) -> None:
         """Load head and last 3 runs, append one run; before that look at the head again if `reads` is 2."""
@@ -127,10 +131,7 @@ class DynamoDbFloor(DynamoDbEncoder):
         """Create a session with that many runs."""
         bodies, head = self.session(session_id, runs)
         items = [log_item(session_id, seq, body) for seq, body in enumerate(bodies, 1)]
-        puts = [{"PutRequest": {"Item": item}} for item in [*items, head_item(session_id, runs, head)]]
-        for start in range(0, len(puts), BATCH):
-            answer = self.client.batch_write_item(RequestItems={FLOOR_TABLE: puts[start : start + BATCH]})
-            assert not answer.get("UnprocessedItems")
+        put_all(self.client, self.table, [*items, head_item(session_id, runs, head)])
 
     def close(self) -> None:
         self.client.close()
@@ -141,6 +142,9 @@ class AsyncDynamoDbFloor(DynamoDbEncoder):
 
     @classmethod
     async def open(cls, endpoint: str, padding: tuple[int, int] = (0, 0), connections: int = 1) -> Self:
+        from aiobotocore.config import AioConfig  # not in the environments of other libraries
+        from aiobotocore.session import get_session
+
         self = cls(*padding)
         config = AioConfig(max_pool_connections=connections, **OPTIONS)
         self.making = get_session().create_client("dynamodb", region_name=REGION, endpoint_url=endpoint, config=config)
@@ -163,10 +167,19 @@ class AsyncDynamoDbFloor(DynamoDbEncoder):
 
 
 class DynamoDbInspector:
-    """Looks into the tables beside those who write to them; answers as `sizes.Inspector` does."""
+    """Looks into the tables beside those who write to them; answers as `sizes.Inspector` does.
 
-    def __init__(self, endpoint: str) -> None:
-        self.client = client_of(endpoint)
+    `prefix`: only into tables whose names begin so.
+    """
+
+    def __init__(self, endpoint: str, prefix: str = "") -> None:
+        self.client = connect(endpoint)
+        self.prefix = prefix
+
+    def tables(self) -> list[str]:
+        """Their names."""
+        pages = self.client.get_paginator("list_tables").paginate()
+        return [name for page in pages for name in page["TableNames"] if name.startswith(self.prefix)]
 
     def session(self, session_id: str) -> dict[str, tuple[int, int]]:
         """Items and bytes of one session: of its heads, and of the rest."""
@@ -183,7 +196,7 @@ class DynamoDbInspector:
             "KeyConditionExpression": "session_id = :id",
             "ExpressionAttributeValues": {":id": {"S": session_id}},
         }
-        for table in self.client.list_tables()["TableNames"]:
+        for table in self.tables():
             pages = self.client.get_paginator("query" if session_id else "scan")
             for page in pages.paginate(TableName=table, ConsistentRead=True, **(of_session if session_id else {})):
                 yield from page["Items"]
@@ -199,53 +212,9 @@ class DynamoDbInspector:
         """Nothing: there is nothing to wait for."""
 
     def close(self) -> None:
-        """Nothing: the client is that of all tests."""
+        self.client.close()
 
 
 def item_size(item: Item) -> int:
     """The bytes of names and values; numbers count with their digits."""
     return sum(len(name) + len(str(next(iter(value.values()))).encode()) for name, value in item.items())
-
-
-# ---------------------------------------------------------------- capacity units
-
-
-def capacity(
-    endpoint: str,
-    sizes: Sequence[int],
-    fill: Callable[[Storage, dict[str, int]], None],
-    agents_turn: Callable[[Storage, str, Exchange], None],
-) -> Table:
-    """What turns on sessions of a user and an owner are billed: capacity units, as the emulator counts them."""
-    table = Table(
-        "Capacity units of an agent's turn on DynamoDB (read, write; the most of 5)",
-        ["runs in session", "floor: read", "write", "Sessile: read", "write", "wanted"],
-    )
-    floor, client = DynamoDbFloor(endpoint), client_of(endpoint)
-    figures: list[tuple[float, float]] = []
-    with Meter(floor.client) as theirs, Meter(client) as ours, DynamoDbStorage(TABLE, client=client) as sessions:
-        for size in sizes:
-            name, turn = f"metered-{size}", exchange(size + 1)
-            floor.fill(name, size)
-            fill(sessions, {name: size})
-            bare = _most(theirs, partial(floor.turn, name, turn))
-            figures.append(_most(ours, partial(agents_turn, sessions, name, turn)))
-            table.rows.append([f"{size:,}", *_cells(bare), *_cells(figures[-1]), ""])
-    growth = max(last / first for first, last in zip(figures[0], figures[-1], strict=True))
-    wanted = f"<= {GROWTH_LIMIT:g} {verdict(growth, GROWTH_LIMIT)}"
-    table.rows.append([f"{sizes[-1]:,} / {sizes[0]:,}", "", "", "", f"{growth:.2f}", wanted])
-    floor.close()
-    return table
-
-
-def _most(meter: Meter, turn: Callable[[], object]) -> tuple[float, float]:
-    costs: list[tuple[float, float]] = []
-    for _ in range(METERED_TURNS):
-        meter.reset()
-        turn()
-        costs.append((meter.read, meter.write))
-    return max(read for read, _ in costs), max(write for _, write in costs)
-
-
-def _cells(figures: tuple[float, float]) -> list[str]:
-    return [f"{units:g}" for units in figures]

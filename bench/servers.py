@@ -26,7 +26,8 @@ from sessile.storage.driver import Append, Span
 from sessile.storage.ids import uuid7
 from sessile.storage.storage import Storage
 
-from . import dynamodb
+from .capacity import capacity
+from .dynamodb import REGION, AsyncDynamoDbFloor, DynamoDbFloor, DynamoDbInspector
 from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
@@ -88,6 +89,13 @@ def mariadb_storage(url: str) -> Storage:
     return MySQLStorage(url, pool_size=CONNECTIONS)
 
 
+def dynamodb_storage(url: str) -> Storage:
+    """With as many connections as the floor."""
+    from sessile import DynamoDbStorage
+
+    return DynamoDbStorage(region=REGION, endpoint=url, pool_size=CONNECTIONS)
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -99,11 +107,11 @@ MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, Ma
 DYNAMODB = Engine(
     "DynamoDB's emulator",
     DynoxideServer,
-    lambda url: dynamodb.storage(url, CONNECTIONS),
-    dynamodb.DynamoDbInspector,
-    dynamodb.DynamoDbFloor,
-    dynamodb.AsyncDynamoDbFloor.open,
-    lambda url, sizes: [dynamodb.capacity(url, sizes, fill, agent_sync)],
+    dynamodb_storage,
+    DynamoDbInspector,
+    DynamoDbFloor,
+    AsyncDynamoDbFloor.open,
+    lambda url, sizes: [capacity(url, sizes, fill, agent_sync)],
 )
 
 
