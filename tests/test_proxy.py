@@ -15,12 +15,13 @@ import pymysql
 import pytest
 import redis
 from tests.servers.fixtures import connect_mysql
-from tests.servers.redis import client_of
+from tests.servers.redis import redis_client
 
 from sessile.testing.proxy import (
     CuttingProxy,
     Direction,
     Framing,
+    http_messages,
     mysql_messages,
     postgres_messages,
     redis_messages,
@@ -326,6 +327,15 @@ def test_messages_of_redis_are_found_in_any_chunks(chunk: int) -> None:
     assert ends(redis_messages, "answer", command + nested + other, chunk) == list(accumulate(lengths))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+def test_messages_of_http_are_found_in_any_chunks(chunk: int) -> None:
+    """Heads and bodies each; what has no body is a head alone."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+    stream = head + b"hello" + b"GET / HTTP/1.1\r\n\r\n" + head.lower() + b"hello"
+    size = len(head)
+    assert ends(http_messages, "request", stream, chunk) == [size, size + 5, size + 23, 2 * size + 23, 2 * size + 28]
+
+
 def test_it_stands_between_psycopg_and_postgres(postgres_url: str) -> None:
     info = psycopg.conninfo.conninfo_to_dict(postgres_url)
     target = str(info["host"]), int(info.get("port") or 5432)
@@ -377,7 +387,7 @@ def test_it_stands_between_pymysql_and_mariadb(mysql_url: str) -> None:
 
 
 def test_it_stands_between_redis_py_and_redis(redis_url: str) -> None:
-    direct = client_of(redis_url)
+    direct = redis_client(redis_url)
     address = direct.connection_pool.connection_kwargs
     key = redis_url.rpartition("=")[2] + "n"
     with (

@@ -177,8 +177,58 @@ class RedisDatabase(Place):
         self.client.close()
 
 
+class DynamoDbTables(Place):
+    """Tables of a server that speaks DynamoDB's protocol, whose names begin alike."""
+
+    durability = ()
+
+    def __init__(self, server: str, name: str, template: DynamoDbTables | None = None) -> None:
+        from ..dynamodb import put_all
+
+        self.url = server
+        self.name = name
+        self.client = self.inspector().client
+        for table in template.inspector().tables() if template else ():
+            copied = table.replace(template.name, name, 1)
+            described = self.client.describe_table(TableName=table)["Table"]
+            self.client.create_table(**_definition(described) | {"TableName": copied})
+            for page in self.client.get_paginator("scan").paginate(TableName=table):
+                put_all(self.client, copied, page["Items"])
+
+    def floor(self) -> Any:
+        from ..dynamodb import DynamoDbFloor
+
+        return DynamoDbFloor(self.url, table=f"{self.name}.floor")
+
+    def inspector(self) -> Any:
+        from ..dynamodb import DynamoDbInspector
+
+        return DynamoDbInspector(self.url, f"{self.name}.")
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "as durable as the emulator"
+
+    def copy(self, name: str) -> DynamoDbTables:
+        return DynamoDbTables(self.url, name, self)
+
+    def remove(self) -> None:
+        for table in self.inspector().tables():
+            self.client.delete_table(TableName=table)
+
+
+def _definition(described: dict[str, Any]) -> dict[str, Any]:
+    """The request that creates a table like one that is described."""
+    wanted = {"AttributeDefinitions", "KeySchema"}
+    request = {name: value for name, value in described.items() if name in wanted} | {"BillingMode": "PAY_PER_REQUEST"}
+    indexes = [
+        {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
+        for index in described.get("GlobalSecondaryIndexes", ())
+    ]
+    return request | ({"GlobalSecondaryIndexes": indexes} if indexes else {})
+
+
 class Variant(ABC):
-    """One way to configure a peer, over SQLite, PostgreSQL or Redis.
+    """One way to configure a peer, over SQLite, PostgreSQL, Redis or DynamoDB.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
@@ -187,6 +237,7 @@ class Variant(ABC):
         largest: the longest session that is measured, where more would take minutes.
         filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
         url: where its database on a server is, or None.
+        tables: what the names of its tables begin with, on DynamoDB.
         path: where its SQLite file is, else.
     """
 
@@ -197,7 +248,8 @@ class Variant(ABC):
     filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
-        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase)) else None
+        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase, DynamoDbTables)) else None
+        self.tables = f"{place.name}." if isinstance(place, DynamoDbTables) else None
         self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
@@ -266,6 +318,8 @@ def new_place(options: argparse.Namespace, name: str) -> Place:
     name = f"filled-{name}"
     if options.redis:
         return RedisDatabase(options.redis)
+    if options.dynamodb:
+        return DynamoDbTables(options.dynamodb, name)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
@@ -276,6 +330,7 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--folder", type=Path, help="for SQLite files")
     parser.add_argument("--redis", help="the URL of a server")
+    parser.add_argument("--dynamodb", help="the endpoint of a server")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
     filled: dict[tuple[str, int], Place] = {}

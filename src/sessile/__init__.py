@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         current_session,
         session_state,
     )
+    from .drivers.dynamodb import DynamoDbStorage
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "Agent": "agents",
+    "DynamoDbStorage": "drivers.dynamodb",
     "Head": "records",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
@@ -78,6 +80,7 @@ def __dir__() -> list[str]:
 # Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
+    "DynamoDbStorage",
     "Head",
     "LastRuns",
     "MemoryStorage",

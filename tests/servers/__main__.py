@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import ExitStack
 
+from .dynamodb import DynoxideServer
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import ServerFailedError, ServerMissingError
@@ -22,6 +23,7 @@ def main() -> int:
             print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
             print(f"export TEST_REDIS_URL={stack.enter_context(RedisServer()).url}", flush=True)
             print(f"export TEST_VALKEY_URL={stack.enter_context(RedisServer('valkey')).url}", flush=True)
+            print(f"export TEST_DYNAMODB_URL={stack.enter_context(DynoxideServer()).url}", flush=True)
             print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:

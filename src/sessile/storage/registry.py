@@ -12,6 +12,7 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 """Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
 
 BUILT_IN = {
+    "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",

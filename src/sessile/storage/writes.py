@@ -268,6 +268,7 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
     expired, refused = await _for_each(core, ListQuery(expired_before=now, hidden=None, limit=100), remove)
     hidden, refused_too = await _for_each(core, ListQuery(hidden=True, limit=100), remove_hidden)
     _, not_noted = await _for_each(core, ListQuery(status="running", until=before, now=now, limit=100), note)
+    await core.driver.sweep(now - ABANDONED, core.deadline())
     _raise(refused or refused_too or not_noted, f"The others were swept; {expired + hidden} were removed.")
     return expired + hidden
 
