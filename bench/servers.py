@@ -14,9 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, ServerFailedError, ServerMissingError
+from tests.servers import (
+    DynoxideServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    ServerFailedError,
+    ServerMissingError,
+)
 
 from sessile import MemoryStorage
 from sessile.records import Usage
@@ -32,6 +40,7 @@ from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
+from .redis import AsyncRedisFloor, RedisFloor, RedisInspector
 from .sizes import Calibration, Written, calibration, padding_for
 from .tables import Table, verdict
 from .turn import BATCH, FORMAT, GROWTH_LIMIT, Medians, Pool, add, turn_async, turn_sync
@@ -89,6 +98,13 @@ def mariadb_storage(url: str) -> Storage:
     return MySQLStorage(url, pool_size=CONNECTIONS)
 
 
+def redis_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import RedisStorage
+
+    return RedisStorage(url, pool_size=CONNECTIONS)
+
+
 def dynamodb_storage(url: str) -> Storage:
     """With as many connections as the floor."""
     from sessile import DynamoDbStorage
@@ -104,6 +120,16 @@ POSTGRES = Engine(
 MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, MariaDbFloor, AsyncMariaDbFloor.open)
 
 
+REDIS = Engine(
+    "Redis",
+    partial(RedisServer, settings={"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}),
+    redis_storage,
+    RedisInspector,
+    RedisFloor,
+    AsyncRedisFloor.open,
+)
+
+
 DYNAMODB = Engine(
     "DynamoDB's emulator",
     DynoxideServer,
@@ -115,7 +141,7 @@ DYNAMODB = Engine(
 )
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "dynamodb": DYNAMODB}
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "redis": REDIS, "dynamodb": DYNAMODB}
 
 
 @contextmanager

@@ -133,6 +133,50 @@ class PostgresDatabase(Place):
         self.server.close()
 
 
+class RedisDatabase(Place):
+    """A database of a Redis server, by its number."""
+
+    durability = ("appendonly", "appendfsync")
+
+    def __init__(self, server: str, template: RedisDatabase | None = None) -> None:
+        import redis
+
+        for number in range(1, 16):
+            self.url = urlsplit(server)._replace(path=f"/{number}").geturl()
+            self.client = redis.Redis.from_url(self.url)
+            if self.client.dbsize() == 0:
+                break
+        else:
+            raise RuntimeError("All databases of the server are in use.")
+        for key in template.client.scan_iter(count=1000) if template else ():
+            template.client.copy(key, key, destination_db=number)
+
+    def floor(self) -> Any:
+        from ..redis import RedisFloor
+
+        return RedisFloor(self.url)
+
+    def inspector(self) -> Any:
+        from ..redis import RedisInspector
+
+        return RedisInspector(self.url)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "appendonly={}, appendfsync={}".format(*answers)
+
+    def settle(self) -> None:
+        inspector = self.inspector()
+        inspector.settle()
+        inspector.close()
+
+    def copy(self, name: str) -> RedisDatabase:
+        return RedisDatabase(self.url, self)
+
+    def remove(self) -> None:
+        self.client.flushdb()
+        self.client.close()
+
+
 class DynamoDbTables(Place):
     """Tables of a server that speaks DynamoDB's protocol, whose names begin alike."""
 
@@ -184,7 +228,7 @@ def _definition(described: dict[str, Any]) -> dict[str, Any]:
 
 
 class Variant(ABC):
-    """One way to configure a peer, over SQLite, PostgreSQL or DynamoDB.
+    """One way to configure a peer, over SQLite, PostgreSQL, Redis or DynamoDB.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
@@ -204,7 +248,7 @@ class Variant(ABC):
     filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
-        self.url = place.url if isinstance(place, (PostgresDatabase, DynamoDbTables)) else None
+        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase, DynamoDbTables)) else None
         self.tables = f"{place.name}." if isinstance(place, DynamoDbTables) else None
         self.path = place.path if isinstance(place, SqliteFile) else None
 
@@ -272,6 +316,8 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
 def new_place(options: argparse.Namespace, name: str) -> Place:
     """An empty database where the command line says."""
     name = f"filled-{name}"
+    if options.redis:
+        return RedisDatabase(options.redis)
     if options.dynamodb:
         return DynamoDbTables(options.dynamodb, name)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
@@ -283,6 +329,7 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--sizes", required=True)
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--folder", type=Path, help="for SQLite files")
+    parser.add_argument("--redis", help="the URL of a server")
     parser.add_argument("--dynamodb", help="the endpoint of a server")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()

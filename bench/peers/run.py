@@ -18,7 +18,12 @@ from ..tables import Table
 
 HERE = Path(__file__).parent
 PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
-DATABASES = {"--folder": ("SQLite", PEERS), "--postgres": ("PostgreSQL", PEERS), "--dynamodb": ("Dynoxide", ("agno",))}
+DATABASES = {
+    "--folder": ("SQLite", PEERS),
+    "--postgres": ("PostgreSQL", PEERS),
+    "--redis": ("Redis", ("agno",)),
+    "--dynamodb": ("Dynoxide", ("agno",)),
+}
 """By the argument that names it: a database, and who is measured on it."""
 TIMEOUT = 600
 

@@ -1,5 +1,5 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer,
-and emulators of DynamoDB.
+"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey, and
+emulators of DynamoDB.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
 """
@@ -10,6 +10,7 @@ from .dynamodb import DynoxideServer, MotoServer
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
+from .redis import RedisCluster, RedisServer, Sentinel
 
 __all__ = [
     "DynoxideServer",
@@ -17,6 +18,9 @@ __all__ = [
     "MotoServer",
     "PgBouncer",
     "PostgresServer",
+    "RedisCluster",
+    "RedisServer",
+    "Sentinel",
     "Server",
     "ServerFailedError",
     "ServerMissingError",

@@ -11,7 +11,7 @@ import pytest
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages
+from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages, redis_messages
 
 from .dynamodb import endpoint_of, table_of, url_of
 
@@ -56,6 +56,11 @@ def postgres_network(url: str, **more: Any) -> Network:
 def mysql_network(url: str, **more: Any) -> Network:
     """MySQL or MariaDB."""
     return network(url, mysql_messages, **more)
+
+
+def redis_network(url: str, **more: Any) -> Network:
+    """Redis or Valkey."""
+    return network(url, redis_messages, **more)
 
 
 def dynamodb_network(url: str, **more: Any) -> Network:

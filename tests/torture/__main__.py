@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, Server, ServerMissingError
+from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, RedisServer, Server, ServerMissingError
 from tests.servers.dynamodb import url_of
-from tests.servers.networks import dynamodb_network, mysql_network, postgres_network
+from tests.servers.networks import dynamodb_network, mysql_network, postgres_network, redis_network
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
@@ -27,6 +27,7 @@ from sessile.testing.machine import run_model
 DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "PostgreSQL": (PostgresServer, postgres_network),
     "MariaDB": (MariaDbServer, mysql_network),
+    "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
     "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
 }
 
