@@ -36,7 +36,7 @@ else:
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres_url", "mysql_url"])
+@pytest.fixture(params=["sqlite", "postgres_url", "mysql_url", "mongodb_url"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     return f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else request.getfixturevalue(request.param)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
@@ -45,6 +46,7 @@ _NAMES = {
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
@@ -80,6 +82,7 @@ __all__ = [
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "MySQLStorage",
     "Page",
     "PostgresStorage",

@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack
 
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import ServerFailedError, ServerMissingError
 
@@ -19,6 +20,7 @@ def main() -> int:
             print(f"export TEST_POSTGRES_URL={postgres.url}", flush=True)
             print(f"export TEST_PGBOUNCER_URL={stack.enter_context(PgBouncer(postgres)).url}", flush=True)
             print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
+            print(f"export TEST_MONGODB_URL={stack.enter_context(FerretServer()).url}", flush=True)
             print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:

@@ -1,7 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB) and `TEST_PGBOUNCER_URL` name servers that run already, with a
-user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL` and `TEST_MONGODB_URL` name servers that
+run already, with a user who may create databases. A server that cannot be had is a failure in CI, elsewhere a skip that
+says how to get it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 
 from sessile.testing import Scale
 
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
 
@@ -81,6 +84,13 @@ def pgbouncer(postgres: PostgresServer | Address) -> Iterator[PgBouncer | Addres
         yield server
 
 
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[FerretServer | Address]:
+    """A server that speaks MongoDB's protocol. Tests that stop it take `own_ferretdb`."""
+    with given_or_running("TEST_MONGODB_URL", FerretServer) as server:
+        yield server
+
+
 # ---------------------------------------------------------------- a database of its own for each test
 
 
@@ -124,6 +134,15 @@ def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def mongodb_url(mongodb: FerretServer | Address) -> Iterator[str]:
+    """An empty database on `mongodb`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield at_database(mongodb.url, name)
+    with pymongo.MongoClient[dict[str, Any]](mongodb.url) as client:
+        client.drop_database(name)
+
+
 def at_database(url: str, name: str) -> str:
     """The URL of another database on the same server."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
@@ -156,6 +175,13 @@ def own_postgres() -> Iterator[PostgresServer]:
 def own_mariadb() -> Iterator[MariaDbServer]:
     """A MariaDB server of this test alone, also where `TEST_MYSQL_URL` is set."""
     with running(MariaDbServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_ferretdb() -> Iterator[FerretServer]:
+    """A FerretDB of this test alone, also where `TEST_MONGODB_URL` is set."""
+    with running(FerretServer) as server:
         yield server
 
 

@@ -14,6 +14,8 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 BUILT_IN = {
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
+    "mongodb+srv": "sessile.drivers.mongodb:MongoDbStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",

@@ -239,6 +239,7 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
     removed = await _remove_all(core, ListQuery(expired_before=now, hidden=None, limit=100), 0)
     removed += await _remove_all(core, ListQuery(hidden=True, limit=100), now - int(building_after * MICROSECOND))
     await _note_interrupted(core, now)
+    await core.driver.sweep(now - ABANDONED, core.deadline())
     return removed
 
 
