@@ -11,7 +11,7 @@ import pytest
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, mysql_messages, postgres_messages
+from sessile.testing.proxy import Framing, mongodb_messages, mysql_messages, postgres_messages
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
@@ -33,10 +33,10 @@ def check(figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
 def network(url: str, framing: Framing | None, query: str = "", **more: Any) -> Network:
     """The way to the database of a URL. `query` is added to it, `more` are options of the storage."""
     parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
+    user = "".join(parts.netloc.rpartition("@")[:2])
 
     def connect(host: str, port: int, **options: Any) -> Storage:
-        address = parts._replace(netloc=f"{user}@{host}:{port}", query=query or parts.query)
+        address = parts._replace(netloc=f"{user}{host}:{port}", query=query or parts.query)
         return sessile.open(address.geturl(), **more, **options)
 
     return Network(connect, parts.hostname or "127.0.0.1", parts.port or 0, framing)
@@ -50,3 +50,8 @@ def postgres_network(url: str, **more: Any) -> Network:
 def mysql_network(url: str, **more: Any) -> Network:
     """MySQL or MariaDB."""
     return network(url, mysql_messages, **more)
+
+
+def mongodb_network(url: str, query: str = "", **more: Any) -> Network:
+    """MongoDB, or what speaks its protocol."""
+    return network(url, mongodb_messages, query, **more)

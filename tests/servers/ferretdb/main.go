@@ -1,4 +1,4 @@
-// A FerretDB 1.24 that keeps its data in SQLite files: ferretdb ADDRESS FOLDER.
+// A FerretDB 1.24 that keeps its data in PostgreSQL: ferretdb ADDRESS POSTGRESQL-URL.
 //
 // FerretDB's own program does not start when it is built from the module, which lacks the file with its version.
 package main
@@ -15,11 +15,11 @@ import (
 )
 
 func main() {
-	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetLogLoggerLevel(slog.LevelError)
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{TCP: os.Args[1]},
-		Handler:   "sqlite",
-		SQLiteURL: "file:" + os.Args[2] + "/?_pragma=synchronous(off)", // the tests kill it, and never the machine
+		Listener:      ferretdb.ListenerConfig{TCP: os.Args[1]},
+		Handler:       "postgresql",
+		PostgreSQLURL: os.Args[2],
 	})
 	if err != nil {
 		log.Fatal(err)
