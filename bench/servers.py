@@ -28,6 +28,7 @@ from sessile.storage.storage import Storage
 
 from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
+from .mongodb import AsyncMongoDbFloor, MongoDbFloor, MongoDbInspector, MongoDbServer
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
 from .sizes import Calibration, Written, calibration, padding_for
@@ -85,6 +86,13 @@ def mariadb_storage(url: str) -> Storage:
     return MySQLStorage(url, pool_size=CONNECTIONS)
 
 
+def mongodb_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import MongoDbStorage
+
+    return MongoDbStorage(f"{url}?maxPoolSize={CONNECTIONS}")
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -93,7 +101,10 @@ POSTGRES = Engine(
 MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, MariaDbFloor, AsyncMariaDbFloor.open)
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB}
+MONGODB = Engine("MongoDB", MongoDbServer, mongodb_storage, MongoDbInspector, MongoDbFloor, AsyncMongoDbFloor.open)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "mongodb": MONGODB}
 
 
 @contextmanager
@@ -148,13 +159,14 @@ TURNS: dict[int, tuple[str, Callable[..., None], Callable[..., Awaitable[object]
 
 def fill(storage: Storage, sizes: dict[str, int]) -> None:
     """Make sessions of so many runs: added to a session in memory, and copied from there in batches."""
+    at_once = storage.run_operation(commits_at_once)
     with MemoryStorage() as memory:
         for session_id, runs in sizes.items():
             for number in range(1, runs + 1):
                 add(memory, session_id, exchange(number))
             rows, head = memory.run_operation(read_all, session_id)
-            for start in range(0, len(rows), FILLED_AT_ONCE):
-                batch = tuple(rows[start : start + FILLED_AT_ONCE])
+            for start in range(0, len(rows), at_once):
+                batch = tuple(rows[start : start + at_once])
                 after = head._replace(revision=batch[-1].seq)
                 storage.run_operation(append, Append(session_id, head.incarnation, start, batch, after))
             memory.delete(session_id)
@@ -167,6 +179,11 @@ async def read_all(core: Core, session_id: str) -> tuple[list[Any], Any]:
     assert loaded is not None
     assert head is not None
     return await core.all_rows(head, Span(), core.deadline()), loaded.head
+
+
+async def commits_at_once(core: Core) -> int:
+    """How many commits are appended together."""
+    return min(FILLED_AT_ONCE, core.driver.capabilities.commits_per_append)
 
 
 async def append(core: Core, write: Append) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -203,7 +204,7 @@ class Sent(CommandListener):
         pass
 
 
-def test_a_turn_is_one_find_one_insert_and_one_update(mongodb_url: str) -> None:
+def test_a_turn_is_one_find_and_one_update(mongodb_url: str) -> None:
     """However long the session is."""
     sent = Sent()
     with (
@@ -219,7 +220,7 @@ def test_a_turn_is_one_find_one_insert_and_one_update(mongodb_url: str) -> None:
                 assert [run.input for run in view.runs] == [number - 2, number - 1, number]
                 assert sent.names == ["find"]
                 storage.add_run("s", input="more")
-                assert sent.names == ["find", "find", "insert", "update"]
+                assert sent.names == ["find", "find", "update"]
 
 
 # ---------------------------------------------------------------- schema
@@ -276,7 +277,7 @@ from sessile.drivers.mongodb.port import Port
 url, method, number, code = sys.argv[1:]
 storage = MongoDbStorage(url, max_commit_bytes=2**26)
 storage.setup()
-plain = getattr(Port, method)
+plain = getattr(Port, method, None)
 calls = []
 
 
@@ -287,14 +288,25 @@ async def dying(self, *args, **kwargs):
     return await plain(self, *args, **kwargs)
 
 
-setattr(Port, method, dying)
+async def between(self, what, first, second, deadline):
+    self.collection(self.target.sessions).bulk_write([first])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if method == "between":
+    Port.write_in_order = between
+else:
+    setattr(Port, method, dying)
 exec(code)
 print("not killed")
 """
 
 
 def kill_before(url: str, method: str, number: int, code: str) -> None:
-    """Run code in a process that is killed when it calls a method of the port for that time."""
+    """Run code in a process that is killed when it calls a method of the port for that time.
+
+    `"between"`: it sends the claim of a commit without its head, and is killed when it is acknowledged.
+    """
     command = [sys.executable, "-c", KILLED, url, method, str(number), code]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-9, ""), done.stderr
@@ -305,7 +317,7 @@ def test_killed_between_claim_and_head(
 ) -> None:
     """The commit has happened, its state patch too; lists become right when the session is looked at again."""
     storage.add_run("s", input="a", state={"kept": 1, "changed": 1})
-    kill_before(mongodb_url, "update", 1, "storage.add_run('s', input='b', state={'changed': 2, 'new': [None]})")
+    kill_before(mongodb_url, "between", 1, "storage.add_run('s', input='b', state={'changed': 2, 'new': [None]})")
     head = documents.find_one({"revision": {"$gt": 0}})
     assert head is not None
     assert head["revision"] == 1
@@ -326,11 +338,42 @@ def test_killed_between_claim_and_head(
     assert storage.verify("s") == 3
 
 
+def test_client_and_server_are_killed_between_claim_and_head(own_ferretdb: FerretServer) -> None:
+    """As they are: the server has the claim, waits with the head, and both processes get SIGKILL."""
+    code = "import sys, sessile; sessile.open(sys.argv[1]).add_run('s', input='b', state={'changed': 2, 'new': [None]})"
+    with MongoDbStorage(own_ferretdb.url) as storage:
+        storage.add_run("s", input="a", state={"kept": 1, "changed": 1})
+        with closing(own_ferretdb.database.connect()) as postgres:
+            postgres.execute("BEGIN")
+            [table] = postgres.execute(
+                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE tablename LIKE 'sessile_sessions%'"
+            ).fetchone() or [None]
+            postgres.execute(f"SELECT 1 FROM {table} FOR UPDATE")  # the head, and what else is there
+            client = subprocess.Popen([sys.executable, "-c", code, own_ferretdb.url])
+            while len(inputs(storage)) < 2:  # as the log says; the head lags
+                assert client.poll() is None
+            client.kill()
+            own_ferretdb.kill()
+        assert client.wait() == -9
+        own_ferretdb.start()
+        wait_until_answered(storage)
+        with own_ferretdb.connect() as by_hand:
+            head = by_hand.get_default_database()["sessile_sessions"].find_one({"revision": {"$gt": 0}})
+        assert head is not None
+        assert head["revision"] == 1
+        seen = storage.session("s")
+        assert seen is not None
+        assert (seen.revision, seen.state) == (2, {"kept": 1, "changed": 2, "new": [None]})
+        storage.add_run("s", input="c")
+        assert inputs(storage) == ["a", "b", "c"]
+        assert storage.verify("s") == 3
+
+
 def test_an_append_to_a_head_that_lags(mongodb_url: str, storage: MongoDbStorage) -> None:
     """Two crashes in a row: the next append rolls the head forward over both."""
     storage.add_run("s", input=0)
     for number in (1, 2):
-        kill_before(mongodb_url, "update", 1, f"storage.add_run('s', input={number}, state={{'n{number}': 1}})")
+        kill_before(mongodb_url, "between", 1, f"storage.add_run('s', input={number}, state={{'n{number}': 1}})")
     storage.rename("s", "new")
     assert storage.verify("s") == 4
     assert storage.sessions().items[0].state == {"n1": 1, "n2": 1}
@@ -339,7 +382,7 @@ def test_an_append_to_a_head_that_lags(mongodb_url: str, storage: MongoDbStorage
 def test_killed_while_a_session_is_made(mongodb_url: str, storage: MongoDbStorage, documents: Documents) -> None:
     """There is no session, its id is free, and sweeping removes what is left, but nothing of others."""
     storage.add_run("other", input="x")
-    kill_before(mongodb_url, "insert", 2, "storage.add_run('s', input='lost')")
+    kill_before(mongodb_url, "between", 1, "storage.add_run('s', input='lost')")
     assert documents.count_documents({"session_id": "s"}) == 1
     assert storage.session("s") is None
     assert [head.session_id for head in storage.sessions().items] == ["other"]
@@ -354,7 +397,7 @@ def test_killed_while_a_session_is_made(mongodb_url: str, storage: MongoDbStorag
     assert inputs(storage) == ["new"]
 
 
-@pytest.mark.parametrize(("method", "number"), [("update", 2), ("remove", 1), ("remove", 2)])
+@pytest.mark.parametrize(("method", "number"), [("update", 1), ("remove", 1), ("remove", 2)])
 @pytest.mark.parametrize("then", ["sweep", "make it again"])
 def test_killed_while_a_session_is_deleted(
     mongodb_url: str, storage: MongoDbStorage, documents: Documents, method: str, number: int, then: str
@@ -486,7 +529,7 @@ def test_a_missing_part_is_told(storage: MongoDbStorage, documents: Documents) -
 @pytest.mark.usefixtures("small")
 def test_killed_between_parts_and_claim(mongodb_url: str, storage: MongoDbStorage, documents: Documents) -> None:
     storage.add_run("s", input="a")
-    kill_before(mongodb_url, "insert", 1, f"{SMALL}; storage.add_run('s', messages=[{{'text': 'x' * 70_000}}])")
+    kill_before(mongodb_url, "write_in_order", 1, f"{SMALL}; storage.add_run('s', messages=[{{'text': 'x' * 70_000}}])")
     assert kinds(documents).count(-1) == 3
     assert inputs(storage) == ["a"]
     call(storage, "sweep", FUTURE)
@@ -630,24 +673,30 @@ def test_a_server_that_is_killed_while_a_session_is_written(own_ferretdb: Ferret
         assert storage.verify("s") == len(acknowledged)
 
 
+def only_the_claim(port: Any, then: Callable[[], None] = lambda: None) -> Any:
+    """A `write_in_order` that does the first write only."""
+
+    async def write_in_order(what: str, first: Any, second: Any, deadline: Deadline) -> tuple[bool, bool]:
+        del second
+        await port.run(what, lambda: port.collection("sessile_sessions").bulk_write([first]), deadline, write=True)
+        then()
+        return True, False
+
+    return write_in_order
+
+
 def test_a_server_that_is_lost_after_the_claim(own_ferretdb: FerretServer) -> None:
     """The commit may count, so that the error does not say that nothing was written; and it does count."""
     with MongoDbStorage(own_ferretdb.url, timeout=1) as storage:
         storage.add_run("s", input="a")
         port = driver_of(storage).port
-        plain = port.update
-
-        async def lost(*args: Any) -> bool:
-            if own_ferretdb.running:
-                own_ferretdb.kill()
-            return await plain(*args)
-
-        port.update = lost
+        plain = port.write_in_order
+        port.write_in_order = only_the_claim(port, then=own_ferretdb.kill)
         with pytest.raises(StorageError) as caught:
             storage.add_run("s", input="b")
         assert caught.value.written == "unknown"
         own_ferretdb.start()
-        port.update = plain
+        port.write_in_order = plain
         wait_until_answered(storage)
         assert inputs(storage) == ["a", "b"]
         assert storage.verify("s") == 2
@@ -694,6 +743,11 @@ def test_a_forked_child_has_a_client_of_its_own(mongodb_url: str) -> None:
 # ---------------------------------------------------------------- errors
 
 
+def bulk_error(statement: int, code: int) -> pm.BulkWriteError:
+    """One statement of a command was refused."""
+    return pm.BulkWriteError({"writeErrors": [{"index": statement, "code": code, "errmsg": "refused"}]})
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "written", "retry"),
     [
@@ -712,6 +766,16 @@ def test_a_forked_child_has_a_client_of_its_own(mongodb_url: str) -> None:
         (pm.OperationFailure("not allowed", 13), ReadOnlyError, "no", False),
         (pm.OperationFailure("who?", 18), StorageError, "no", False),
         (pm.OperationFailure("cannot", 238), StorageError, "no", False),
+        (pm.OperationFailure("internal", 1), StorageUnavailableError, "unknown", True),
+        (bulk_error(0, 112), StorageUnavailableError, "no", True),
+        (bulk_error(0, 14031), StorageFullError, "no", True),
+        (
+            pm.BulkWriteError({"writeConcernErrors": [{"code": 64, "errInfo": {"wtimeout": True}}]}),
+            DeadlineError,
+            "unknown",
+            True,
+        ),
+        (pm.BulkWriteError({"writeConcernErrors": [{"code": 100}]}), StorageUnavailableError, "unknown", True),
         (pm.OperationFailure("other", 9), StorageError, "no", False),
         (pm.InvalidOperation("Cannot use MongoClient after close"), ClosedError, "no", False),
         (pm.ProtocolError("?"), StorageError, "unknown", False),
@@ -733,6 +797,7 @@ def test_the_deadline_is_kept_where_another_one_is_in_the_way(storage: MongoDbSt
     async def never(*_: Any) -> bool:
         return False
 
+    driver.port.write_in_order = only_the_claim(driver.port)
     driver._write_head = never
 
     async def operation(core: Any) -> None:

@@ -66,6 +66,19 @@ def head_document(head: HeadRow) -> Document:
     return {**key, **head._asdict(), "filters": _filters(head.metadata)}
 
 
+def head_change(head: HeadRow, at_least: int) -> tuple[Document, Document]:
+    """Which head to replace, and how: one of that incarnation that lives, from a revision on up to before this one."""
+    where: Document = {
+        "session_id": {"$eq": head.session_id},
+        "_id": {"$eq": head_key(head.session_id)},
+        "incarnation": {"$eq": head.incarnation},
+        "revision": {"$gte": at_least, "$lt": head.revision},
+        "gone": {"$exists": False},
+    }
+    kept = ("_id", "session_id", "seq")
+    return where, {"$set": {name: value for name, value in head_document(head).items() if name not in kept}}
+
+
 def head_of(document: Document) -> HeadRow:
     """The inverse of `head_document`."""
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bson.errors import BSONError
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     InvalidOperation,
     NotPrimaryError,
@@ -32,17 +35,38 @@ STEPPING_DOWN = {91, 189, 11600, 11602}
 TEMPORARY = {24, 46, 112, 262, 11601}
 """Locks, conflicting writes, interruptions."""
 
+UNSURE = {1, 8}
+"""Something went wrong within the server, or it knows no more than that."""
+
 FULL = {14031, 292}
 FORBIDDEN = {13, 8000}
 AUTHENTICATION = {11, 18}
 NOT_IMPLEMENTED = 238
 
 
+DUPLICATE_KEY = 11000
+
+
+class Refusal(NamedTuple):
+    """Which statement of a command the server has refused, counted from 0, by which code and in which words."""
+
+    statement: int
+    code: int
+    text: str
+
+
+def refusal(error: BaseException | None) -> Refusal | None:
+    """The statement that ended a command of several; None if it was none, or an error of the whole command."""
+    errors = (error.details or {}).get("writeErrors") if isinstance(error, BulkWriteError) else None
+    return Refusal(errors[0]["index"], errors[0]["code"], errors[0].get("errmsg", "")) if errors else None
+
+
 def code_of(error: PyMongoError | BSONError) -> int:
     """The server's code, 0 if the server has said nothing."""
     if isinstance(error, NotPrimaryError):
         return error.details.get("code", 0) if isinstance(error.details, dict) else 0
-    code = getattr(error, "code", None)
+    refused = refusal(error)
+    code = getattr(error, "code", None) if refused is None else refused.code
     return code if isinstance(code, int) else 0
 
 
@@ -75,7 +99,9 @@ def _refused(error: OperationFailure, text: str, written: Written) -> StorageErr
     code = code_of(error)
     if code in NOT_PRIMARY:
         return StorageUnavailableError(text)
-    unsure = error.has_error_label("RetryableWriteError") or "writeConcernError" in (error.details or {})
+    details = error.details or {}
+    late = "writeConcernError" in details or bool(details.get("writeConcernErrors"))
+    unsure = late or error.has_error_label("RetryableWriteError")
     if code in STEPPING_DOWN or unsure:
         return StorageUnavailableError(text, written=written)
     if code in TEMPORARY:
@@ -86,6 +112,8 @@ def _refused(error: OperationFailure, text: str, written: Written) -> StorageErr
         return ReadOnlyError(text, hint="Give the database user the role readWrite.")
     if code in AUTHENTICATION:
         return StorageError(text, hint="Check user, password and authSource.")
+    if code in UNSURE:
+        return StorageUnavailableError(text, written=written)
     if code == NOT_IMPLEMENTED:
         return StorageError(text, hint="This server lacks what the operation needs.")
     return StorageError(text)
@@ -93,5 +121,7 @@ def _refused(error: OperationFailure, text: str, written: Written) -> StorageErr
 
 def _reason(error: Exception) -> str:
     """The first line of what went wrong, without the dump of the server's whole answer."""
-    text = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
+    refused = refusal(error)
+    text = str(error) if refused is None else refused.text
+    text = text.partition(", full error:")[0].partition(", Timeout:")[0]
     return " ".join(text.split()).rstrip(".") or type(error).__name__

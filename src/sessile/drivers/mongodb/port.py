@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern
+from pymongo import AsyncMongoClient, InsertOne, MongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.driver_info import DriverInfo
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -24,7 +24,7 @@ from ...errors import ClosedError, InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline
 from .documents import Document
-from .errors import translate
+from .errors import DUPLICATE_KEY, refusal, translate
 
 DATABASE = "sessile"
 """The database, where the URL names none."""
@@ -33,6 +33,7 @@ CLOCK_SECONDS = 3600.0
 """How long the difference between the server's clock and this machine's is relied on."""
 
 Client = MongoClient[Document] | AsyncMongoClient[Document]
+Write = InsertOne[Document] | UpdateOne
 
 
 class Target:
@@ -175,6 +176,27 @@ class Port:
             raise
         return True
 
+    async def write_in_order(self, what: str, first: Write, second: Write, deadline: Deadline) -> tuple[bool, bool]:
+        """Two writes in one round trip, the second only after the first; which of them was done.
+
+        Not done are an insert where there is a document of its `_id`, and an update that matches nothing.
+        """
+        action = lambda: self.collection(self.target.sessions).bulk_write([first, second])  # noqa: E731
+        try:
+            done = await self.run(what, action, deadline, write=True)
+        except StorageError as error:
+            refused = refusal(error.__cause__)
+            if refused is not None and refused.code == DUPLICATE_KEY:
+                return refused.statement > 0, False
+            if refused is not None and refused.statement > 0:
+                error.written = "unknown"
+            raise
+        except KeyError:
+            # FerretDB 1 leaves a number out of the answer where a statement has failed, and PyMongo stumbles over that.
+            # To call it a lost race is safe: whoever has lost one looks whether his commit is there nevertheless.
+            return False, False
+        return True, done.inserted_count + done.upserted_count + done.matched_count == 2
+
     async def update(self, what: str, where: Document, change: Document, deadline: Deadline) -> bool:
         """Change one document; False if none matches."""
         action = lambda: self.collection(self.target.sessions).update_one(where, change)  # noqa: E731
@@ -236,4 +258,4 @@ def _hosts(url: str | Client) -> str:
     return ",".join(f"{host}:{port}" for host, port in sorted(url.nodes)) or "the client's servers"
 
 
-__all__ = ["DATABASE", "Client", "Port", "Target"]
+__all__ = ["DATABASE", "Client", "Port", "Target", "Write"]

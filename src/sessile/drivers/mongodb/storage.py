@@ -2,7 +2,9 @@
 
 **How an append is atomic without a transaction.** A commit is one document, whose `_id` is made of the session's id,
 its incarnation and `seq`: who inserts it has claimed this revision, and the insert is the moment at which the append
-happens. Then the head is replaced, which also shows whether the session still lives. What a process leaves that ends:
+happens. Then the head is replaced, which also shows whether the session still lives. Both are statements of one
+command, which the server runs in order, up to the first that fails: one round trip, but not one transaction. What is
+left when the server ends in between, or the process where it had to send them one by one:
 
 * *before the claim*: parts of a large commit that no claim names. `sweep` removes them.
 * *between claim and head*: the commit is in the log, the head lags. The core rolls it forward over the log on every
@@ -33,7 +35,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, InsertOne, MongoClient, UpdateOne
 
 from ...errors import InvalidInputError, StorageError
 from ...records import MICROSECOND
@@ -47,6 +49,7 @@ from .documents import (
     Document,
     alive,
     commit_document,
+    head_change,
     head_document,
     head_key,
     head_of,
@@ -58,7 +61,7 @@ from .documents import (
 )
 from .following import Changes
 from .parts import LargeCommits, Parts, is_large
-from .port import Client, Port, Target
+from .port import Client, Port, Target, Write
 from .schema import Schema
 
 R = TypeVar("R")
@@ -203,29 +206,29 @@ class MongoDbDriver(Driver):
     # ------------------------------------------------------------ appending
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        """Claim and head are sent together: the server inserts the claim, and only then replaces the head."""
         self._parts.check(write)
-        claim = await self._claim(write, deadline)
-        if claim is None:
-            return False
-        with _after_a_write():
-            won = await (self._create if write.expected == 0 else self._advance)(write, deadline)
-            if not won:
-                await self._take_back(claim, deadline)
-        return won
-
-    async def _claim(self, write: Append, deadline: Deadline) -> Document | None:
-        """Insert the commit; None if another one has its place. One of the same id is ours, of an earlier attempt."""
         row = write.commits[0]
         claim = commit_document(write.session_id, write.incarnation, row, self.port.now())
         if is_large(row):
             claim = await self._parts.write(claim, deadline)
-        if await self.port.insert("Appending to a session", claim, deadline):
-            return claim
-        await self._parts.remove(claim, deadline)
+        both = _creation(claim, write) if write.expected == 0 else _advance(claim, write)
+        claimed, done = await self.port.write_in_order("Appending to a session", *both, deadline)
+        if not claimed:
+            await self._parts.remove(claim, deadline)
+            return write.expected == 0 and await self._create_again(claim, write, deadline)
+        with _after_a_write():
+            won = done or await (self._create if write.expected == 0 else self._advance)(write, deadline)
+            if not won:
+                await self._take_back(claim, deadline)
+        return won
+
+    async def _create_again(self, claim: Document, write: Append, deadline: Deadline) -> bool:
+        """Create a session of which an earlier attempt may have left the claim."""
         key = {"session_id": {"$eq": write.session_id}, "_id": {"$eq": claim["_id"]}}
-        fields = ["session_id", "incarnation", "commit_id", "token"]
-        there = await self.port.find("Appending to a session", key, deadline, fields=fields)
-        return there[0] if there and there[0]["commit_id"] == row.commit_id else None
+        there = await self.port.find("Creating a session", key, deadline, fields=["commit_id"])
+        ours = bool(there) and there[0]["commit_id"] == claim["commit_id"]
+        return ours and await self._create(write, deadline)
 
     async def _take_back(self, claim: Document, deadline: Deadline) -> None:
         """Remove the claim of an append that has lost, so that its place is free."""
@@ -275,16 +278,7 @@ class MongoDbDriver(Driver):
 
     async def _write_head(self, head: HeadRow, at_least: int, deadline: Deadline) -> bool:
         """Replace a head by a later one of its incarnation; False if there is none that is earlier, and lives."""
-        where: Document = {
-            "session_id": {"$eq": head.session_id},
-            "_id": {"$eq": head_key(head.session_id)},
-            "incarnation": {"$eq": head.incarnation},
-            "revision": {"$gte": at_least, "$lt": head.revision},
-            "gone": {"$exists": False},
-        }
-        kept = ("_id", "session_id", "seq")
-        change = {name: value for name, value in head_document(head).items() if name not in kept}
-        return await self.port.update("Appending to a session", where, {"$set": change}, deadline)
+        return await self.port.update("Appending to a session", *head_change(head, at_least), deadline)
 
     async def _find_head(self, session_id: str, deadline: Deadline) -> Document | None:
         where = {"session_id": {"$eq": session_id}, "_id": {"$eq": head_key(session_id)}}
@@ -426,6 +420,21 @@ class MongoDbDriver(Driver):
     def after_fork(self) -> None:
         self.port.after_fork()
         self._announced = self._listening = None
+
+
+def _creation(claim: Document, write: Append) -> tuple[Write, Write]:
+    return InsertOne(claim), InsertOne(head_document(write.head))
+
+
+def _advance(claim: Document, write: Append) -> tuple[Write, Write]:
+    """An insert and an update would be two commands and two round trips; as two updates they are one.
+
+    The first never matches a document: where there is one of that `_id`, its upsert fails, and the second is not done.
+    """
+    key = {"_id": claim["_id"], "session_id": claim["session_id"]}
+    rest = {name: value for name, value in claim.items() if name not in key}
+    insert = UpdateOne({**key, "at": {"$lt": 0}}, {"$setOnInsert": rest}, upsert=True)
+    return insert, UpdateOne(*head_change(write.head, write.expected))
 
 
 @contextmanager
