@@ -105,7 +105,7 @@ class MongoDbFloor(MongoDbEncoder):
         assert (done.upserted_count, done.matched_count) == (1, 1)
 
     def read(self, session_id: str, last: int) -> list[Document]:
-        found = self.documents.find({"session_id": session_id}, {"body": 1}).sort("seq", -1)
+        found = self.documents.find({"session_id": session_id, "seq": {"$gt": 0}}, {"body": 1}).sort("seq", -1)
         return found.limit(1 + last).batch_size(2 + last).to_list()
 
     def fill(self, session_id: str, runs: int) -> None:
@@ -138,7 +138,7 @@ class AsyncMongoDbFloor(MongoDbEncoder):
         assert (done.upserted_count, done.matched_count) == (1, 1)
 
     async def read(self, session_id: str, last: int) -> list[Document]:
-        found = self.documents.find({"session_id": session_id}, {"body": 1}).sort("seq", -1)
+        found = self.documents.find({"session_id": session_id, "seq": {"$gt": 0}}, {"body": 1}).sort("seq", -1)
         return await found.limit(1 + last).batch_size(2 + last).to_list()
 
     async def close(self) -> None:

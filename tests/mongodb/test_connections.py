@@ -9,12 +9,6 @@ from tests.servers.networks import RESTARTS, SAMPLES, check, mongodb_network
 from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_failover, run_restarts
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyMongo looks for a server that it has lost twice a second, which only makes these tests long."""
-    monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.01)
-
-
 def test_cuts_anywhere_in_a_commit(mongodb_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_cuts(mongodb_network(mongodb_url), scale, samples=SAMPLES), capsys)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -465,6 +466,17 @@ def test_claims_of_an_incarnation_that_is_gone_do_not_disturb(storage: MongoDbSt
     assert kinds(documents) == []
 
 
+def test_records_of_a_session_that_is_gone_are_swept(storage: MongoDbStorage, documents: Documents) -> None:
+    """As a process leaves them that ends before it has seen that the session was deleted."""
+    for session_id in ("s", "other"):
+        assert call(storage, "append", append_of(session_id=session_id))
+        assert call(storage, "put_record", session_id, "i1", "k", b"x")
+    documents.delete_many({"session_id": "s", "seq": {"$ne": 0}})
+    call(storage, "sweep", FUTURE)
+    assert documents.count_documents({"session_id": "s"}) == 0
+    assert call(storage, "get_record", "other", "i1", "k") == b"x"
+
+
 # ---------------------------------------------------------------- large commits
 
 
@@ -569,6 +581,11 @@ HOSTILE: dict[str, Any] = {
     "\ud800": "\udfff",
     "line\r\nbreak": 2**63 - 1,
     "deep": [[[[{"$ne": 2**70}]]]],
+    "deeper": functools.reduce(lambda inner, _: {"$and": [inner]}, range(48), {"$ne": 1}),
+    "large": 2**64 + 1,
+    "small": -(2**63) - 1,
+    "empty": "",
+    "empties": ["", {}, [], None],
     "float": 1e300,
     "zero": -0.0,
 }
@@ -586,12 +603,41 @@ def test_keys_and_values_that_are_mongodbs_own_words(storage: MongoDbStorage) ->
         if key in ("", "\0", "\ud800"):
             continue  # which no filter may name
         assert [found.session_id for found in storage.sessions(metadata_keys=[key]).items] == ["s"]
-        if not isinstance(value, (dict, list)):
+        if not isinstance(value, (dict, list)) and key not in ("large", "small"):  # no filter has more than 64 bits
             assert [found.session_id for found in storage.sessions(metadata={key: value}).items] == ["s"]
     for metadata in ({"line\r\nbreak": 2**63 - 2}, {"line\r\nbreak": str(2**63 - 1)}, {"float": "1e300"}):
         assert storage.sessions(metadata=metadata).items == []
     for query in ({"user_id": "$ne"}, {"owner": "{$gt: ''}"}, {"name_prefix": "a\\."}):
         assert [found.session_id for found in storage.sessions(**query).items] == ["$where"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"$gt": ""}', "$where", "a.b", "line\r\nbreak", " ", "0", "null", "ä\ue000🦪", "x" * 255]
+)
+def test_ids_that_are_mongodbs_own_words(storage: MongoDbStorage, text: str) -> None:
+    storage.add_run("other", input="x", user_id="u", owner="o", state={"kept": 1})
+    storage.add_run(text, run_id=text, input="a", user_id=text, owner=text, state={text: 1})
+    assert inputs(storage, text) == ["a"]
+    assert storage.runs(text)[0].run_id == text
+    for query in ({"user_id": text}, {"owner": text}):
+        assert [found.session_id for found in storage.sessions(**query).items] == [text]
+    assert storage.session("other", user_id=text) is None
+    assert storage.delete(text)
+    assert inputs(storage, "other") == ["x"]
+    assert storage.verify("other") == 1
+
+
+def test_operators_are_no_ids(storage: MongoDbStorage) -> None:
+    storage.add_run("s", input="x", user_id="u")
+    operator: Any = {"$gt": ""}
+    for call in (storage.session, storage.runs, storage.delete, storage.add_run):
+        with pytest.raises(InvalidInputError):
+            call(operator)
+        with pytest.raises(InvalidInputError):
+            call("s", user_id=operator)
+    with pytest.raises(InvalidInputError):
+        storage.sessions(user_id=operator)
+    assert inputs(storage) == ["x"]
 
 
 def test_names_at_the_end_of_a_range(storage: MongoDbStorage) -> None:

@@ -27,12 +27,14 @@ inside $programs/initdb --username=sessile --auth=trust --encoding=UTF8 --no-loc
 inside $programs/postgres -D "$data/data" -c "port=$((port + 1))" -c listen_addresses=127.0.0.1 \
     -c unix_socket_directories= -c max_connections=200 -c cron.database_name=postgres -c cron.log_run=off \
     -c cron.log_statement=off -c log_min_messages=fatal \
-    -c shared_preload_libraries=pg_cron,pg_documentdb_core,pg_documentdb &
+    -c shared_preload_libraries=pg_cron,pg_documentdb_extended_rum,pg_documentdb_core,pg_documentdb \
+    -c documentdb.alternate_index_handler_name=extended_rum &
 database=$!
 trap 'kill -INT $database; wait $database || true; rm -rf "${system:?}$data"' EXIT
 trap 'exit 0' INT TERM
 url=postgres://sessile@127.0.0.1:$((port + 1))/postgres
-until inside $programs/psql --quiet "$url" -c "CREATE EXTENSION IF NOT EXISTS documentdb CASCADE" 2>/dev/null; do
+until inside $programs/psql --quiet "$url" -c "CREATE EXTENSION documentdb CASCADE; CREATE EXTENSION documentdb_extended_rum" 2>/dev/null; do
+    kill -0 $database # else it has not started
     sleep 0.2
 done
 echo "export TEST_MONGODB_URL=mongodb://127.0.0.1:$port/sessile"

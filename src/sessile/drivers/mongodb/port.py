@@ -82,6 +82,7 @@ class Port:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._client: Client | None = self._borrowed
+        self._collections: dict[str, Any] = {}
 
     # ------------------------------------------------------------ the client
 
@@ -104,14 +105,26 @@ class Port:
         return self.client().get_default_database(DATABASE)
 
     def collection(self, name: str) -> Any:
-        """A collection, read at the primary: what the majority has, if the server can tell."""
+        """A collection, read at the primary. Kept, because PyMongo takes its time to make one."""
         client = self.client()
+        kept = self._collections.get(name)
+        if kept is None:
+            kept = self._collections[name] = self._collection(client, name)
+        return kept
+
+    def _collection(self, client: Client, name: str) -> Any:
+        """Where commits wait for the majority, reads see what it has, if the server can tell.
+
+        Where they do not, such reads could miss what this storage has just written.
+        """
         default = client.write_concern.is_server_default
+        write_concern = WriteConcern("majority", j=True) if default else client.write_concern
+        majority = self.replicated and write_concern.document.get("w") == "majority"
         return client.get_default_database(DATABASE).get_collection(
             name,
             read_preference=ReadPreference.PRIMARY,
-            write_concern=WriteConcern("majority", j=True) if default else client.write_concern,
-            read_concern=ReadConcern("majority") if self.replicated else ReadConcern(),
+            write_concern=write_concern,
+            read_concern=ReadConcern("majority" if majority else None),
         )
 
     async def close(self) -> None:
@@ -191,9 +204,11 @@ class Port:
             if refused is not None and refused.statement > 0:
                 error.written = "unknown"
             raise
-        except KeyError:
-            # FerretDB 1 leaves a number out of the answer where a statement has failed, and PyMongo stumbles over that.
-            # To call it a lost race is safe: whoever has lost one looks whether his commit is there nevertheless.
+        except KeyError as error:
+            # FerretDB 1 leaves this out of the answer where a statement has failed, and PyMongo stumbles over that. To
+            # call it a lost race is safe: whoever has lost one looks whether his commit is there nevertheless.
+            if error.args != ("nModified",):
+                raise
             return False, False
         return True, done.inserted_count + done.upserted_count + done.matched_count == 2
 
@@ -235,7 +250,10 @@ class Port:
             return
         before = _micros()
         said = await self.command("Greeting the server", {"hello": 1}, deadline, write=False)
-        self.replicated = "setName" in said or said.get("msg") == "isdbgrid"
+        replicated = "setName" in said or said.get("msg") == "isdbgrid"
+        if replicated != self.replicated:
+            self.replicated = replicated
+            self._collections = {}
         told = said.get("localTime")
         if isinstance(told, datetime):
             theirs = int(told.replace(tzinfo=UTC).timestamp() * 1000) * 1000

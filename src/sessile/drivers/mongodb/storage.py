@@ -24,7 +24,8 @@ append claims before it looks at the head, and the mark comes before the log is 
   lost. If its process ends before that, the claim stays: of an incarnation that is gone, which no read ever asks for.
   It is removed with the session that then has this id.
 
-Records are written in the same way: first the record, then a look at the head, and back if it is not there.
+Records are written in the same way: first the record, then a look at the head, and back if it is not there. One that a
+process which ends in between leaves behind is removed by `sweep`.
 """
 
 from __future__ import annotations
@@ -316,7 +317,7 @@ class MongoDbDriver(Driver):
         await self.port.remove("Deleting a session", _head_filter(session_id, incarnation), deadline)
 
     async def sweep(self, before: int, deadline: Deadline) -> None:
-        """Remove first commits without a head and parts without a claim; each is looked at by one sweep only."""
+        """Remove first commits and records without a head, and parts without a claim; each is looked at only once."""
         swept = (await self._schema.numbers(deadline)).get("swept", 0)
         after: tuple[int, str] = (swept, "")
         while True:
@@ -357,12 +358,14 @@ class MongoDbDriver(Driver):
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
+        at = self.port.now()
         record = {
             "_id": record_key(session_id, incarnation, key),
             "session_id": session_id,
             "incarnation": incarnation,
             "seq": RECORD,
-            "at": self.port.now(),
+            "at": at,
+            "born": at,
             "value": value,
         }
         if value is not None:
