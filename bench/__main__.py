@@ -24,6 +24,7 @@ PARTS = (
     "postgres",
     "postgres-peers",
     "mariadb",
+    "mongodb",
     "redis",
     "redis-peers",
     "dynamodb",
@@ -86,7 +87,7 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
-        for name in ("postgres", "mariadb", "redis", "dynamodb"):
+        for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
     finally:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .drivers.dynamodb import DynamoDbStorage
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
     from .drivers.redis import RedisStorage
@@ -48,6 +49,7 @@ _NAMES = {
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
@@ -85,6 +87,7 @@ __all__ = [
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "MySQLStorage",
     "Page",
     "PostgresStorage",

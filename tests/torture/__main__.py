@@ -15,9 +15,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, RedisServer, Server, ServerMissingError
+from tests.servers import (
+    DynoxideServer,
+    FerretServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    Server,
+    ServerMissingError,
+)
 from tests.servers.dynamodb import url_of
-from tests.servers.networks import dynamodb_network, mysql_network, postgres_network, redis_network
+from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
@@ -29,6 +37,7 @@ DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "MariaDB": (MariaDbServer, mysql_network),
     "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
     "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
+    "FerretDB": (FerretServer, mongodb_network),
 }
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
