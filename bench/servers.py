@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from tests.servers import MariaDbServer, PostgresServer, ServerFailedError, ServerMissingError
+from tests.servers import MariaDbServer, PostgresServer, RedisServer, ServerFailedError, ServerMissingError
 
 from sessile import MemoryStorage
 from sessile.records import Usage
@@ -31,6 +32,7 @@ from .measure import Stats, interleave, ms, timed
 from .mongodb import AsyncMongoDbFloor, MongoDbFloor, MongoDbInspector, MongoDbServer
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
+from .redis import AsyncRedisFloor, RedisFloor, RedisInspector
 from .sizes import Calibration, Written, calibration, padding_for
 from .tables import Table, verdict
 from .turn import BATCH, FORMAT, GROWTH_LIMIT, Medians, Pool, add, turn_async, turn_sync
@@ -93,6 +95,13 @@ def mongodb_storage(url: str) -> Storage:
     return MongoDbStorage(f"{url}?maxPoolSize={CONNECTIONS}")
 
 
+def redis_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import RedisStorage
+
+    return RedisStorage(url, pool_size=CONNECTIONS)
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -104,7 +113,17 @@ MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, Ma
 MONGODB = Engine("MongoDB", MongoDbServer, mongodb_storage, MongoDbInspector, MongoDbFloor, AsyncMongoDbFloor.open)
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "mongodb": MONGODB}
+REDIS = Engine(
+    "Redis",
+    partial(RedisServer, settings={"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}),
+    redis_storage,
+    RedisInspector,
+    RedisFloor,
+    AsyncRedisFloor.open,
+)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "mongodb": MONGODB, "redis": REDIS}
 
 
 @contextmanager

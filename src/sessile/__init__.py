@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -50,6 +51,7 @@ _NAMES = {
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
+    "RedisStorage": "drivers.redis",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -86,6 +88,7 @@ __all__ = [
     "MySQLStorage",
     "Page",
     "PostgresStorage",
+    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",

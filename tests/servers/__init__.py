@@ -1,4 +1,4 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, FerretDB.
+"""Real servers for the tests, started here: PostgreSQL, MariaDB or MySQL, PgBouncer, FerretDB, Redis, Valkey.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
 """
@@ -9,12 +9,16 @@ from .mariadb import MariaDbServer
 from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
+from .redis import RedisCluster, RedisServer, Sentinel
 
 __all__ = [
     "FerretServer",
     "MariaDbServer",
     "PgBouncer",
     "PostgresServer",
+    "RedisCluster",
+    "RedisServer",
+    "Sentinel",
     "Server",
     "ServerFailedError",
     "ServerMissingError",

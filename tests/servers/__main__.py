@@ -10,6 +10,7 @@ from .mariadb import MariaDbServer
 from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import ServerFailedError, ServerMissingError
+from .redis import RedisServer
 
 
 def main() -> int:
@@ -21,6 +22,8 @@ def main() -> int:
             print(f"export TEST_PGBOUNCER_URL={stack.enter_context(PgBouncer(postgres)).url}", flush=True)
             print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
             print(f"export TEST_MONGODB_URL={stack.enter_context(FerretServer()).url}", flush=True)
+            print(f"export TEST_REDIS_URL={stack.enter_context(RedisServer()).url}", flush=True)
+            print(f"export TEST_VALKEY_URL={stack.enter_context(RedisServer('valkey')).url}", flush=True)
             print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:
