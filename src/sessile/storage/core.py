@@ -5,6 +5,7 @@ Everything here awaits nothing but the driver, so that it can be stepped synchro
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -142,9 +143,9 @@ class Core:
         if rolled is None:
             return head
         if rolled.updated_at < loaded.now - LAG:
-            limits = {"max_state": self.settings.max_state_bytes, "max_metadata": self.settings.max_metadata_bytes}
+            row = encode_head(rolled, max_state=sys.maxsize, max_metadata=sys.maxsize)  # it is committed already
             with suppress(StorageError):
-                await self.driver.catch_up(encode_head(rolled, **limits), deadline)
+                await self.driver.catch_up(row, deadline)
         return rolled
 
     async def all_rows(self, head: Head, span: Span, deadline: Deadline) -> list[CommitRow]:
