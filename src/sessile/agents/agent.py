@@ -31,11 +31,12 @@ from .result import RunResult
 from .resuming import resume_run
 from .shutdown import stored_on_sigterm
 from .state import may_have_placeholders
-from .streaming import AsyncRunStream, RunStream
+from .streaming import AsyncRunStream, RunStream, events_to
 from .tools import history_tools
 
 if TYPE_CHECKING:
     from .handle import SessionHandle
+    from .team_events import Listen
 
 OutputT = TypeVar("OutputT")
 Prompt = str | Sequence[UserContent]
@@ -98,10 +99,10 @@ class Agent(Generic[OutputT]):
         output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
         **options: Unpack[AgentOptions],
     ) -> None:
-        _check_choice(durability, "durability", ("run", "step", "exit"))
-        _check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
-        _check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
-        _check_choice(usage_scope, "usage_scope", ("run", "session"))
+        check_choice(durability, "durability", ("run", "step", "exit"))
+        check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
+        check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
+        check_choice(usage_scope, "usage_scope", ("run", "session"))
         if durability == "exit" and on_busy != "parallel":
             raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
@@ -111,6 +112,7 @@ class Agent(Generic[OutputT]):
         self.window = window_of(history)
         self.durability: Durability = durability
         self.on_busy: OnBusy = on_busy
+        self.kind = "agent"
         self._session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
@@ -166,15 +168,17 @@ class Agent(Generic[OutputT]):
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `run`. A cancelled run stores what it has, and is stored as cancelled."""
-        job = self._job(options)
-        spec = self._spec(session_id, user_id, run_metadata)
+        return await self._begin(prompt, self._spec(session_id, user_id, run_metadata), self.job(options))
+
+    async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         if self.storage is None:
             return await self._run_alone(prompt, spec, job)
+        return await self._run_stored(self.storage, prompt, spec, job)
+
+    async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         job.prompt = prompt
         with stored_on_sigterm():
-            recorder = await Recorder.begin(
-                self.storage, spec, prompt, self.window, refuse_conflicts=self._refuse_conflicts
-            )
+            recorder = await Recorder.begin(storage, spec, prompt, self.newest, refuse_conflicts=self._refuse_conflicts)
             return await drive(recorder, job)
 
     def stream(
@@ -212,14 +216,13 @@ class Agent(Generic[OutputT]):
         if options.get("event_stream_handler") is not None:
             raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
         return AsyncRunStream(
-            lambda handler: self.arun(
+            lambda put: self.arun(
                 prompt,
                 session_id=session_id,
                 user_id=user_id,
                 run_metadata=run_metadata,
-                **{**options, "event_stream_handler": handler},
-            ),
-            events=events,
+                **{**options, "event_stream_handler": events_to(put, events=events)},
+            )
         )
 
     def print_response(
@@ -300,7 +303,7 @@ class Agent(Generic[OutputT]):
             return await resume_run(
                 self.storage,
                 self._spec(session_id, user_id, None),
-                self._job(options),
+                self.job(options),
                 run,
                 dict(approvals or {}),
                 results,
@@ -326,13 +329,30 @@ class Agent(Generic[OutputT]):
             input=None,
             user_id=self._user_id if user_id is None else user_id,
             owner=self.name,
+            kind=self.kind,
             durability=self.durability,
             on_busy=self.on_busy,
             metadata=metadata,
             session={"state": self._state} if self._state else {},
         )
 
-    def _job(self, options: RunOptions) -> Job:
+    @property
+    def description(self) -> str | None:
+        """What the leader of a team is told about the agent."""
+        return self.model_agent.description
+
+    @property
+    def newest(self) -> int:
+        """How many runs are read together with the head, in one look."""
+        return self.window.newest
+
+    def job(
+        self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
+    ) -> Job:
+        """What a run is driven with. `stored`: also without a storage of the agent's own, it is one that is kept.
+
+        For teams: `listen` is told what happens in the run; `answers` says whether its text is the team's answer.
+        """
         if unknown := options.keys() - RunOptions.__annotations__.keys():
             raise InvalidInputError(
                 f"A run takes no {', '.join(sorted(unknown))}.",
@@ -343,7 +363,7 @@ class Agent(Generic[OutputT]):
             passed["model"] = model
         if "output_type" in passed and not self._ready:
             passed["output_type"] = [passed["output_type"], DeferredToolRequests]
-        if self._toolsets and self.storage is not None:
+        if self._toolsets and (stored or self.storage is not None):
             passed["toolsets"] = [*(options.get("toolsets") or ()), *self._toolsets]
         if self._ready:
             passed["capabilities"] = [*(options.get("capabilities") or ()), _system_prompt()]
@@ -351,6 +371,7 @@ class Agent(Generic[OutputT]):
             self.model_agent,
             self.window,
             passed,
+            newest=self.newest,
             session_usage=self._session_usage,
             placeholders=self._placeholders
             or _may_be_filled(options)
@@ -408,6 +429,7 @@ def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
     return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
 
 
-def _check_choice(value: str, what: str, choices: Sequence[str]) -> None:
+def check_choice(value: Any, what: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices."""
     if value not in choices:
         raise InvalidInputError(f"{what} must be one of {', '.join(map(repr, choices))}; it is {value!r}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Generic, TypeVar
 
 from pydantic_ai import DeferredToolRequests
@@ -23,11 +24,16 @@ class RunResult(Generic[OutputT]):
         session_id: the session, made by the run if no id was given.
         run_id: the run's id.
         number: the run's number in its session; 0 without a storage.
-        status: `completed`, or `paused` when it waits for a decision.
-        usage: what this run has used.
+        status: `completed`, or `paused` when it waits for a decision. A member's run may also be `failed`,
+            `cancelled` or `running` (it goes on with the team's, after a pause).
+        usage: what this run has used, with all runs of members; `own_usage` is without them.
         state: the session's state as the run left it.
         pending: the tool calls that wait for a decision, of a paused run.
-        agent_result: Pydantic AI's own result; None for a run that paused before it went on.
+        agent_result: Pydantic AI's own result; None for a run that paused before it went on, for one that has failed,
+            and for a member's run that had ended before the team's was resumed.
+        owner: the name of the agent or team.
+        error: `{"type": …, "message": …}` of a member's run that has failed.
+        members: the results of a team's members, in the order in which their runs began.
     """
 
     output: OutputT
@@ -39,6 +45,14 @@ class RunResult(Generic[OutputT]):
     state: JsonObject
     pending: DeferredToolRequests | None = None
     agent_result: AgentRunResult[Any] | None = None
+    owner: str | None = None
+    error: JsonObject | None = None
+    members: list[RunResult[Any]] = field(default_factory=list["RunResult[Any]"])
+
+    @property
+    def own_usage(self) -> Usage:
+        """What this run has used itself: of a team's run, what its leader has."""
+        return reduce(lambda usage, member: usage - member.usage, self.members, self.usage)
 
     def new_messages(self) -> list[ModelMessage]:
         """The messages of this run, in order, without the history that was sent along."""
