@@ -36,6 +36,7 @@ from .tools import history_tools
 
 if TYPE_CHECKING:
     from .handle import SessionHandle
+    from .printing import AnswerView
     from .team_events import Listen
 
 OutputT = TypeVar("OutputT")
@@ -113,8 +114,8 @@ class Agent(Generic[OutputT]):
         self.durability: Durability = durability
         self.on_busy: OnBusy = on_busy
         self.kind = "agent"
-        self._session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
-        self._refuse_conflicts = on_state_conflict == "error"
+        self.session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
+        self.refuses_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
         self._toolsets = history_tools(read_chat_history, search_sessions)
         self.model_agent = _model_agent(model, name, output_type, options)
@@ -168,7 +169,7 @@ class Agent(Generic[OutputT]):
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `run`. A cancelled run stores what it has, and is stored as cancelled."""
-        return await self._begin(prompt, self._spec(session_id, user_id, run_metadata), self.job(options))
+        return await self._begin(prompt, self.spec(session_id, user_id, run_metadata), self.job(options))
 
     async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         if self.storage is None:
@@ -178,7 +179,7 @@ class Agent(Generic[OutputT]):
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         job.prompt = prompt
         with stored_on_sigterm():
-            recorder = await Recorder.begin(storage, spec, prompt, self.newest, refuse_conflicts=self._refuse_conflicts)
+            recorder = await Recorder.begin(storage, spec, prompt, self.newest, refuse_conflicts=self.refuses_conflicts)
             return await drive(recorder, job)
 
     def stream(
@@ -239,7 +240,9 @@ class Agent(Generic[OutputT]):
         """
         from .printing import print_stream
 
-        return print_stream(prompt, self.stream(prompt, session_id=session_id, user_id=user_id, **options))
+        view = self._view()
+        stream = self.stream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        return print_stream(prompt, stream, view)
 
     async def aprint_response(
         self,
@@ -252,7 +255,14 @@ class Agent(Generic[OutputT]):
         """The `async` twin of `print_response`."""
         from .printing import aprint_stream
 
-        return await aprint_stream(prompt, self.astream(prompt, session_id=session_id, user_id=user_id, **options))
+        view = self._view()
+        stream = self.astream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        return await aprint_stream(prompt, stream, view)
+
+    def _view(self) -> AnswerView:
+        from .printing import AnswerView
+
+        return AnswerView()
 
     # ------------------------------------------------------------ going on
 
@@ -296,18 +306,18 @@ class Agent(Generic[OutputT]):
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `resume`."""
-        session_id = self._session_id if session_id is None else session_id
+        session_id = self.session_id if session_id is None else session_id
         if self.storage is None or session_id is None:
             raise InvalidInputError("To resume a run, the agent needs a storage and a session_id.")
         with stored_on_sigterm():
             return await resume_run(
                 self.storage,
-                self._spec(session_id, user_id, None),
+                self.spec(session_id, user_id, None),
                 self.job(options),
                 run,
                 dict(approvals or {}),
                 results,
-                refuse_conflicts=self._refuse_conflicts,
+                refuse_conflicts=self.refuses_conflicts,
             )
 
     def session(self, session_id: str | None = None, *, user_id: str | None = None) -> SessionHandle[OutputT]:
@@ -316,15 +326,16 @@ class Agent(Generic[OutputT]):
 
         if self.storage is None:
             raise InvalidInputError("An agent without a storage has no sessions.")
-        spec = self._spec(session_id, user_id, None)
+        spec = self.spec(session_id, user_id, None)
         return SessionHandle(self, self.storage, spec.session_id, spec.user_id)
 
     # ------------------------------------------------------------ parts
 
-    def _spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
+    def spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
+        """Which run of which session is to begin."""
         checked_patch(metadata, "run_metadata")
         return TurnSpec(
-            session_id=self._session_id or uuid7() if session_id is None else session_id,
+            session_id=self.session_id or uuid7() if session_id is None else session_id,
             run_id=uuid7(),
             input=None,
             user_id=self._user_id if user_id is None else user_id,

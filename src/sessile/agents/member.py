@@ -14,9 +14,10 @@ from ..records import Entry, JsonObject, Run
 from ..storage import fold, patch, turns
 from ..storage.ids import uuid7
 from .history import Past
-from .messages import dump_input
+from .messages import dump_input, dump_output, dump_requests
 from .past import MemberPast
 from .recorder import Recorder, to_the_end
+from .result import RunResult
 from .state import CurrentSession
 
 logger = logging.getLogger("sessile")
@@ -43,12 +44,20 @@ class MemberRecorder(Recorder):
 
     @classmethod
     async def start(
-        cls, above: Recorder, name: str, key: str, history: MemberHistory, prompt: str | Sequence[UserContent] | None
+        cls,
+        above: Recorder,
+        name: str,
+        key: str,
+        history: MemberHistory,
+        prompt: str | Sequence[UserContent] | None,
+        metadata: JsonObject | None = None,
     ) -> MemberRecorder:
         """Commit that a member begins to work."""
         recorder = cls(above, name, key, history)
-        recorder.record.input = await recorder.keep(dump_input(prompt))
+        recorder.record.input = prompt if isinstance(prompt, str) else await recorder.keep(dump_input(prompt))
         data = {"input": recorder.record.input, "durability": recorder.turn.spec.durability, "key": key}
+        if metadata is not None:
+            data["metadata"] = recorder.record.metadata = metadata
         try:
             await to_the_end(recorder.append([recorder.entry(fold.RUN_STARTED, data)]))
         except asyncio.CancelledError as error:
@@ -68,6 +77,19 @@ class MemberRecorder(Recorder):
         entries = [recorder.entry(fold.RUN_TAKEN, taken), *(recorder.entry(one.kind, one.data) for one in decided)]
         await to_the_end(recorder.append(entries))
         return recorder
+
+    def hold_together(self, own: Recorder) -> None:
+        """Let the run in the member's own session that goes with this one know the team."""
+        own.prefix = (*self.root.prefix, *self.path)
+        own.session.team = self.session.team
+
+    async def end_as(self, result: RunResult[Any]) -> None:
+        """Commit the end of a run whose messages are kept in a session of the member's own."""
+        self.usage_unstored = result.usage - self.usage_earlier
+        ended: JsonObject = {"output": dump_output(result.output), "error": result.error}
+        if result.pending is not None:
+            ended = {"pending": {"requests": dump_requests(result.pending)}}
+        await to_the_end(self._end(result.status, ended, True))
 
     def _current_session(self) -> CurrentSession:
         assert self.above is not None, "a member has a team above it"
@@ -101,7 +123,7 @@ class MemberRecorder(Recorder):
         try:
             changes = await self._write_end(entries, changes)
         except StorageError as error:
-            if error.written != "no" or not error.retry:
+            if error.written != "no":
                 raise
             # The member has answered: that is not thrown away, the team's end has it.
             logger.warning("The run of member %s could not be stored yet: %s", self.name, error)

@@ -11,14 +11,15 @@ from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.messages import UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import MemberFailedError
+from ..errors import MemberFailedError, NotStoredError
 from ..records import FINISHED, Run, Usage
 from .driving import Job, drive
+from .elsewhere import own_spec, resume_elsewhere, work_elsewhere
 from .member import MemberRecorder, path_of
 from .messages import run_usage, usage_of
 from .recorder import Recorder, wait_out
-from .result import RunResult
-from .resuming import resume_member, undecided
+from .result import RunResult, as_result
+from .resuming import resume_member, take_member, undecided
 from .team_events import Listen, MemberEnded, MemberStarted, Voice
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ class MemberRuns:
         for run in recorder.record.children:
             if run.key is not None:
                 self._kept[run.key] = run
-                self.results[run.key] = as_result(recorder, run)
+                self.results[run.key] = as_result(recorder.session, run)
         if self._listen is not None:
-            voice = Voice(self._listen, self.team.title, path_of(recorder), recorder.run_id, self._leader_answers)
+            voice = Voice(self._listen, self.team.title, recorder, self._leader_answers)
             job.options["event_stream_handler"] = voice.pass_on
 
     def _leader_answers(self) -> bool:
@@ -100,7 +101,7 @@ class MemberRuns:
         job.usage_before = before
         job.options["usage_limits"] = self.job.options.get("usage_limits")
         recorder, work = await self._begun(name, prompt, key, kept, job)
-        self.results[key] = as_result(recorder, recorder.record)  # takes its place among the others
+        self.results[key] = as_result(recorder.session, recorder.record)  # takes its place among the others
         voice = self._voice_of(recorder, job)
         if voice is not None:
             voice.say(MemberStarted(recorder.record.input))
@@ -116,17 +117,26 @@ class MemberRuns:
         self, name: str, prompt: Prompt, key: str, kept: Run | None, job: Job
     ) -> tuple[MemberRecorder, Coroutine[Any, Any, RunResult[Any]]]:
         """A member's run that has started, or was taken up again, and what is left to do."""
-        history = self.team.member_history
-        if kept is not None:
-            return await resume_member(self.recorder, kept, history, job, self.given)
+        history, member = self.team.member_history, self.team.members[name]
+        elsewhere = None if member.storage is self.recorder.root.storage else member.storage
         job.prompt = prompt
-        recorder = await MemberRecorder.start(self.recorder, name, key, history, prompt)
-        return recorder, drive(recorder, job)
+        if elsewhere is None:
+            if kept is not None:
+                return await resume_member(self.recorder, kept, history, job, self.given)
+            recorder = await MemberRecorder.start(self.recorder, name, key, history, prompt)
+            return recorder, drive(recorder, job)
+        spec = own_spec(member, self.recorder, (*path_of(self.recorder), name))
+        if kept is not None:
+            recorder, given = await take_member(self.recorder, kept, history, self.given)
+            return recorder, resume_elsewhere(member, elsewhere, recorder, job, spec, given)
+        place = {"session_id": spec.session_id}
+        recorder = await MemberRecorder.start(self.recorder, name, key, history, prompt, place)
+        return recorder, work_elsewhere(member, elsewhere, recorder, job, spec)
 
     def _voice_of(self, recorder: MemberRecorder, job: Job) -> Voice | None:
         if self._listen is None:
             return None
-        voice = Voice(self._listen, recorder.name, recorder.path, recorder.run_id, self._member_answers)
+        voice = Voice(self._listen, recorder.name, recorder, self._member_answers)
         if job.team is None:  # of a team its own leader speaks
             job.options["event_stream_handler"] = voice.pass_on
         return voice
@@ -143,8 +153,10 @@ class MemberRuns:
             await wait_out(task)
             raise
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception) and recorder.ended and not recorder.root.token.cancelled:
-            return as_result(recorder, recorder.record)
+        if isinstance(error, NotStoredError) or not recorder.ended or recorder.root.token.cancelled:
+            return task.result()
+        if isinstance(error, Exception):
+            return as_result(recorder.session, recorder.record)
         return task.result()
 
     async def settle(self) -> None:
@@ -155,19 +167,3 @@ class MemberRuns:
         for task in living:
             if (cancelled := await wait_out(task)) is not None:
                 raise cancelled
-
-
-def as_result(recorder: Recorder, run: Run) -> RunResult[Any]:
-    """A run that has ended, or is open, as a result; its output in the form in which it is stored."""
-    return RunResult(
-        output=run.output,
-        session_id=recorder.session.session_id,
-        run_id=run.run_id,
-        number=run.number,
-        status=run.status,
-        usage=run.usage,
-        state=recorder.session.state,
-        owner=run.owner,
-        error=run.error,
-        members=[as_result(recorder, child) for child in run.children],
-    )

@@ -87,6 +87,8 @@ class Recorder:
         self.run_id = turn.spec.run_id if above is None else uuid7()
         self.attempt_id = self.run_id
         """The id that Pydantic AI stamps on the messages of this attempt; a resumed run has a fresh one."""
+        self.prefix: tuple[str, ...] = ()
+        """Of a run in a member's own session: the names from the team down to the member."""
         self.session = self._current_session()
         self.token = CancellationToken()
         """Cancels the run, and with it all runs below it."""

@@ -10,7 +10,8 @@ from pydantic_ai import DeferredToolRequests
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.run import AgentRunResult
 
-from ..records import JsonObject, Status, Usage
+from ..records import JsonObject, Run, Status, Usage
+from .state import CurrentSession
 
 OutputT = TypeVar("OutputT")
 
@@ -61,3 +62,19 @@ class RunResult(Generic[OutputT]):
     def all_messages(self) -> list[ModelMessage]:
         """The history that was sent along, and the messages of this run."""
         return [] if self.agent_result is None else self.agent_result.all_messages()
+
+
+def as_result(session: CurrentSession, run: Run) -> RunResult[Any]:
+    """A run that has ended, or is open, as a result; its output in the form in which it is stored."""
+    return RunResult(
+        output=run.output,
+        session_id=session.session_id,
+        run_id=run.run_id,
+        number=run.number,
+        status=run.status,
+        usage=run.usage,
+        state=session.state,
+        owner=run.owner,
+        error=run.error,
+        members=[as_result(session, child) for child in run.children],
+    )

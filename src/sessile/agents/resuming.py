@@ -44,8 +44,12 @@ async def resume_run(
     results: DeferredToolResults | None,
     *,
     refuse_conflicts: bool,
+    member: MemberRecorder | None = None,
 ) -> RunResult[Any]:
-    """Take the run over, prepare what it goes on with, and drive it. See `Agent.resume`."""
+    """Take the run over, prepare what it goes on with, and drive it. See `Agent.resume`.
+
+    `member` is the run in a team's log whose messages this one keeps, in a session of the member's own.
+    """
     given = _given(approvals, results)
     noted = await _dump(given)
 
@@ -57,6 +61,8 @@ async def resume_run(
     recorder = Recorder(storage, turn, refuse_conflicts=refuse_conflicts)
     recorder.attempt_id = uuid7()
     recorder.record = run
+    if member is not None:
+        member.hold_together(recorder)
     return await _go_on(recorder, job, run, given)
 
 
@@ -68,10 +74,19 @@ async def resume_member(
     Of all that was decided it takes what it waits for itself, or members of its own do. A run that waits for more than
     that is left as it is: see `undecided`.
     """
+    recorder, own = await take_member(above, run, history, given)
+    return recorder, _go_on(recorder, job, run, own)
+
+
+async def take_member(
+    above: Recorder, run: Run, history: MemberHistory, given: DeferredToolResults
+) -> tuple[MemberRecorder, DeferredToolResults]:
+    """Take a member's run over; returns also what of the decisions is its."""
     own = _part(given, set[str]().union(*_decidable(run)))
     decided = [Entry(DECIDED, data) for data in _decided(run, own, await _dump(own))]
     recorder = await MemberRecorder.take(above, run, history, decided)
-    return recorder, _go_on(recorder, job, run, own)
+    recorder.usage_earlier = run.own_usage
+    return recorder, own
 
 
 def undecided(run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:

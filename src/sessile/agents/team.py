@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import reduce
-from typing import Any, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.models import KnownModelName, Model
@@ -27,6 +27,9 @@ from .result import RunResult
 from .streaming import AsyncRunStream, Put
 from .team_events import Listen, listener
 from .teamwork import Mode, teamwork_of
+
+if TYPE_CHECKING:
+    from .printing import AnswerView
 
 OutputT = TypeVar("OutputT")
 
@@ -160,12 +163,17 @@ class Team(Agent[OutputT]):
         """See `Agent.astream`. The text is that of the team's answer; events are `TeamEvent`s, which say who speaks."""
         if options.get("event_stream_handler") is not None:
             raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
-        spec = self._spec(session_id, user_id, run_metadata)
+        spec = self.spec(session_id, user_id, run_metadata)
 
         async def start(put: Put) -> RunResult[Any]:
             return await self._begin(prompt, spec, self.job(options, listen=listener(put, events=events)))
 
         return AsyncRunStream(start)
+
+    def _view(self) -> AnswerView:
+        from .printing import TeamView
+
+        return TeamView(self.title)
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         """A run without a storage: members share a session while it lasts, and nothing is kept of it."""

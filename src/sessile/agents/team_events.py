@@ -9,6 +9,8 @@ from typing import Any
 from pydantic_ai.messages import AgentStreamEvent
 
 from ..records import JsonObject, Status, Usage
+from .member import path_of
+from .recorder import Recorder
 from .streaming import Put, text_delta
 
 
@@ -36,7 +38,7 @@ class TeamEvent:
     Attributes:
         member: who speaks: the name of a member, or for the leader that of its team.
         path: the names from the team down to the member; empty for the leader of the team itself.
-        run_id: the run that it belongs to.
+        run_id, parent_run_id: the run that it belongs to, and the run above that.
         event: `MemberStarted`, `MemberEnded`, or one of Pydantic AI's events (parts, deltas, tool calls and results).
         answering: whether the text of this speaker is the answer of the team's run.
     """
@@ -44,6 +46,7 @@ class TeamEvent:
     member: str
     path: tuple[str, ...]
     run_id: str
+    parent_run_id: str | None
     event: AgentStreamEvent | MemberStarted | MemberEnded
     answering: bool
 
@@ -65,11 +68,10 @@ def listener(put: Put, *, events: bool) -> Listen:
 class Voice:
     """One speaker of a team, and whoever listens to it."""
 
-    def __init__(
-        self, listen: Listen, member: str, path: tuple[str, ...], run_id: str, answering: Callable[[], bool]
-    ) -> None:
+    def __init__(self, listen: Listen, name: str, recorder: Recorder, answering: Callable[[], bool]) -> None:
         self._listen, self._answering = listen, answering
-        self._who = (member, path, run_id)
+        above = recorder.record.parent_run_id
+        self._who = (name, (*recorder.root.prefix, *path_of(recorder)), recorder.run_id, above)
 
     def say(self, event: AgentStreamEvent | MemberStarted | MemberEnded) -> None:
         """Tell an event."""
