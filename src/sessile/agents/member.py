@@ -94,7 +94,7 @@ class MemberRecorder(Recorder):
     def _current_session(self) -> CurrentSession:
         assert self.above is not None, "a member has a team above it"
         above = self.above.session
-        return CurrentSession(above.session_id, above.user_id, self.run_id, self.storage, None, above)
+        return CurrentSession(above.session_id, above.user_id, self.run_id, self.storage, {}, above, shared=True)
 
     def entry(self, kind: str, data: Any, format: str | None = None) -> Entry:
         """An entry of this run."""

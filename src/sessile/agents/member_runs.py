@@ -119,7 +119,7 @@ class MemberRuns:
         """A member's run that has started, or was taken up again, and what is left to do."""
         history, member = self.team.member_history, self.team.members[name]
         elsewhere = None if member.storage is self.recorder.root.storage else member.storage
-        job.prompt = prompt
+        job.prompt = prompt if kept is None else None
         if elsewhere is None:
             if kept is not None:
                 return await resume_member(self.recorder, kept, history, job, self.given)

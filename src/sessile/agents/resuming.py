@@ -327,8 +327,7 @@ async def _prepare(recorder: Recorder, job: Job, run: Run, given: DeferredToolRe
     if progress.answers is not None:
         answers = await _load(progress.answers, recorder)
         if job.team is not None:
-            job.team.given.approvals.update(answers.approvals)
-            job.team.given.calls.update(answers.calls)
+            job.team.given.update(answers)
         job.results = _for_leader(answers, progress.answers.get("delegated", []), job.own)
         job.results.approvals.update({call: no for call, no in replay.decided.items() if not _yes(no)})
     if not run.messages:

@@ -20,9 +20,10 @@ class CurrentSession:
     Attributes:
         session_id, user_id, run_id, storage: which run of which session it is.
         team: of a run of a team's member: the same for the run of the team above it. None otherwise.
+        top: the same for the session's top-level run that this one is a part of, or is.
     """
 
-    __slots__ = ("_state", "run_id", "session_id", "storage", "team", "user_id")
+    __slots__ = ("_state", "run_id", "session_id", "storage", "team", "top", "user_id")
 
     def __init__(
         self,
@@ -30,11 +31,14 @@ class CurrentSession:
         user_id: str | None,
         run_id: str,
         storage: Storage,
-        state: JsonObject | None,
+        state: JsonObject,
         team: CurrentSession | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self.session_id, self.user_id, self.run_id, self.storage = session_id, user_id, run_id, storage
         self.team = team
+        self.top: CurrentSession = team.top if shared and team is not None else self
         self._state = state
 
     @property
@@ -44,18 +48,11 @@ class CurrentSession:
         What has changed is saved as a patch when the run ends, also when it fails or is cancelled. The members of a
         team share one with it, unless they keep sessions of their own.
         """
-        if self._state is None:
-            assert self.team is not None, "without a state of its own it has that of the team"
-            return self.team.state
-        return self._state
+        return self.top._state
 
     @state.setter
     def state(self, state: JsonObject) -> None:
-        if self._state is None:
-            assert self.team is not None, "without a state of its own it has that of the team"
-            self.team.state = state
-        else:
-            self._state = state
+        self.top._state = state
 
 
 _current: ContextVar[CurrentSession] = ContextVar("sessile_session")
