@@ -7,8 +7,6 @@ from typing import Any
 
 from tests.agents.helpers import model_at
 from tests.model_server import ModelServer
-from tests.model_server.brain import Reply
-from tests.model_server.wire import Call
 
 from sessile import Agent, Run, Team
 
@@ -27,11 +25,6 @@ def call(tool: str, **arguments: Any) -> str:
 def ask(member: str, task: str) -> str:
     """A line that makes a leader ask a member."""
     return call("delegate_task", member=member, task=task)
-
-
-def asking(member: str, task: str, call_id: str = "call_1") -> Reply:
-    """The same as a planned answer of a leader, for tasks whose marks are not meant for the leader's own model."""
-    return Reply(calls=(Call(call_id, "delegate_task", json.dumps({"member": member, "task": task})),))
 
 
 def member(server: ModelServer, name: str, **options: Any) -> Agent[Any]:

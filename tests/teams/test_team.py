@@ -7,14 +7,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pydantic_ai
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import BinaryContent
+from pydantic_ai import BinaryContent, DeferredToolRequests, RunContext
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.usage import UsageLimits
 from tests.agents.helpers import model_at, output, prompts, script, sent, tool_results, turns
 from tests.model_server import ModelServer
-from tests.teams.helpers import FRANCE, ITALY, LAST, PARIS, ROME, ask, asking, call, member, team_of, tree
+from tests.teams.helpers import FRANCE, ITALY, LAST, PARIS, ROME, ask, call, member, team_of, tree
 
 from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage, Team, current_session, session_state
 from sessile.agents import Members
@@ -375,6 +376,27 @@ def test_members_use_history_tools_of_the_teams_session(server: ModelServer, sto
     assert "delegate_task" not in answer
 
 
+def test_a_leader_of_ones_own_making_with_structured_output(server: ModelServer, storage: SqliteStorage) -> None:
+    leader = pydantic_ai.Agent(model_at(server.base_url), output_type=[City, DeferredToolRequests])
+    for model, options in ((leader, {}), (model_at(server.base_url), {"output_type": City})):
+        team: Team[Any] = Team([member(server, "geographer")], model, storage=storage, **options)  # type: ignore[arg-type]
+        result = team.run(f'{ask("geographer", FRANCE)}\noutput {{"name": "Paris"}}')
+        assert result.output == City(name="Paris")
+        assert storage.runs(result.session_id)[0].output == {"name": "Paris"}
+        assert result.members[0].output == PARIS
+
+
+def test_dependencies_are_there_for_members_too(server: ModelServer, storage: SqliteStorage) -> None:
+    def tell(context: RunContext[str]) -> str:
+        return f"It is {context.deps}."
+
+    one = member(server, "one", tools=[tell], deps_type=str)
+    desk = team_of(server, one, name="desk", deps_type=str)
+    team = team_of(server, desk, storage=storage, deps_type=str)
+    result = team.run(ask("desk", ask("one", call("tell"))), deps="Ada")
+    assert result.members[0].members[0].output == "Tool results: tell=It is Ada."
+
+
 # ---------------------------------------------------------------- limits and refusals
 
 
@@ -428,4 +450,3 @@ def test_a_rolling_summary_of_the_conversation_with_the_team(server: ModelServer
         team.run(f"My number is {number}.")
     team.run(ask("geographer", "Hello"))
     assert prompts(server, -2)[0].startswith("Summary of our conversation before this point:")
-    assert asking("geographer", FRANCE).calls[0].name == "delegate_task"

@@ -20,6 +20,8 @@ from sessile import MemoryStorage, SqliteStorage
 from sessile.errors import InvalidInputError, NotResumableError
 
 SEND = call("send", to="Ada")
+SENT = "Tool results: send=sent to Ada"
+WRITER = ask("writer", SEND)
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +36,18 @@ def world(tmp_path: Path, nursery: Nursery) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("durability", ["run", "step"])
 @pytest.mark.parametrize(
-    ("mode", "prompt", "answer"),
+    ("mode", "durability", "prompt", "answer"),
     [
-        ("coordinate", ask("writer", SEND), "Tool results: delegate_task=Tool results: send=sent to Ada"),
-        ("route", ask("writer", SEND), "Tool results: send=sent to Ada"),
-        ("route", ask("desk", ask("clerk", SEND)), "Tool results: delegate_task=Tool results: send=sent to Ada"),
-        ("relay", SEND, "Tool results: send=sent to Ada / Tool results: send=sent to Ada"),
+        ("coordinate", "run", WRITER, f"Tool results: delegate_task={SENT}"),
+        ("coordinate", "exit", WRITER, f"Tool results: delegate_task={SENT}"),
+        ("route", "step", WRITER, SENT),
+        ("route", "run", ask("desk", ask("clerk", SEND)), f"Tool results: delegate_task={SENT}"),
+        ("relay", "run", SEND, f"{SENT} / {SENT}"),
+        ("relay", "step", SEND, f"{SENT} / {SENT}"),
     ],
 )
-def test_a_pause_survives_its_process(world: World, mode: str, prompt: str, answer: str, durability: str) -> None:
+def test_a_pause_survives_its_process(world: World, mode: str, durability: str, prompt: str, answer: str) -> None:
     options = {"mode": mode, "durability": durability}
     child = world.start("run", prompt, team=True, agent=options).result()
     assert child["status"] == "paused", child

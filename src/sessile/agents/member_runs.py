@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Prompt = str | Sequence[UserContent]
 
+SHARED = ("deps", "usage_limits")
+"""What a team's run passes on to its members, of the options that it was given."""
+
 
 class MemberRuns:
     """The runs of members below one run of a team.
@@ -99,7 +102,7 @@ class MemberRuns:
         """A member's run, to its end."""
         job = self.team.members[name].job({}, stored=True, listen=self._listen, answers=self._member_answers())
         job.usage_before = before
-        job.options["usage_limits"] = self.job.options.get("usage_limits")
+        job.options.update({name: self.job.options[name] for name in SHARED if name in self.job.options})
         recorder, work = await self._begun(name, prompt, key, kept, job)
         self.results[key] = as_result(recorder.session, recorder.record)  # takes its place among the others
         voice = self._voice_of(recorder, job)

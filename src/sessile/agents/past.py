@@ -77,7 +77,7 @@ class MemberPast(SessionPast):
         """See `Past`."""
         if not count or (below is not None and self._own >= below):
             return super().numbers(count, below=below)
-        return [*super().numbers(count - 1), self._own]
+        return [*super().numbers(count), self._own]  # so that what it has done in this run costs no further read
 
     @property
     def _own(self) -> int:
