@@ -122,6 +122,8 @@ class MemberFailedError(SessileError):
     Raised where a team's own function asks a member. The leader of a team is told instead.
     """
 
+    default_hint = "Look at error.result.error, and go on without the member, or let the team's run fail."
+
 
 class LeaseLostError(SessileError):
     """Another process has taken this run over; this one must stop working on it."""
