@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from tests.servers import MariaDbServer, PostgresServer, ServerFailedError, ServerMissingError
+from tests.servers import MariaDbServer, PostgresServer, RedisServer, ServerFailedError, ServerMissingError
 
 from sessile import MemoryStorage
 from sessile.records import Usage
@@ -30,6 +31,7 @@ from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
+from .redis import AsyncRedisFloor, RedisFloor, RedisInspector
 from .sizes import Calibration, Written, calibration, padding_for
 from .tables import Table, verdict
 from .turn import BATCH, FORMAT, GROWTH_LIMIT, Medians, Pool, add, turn_async, turn_sync
@@ -85,6 +87,13 @@ def mariadb_storage(url: str) -> Storage:
     return MySQLStorage(url, pool_size=CONNECTIONS)
 
 
+def redis_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import RedisStorage
+
+    return RedisStorage(url, pool_size=CONNECTIONS)
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -93,7 +102,17 @@ POSTGRES = Engine(
 MARIADB = Engine("MariaDB", MariaDbServer, mariadb_storage, MariaDbInspector, MariaDbFloor, AsyncMariaDbFloor.open)
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB}
+REDIS = Engine(
+    "Redis",
+    partial(RedisServer, settings={"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}),
+    redis_storage,
+    RedisInspector,
+    RedisFloor,
+    AsyncRedisFloor.open,
+)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "redis": REDIS}
 
 
 @contextmanager

@@ -36,10 +36,12 @@ else:
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres_url", "mysql_url"])
+@pytest.fixture(params=["sqlite", "postgres_url", "mysql_url", "redis_url", "sqlalchemy"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
-    return f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else request.getfixturevalue(request.param)
+    if request.param.endswith("_url"):
+        return request.getfixturevalue(request.param)
+    return f"{'sqlalchemy+' if request.param == 'sqlalchemy' else ''}sqlite:///{tmp_path}/s.db"
 
 
 @pytest.mark.parametrize("faces", [("sync", "async"), ("async", "sync")])

@@ -133,8 +133,52 @@ class PostgresDatabase(Place):
         self.server.close()
 
 
+class RedisDatabase(Place):
+    """A database of a Redis server, by its number."""
+
+    durability = ("appendonly", "appendfsync")
+
+    def __init__(self, server: str, template: RedisDatabase | None = None) -> None:
+        import redis
+
+        for number in range(1, 16):
+            self.url = urlsplit(server)._replace(path=f"/{number}").geturl()
+            self.client = redis.Redis.from_url(self.url)
+            if self.client.dbsize() == 0:
+                break
+        else:
+            raise RuntimeError("All databases of the server are in use.")
+        for key in template.client.scan_iter(count=1000) if template else ():
+            template.client.copy(key, key, destination_db=number)
+
+    def floor(self) -> Any:
+        from ..redis import RedisFloor
+
+        return RedisFloor(self.url)
+
+    def inspector(self) -> Any:
+        from ..redis import RedisInspector
+
+        return RedisInspector(self.url)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "appendonly={}, appendfsync={}".format(*answers)
+
+    def settle(self) -> None:
+        inspector = self.inspector()
+        inspector.settle()
+        inspector.close()
+
+    def copy(self, name: str) -> RedisDatabase:
+        return RedisDatabase(self.url, self)
+
+    def remove(self) -> None:
+        self.client.flushdb()
+        self.client.close()
+
+
 class Variant(ABC):
-    """One way to configure a peer, over SQLite or PostgreSQL.
+    """One way to configure a peer, over SQLite, PostgreSQL or Redis.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
@@ -142,7 +186,7 @@ class Variant(ABC):
         stores_less: its turn keeps less of what happened than Sessile's.
         largest: the longest session that is measured, where more would take minutes.
         filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
-        url: where its PostgreSQL database is, or None.
+        url: where its database on a server is, or None.
         path: where its SQLite file is, else.
     """
 
@@ -153,7 +197,7 @@ class Variant(ABC):
     filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
-        self.url = place.url if isinstance(place, PostgresDatabase) else None
+        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase)) else None
         self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
@@ -220,6 +264,8 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
 def new_place(options: argparse.Namespace, name: str) -> Place:
     """An empty database where the command line says."""
     name = f"filled-{name}"
+    if options.redis:
+        return RedisDatabase(options.redis)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
@@ -229,6 +275,7 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--sizes", required=True)
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--folder", type=Path, help="for SQLite files")
+    parser.add_argument("--redis", help="the URL of a server")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
     filled: dict[tuple[str, int], Place] = {}

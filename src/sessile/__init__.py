@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -49,6 +50,7 @@ _NAMES = {
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
+    "RedisStorage": "drivers.redis",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -85,6 +87,7 @@ __all__ = [
     "MySQLStorage",
     "Page",
     "PostgresStorage",
+    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",

@@ -16,11 +16,13 @@ from tests.servers.fixtures import connect_mysql
 from tests.servers.mariadb import MariaDbServer
 from tests.servers.postgres import PostgresServer
 
-from sessile import MySQLStorage, PostgresStorage, SqliteStorage
+from sessile import MySQLStorage, PostgresStorage, SqlAlchemyStorage, SqliteStorage
+from sessile.storage import Storage
 
 from .content import fill
 
 FOLDER = Path(__file__).parent
+TABLES = ("sessions", "commits", "records")
 
 
 def _store(database: str, version: int, lines: list[str]) -> None:
@@ -30,51 +32,43 @@ def _store(database: str, version: int, lines: list[str]) -> None:
     print(path.relative_to(FOLDER.parent.parent))
 
 
-def _store_sqlite() -> None:
+def _store_sqlite(database: str, make: type[Storage], url: str, version_table: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sessions.db"
-        with SqliteStorage(path) as storage:
+        with make.from_url(f"{url}/{path}") as storage:
             fill(storage)
         connection = sqlite3.connect(path)
-        version = connection.execute("SELECT version FROM sessile_schema").fetchone()[0]
-        _store("sqlite", version, list(connection.iterdump()))
+        version = connection.execute(f"SELECT version FROM {version_table}").fetchone()[0]
+        _store(database, version, list(connection.iterdump()))
         connection.close()
 
 
-def _store_postgres() -> None:
-    server = PostgresServer()
-    server.start()
-    try:
-        with PostgresStorage(server.url) as storage:
+def _store_postgres(database: str, make: type[Storage], scheme: str, version_table: str) -> None:
+    with PostgresServer() as server:
+        with make.from_url(server.url.replace("postgresql", scheme, 1)) as storage:
             lines = [f"{statement};" for statement in storage.migrate()]
             fill(storage)
         with psycopg.connect(server.url) as connection:
-            version = connection.execute("SELECT version FROM sessile_schema").fetchall()[0][0]
-            for table in ("schema", "sessions", "commits", "records"):
-                lines.extend(_inserts(connection, f"sessile_{table}"))
-        _store("postgres", version, lines)
-    finally:
-        server.close()
+            version = connection.execute(f"SELECT version FROM {version_table}".encode()).fetchall()[0][0]
+            for table in (version_table, *(f"sessile_{name}" for name in TABLES)):
+                lines.extend(_inserts(connection, table))
+        _store(database, version, lines)
 
 
-def _store_mysql() -> None:
-    server = MariaDbServer()
-    server.start()
-    try:
-        with MySQLStorage(server.url) as storage:
+def _store_mysql(database: str, make: type[Storage], scheme: str, version_table: str) -> None:
+    with MariaDbServer() as server:
+        with make.from_url(server.url.replace("mysql", scheme, 1)) as storage:
             lines = [f"{statement};" for statement in storage.migrate()]
             fill(storage)
         with connect_mysql(server.url) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT version FROM sessile_schema")
+            cursor.execute(f"SELECT version FROM {version_table}")
             version = cursor.fetchall()[0][0]
-            for table in ("schema", "sessions", "commits", "records"):
-                cursor.execute(f"SELECT * FROM sessile_{table}")
+            for table in (version_table, *(f"sessile_{name}" for name in TABLES)):
+                cursor.execute(f"SELECT * FROM {table}")
                 for row in cursor.fetchall():
                     values = cursor.mogrify(", ".join(["%s"] * len(row)), row)
-                    lines.append(f"INSERT INTO sessile_{table} VALUES ({values});")
-        _store("mysql", version, lines)
-    finally:
-        server.close()
+                    lines.append(f"INSERT INTO {table} VALUES ({values});")
+        _store(database, version, lines)
 
 
 def _inserts(connection: psycopg.Connection[Any], table: str) -> list[str]:
@@ -91,6 +85,10 @@ def _inserts(connection: psycopg.Connection[Any], table: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    _store_sqlite()
-    _store_postgres()
-    _store_mysql()
+    _store_sqlite("sqlite", SqliteStorage, "sqlite://", "sessile_schema")
+    _store_postgres("postgres", PostgresStorage, "postgresql", "sessile_schema")
+    _store_mysql("mysql", MySQLStorage, "mysql", "sessile_schema")
+    version = "sessile_sqlalchemy_schema"
+    _store_sqlite("sqlalchemy_sqlite", SqlAlchemyStorage, "sqlalchemy+sqlite://", version)
+    _store_postgres("sqlalchemy_postgres", SqlAlchemyStorage, "sqlalchemy+postgresql+psycopg", version)
+    _store_mysql("sqlalchemy_mysql", SqlAlchemyStorage, "sqlalchemy+mysql+pymysql", version)

@@ -10,30 +10,34 @@ import psycopg
 import pytest
 from tests.servers.fixtures import connect_mysql
 
-from sessile import MySQLStorage, PostgresStorage, SqliteStorage
+import sessile
 
 from .content import check
 
 FOLDER = Path(__file__).parent
 
 
-def stored(database: str) -> Any:
-    """One test for each stored database."""
-    paths = sorted((FOLDER / database).glob("*.sql"))
-    assert paths, f"there is no stored database of {database}"
-    return pytest.mark.parametrize("script", paths, ids=[path.stem for path in paths])
+def stored(*databases: str) -> Any:
+    """One test for each stored database: the driver's URL up to the address, and the script."""
+    cases: list[Any] = []
+    for database in databases:
+        folder, _, scheme = database.partition(" ")
+        paths = sorted((FOLDER / folder).glob("*.sql"))
+        assert paths, f"there is no stored database of {folder}"
+        cases += [pytest.param(scheme, path, id=f"{folder}-{path.stem}") for path in paths]
+    return pytest.mark.parametrize(("scheme", "script"), cases)
 
 
-@stored("sqlite")
-def test_sqlite(script: Path, tmp_path: Path) -> None:
+@stored("sqlite sqlite", "sqlalchemy_sqlite sqlalchemy+sqlite")
+def test_sqlite(scheme: str, script: Path, tmp_path: Path) -> None:
     paths = tmp_path / "old.db", tmp_path / "new.db"
     connection = sqlite3.connect(paths[0])
     connection.executescript(script.read_text(encoding="utf-8"))
     connection.close()
-    with SqliteStorage(paths[0]) as storage:
+    with sessile.open(f"{scheme}:///{paths[0]}") as storage:
         storage.migrate(finish=True)
         check(storage)
-    with SqliteStorage(paths[1]) as storage:
+    with sessile.open(f"{scheme}:///{paths[1]}") as storage:
         storage.setup()
     old, new = (sqlite_schema(path) for path in paths)
     assert old == new
@@ -41,26 +45,27 @@ def test_sqlite(script: Path, tmp_path: Path) -> None:
 
 
 def sqlite_schema(path: Path) -> Any:
+    """Columns, indexes and versions."""
     connection = sqlite3.connect(path)
-    columns = {
-        table: connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    }
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    columns = {table: connection.execute(f"PRAGMA table_xinfo({table})").fetchall() for table in tables}
     indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
-    versions = connection.execute("SELECT * FROM sessile_schema").fetchall()
+    (version,) = (table for table in tables if table.endswith("schema"))
+    versions = connection.execute(f"SELECT * FROM {version}").fetchall()
     connection.close()
     return {**columns, **dict(indexes), "versions": versions}
 
 
-@stored("postgres")
-def test_postgres(script: Path, postgres_url: str) -> None:
+@stored("postgres postgresql", "sqlalchemy_postgres sqlalchemy+postgresql+psycopg")
+def test_postgres(scheme: str, script: Path, postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE SCHEMA old; CREATE SCHEMA new; SET search_path TO old")
         connection.execute(script.read_text(encoding="utf-8").encode())
-    with PostgresStorage(postgres_url, schema="old") as storage:
+    url = postgres_url.replace("postgresql", scheme, 1)
+    with sessile.open(url, schema="old") as storage:
         storage.migrate(finish=True)
         check(storage)
-    with PostgresStorage(postgres_url, schema="new") as storage:
+    with sessile.open(url, schema="new") as storage:
         storage.setup()
     with psycopg.connect(postgres_url) as connection:
         old, new = (postgres_schema(connection, schema) for schema in ("old", "new"))
@@ -83,16 +88,17 @@ def postgres_schema(connection: psycopg.Connection[Any], schema: str) -> list[st
     return sorted(row[0].replace(f"{schema}.", "") for row in rows)
 
 
-@stored("mysql")
-def test_mysql(script: Path, mysql_url: str) -> None:
+@stored("mysql mysql", "sqlalchemy_mysql sqlalchemy+mysql+pymysql")
+def test_mysql(scheme: str, script: Path, mysql_url: str) -> None:
+    url = mysql_url.replace("mysql", scheme, 1)
     with connect_mysql(mysql_url) as connection, connection.cursor() as cursor:
         for statement in script.read_text(encoding="utf-8").split(";\n"):
             if statement.strip():
                 cursor.execute(statement)
-        with MySQLStorage(mysql_url) as storage:
+        with sessile.open(url) as storage:
             storage.migrate(finish=True)
             check(storage)
-        with MySQLStorage(mysql_url, prefix="fresh_") as storage:
+        with sessile.open(url, prefix="fresh_") as storage:
             storage.setup()
         old, new = (mysql_schema(cursor, prefix) for prefix in ("sessile_", "fresh_"))
     assert old == new
@@ -101,8 +107,10 @@ def test_mysql(script: Path, mysql_url: str) -> None:
 
 def mysql_schema(cursor: Any, prefix: str) -> list[str]:
     """The statements that would make the tables, without their prefix."""
+    cursor.execute("SHOW TABLES")
+    tables = sorted(name for (name,) in cursor.fetchall() if name.startswith(prefix))
     texts: list[str] = []
-    for table in ("schema", "sessions", "commits", "records"):
-        cursor.execute(f"SHOW CREATE TABLE {prefix}{table}")
+    for table in tables:
+        cursor.execute(f"SHOW CREATE TABLE {table}")
         texts.append(cursor.fetchall()[0][1].replace(prefix, ""))
     return texts

@@ -1,4 +1,4 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer.
+"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
 """
@@ -8,5 +8,16 @@ from __future__ import annotations
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
+from .redis import RedisCluster, RedisServer, Sentinel
 
-__all__ = ["MariaDbServer", "PgBouncer", "PostgresServer", "Server", "ServerFailedError", "ServerMissingError"]
+__all__ = [
+    "MariaDbServer",
+    "PgBouncer",
+    "PostgresServer",
+    "RedisCluster",
+    "RedisServer",
+    "Sentinel",
+    "Server",
+    "ServerFailedError",
+    "ServerMissingError",
+]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from .mariadb import MariaDbServer
 from .postgres import PgBouncer, PostgresServer
 from .process import ServerFailedError, ServerMissingError
+from .redis import RedisServer
 
 
 def main() -> int:
@@ -19,6 +20,8 @@ def main() -> int:
             print(f"export TEST_POSTGRES_URL={postgres.url}", flush=True)
             print(f"export TEST_PGBOUNCER_URL={stack.enter_context(PgBouncer(postgres)).url}", flush=True)
             print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
+            print(f"export TEST_REDIS_URL={stack.enter_context(RedisServer()).url}", flush=True)
+            print(f"export TEST_VALKEY_URL={stack.enter_context(RedisServer('valkey')).url}", flush=True)
             print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import pytest
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, mysql_messages, postgres_messages
+from sessile.testing.proxy import Framing, mysql_messages, postgres_messages, redis_messages
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
@@ -30,14 +30,15 @@ def check(figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
     figures.check()
 
 
-def network(url: str, framing: Framing | None, query: str = "", **more: Any) -> Network:
-    """The way to the database of a URL. `query` is added to it, `more` are options of the storage."""
+def network(url: str, framing: Framing | None, query: str = "", scheme: str | None = None, **more: Any) -> Network:
+    """The way to the database of a URL. `query` is added to it, `scheme` another driver; `more` are the storage's."""
     parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0]
 
     def connect(host: str, port: int, **options: Any) -> Storage:
         address = parts._replace(netloc=f"{user}@{host}:{port}", query=query or parts.query)
-        return sessile.open(address.geturl(), **more, **options)
+        own, _, rest = address.geturl().partition(":")
+        return sessile.open(f"{scheme or own}:{rest}", **more, **options)
 
     return Network(connect, parts.hostname or "127.0.0.1", parts.port or 0, framing)
 
@@ -50,3 +51,8 @@ def postgres_network(url: str, **more: Any) -> Network:
 def mysql_network(url: str, **more: Any) -> Network:
     """MySQL or MariaDB."""
     return network(url, mysql_messages, **more)
+
+
+def redis_network(url: str, **more: Any) -> Network:
+    """Redis or Valkey."""
+    return network(url, redis_messages, **more)

@@ -98,7 +98,8 @@ for number in itertools.count(1):
         while acknowledged % 10 or not acknowledged:
             acknowledged = int(process.stdout.readline())
         process.kill()
-        rest, _ = process.communicate()
+        rest = process.stdout.read()  # `communicate` would leave out what was read from the pipe already
+        process.communicate()
         whole = [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
         acknowledged = int(whole[-1]) if whole else acknowledged
         with SqliteStorage(path) as storage:

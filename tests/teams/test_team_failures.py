@@ -15,8 +15,8 @@ from tests.agents.helpers import Appends, script, tool_results
 from tests.model_server import ModelServer
 from tests.teams.helpers import FRANCE, PARIS, ask, call, member, team_of, tree
 
-from sessile import SqliteStorage, Team
-from sessile.errors import NotStoredError, StorageError
+from sessile import MemoryStorage, SqliteStorage, Team, session_state
+from sessile.errors import NotStoredError, StorageError, TooLargeError
 from sessile.testing import faults
 
 BOTH = f"{ask('geographer', FRANCE)}\n{ask('poet', 'Hello')}"
@@ -194,3 +194,32 @@ def test_a_member_that_cannot_begin(server: ModelServer, storage: SqliteStorage)
     assert len(server.requests) == 1
     (run,) = storage.runs("s1")
     assert (run.status, run.children) == ("failed", [])
+
+
+@pytest.mark.parametrize("durability", ["run", "exit"])
+def test_members_that_say_more_than_fits_into_one_commit(server: ModelServer, durability: Any) -> None:
+    def read(size: int) -> str:
+        return "x" * size
+
+    with MemoryStorage(max_commit_bytes=20_000) as storage:
+        reader = member(server, "reader", tools=[read], history=None)
+        team = team_of(server, reader, storage=storage, session_id="s1", durability=durability)
+        result = team.run(ask("reader", "\nthen ".join([call("read", size=9_000)] * 4) + "\noutput {}"))
+        (run,) = storage.runs("s1")
+        assert (run.status, run.usage) == ("completed", result.usage)
+        assert [(child.status, len(child.messages)) for child in run.children] == [("completed", 10)]
+        assert storage.verify("s1") > 3
+
+
+def test_a_state_that_has_grown_too_large_is_refused_at_the_end(server: ModelServer) -> None:
+    def grow() -> None:
+        session_state()["much"] = "x" * 2_000
+
+    with MemoryStorage(max_state_bytes=1_000) as storage:
+        team = team_of(server, member(server, "one", tools=[grow]), "two", storage=storage, session_id="s1")
+        with pytest.raises(TooLargeError) as caught:
+            team.run(f"{ask('one', call('grow'))}\nthen {ask('two', FRANCE)}")
+        assert PARIS in caught.value.result.output
+        (run,) = storage.runs("s1")
+        assert [run.status, *(child.status for child in run.children)] == ["completed"] * 3
+        assert storage.session("s1").state == {}  # type: ignore[union-attr]

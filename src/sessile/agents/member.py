@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic_ai.messages import UserContent
 
-from ..errors import InvalidStateError, StorageError, TooLargeError
+from ..errors import InvalidStateError, StorageError
 from ..records import Entry, JsonObject, Run
 from ..storage import fold, patch, turns
 from ..storage.ids import uuid7
@@ -111,17 +111,16 @@ class MemberRecorder(Recorder):
         async with self._lock:
             await self._write(entries)
 
-    async def _write(self, entries: list[Entry], changes: patch.Patch = turns.NO_CHANGE) -> None:
+    async def _write(self, entries: Sequence[Entry], changes: patch.Patch = turns.NO_CHANGE) -> None:
         if self.turn.spec.durability == "exit":
             self.root.held.extend(entries)
         else:
             await self._do(turns.append_to_turn, self.turn, entries, changes)
 
-    async def _store_end(self, entries: list[Entry], ended: JsonObject, with_state: bool) -> None:
+    async def _end_with(self, entries: Sequence[Entry], ended: JsonObject, changes: patch.Patch) -> None:
         entries = [*entries, self.entry(fold.RUN_ENDED, ended)]
-        changes = self._changes_to_save() if with_state else []
         try:
-            changes = await self._write_end(entries, changes)
+            await self._write(entries, changes)
         except StorageError as error:
             if error.written != "no":
                 raise
@@ -130,17 +129,6 @@ class MemberRecorder(Recorder):
             self.root.held.extend(entries)
         else:
             self.root.saved(changes)
-
-    async def _write_end(self, entries: list[Entry], changes: patch.Patch) -> patch.Patch:
-        """Write the end; a state that has grown too large is refused at the end of the team's run. What was saved."""
-        try:
-            await self._write(entries, changes)
-        except TooLargeError:
-            if not changes:
-                raise
-            await self._write(entries)
-            return []
-        return changes
 
     def _changes_to_save(self) -> patch.Patch:
         """What is new in the shared state, unless that is to be saved, or refused, at the end of the team's run."""

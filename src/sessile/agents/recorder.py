@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import InvalidStateError, SessionBusyError
+from ..errors import InvalidStateError, SessionBusyError, TooLargeError
 from ..records import Entry, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
@@ -279,7 +279,7 @@ class Recorder:
         async with self._lock:
             await self._write([self.entry(kind, data)])
 
-    async def _write(self, entries: list[Entry]) -> None:
+    async def _write(self, entries: Sequence[Entry]) -> None:
         await self._do(turns.append_to_turn, self.turn, entries)
 
     async def renew(self) -> bool:
@@ -323,17 +323,43 @@ class Recorder:
             if self._ended:  # asked again for what has been stored
                 return
             used = self._used()
-            entries = await self._unstored(self.own(self.messages))
-            await self._store_end(entries, {"status": status, **ended, "usage": used.to_json()}, with_state)
+            ended = {"status": status, **ended, "usage": used.to_json()}
+            entries = [*self.held, *await self._unstored(self.own(self.messages))]
+            changes = self._changes_to_save() if with_state else []
+            try:
+                await self._end_with(entries, ended, changes)
+            except TooLargeError:
+                if len(entries) < 2:
+                    raise
+                if self.turn.head is None:
+                    await self._do(turns.append_to_turn, self.turn, [])  # its start, with the input, by itself
+                await self._append_in_parts(entries)
+                await self._end_with([], ended, changes)
             self._ended = True
             record = self.record
             record.status, record.output, record.error = status, ended.get("output"), ended.get("error")
             record.usage = self.usage_earlier + used + self.usage_of_members
 
-    async def _store_end(self, entries: list[Entry], ended: JsonObject, with_state: bool) -> None:
-        changes = self._state_patch() if with_state else []
-        entries = [*self.held, *entries]
+    def _changes_to_save(self) -> patch.Patch:
+        return self._state_patch()
+
+    async def _end_with(self, entries: Sequence[Entry], ended: JsonObject, changes: patch.Patch) -> None:
         await self._do(turns.end_turn, self.turn, entries, ended, changes, refuse_conflicts=self.refuse_conflicts)
+
+    async def _append_in_parts(self, entries: Sequence[Entry]) -> None:
+        """Commit what is too large for one commit in as many as it takes, before the run's end."""
+        try:
+            await self._write(entries)
+        except TooLargeError:
+            if len(entries) < 2:
+                raise
+            half = len(entries) // 2
+            await self._append_in_parts(entries[:half])
+            await self._append_in_parts(entries[half:])
+        else:
+            held = min(len(entries), len(self.held))  # they come first
+            del self.held[:held]
+            self._stored += len(entries) - held
 
     def _used(self) -> Usage:
         """What this run has used; of one that failed without a count, what its responses say."""

@@ -143,9 +143,11 @@ def _encode_entry(entry: Entry) -> str:
         ("owner", entry.owner),
         ("format", entry.format),
     )
-    text = encode({name: value for name, value in fields if value is not None})
-    data = entry.data if isinstance(entry.data, RawJson) else encode(entry.data)
-    return f'{text[:-1]},"data":{data}}}'
+    item = {name: value for name, value in fields if value is not None}
+    if isinstance(entry.data, RawJson):
+        return f'{encode(item)[:-1]},"data":{entry.data}}}'
+    item["data"] = entry.data
+    return encode(item)
 
 
 def decode_commit(row: CommitRow) -> list[Entry]:

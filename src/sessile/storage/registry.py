@@ -17,8 +17,15 @@ BUILT_IN = {
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
+    "redis": "sessile.drivers.redis:RedisStorage",
+    "redis+sentinel": "sessile.drivers.redis:RedisStorage",
+    "rediss": "sessile.drivers.redis:RedisStorage",
+    "rediss+sentinel": "sessile.drivers.redis:RedisStorage",
     "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
+    "unix": "sessile.drivers.redis:RedisStorage",
+    "valkey": "sessile.drivers.redis:RedisStorage",
+    "valkeys": "sessile.drivers.redis:RedisStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 
@@ -49,10 +56,14 @@ def _target(scheme: str) -> str | None:
 def _scheme(url: Any) -> str:
     from urllib.parse import urlsplit
 
+    if not isinstance(url, str):
+        return ""
     try:
-        return urlsplit(url).scheme if isinstance(url, str) else ""
+        urlsplit(url)
     except ValueError as error:
         raise InvalidInputError(f"{url!r} is not a URL: {error}.") from error
+    scheme, colon, _ = url.partition(":")  # `urlsplit` has none for the `_` in names of SQLAlchemy's drivers
+    return scheme.lower() if colon else ""
 
 
 def schemes() -> list[str]:

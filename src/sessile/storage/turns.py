@@ -97,7 +97,8 @@ async def open_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     Raises `SessionNotFoundError` if the session is another user's.
     """
     core.check_access(spec.session_id, spec.user_id)
-    snapshot = await core.look(spec.session_id, core.deadline(), newest=page_for(last_runs))
+    newest = page_for(last_runs, each=1 if spec.durability == "exit" else 2)  # the runs before it were like this one
+    snapshot = await core.look(spec.session_id, core.deadline(), newest=newest)
     if snapshot.head is not None:
         owned(snapshot.head, spec.session_id, spec.user_id)
     return Turn(spec, snapshot)

@@ -16,7 +16,7 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 
 from ...errors import InvalidInputError, StorageError, StorageUnavailableError
-from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Json
+from ...storage.driver import Append, Capabilities, CommitRow, Deadline, HeadRow, Json, Loaded
 from ...storage.reads import check_count
 from ...storage.storage import Storage
 from ..sql import filters
@@ -27,6 +27,9 @@ from .borrowed import BorrowedPort
 from .errors import DuplicateError
 from .ports import Target, TaskPort, ThreadPort
 from .statements import SEPARATOR
+
+SMALL = tuple(name for name in HeadRow._fields if name not in ("revision", "body"))
+"""The columns of a head that `load` gets as one JSON array."""
 
 MAX_RECORD_BYTES = 1024 * 1024
 """The largest record where the server takes statements of that size."""
@@ -138,6 +141,18 @@ class MySQLDriver(SqlDriver):
             yield execute
             await execute(self.sql["unlock_migrations"], None)
 
+    async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        parameters = {"session_id": session_id, "newest": newest}
+        sql = self.sql["load" if newest else "load_head"]
+        rows = (await self.port.read("Loading a session", sql, parameters, deadline)).rows
+        commits = sorted(CommitRow._make(row) for row in rows if row[2] >= 0)
+        for revision, small, run, now, body in rows:
+            if run < 0:
+                fields = dict(zip(SMALL, json.loads(small), strict=True))
+                hidden = bool(fields.pop("hidden"))
+                return Loaded(HeadRow(**fields, revision=revision, hidden=hidden, body=body), commits, now)
+        return None
+
     async def append(self, write: Append, deadline: Deadline) -> bool:
         won = await self._append(write, deadline)
         if not won and isinstance(self._port, BorrowedPort):
@@ -240,6 +255,7 @@ def _words(prefix: Any) -> dict[str, str]:
     names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
     return {
         **{word: f"`{prefix}{name}`" for word, name in names.items()},
+        "small": ", ".join(SMALL),
         "prefix": prefix,
         "lock": f"CONCAT('sessile.', SHA1(CONCAT(DATABASE(), '.{prefix}')))",  # MySQL takes up to 64 characters
         "now": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",  # an hour of local time comes twice a year

@@ -150,8 +150,11 @@ class TaskPool(Generic[C]):
     async def acquire(self, deadline: Deadline) -> C:
         """A connection, for this task alone until it is released or discarded."""
         try:
-            async with asyncio.timeout(deadline.remaining() if self._free.locked() else None):
-                await self._free.acquire()
+            if not self._free.locked():
+                await self._free.acquire()  # does not wait; a time limit costs more than all the rest
+            else:
+                async with asyncio.timeout(deadline.remaining()):
+                    await self._free.acquire()
         except TimeoutError:
             raise _exhausted(self.size, deadline) from None
         try:

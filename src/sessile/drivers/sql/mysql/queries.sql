@@ -1,13 +1,14 @@
 -- name: load_head
-SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
+SELECT revision, JSON_ARRAY({small}), -1, {now}, body FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
--- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
--- columns where the head has some of the same types: commit_id, seq, time, run, body. No derived table: MariaDB would
--- write it to disk, because it has long text.
-SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
+-- The head and its newest commits in one statement, and so in one snapshot, as rows of seq, commit_id, run, time, body.
+-- In the head's row, whose run is -1, these are its revision, its small columns and the clock: of few columns, because
+-- the clients, written in Python, take longer for each than the server. No derived table: MariaDB would write it to
+-- disk, because it has long text.
+SELECT revision, JSON_ARRAY({small}), -1, {now}, body FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-(SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, 0, '', body, 0 FROM {commits}
+(SELECT seq, commit_id, run, time, body FROM {commits}
 WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
 ORDER BY seq DESC LIMIT :newest);
