@@ -148,7 +148,7 @@ class MemberRuns:
         """What the member comes to; a failure that is stored is a result as well, and ends nobody else's work."""
         task = asyncio.ensure_future(work)
         self._living.add(task)
-        task.add_done_callback(self._living.discard)
+        task.add_done_callback(self._left)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -161,6 +161,11 @@ class MemberRuns:
         if isinstance(error, Exception):
             return as_result(recorder.session, recorder.record)
         return task.result()
+
+    def _left(self, task: asyncio.Task[Any]) -> None:
+        self._living.discard(task)
+        if not task.cancelled():
+            task.exception()  # of one that nobody waits for any more, it is stored, and not to be reported as lost
 
     async def settle(self) -> None:
         """End what members are still doing, because nobody waits for it any more."""
