@@ -104,6 +104,8 @@ def _waits(run: Run) -> bool:
 
 def _check_resumable(run: Run, given: DeferredToolResults) -> None:
     """Refuse a run that cannot go on with what is given, before anything is written."""
+    if run.durability == "workflow":
+        raise NotResumableError(f"Run {run.number} is a workflow's.", hint="Resume it with the workflow.")
     if run.status == "paused":
         waiting = load_requests(run.pending["requests"])
         approvals, calls = ({call.tool_call_id for call in some} for some in (waiting.approvals, waiting.calls))

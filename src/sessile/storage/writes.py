@@ -248,12 +248,17 @@ async def _remove_all(core: Core, query: ListQuery, abandoned: int) -> int:
     while True:
         page = await core.driver.list(query, core.deadline())
         for row in page:
-            if query.hidden and decode_head(row).hidden == "building" and row.updated_at > abandoned:
+            if query.hidden and _is_in_use(decode_head(row), abandoned):
                 continue
             removed += await _remove(core, row)
         if len(page) < query.limit:
             return removed
         query = replace(query, after=(page[-1].updated_at, page[-1].session_id))
+
+
+def _is_in_use(head: Head, abandoned: int) -> bool:
+    """Whether a hidden session is no rest of something: a fork that is being made, or a kept result."""
+    return head.hidden == "cache" or (head.hidden == "building" and head.updated_at > abandoned)
 
 
 async def _remove(core: Core, row: HeadRow) -> bool:
