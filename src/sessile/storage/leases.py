@@ -43,9 +43,7 @@ async def renew(core: Core, head: Head, number: int, epoch: int, deadline: Deadl
     return request is not None and request["epoch"] >= epoch
 
 
-async def write_lease(
-    core: Core, head: Head, number: int, epoch: int, deadline: Deadline, note: Any = None
-) -> bool:
+async def write_lease(core: Core, head: Head, number: int, epoch: int, deadline: Deadline, note: Any = None) -> bool:
     """Write the lease record of a run, with what it is doing; False if the session was deleted."""
     snapshot = await core.driver.load(head.session_id, 0, deadline)  # for the database's clock
     now = now_micros() if snapshot is None else snapshot.now

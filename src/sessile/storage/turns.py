@@ -187,7 +187,8 @@ async def end_turn(
 
     A run that was not started before (durability `exit`) is written whole, in this one commit. With
     `refuse_conflicts` a state change that somebody else made to the same keys meanwhile is a `ConflictError`; with
-    `only_at` it is one if the session is not at that revision any more. May be repeated after an error: the commit has the same id again, so that the end is written once.
+    `only_at` it is one if the session is not at that revision any more. May be repeated after an error: the commit has
+    the same id again, so that the end is written once.
     """
     turn.ending = turn.ending or uuid7()
     final = [*entries, turn.entry(fold.RUN_ENDED, {**ended, "epoch": turn.epoch})]

@@ -193,17 +193,7 @@ class Context(BaseContext):
         If a branch fails, the others are cancelled, and its error is raised. If one waits for an event, the others
         go on to their end first.
         """
-        return self._gather(self._branches(len(branches)), branches)
-
-    async def _gather(self, scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
-        outer = scope_here.get()
-        tasks = [asyncio.ensure_future(_in_scope(*pair)) for pair in zip(scopes, branches, strict=True)]
-        try:
-            await _all_or_first_failure(tasks)
-        finally:
-            await _ended(tasks)
-        outer.now = max([outer.now, *(scope.now for scope in scopes)])
-        return [task.result() for task in tasks]
+        return _gathered(self._branches(len(branches)), branches)
 
     def wait(self, event: str) -> Coroutine[Any, Any, Any]:
         """The value that `workflow.send(session_id, event, value)` sends, now or at any time.
@@ -212,6 +202,17 @@ class Context(BaseContext):
         process may end. Each event is received once, the oldest first.
         """
         return self._receive(self._wait_call(event), event)
+
+
+async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
+    outer = scope_here.get()
+    tasks = [asyncio.ensure_future(_in_scope(*pair)) for pair in zip(scopes, branches, strict=True)]
+    try:
+        await _all_or_first_failure(tasks)
+    finally:
+        await _ended(tasks)
+    outer.now = max([outer.now, *(scope.now for scope in scopes)])
+    return [task.result() for task in tasks]
 
 
 async def _in_scope(scope: Scope, branch: Awaitable[Any]) -> Any:
@@ -244,7 +245,10 @@ async def _all_or_first_failure(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 class SyncContext(BaseContext):
-    """What a plain workflow function is given: `Context` for code that does not await. It runs in a thread of its own."""
+    """What a plain workflow function is given: `Context` for code that does not await.
+
+    The function runs in a thread of its own.
+    """
 
     @overload
     def step(self, target: Agent[R], /, *args: Any, **kwargs: Any) -> R: ...
@@ -274,10 +278,7 @@ class SyncContext(BaseContext):
         ```
         """
         scopes = self._branches(len(branches))
-        return self._await(Context(self._run)._gather(scopes, [self._in_thread(branch) for branch in branches]))
-
-    async def _in_thread(self, branch: Callable[[], Any]) -> Any:
-        return await self._run.in_thread(branch)
+        return self._await(_gathered(scopes, [self._run.in_thread(branch) for branch in branches]))
 
     def wait(self, event: str) -> Any:
         """See `Context.wait`."""

@@ -125,7 +125,9 @@ class Parallel(Element):
 
     def _add(self, name: str, branch: tuple[Element, ...]) -> None:
         if name in self.branches:
-            raise InvalidInputError(f"Two parallel branches are called {name!r}.", hint="Name them: Parallel(a=…, b=…).")
+            raise InvalidInputError(
+                f"Two parallel branches are called {name!r}.", hint="Name them: Parallel(a=…, b=…)."
+            )
         self.branches[name] = branch
 
     async def run(self, context: Context, value: Any) -> Any:
@@ -240,9 +242,7 @@ class Router(Element):
     def draw(self, drawing: Drawing, ends: Ends) -> Ends:
         """See `Element`."""
         node = drawing.node(f"{self.name}?", ends, ("{", "}"))
-        return [
-            end for name, route in self.routes.items() for end in draw_elements(route, drawing, [(node, name)])
-        ]
+        return [end for name, route in self.routes.items() for end in draw_elements(route, drawing, [(node, name)])]
 
     def inside(self) -> Iterator[Sequence[Element]]:
         """See `Element`."""

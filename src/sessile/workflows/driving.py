@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..agents.driving import kept_alive
 from ..agents.recorder import to_the_end
@@ -140,8 +140,9 @@ async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -
 async def _in_time(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any]:
     scope = Scope((), began)
     scope_here.set(scope)
+    timeout = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as timeout:
+        async with timeout:
             output = await body(run)
     except TimeoutError as error:
         if timeout.expired():
@@ -156,18 +157,16 @@ async def _in_time(run: WorkflowRun, body: Body, began: int, limit: float | None
 
 def _of_group(group: BaseExceptionGroup[Any]) -> BaseException:
     """A task group that only waits is a pause; any other is what it is."""
-    pauses, others = group.split(Pause)
-    if pauses is None or others is not None:
-        return group
-    return Pause([name for pause in _leaves(pauses) for name in pause.names])
+    leaves = _leaves(group)
+    names = [name for leaf in leaves if isinstance(leaf, Pause) for name in leaf.names]
+    return Pause(names) if all(isinstance(leaf, Pause) for leaf in leaves) else group
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[Any]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+def _leaves(error: BaseException) -> list[BaseException]:
+    """What a group of errors holds in the end; an error that is no group is its own leaf."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for one in cast(BaseExceptionGroup[Any], error).exceptions for leaf in _leaves(one)]
 
 
 async def _idle(run: WorkflowRun) -> None:
@@ -265,7 +264,7 @@ def _to_do_again(run: WorkflowRun, error: BaseException) -> list[Any]:
     """
     failures = {id(failure): path for failure, path in run.failures}
     found: list[Any] = []
-    queue: list[BaseException] = [error]
+    queue = _leaves(error)
     seen: set[int] = set()
     while queue:
         one = queue.pop()
@@ -274,9 +273,6 @@ def _to_do_again(run: WorkflowRun, error: BaseException) -> list[Any]:
         seen.add(id(one))
         if id(one) in failures:
             found.append(failures[id(one)])
-        if isinstance(one, BaseExceptionGroup):
-            queue.extend(one.exceptions)
         cause = one.__cause__ or (None if found else one.__context__)
-        if cause is not None:
-            queue.append(cause)
+        queue += _leaves(cause) if cause is not None else []
     return found

@@ -107,7 +107,9 @@ async def _executed(run: WorkflowRun, call: Call) -> Any:
     if key is not None and call.step.cache is not None:
         found = await run.storage.arun_operation(cache.read_result, key, call.step.cache, user_id=run.user_id)
         if found is not None:
-            return await _finished(run, call, 1, now_micros(), Outcome(load(found["output"]), found["output"]), cached=True)
+            return await _finished(
+                run, call, 1, now_micros(), Outcome(load(found["output"]), found["output"]), cached=True
+            )
     outcome = await _attempts(run, call)
     if key is not None:
         await _keep_in_cache(run, call, key, outcome)
@@ -126,7 +128,7 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
         try:
             outcome = await _attempt(run, call, attempt, entries)
         except Exception as error:
-            if run.journal.broken is not None or isinstance(call.step.target, Nested) and _is_inner(run, call, error):
+            if run.journal.broken is not None or (isinstance(call.step.target, Nested) and _is_inner(run, call, error)):
                 raise
             pause = _pause_after(call.step, error, attempt - first + 1)
             failure = await _store_failure(run, call, attempt, started, error, entries, pause)
@@ -212,7 +214,7 @@ async def _called(run: WorkflowRun, call: Call, entries: list[Entry]) -> Any:
 async def _finished(
     run: WorkflowRun, call: Call, attempt: int, started: int, outcome: Outcome, *, cached: bool = False
 ) -> Any:
-    data = {**call.data(attempt, started), "output": outcome.data}
+    data: JsonObject = {**call.data(attempt, started), "output": outcome.data}
     if outcome.changes:
         data["state"] = outcome.changes
     if cached:
@@ -234,7 +236,7 @@ async def _store_failure(
     pause: float | None,
 ) -> StepFailedError:
     kind, message = type(error).__name__, _said(error)
-    data = {**call.data(attempt, started), "error": {"type": kind, "message": message}}
+    data: JsonObject = {**call.data(attempt, started), "error": {"type": kind, "message": message}}
     if pause is not None:
         data["retry_in"] = round(pause, 3)
     await run.journal.commit(call.path, run.journal.entry(STEP_FAILED, data), entries)

@@ -27,7 +27,7 @@ from .journal import Journal, Path, path_text
 R = TypeVar("R")
 
 
-class Pause(BaseException):  # noqa: N818 (no error: it stops the function, as a cancellation does)
+class Pause(BaseException):
     """Leaves the workflow's function, because it waits for events that have not arrived."""
 
     def __init__(self, names: list[str]) -> None:

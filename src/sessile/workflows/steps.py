@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_ai.agent import AbstractAgent
 
@@ -108,7 +108,7 @@ class Step(Generic[P, R]):
         """Call the function itself, as if it were no step."""
         if not callable(self.target):
             raise TypeError(f"Step {self.name!r} is no function; use it in a workflow.")
-        return self.target(*args, **kwargs)
+        return cast(Callable[P, R], self.target)(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"Step({self.name!r})"
@@ -127,7 +127,11 @@ def step(
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(target: Any = None, /, **options: Any) -> Any:
     """Make a function a `Step`: `@step`, or `@step(retry=…, timeout=…, cache=…)`."""
-    return Step(target, **options) if target is not None else lambda target: Step(target, **options)
+
+    def decorate(target: Any) -> Any:
+        return Step(target, **options)  # pyright: ignore[reportUnknownVariableType]
+
+    return decorate if target is None else decorate(target)
 
 
 def step_of(target: Any) -> Step[..., Any]:

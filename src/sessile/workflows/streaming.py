@@ -35,10 +35,13 @@ class WorkflowStream(RunStream[OutputT], Generic[OutputT]):
 
 
 async def watched(
-    handler: Callable[[Any, AsyncIterator[WorkflowEvent]], Any],
+    handler: Any,
     start: Callable[[Emit], Coroutine[Any, Any, WorkflowResult[Any]]],
 ) -> WorkflowResult[Any]:
-    """Run what `start` begins, and hand its events over as they come, also those that are told in other threads."""
+    """Run what `start` begins, and hand its events over as they come, also those that are told in other threads.
+
+    `handler` is what the stream of an agent would hand over its own events with.
+    """
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Any] = asyncio.Queue()
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -64,7 +64,9 @@ def load(data: Any) -> Any:
     try:
         return loader(node)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnknownFormatError(f"A kept value of the type {node.get('class', kind)} cannot be read: {error}.") from error
+        raise UnknownFormatError(
+            f"A kept value of the type {node.get('class', kind)} cannot be read: {error}."
+        ) from error
 
 
 class _CannotStore(Exception):
@@ -97,14 +99,19 @@ def _dump_object(value: Any, kind: type[Any], depth: int) -> JsonObject:
     if isinstance(value, Enum):
         return {TYPE: "enum", "class": _name(kind), "value": value.name}
     if kind in (ModelRequest, ModelResponse):
-        return {TYPE: "message", "format": FORMAT, "value": ModelMessagesTypeAdapter.dump_python([value], mode="json")[0]}
+        return {
+            TYPE: "message",
+            "format": FORMAT,
+            "value": ModelMessagesTypeAdapter.dump_python([value], mode="json")[0],
+        }
     if isinstance(value, BaseModel):
         return _dump_model(value, kind, depth)
     if dataclasses.is_dataclass(kind):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
         return {TYPE: "dataclass", "class": _name(kind), "value": _dump_fields(fields, depth)}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return {TYPE: "namedtuple", "class": _name(kind), "value": [_dump(item, depth + 1) for item in value]}
+        items = [_dump(item, depth + 1) for item in cast(tuple[Any, ...], value)]
+        return {TYPE: "namedtuple", "class": _name(kind), "value": items}
     return _dump_by_pydantic(value, kind)
 
 
@@ -117,7 +124,7 @@ def _dump_model(value: BaseModel, kind: type[Any], depth: int) -> JsonObject:
     return {**data, "unset": unset} if unset else data
 
 
-def _dump_fields(fields: dict[str, Any], depth: int) -> JsonObject:
+def _dump_fields(fields: Mapping[str, Any], depth: int) -> JsonObject:
     return {name: _dump(item, depth + 1) for name, item in fields.items()}
 
 
@@ -269,7 +276,7 @@ _LOADERS: dict[str, Callable[[JsonObject], Any]] = {
     "set": _items(set),
     "frozenset": _items(frozenset),
     "dict": lambda node: {load(key): load(item) for key, item in node["value"]},
-    "enum": lambda node: _class(node, Enum)[node["value"]],  # pyright: ignore[reportIndexIssue]
+    "enum": lambda node: cast(type[Enum], _class(node, Enum))[node["value"]],
     "namedtuple": lambda node: _class(node, tuple)(*(load(item) for item in node["value"])),
     "model": _load_model,
     "dataclass": _load_dataclass,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from copy import deepcopy
-from typing import Any, Generic, ParamSpec, TypeVar, Concatenate, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from ..agents.shutdown import stored_on_sigterm
-from ..errors import AlreadyExistsError, InvalidInputError, InvalidStateError, NotResumableError, UnsupportedError
+from ..errors import AlreadyExistsError, InvalidInputError, NotResumableError, UnsupportedError
 from ..records import JsonObject
 from ..storage import journals
 from ..storage.faces import background
@@ -76,7 +75,7 @@ class Workflow(Nested, Generic[OutputT]):
         if (function is None) == (not steps):
             raise InvalidInputError("A workflow needs either a function or steps=[…].")
         self.steps: tuple[Element, ...] = checked_elements(steps)
-        self.function = function if function is not None else self._run_steps
+        self.function: Callable[..., Any] = function if function is not None else self._run_steps
         self.name = check_id(name or (function.__name__ if function is not None else "workflow"), "name")
         self.storage = open_storage("memory://") if storage is None else storage
         self._parameters = _parameters(self.function)
@@ -136,9 +135,7 @@ class Workflow(Nested, Generic[OutputT]):
         spec = self._spec(session_id, user_id, run_id, run_metadata)
         return await self._start(spec, args, kwargs, unheard)
 
-    def resume(
-        self, session_id: str, *, run: int | None = None, user_id: str | None = None
-    ) -> WorkflowResult[OutputT]:
+    def resume(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> WorkflowResult[OutputT]:
         """Go on with a run that was interrupted or has failed, or that waits for an event which has been sent.
 
         What its finished steps came to is taken from the journal; steps whose failure ended the run are tried again.
@@ -209,14 +206,17 @@ class Workflow(Nested, Generic[OutputT]):
         return await self._as_it_is(session_id, sent.number, user_id)
 
     def stream(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowStream[OutputT]:
-        """`run` (or, with `resume=True`, `resume`) with the same arguments, told as it happens: an iterator of
-        `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it cancels the run.
+        """`run` (or, with `resume=True`, `resume`) with the same arguments, told as it happens.
+
+        An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it cancels the run.
         """
         return WorkflowStream(self.astream(*args, resume=resume, **kwargs))
 
     def astream(self, *args: Any, resume: bool = False, **kwargs: Any) -> AsyncWorkflowStream[OutputT]:
         """The `async` twin of `stream`: `async for event in workflow.astream(…)`; not awaited itself."""
-        return AsyncWorkflowStream(lambda handler: watched(handler, lambda emit: self._told(emit, resume, args, kwargs)), events=True)
+        return AsyncWorkflowStream(
+            lambda handler: watched(handler, lambda emit: self._told(emit, resume, args, kwargs)), events=True
+        )
 
     def print_run(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowResult[OutputT]:
         """`run` (or `resume`) with a live view in the terminal: steps, times, attempts, the text of agents.
@@ -227,6 +227,12 @@ class Workflow(Nested, Generic[OutputT]):
 
         return print_stream(self.name, self.stream(*args, resume=resume, **kwargs))
 
+    async def aprint_run(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowResult[OutputT]:
+        """The `async` twin of `print_run`."""
+        from .printing import aprint_stream
+
+        return await aprint_stream(self.name, self.astream(*args, resume=resume, **kwargs))
+
     # ------------------------------------------------------------ looking
 
     def journal(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> list[StepRecord]:
@@ -234,9 +240,7 @@ class Workflow(Nested, Generic[OutputT]):
 
         A step is shown as at work from when its process next renews its lease, after a third of the lease's time.
         """
-        found = self.storage.run_operation(
-            journals.journal_run, session_id, _checked_number(run), user_id=user_id
-        )
+        found = self.storage.run_operation(journals.journal_run, session_id, _checked_number(run), user_id=user_id)
         return step_records(*found)
 
     async def ajournal(
@@ -347,7 +351,9 @@ class Workflow(Nested, Generic[OutputT]):
         try:
             arguments = self._parameters.bind(*args, **kwargs).arguments
         except TypeError as error:
-            raise InvalidInputError(f"Workflow {self.name!r} was called with other arguments than it takes: {error}.") from error
+            raise InvalidInputError(
+                f"Workflow {self.name!r} was called with other arguments than it takes: {error}."
+            ) from error
         return {name: dump(value, f"The argument {name!r}") for name, value in arguments.items()}
 
     def _load_inputs(self, data: JsonObject) -> tuple[Any, Any]:
@@ -382,9 +388,7 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature:
 
 
 @overload
-def workflow(
-    function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-) -> Workflow[R]: ...
+def workflow(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Workflow[R]: ...
 @overload
 def workflow(function: Callable[Concatenate[SyncContext, P], R], /) -> Workflow[R]: ...
 @overload
@@ -397,7 +401,11 @@ def workflow(
 ) -> _Decorator: ...
 def workflow(function: Any = None, /, **options: Any) -> Any:
     """Make a function a `Workflow`: `@workflow(storage=…)`; the options are those of `Workflow`."""
-    return Workflow(function, **options) if function is not None else lambda function: Workflow(function, **options)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return Workflow(function, **options)  # pyright: ignore[reportUnknownVariableType]
+
+    return decorate if function is None else decorate(function)
 
 
 class _Decorator:
