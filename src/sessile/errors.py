@@ -141,7 +141,6 @@ class RunCancelledError(SessileError):
     """A workflow's run was cancelled, by `storage.cancel_run`, while it was at work here."""
 
     default_hint = "What its finished steps came to is kept; start a new run if it is needed after all."
-    default_written = "yes"
 
 
 class StepFailedError(SessileError):
@@ -156,7 +155,7 @@ class StepFailedError(SessileError):
     default_hint = "Repair the cause and resume the run: finished steps do not run again."
 
     def __init__(self, message: str, *, step: str, path: str, error_type: str) -> None:
-        super().__init__(message, written="yes")
+        super().__init__(message)
         self.step, self.path, self.error_type = step, path, error_type
 
 

@@ -239,7 +239,7 @@ async def _failed(run: WorkflowRun, error: BaseException) -> None:
     elif isinstance(error, RunCancelledError) or status_of(error) == "cancelled":
         await _end_or_told(run, {"status": "cancelled", "error": problem}, error)
     else:
-        again = [path_text(path) for path in _to_do_again(run, error)]
+        again = [path_text(path) for path in (*_to_do_again(run, error), *run.unheard)]
         if again:
             run.journal.note(AGAIN, {"paths": again})
         await _end_or_told(run, {"status": "failed", "error": problem, "resumable": True}, error)

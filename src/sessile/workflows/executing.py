@@ -239,8 +239,12 @@ async def _store_failure(
     data: JsonObject = {**call.data(attempt, started), "error": {"type": kind, "message": message}}
     if pause is not None:
         data["retry_in"] = round(pause, 3)
-    await run.journal.commit(call.path, run.journal.entry(STEP_FAILED, data), entries)
     failure = _failed(call, kind, message)
+    try:
+        await run.journal.commit(call.path, run.journal.entry(STEP_FAILED, data), entries)
+    except asyncio.CancelledError:  # it is kept, but nobody hears of it: if the run fails, it is done again
+        run.unheard.append(call.path)
+        raise
     if pause is None:
         _ended(run, call, data)
         seconds = (data["ended_at"] - started) / MICROSECOND

@@ -122,6 +122,7 @@ class WorkflowRun:
     Attributes:
         state: the session's state as the workflow sees it; what it changes is committed when the run ends or pauses.
         failures: what failed steps have raised, with the position of the step.
+        unheard: steps that were cancelled while their failure was kept.
         at_work: the steps that are executed at the moment, for the lease record.
         tasks: the tasks that execute them.
         old_versions: changes of the code that this run had gone beyond before they were made.
@@ -135,6 +136,7 @@ class WorkflowRun:
     state: JsonObject
     loop: asyncio.AbstractEventLoop
     failures: list[tuple[BaseException, Path]] = field(default_factory=list[tuple[BaseException, Path]])
+    unheard: list[Path] = field(default_factory=list[Path])
     at_work: dict[Path, AtWork] = field(default_factory=dict[Path, AtWork])
     tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
     old_versions: set[str] = field(default_factory=set[str])
