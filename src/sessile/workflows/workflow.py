@@ -155,7 +155,7 @@ class Workflow(Nested, Generic[OutputT]):
         self, session_id: str, *, run: int | None = None, user_id: str | None = None
     ) -> WorkflowResult[OutputT]:
         """The `async` twin of `resume`."""
-        return await self._resume(self._spec(session_id, user_id, None, None), run, unheard)
+        return await self._resume_told(unheard, session_id, run=run, user_id=user_id)
 
     def send(
         self,
@@ -274,10 +274,14 @@ class Workflow(Nested, Generic[OutputT]):
 
     async def _told(self, emit: Emit, resume: bool, args: Any, kwargs: JsonObject) -> WorkflowResult[OutputT]:
         if resume:
-            session_id, run, user_id = inspect.signature(_resumed).bind(*args, **kwargs).args
-            return await self._resume(self._spec(session_id, user_id, None, None), run, emit)
+            return await self._resume_told(emit, *args, **kwargs)
         own = {name: kwargs.pop(name, None) for name in RESERVED}
         return await self._start(self._spec(**own), args, kwargs, emit)
+
+    async def _resume_told(
+        self, emit: Emit, session_id: str, *, run: int | None = None, user_id: str | None = None
+    ) -> WorkflowResult[OutputT]:
+        return await self._resume(self._spec(session_id, user_id, None, None), run, emit)
 
     async def _start(self, spec: TurnSpec, args: Any, kwargs: Any, emit: Emit) -> WorkflowResult[OutputT]:
         """Start a run, unless there is one of its id; then go on with that one, or return what it came to."""
@@ -360,10 +364,6 @@ class Workflow(Nested, Generic[OutputT]):
         arguments = {name: load(value) for name, value in data.items()}
         bound = inspect.BoundArguments(self._parameters, cast(Any, arguments))
         return bound.args, bound.kwargs
-
-
-def _resumed(session_id: str, run: int | None = None, user_id: str | None = None) -> None:
-    """What `resume` takes, for a stream of one."""
 
 
 def _checked_number(number: int | None) -> int | None:
