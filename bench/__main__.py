@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
-PARTS = ("turn", "agent", "import", "peers", "postgres", "postgres-peers", "mariadb")
+PARTS = ("turn", "agent", "workflow", "import", "peers", "postgres", "postgres-peers", "mariadb")
 
 
 def arguments() -> argparse.Namespace:
@@ -65,6 +65,10 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
+        if "workflow" in parts:
+            from . import workflow
+
+            workflow.run(data).print()
         if "import" in parts:
             from . import imports
 

@@ -188,7 +188,7 @@ def _repeated(finished: set[str], before: Counter[str], after: Counter[str]) -> 
 
 
 def _do(job: dict[str, Any]) -> None:
-    """Run or resume the workflow, whatever is needed; `die`, `inside`: where to be killed; `gate`: wait for it first."""
+    """Run or resume the workflow, whatever is needed. `die`, `inside`: where to be killed; `gate`: wait for it."""
     folder = Path(job["folder"])
     traces = Traces(folder)
     storage = SqliteStorage(folder / "sessions.db", lease=job.get("lease", LEASE))

@@ -111,7 +111,7 @@ class World:
     async def _sequence(self, ctx: Context, program: Program, branch: str = "") -> list[Any]:
         return [await self._one(ctx, branch, *item) for item in program]
 
-    async def _one(self, ctx: Context, branch: str, kind: str, *about: Any) -> Any:
+    async def _one(self, ctx: Context, branch: str, kind: str, *about: Any) -> Any:  # noqa: C901 (a case for each kind)
         """`branch` is part of the keys of the state: in which order branches change the same one is not certain."""
         match kind, about:
             case "step", (value,):

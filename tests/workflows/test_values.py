@@ -100,7 +100,7 @@ VALUES = [
     {1: "one", (2, 3): b"two", None: 0},
     {"$type": "bytes", "value": "not ours"},
     NOW,
-    datetime(2026, 1, 2),
+    datetime(2026, 1, 2),  # noqa: DTZ001 (naive ones come back naive)
     datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=5, minutes=30))),
     ROME,
     date(2026, 1, 2),

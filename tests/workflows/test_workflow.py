@@ -107,7 +107,7 @@ def test_parallel_steps(storage: SqliteStorage) -> None:
 
     async def at_once(value: int) -> int:
         running.append(value)
-        while len(running) < 3:
+        while len(running) < 3:  # noqa: ASYNC110 (until all are there)
             await asyncio.sleep(0.001)
         return value
 

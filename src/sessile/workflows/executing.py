@@ -172,8 +172,7 @@ async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Ent
 def _inside(run: WorkflowRun, call: Call, attempt: int) -> Any:
     """The context of the code inside a step: its scope, and what it may know of itself."""
     scope = Scope(call.path, call.scope.now, (call.name, len(call.path)))
-    key = str(run.derived_uuid("step", call.path))
-    tokens = scope_here.set(scope), step_here.set(CurrentStep(call.name, path_text(call.path), attempt, key))
+    tokens = scope_here.set(scope), step_here.set(CurrentStep(call.name, path_text(call.path), attempt, run))
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from ..storage import patch
 from ..storage.encoding import checked_copy
 from ..storage.storage import Storage
 from .events import Emit, WorkflowEvent
-from .journal import Journal, Path, path_text
+from .journal import Journal, Path, path_of, path_text
 
 R = TypeVar("R")
 
@@ -83,14 +83,20 @@ class CurrentStep:
     Attributes:
         name, path: which step it is.
         attempt: which attempt, from 1; those before a crash that were not finished are not counted.
-        idempotency_key: the same each time that this step of this run is executed, after a crash too, and different for
-            every other one: hand it to services that recognise repeated requests.
     """
 
     name: str
     path: str
     attempt: int
-    idempotency_key: str
+    run: WorkflowRun = field(repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same each time that this step of this run is executed, after a crash too, and different for all others.
+
+        For services that recognise repeated requests.
+        """
+        return str(self.run.derived_uuid("step", path_of(self.path)))
 
 
 scope_here: ContextVar[Scope] = ContextVar("sessile_scope")

@@ -101,8 +101,6 @@ class Step(Generic[P, R]):
             check_seconds(self.cache, "cache")
         if retry is not None and isinstance(self.target, Nested):
             raise InvalidInputError("A workflow as a step is not tried again as a whole; give its steps a retry=.")
-        if callable(target):
-            functools.update_wrapper(self, target)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, as if it were no step."""
@@ -129,7 +127,7 @@ def step(target: Any = None, /, **options: Any) -> Any:
     """Make a function a `Step`: `@step`, or `@step(retry=…, timeout=…, cache=…)`."""
 
     def decorate(target: Any) -> Any:
-        return Step(target, **options)  # pyright: ignore[reportUnknownVariableType]
+        return functools.update_wrapper(cast(Any, Step(target, **options)), target)
 
     return decorate if target is None else decorate(target)
 
