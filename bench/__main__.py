@@ -19,6 +19,7 @@ CACHE = Path(__file__).parent.parent / ".bench"
 PARTS = (
     "turn",
     "agent",
+    "workflow",
     "import",
     "peers",
     "postgres",
@@ -78,6 +79,10 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
+        if "workflow" in parts:
+            from . import workflow
+
+            workflow.run(data).print()
         if "import" in parts:
             from . import imports
 

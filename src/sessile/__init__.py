@@ -40,6 +40,22 @@ if TYPE_CHECKING:
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage, open_storage
+    from .workflows import (
+        Condition,
+        Context,
+        Loop,
+        Parallel,
+        Retry,
+        Router,
+        Step,
+        SyncContext,
+        Wait,
+        Workflow,
+        WorkflowResult,
+        current_step,
+        step,
+        workflow,
+    )
 
     open = open_storage
 
@@ -66,6 +82,25 @@ _NAMES = {
     "TokenBudget": "agents",
     "current_session": "agents",
     "session_state": "agents",
+    **dict.fromkeys(
+        (
+            "Condition",
+            "Context",
+            "Loop",
+            "Parallel",
+            "Retry",
+            "Router",
+            "Step",
+            "SyncContext",
+            "Wait",
+            "Workflow",
+            "WorkflowResult",
+            "current_step",
+            "step",
+            "workflow",
+        ),
+        "workflows",
+    ),
 }
 
 
@@ -103,7 +138,21 @@ __all__ = [
     "Storage",
     "Team",
     "TokenBudget",
+    "Condition",
+    "Context",
+    "Loop",
+    "Parallel",
+    "Retry",
+    "Router",
+    "Step",
+    "SyncContext",
+    "Wait",
+    "Workflow",
+    "WorkflowResult",
     "__version__",
     "current_session",
+    "current_step",
     "session_state",
+    "step",
+    "workflow",
 ]
