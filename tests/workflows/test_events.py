@@ -300,9 +300,13 @@ async def test_a_stream_of_a_failure(storage: SqliteStorage) -> None:
 
     stream = flow.astream(session_id="s")
     events: list[Any] = []
-    with pytest.raises(StepFailedError):
+
+    async def watch() -> None:
         async for event in stream:
             events.append(event)
+
+    with pytest.raises(StepFailedError):
+        await watch()
     assert kinds(events)[-2:] == [("step.failed", "divide"), ("run.ended", None)]
     assert "ZeroDivisionError" in events[-1].error
 
