@@ -138,11 +138,13 @@ class Child:
 class Nursery:
     """Starts children; see the top of this file."""
 
-    def __init__(self, module: str = "tests.agents.resume_helpers") -> None:
+    def __init__(self, module: str = "tests.agents.resume_helpers", *, measured: bool = True) -> None:
+        """Without `measured` the coverage of the children is not measured, which takes as long as what they do."""
         self.alive: set[int] = set()
         command = [sys.executable, "-m", module]
+        env = {key: value for key, value in os.environ.items() if measured or not key.startswith("COVERAGE_PROCESS")}
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
 
     def ask(self, job: dict[str, Any]) -> str:

@@ -298,14 +298,15 @@ async def test_a_stream_of_a_failure(storage: SqliteStorage) -> None:
     async def flow(ctx: Context) -> None:
         await ctx.step(Step(lambda: 1 / 0, "divide"))
 
+    stream = flow.astream(session_id="s")
     events: list[Any] = []
 
-    async def follow() -> None:
-        async for event in flow.astream(session_id="s"):
+    async def watch() -> None:
+        async for event in stream:
             events.append(event)
 
     with pytest.raises(StepFailedError):
-        await follow()
+        await watch()
     assert kinds(events)[-2:] == [("step.failed", "divide"), ("run.ended", None)]
     assert "ZeroDivisionError" in events[-1].error
 
