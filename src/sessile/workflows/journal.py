@@ -184,9 +184,7 @@ class Journal:
 
     async def _end(self, ended: JsonObject, changes: patch.Patch, only_at: int | None) -> None:
         async with self._lock:
-            await self.storage.arun_operation(
-                turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at
-            )
+            await self.storage.arun_operation(turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at)
 
     # ------------------------------------------------------------ events from outside
 
