@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
+    from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "Agent": "agents",
+    "GcsStorage": "drivers.objects",
     "Head": "records",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
@@ -51,6 +53,7 @@ _NAMES = {
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
+    "S3Storage": "drivers.objects",
     "SessionCapability": "agents",
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
@@ -76,6 +79,7 @@ def __dir__() -> list[str]:
 # Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
+    "GcsStorage",
     "Head",
     "LastRuns",
     "MemoryStorage",
@@ -86,6 +90,7 @@ __all__ = [
     "RollingSummary",
     "Run",
     "RunResult",
+    "S3Storage",
     "SessionCapability",
     "SqlAlchemyStorage",
     "SqliteStorage",

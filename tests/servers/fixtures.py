@@ -21,6 +21,7 @@ import pytest
 from sessile.testing import Scale
 
 from .mariadb import MariaDbServer
+from .objects import FakeGcs, GoFakeS3, ObjectServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
 
@@ -81,6 +82,20 @@ def pgbouncer(postgres: PostgresServer | Address) -> Iterator[PgBouncer | Addres
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[GoFakeS3 | Address]:
+    """A server that speaks S3's protocol; `TEST_S3_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_S3_URL", GoFakeS3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[FakeGcs | Address]:
+    """Google Cloud Storage, or what speaks its protocol; `TEST_GCS_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_GCS_URL", FakeGcs) as server:
+        yield server
+
+
 # ---------------------------------------------------------------- a database of its own for each test
 
 
@@ -121,6 +136,33 @@ def pgbouncer_url(pgbouncer: PgBouncer | Address, postgres_url: str) -> str:
 def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
     """An empty database on `mariadb`, gone after the test."""
     with mysql_database(mariadb) as url:
+        yield url
+
+
+@contextmanager
+def bucket_url(server: ObjectServer | Address) -> Iterator[str]:
+    """An empty prefix of a bucket; on a server of ours the bucket is new, and gone after the context."""
+    name = f"test-{secrets.token_hex(6)}"
+    if isinstance(server, Address):
+        bucket, mark, query = server.url.partition("?")
+        yield f"{bucket.rstrip('/')}/{name}{mark}{query}"
+        return
+    server.make_bucket(name)
+    yield server.at(f"{name}/prefix")
+    server.remove_bucket(name)
+
+
+@pytest.fixture
+def s3_url(s3: GoFakeS3 | Address) -> Iterator[str]:
+    """An empty prefix on `s3`."""
+    with bucket_url(s3) as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_url(gcs: FakeGcs | Address) -> Iterator[str]:
+    """An empty prefix on `gcs`."""
+    with bucket_url(gcs) as url:
         yield url
 
 
