@@ -157,7 +157,8 @@ class Port(ABC):
 
     async def replace(self, what: str, name: str, data: bytes, seen: Version, deadline: Deadline) -> bool:
         """Write an object over the content that was seen; False if it has another by now."""
-        mode = {"e_tag": seen.e_tag, "version": seen.generation}
+        known = {"e_tag": seen.e_tag, "version": seen.generation}
+        mode = {name: value for name, value in known.items() if value is not None}
         return await self._once(what, lambda: self._put(name, data, mode, deadline), deadline)
 
     async def delete(self, what: str, names: Sequence[str], deadline: Deadline) -> None:
