@@ -5,19 +5,70 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"os"
+	"sync"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3bolt"
 	bolt "go.etcd.io/bbolt"
 )
 
-type backend struct{ *s3bolt.Backend }
+// backend keeps writers away while a content is copied: bolt hands out memory that is valid in a transaction only.
+type backend struct {
+	*s3bolt.Backend
+	lock *sync.RWMutex
+}
 
-func (b backend) DeleteBucket(name string) error { return b.ForceDeleteBucket(name) }
+func (b backend) GetObject(bucket, name string, part *gofakes3.ObjectRangeRequest) (*gofakes3.Object, error) {
+	b.lock.RLock()
+	defer b.lock.RUnlock()
+	found, err := b.Backend.GetObject(bucket, name, part)
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(found.Contents)
+	found.Contents = io.NopCloser(bytes.NewReader(content))
+	return found, err
+}
+
+func (b backend) PutObject(bucket, name string, meta map[string]string, input io.Reader, size int64, conditions *gofakes3.PutConditions) (gofakes3.PutObjectResult, error) {
+	content, err := gofakes3.ReadAll(input, size)
+	if err != nil {
+		return gofakes3.PutObjectResult{}, err // the client is gone, and a part of an object is none
+	}
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.Backend.PutObject(bucket, name, meta, bytes.NewReader(content), size, conditions)
+}
+
+func (b backend) DeleteObject(bucket, name string) (gofakes3.ObjectDeleteResult, error) {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.Backend.DeleteObject(bucket, name)
+}
+
+func (b backend) DeleteMulti(bucket string, names ...string) (gofakes3.MultiDeleteResult, error) {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.Backend.DeleteMulti(bucket, names...)
+}
+
+func (b backend) CreateBucket(name string) error {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.Backend.CreateBucket(name)
+}
+
+func (b backend) DeleteBucket(name string) error {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	return b.ForceDeleteBucket(name)
+}
 
 func main() {
 	address, path, bucket := os.Args[1], os.Args[2], os.Args[3]
@@ -26,7 +77,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	store := backend{s3bolt.New(database)}
+	store := backend{s3bolt.New(database), new(sync.RWMutex)}
 	exists, err := store.BucketExists(bucket)
 	if err == nil && !exists {
 		err = store.CreateBucket(bucket)
