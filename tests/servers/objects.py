@@ -1,7 +1,7 @@
 """Object stores for the tests: two emulators that can be had from Go's module proxy.
 
-gofakes3 speaks S3's protocol, fake-gcs-server that of Google Cloud Storage; both keep the conditions of writes. They take
-any credentials.
+gofakes3 speaks S3's protocol, fake-gcs-server that of Google Cloud Storage. Both keep the conditions of writes, and
+take any credentials.
 """
 
 from __future__ import annotations

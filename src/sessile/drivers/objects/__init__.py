@@ -5,9 +5,9 @@ from __future__ import annotations
 from ...errors import missing_dependency
 
 try:
-    import obstore as obstore
+    import obstore  # noqa: F401  # pyright: ignore[reportUnusedImport] (the one clear error)
 except ImportError as error:
-    raise missing_dependency("obstore", "objects", "S3Storage and GcsStorage") from error
+    raise missing_dependency("obstore", "s3", "S3Storage and GcsStorage") from error
 
 from .storage import GcsStorage, S3Storage
 

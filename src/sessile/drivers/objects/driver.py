@@ -1,4 +1,7 @@
-"""The driver behind `S3Storage` and `GcsStorage`, written once over a port that blocks or suspends."""
+"""The driver behind `S3Storage` and `GcsStorage`, written once over a port that blocks or suspends.
+
+`log.py` says how a session is kept, `layout.py` in which objects.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
-from ...errors import StorageError
+from ...errors import ReadOnlyError, StorageError
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.matching import matches, place_of
 from . import layout, lists
@@ -31,7 +34,7 @@ class ObjectDriver(Driver):
     """The driver of object stores that have conditional writes."""
 
     name: ClassVar[str] = "objects"
-    capabilities = Capabilities(exact_order=False, forks=False, commits_per_append=50, max_record_bytes=8 * 1024 * 1024)
+    capabilities = Capabilities(exact_order=False, forks=False, commits_per_append=50, max_record_bytes=8 * 2**20)
 
     def __init__(self, port: Port) -> None:
         self.suspends = port.suspends
@@ -43,12 +46,16 @@ class ObjectDriver(Driver):
     async def setup(self, deadline: Deadline) -> None:
         """Find out whether the store keeps conditions: one that ignores them would lose writes."""
         what, content = "Setting up", b'{"format":1}\n'
-        made = await self.port.create(what, layout.SETUP, content, deadline)
-        again = made and await self.port.create(what, layout.SETUP, content, deadline)
-        if again or await self.port.replace(what, layout.SETUP, content, NEVER, deadline):
+        try:
+            made = await self.port.create(what, layout.SETUP, content, deadline)
+            again = made and await self.port.create(what, layout.SETUP, content, deadline)
+            ignored = again or await self.port.replace(what, layout.SETUP, content, NEVER, deadline)
+        except ReadOnlyError:
+            return  # whoever may only read loses nothing
+        if ignored:
             raise StorageError(
-                f"{self.port.where} ignores the conditions of writes: two writers would overwrite each other's commits.",
-                hint="Use a service with conditional writes (If-None-Match and If-Match), and no proxy that drops them.",
+                f"{self.port.where} ignores the conditions of writes: writers would overwrite each other's commits.",
+                hint="Use a service with conditional writes (If-None-Match, If-Match), and no proxy that drops them.",
             )
 
     # ------------------------------------------------------------ the log
@@ -106,7 +113,9 @@ class ObjectDriver(Driver):
             there = layout.decode_checkpoint(found.data, name)
             if not there.removing:
                 return False
-            await self._clear(what, there, deadline)  # whoever was removing it has not come to the end
+            # Whoever was removing it has not come to the end.
+            await self._clear_folder(what, layout.folder(there.head.session_id, there.head.incarnation), deadline)
+            await self.port.delete(what, sorted(there.places - places), deadline)
         return await self.port.replace(what, name, data, found.version, deadline)
 
     # ------------------------------------------------------------ removing
@@ -119,22 +128,22 @@ class ObjectDriver(Driver):
         """
         what = "Deleting a session"
         name = layout.head_name(layout.digest(session_id))
+        folder = layout.folder(session_id, incarnation)
+        places: frozenset[str] = frozenset()
         while True:
             view = await self.log.checkpoint(what, layout.digest(session_id), deadline)
             if view is None or view.checkpoint.head.incarnation != incarnation:
-                await self._clear_folder(what, layout.folder(session_id, incarnation), deadline)
-                return
-            checkpoint = view.checkpoint
+                break
+            checkpoint, data = view.checkpoint, b""
             if checkpoint.removing:
-                await self._clear(what, checkpoint, deadline)
-            data = b"" if checkpoint.removing else layout.encode_checkpoint(checkpoint._replace(rows=[], removing=True))
+                await self._clear_folder(what, folder, deadline)
+                places = checkpoint.places
+            else:
+                data = layout.encode_checkpoint(checkpoint._replace(rows=[], removing=True))
             await self.port.replace(what, name, data, view.version, deadline)
             deadline.check(what, written="unknown")
-
-    async def _clear(self, what: str, checkpoint: Checkpoint, deadline: Deadline) -> None:
-        head = checkpoint.head
-        await self.port.delete(what, sorted(checkpoint.places), deadline)
-        await self._clear_folder(what, layout.folder(head.session_id, head.incarnation), deadline)
+        await self.port.delete(what, sorted(places), deadline)  # last: by them sweeping finds what is half removed
+        await self._clear_folder(what, folder, deadline)  # what others wrote meanwhile, before they saw that
 
     async def _clear_folder(self, what: str, folder: str, deadline: Deadline) -> None:
         while listed := await self.port.list(what, folder, deadline):
@@ -178,9 +187,8 @@ class ObjectDriver(Driver):
         while places := await walk.take(HEADS_AT_ONCE, deadline):
             looks = (partial(self._head_at, what, place, query, deadline) for place in places)
             for head in await self.port.gather(looks):
-                if head is not None and matches(head, query):
-                    if query.after is None or place_of(head, query) < query.after:
-                        found[head.session_id] = head
+                if head is not None and matches(head, query) and _is_after(head, query):
+                    found[head.session_id] = head
             if limit is not None and walk.has_passed(found.values(), limit):
                 break
         return found.values()
@@ -216,3 +224,7 @@ class ObjectDriver(Driver):
 
     def after_fork(self) -> None:
         self.port.after_fork()
+
+
+def _is_after(head: HeadRow, query: ListQuery) -> bool:
+    return query.after is None or place_of(head, query) < query.after

@@ -95,7 +95,7 @@ class Walk:
         name, self._ordered = list_for(query)
         self._prefix = f"lists/{name}"
         highest = _highest(query, ordered=self._ordered)
-        self._after = None if highest is None else place_start(name, highest)
+        self._after: str | None = None if highest is None else place_start(name, highest)
         self._ended = False
         self._waiting: list[Listed] = []
         self._time = 0

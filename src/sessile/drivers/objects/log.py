@@ -1,12 +1,14 @@
-"""The log of one session: claims, the checkpoint, and merged commits.
+"""The log of one session: the objects of appends, the checkpoint, and merged commits.
 
-An append creates the object of its first `seq`, which one writer can; with it stands the head after it. Then it reads the
-checkpoint, and only if that is of the same incarnation and has not passed the `seq`, the append has happened: nothing
-that was removed can be claimed again. Whoever appends writes the checkpoint too, if it is a second old: it has the
-newest commits within it, older ones go into merged objects, and the objects of their appends are removed.
+An append creates the object that is named by its first `seq`, which one writer can; the head after it is in it too, so
+nothing need be folded. Then it reads the checkpoint. Only if that is of the same incarnation, and has not passed this
+`seq` with another commit, has the append happened: what was removed, or never was there, cannot be claimed.
 
-A reader takes the checkpoint, and what was appended after it. Since an object is removed only a minute after a
-checkpoint first had what is in it, and a reader begins anew when it took longer than that, it misses none.
+Whoever appends writes the checkpoint too, if the last one is a second old. The newest commits are in it, older ones in
+merged objects, and what they were appended in is removed a minute later.
+
+A reader takes the checkpoint and what was appended after it. Because of that minute it misses nothing; one that takes
+half as long begins anew.
 """
 
 from __future__ import annotations

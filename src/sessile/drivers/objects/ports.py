@@ -1,8 +1,8 @@
 """Ways to an object store: obstore's functions that block, and their twins for event loops.
 
-Requests that may be repeated without harm are repeated here when the store is busy or the connection breaks. Those that
-may not (a create that came through is refused when it is repeated) are sent once: whoever asked can tell by the commit's
-own id. obstore itself never repeats one.
+Requests that may be repeated without harm are repeated here when the store is busy or the connection breaks. Others are
+sent once, since a create that came through is refused when it is repeated: whoever asked can tell by the commit's own
+id. obstore itself never repeats one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import obstore
 
@@ -44,9 +44,7 @@ AT_ONCE = 16
 LIST_PAGE = 1000
 """How many names one request lists, by all services alike."""
 
-FORKED = (
-    "This process was forked from one that had used obstore, whose threads do not come along: nothing can be sent from it."
-)
+FORKED = "This process was forked from one that had used obstore, whose threads do not live on in it."
 
 
 class Version(NamedTuple):
@@ -226,6 +224,11 @@ class Port(ABC):
 
     # ------------------------------------------------------------ life
 
+    def _chunks(self, prefix: str, after: str | None) -> Any:
+        """Pages of what is below a prefix; each is requested when it is taken."""
+        client = cast(Any, obstore)  # its types name a package that it does not need
+        return client.list(self._opened(), prefix, offset=after, chunk_size=LIST_PAGE)
+
     def _opened(self) -> Any:
         with self._lock:
             if self._closed:
@@ -281,7 +284,7 @@ class ThreadPort(Port):
         obstore.delete(self._opened(), names if len(names) > 1 else names[0])
 
     async def _list(self, prefix: str, after: str | None, deadline: Deadline) -> Sequence[Any]:
-        return next(obstore.list(self._opened(), prefix, offset=after, chunk_size=LIST_PAGE), [])
+        return next(self._chunks(prefix, after), ())
 
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
@@ -291,7 +294,8 @@ class ThreadPort(Port):
         if len(pieces) < 2:
             return [await piece() for piece in pieces]
         with ThreadPoolExecutor(min(len(pieces), AT_ONCE), "sessile-objects") as pool:
-            return list(pool.map(lambda piece: step(piece()), pieces))
+            futures = [pool.submit(step, piece()) for piece in pieces]
+        return [future.result() for future in futures]
 
 
 class TaskPort(Port):
@@ -314,7 +318,7 @@ class TaskPort(Port):
 
     async def _list(self, prefix: str, after: str | None, deadline: Deadline) -> Sequence[Any]:
         async with asyncio.timeout(deadline.remaining()):
-            return await anext(obstore.list(self._opened(), prefix, offset=after, chunk_size=LIST_PAGE), [])
+            return await anext(self._chunks(prefix, after), ())
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import obstore.store
@@ -80,7 +80,7 @@ class S3Storage(_ObjectStorage):
         )
 
         def make(common: dict[str, Any]) -> Any:
-            return obstore.store.S3Store(bucket, prefix=prefix or None, config=settings, **common)
+            return obstore.store.S3Store(bucket, prefix=prefix or None, config=cast(Any, settings), **common)
 
         super().__init__(bucket, prefix, make, options, bulk=True)
 
@@ -115,7 +115,7 @@ class GcsStorage(_ObjectStorage):
         settings = _given(config, base_url=endpoint, service_account=service_account, bearer_token=bearer_token)
 
         def make(common: dict[str, Any]) -> Any:
-            return obstore.store.GCSStore(bucket, prefix=prefix or None, config=settings, **common)
+            return obstore.store.GCSStore(bucket, prefix=prefix or None, config=cast(Any, settings), **common)
 
         super().__init__(bucket, prefix, make, options, bulk=False)
 
