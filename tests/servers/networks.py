@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, mysql_messages, postgres_messages
+from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
@@ -51,3 +51,13 @@ def postgres_network(url: str, **more: Any) -> Network:
 def mysql_network(url: str, **more: Any) -> Network:
     """MySQL or MariaDB."""
     return network(url, mysql_messages, **more)
+
+
+def objects_network(url: str, **more: Any) -> Network:
+    """A bucket at an endpoint without encryption; `more` are options of the storage."""
+    endpoint = urlsplit(dict(parse_qsl(urlsplit(url).query))["endpoint"])
+
+    def connect(host: str, port: int, **options: Any) -> Storage:
+        return sessile.open(url, endpoint=f"http://{host}:{port}", **more, **options)
+
+    return Network(connect, endpoint.hostname or "127.0.0.1", endpoint.port or 80, http_messages)

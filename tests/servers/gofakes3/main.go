@@ -10,7 +10,9 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"strconv"
 	"sync"
 
 	"github.com/johannesboyne/gofakes3"
@@ -70,6 +72,20 @@ func (b backend) DeleteBucket(name string) error {
 	return b.ForceDeleteBucket(name)
 }
 
+// whole sends answers with their length and not in chunks: the proxy of the tests knows no others.
+func whole(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		for name, values := range answer.Header() {
+			w.Header()[name] = values
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(answer.Body.Len()))
+		w.WriteHeader(answer.Code)
+		w.Write(answer.Body.Bytes())
+	})
+}
+
 func main() {
 	address, path, bucket := os.Args[1], os.Args[2], os.Args[3]
 	// What is written outlives the process, not the machine: no test cuts the power.
@@ -86,7 +102,7 @@ func main() {
 		log.Fatal(err)
 	}
 	server := gofakes3.New(store, gofakes3.WithTimeSkewLimit(0)).Server()
-	if err := http.ListenAndServe(address, server); !errors.Is(err, http.ErrServerClosed) {
+	if err := http.ListenAndServe(address, whole(server)); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 }
