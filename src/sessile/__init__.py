@@ -29,10 +29,12 @@ if TYPE_CHECKING:
         current_session,
         session_state,
     )
+    from .drivers.dynamodb import DynamoDbStorage
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
+    from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "Agent": "agents",
+    "DynamoDbStorage": "drivers.dynamodb",
     "GcsStorage": "drivers.objects",
     "Head": "records",
     "LastRuns": "agents",
@@ -50,6 +53,7 @@ _NAMES = {
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
+    "RedisStorage": "drivers.redis",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -79,6 +83,7 @@ def __dir__() -> list[str]:
 # Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
+    "DynamoDbStorage",
     "GcsStorage",
     "Head",
     "LastRuns",
@@ -87,6 +92,7 @@ __all__ = [
     "MySQLStorage",
     "Page",
     "PostgresStorage",
+    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from .errors import SessileError
+
 JsonObject = dict[str, Any]
 """A JSON object as Python data."""
 
@@ -290,10 +292,14 @@ class SessionView:
 
 @dataclass(slots=True)
 class Page(Generic[T]):
-    """One page of a list, newest first; pass `next_cursor` as `cursor=` for the next, None at the end."""
+    """One page of a list, newest first; pass `next_cursor` as `cursor=` for the next, None at the end.
+
+    `unreadable` names what belongs on the page and cannot be shown, and why.
+    """
 
     items: list[T]
     next_cursor: str | None = None
+    unreadable: dict[str, SessileError] = field(default_factory=dict[str, "SessileError"])
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)

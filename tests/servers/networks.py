@@ -11,12 +11,17 @@ import pytest
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages
+from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages, redis_messages
+
+from .dynamodb import endpoint_of, table_of, url_of
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
 SAMPLES = None if TORTURE else 64
 """At how many bytes of each direction a commit is cut; None: at every one."""
+
+READ_SAMPLES = None if TORTURE else 16
+"""The same for a read."""
 
 RESTARTS = 200 if TORTURE else 20
 """How often a server is killed."""
@@ -51,6 +56,21 @@ def postgres_network(url: str, **more: Any) -> Network:
 def mysql_network(url: str, **more: Any) -> Network:
     """MySQL or MariaDB."""
     return network(url, mysql_messages, **more)
+
+
+def redis_network(url: str, **more: Any) -> Network:
+    """Redis or Valkey."""
+    return network(url, redis_messages, **more)
+
+
+def dynamodb_network(url: str, **more: Any) -> Network:
+    """A table of DynamoDB's at an endpoint without encryption; `more` are options of the storage."""
+    parts = urlsplit(endpoint_of(url))
+
+    def connect(host: str, port: int, **options: Any) -> Storage:
+        return sessile.open(url_of(f"http://{host}:{port}", table_of(url)), **more, **options)
+
+    return Network(connect, parts.hostname or "127.0.0.1", parts.port or 80, http_messages)
 
 
 def objects_network(url: str, **more: Any) -> Network:

@@ -27,8 +27,13 @@ class ObjectServer(Server):
     settings: ClassVar[str]
 
     def __init__(self) -> None:
-        self.program = built(Path(__file__).parent / self.name, self.variable)
+        self.program = self.build()
         super().__init__()
+
+    @classmethod
+    def build(cls) -> Path:
+        """Its program."""
+        return built(Path(__file__).parent / cls.name, cls.variable)
 
     @property
     def endpoint(self) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 import psycopg
 import pymysql
 import pytest
-from tests.servers import MariaDbServer, PgBouncer, PostgresServer
+from tests.servers import DynoxideServer, MariaDbServer, PgBouncer, PostgresServer, RedisServer
+from tests.servers.dynamodb import dynamodb_client
 from tests.servers.fixtures import connect_mysql, running
 from tests.servers.process import Server, is_running
+from tests.servers.redis import redis_client
 
 KEEP = "CREATE TABLE kept (id INT PRIMARY KEY)"
 
@@ -52,6 +54,28 @@ def test_mariadb_survives_restart_and_kill(own_mariadb: MariaDbServer) -> None:
     with own_mariadb.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id FROM kept ORDER BY id")
         assert cursor.fetchall() == ((1,), (2,))
+
+
+def test_redis_survives_kill(own_redis: RedisServer) -> None:
+    with own_redis.connect() as client:
+        client.set("kept", 1)
+    own_redis.kill()
+    own_redis.start()
+    with own_redis.connect() as client:
+        assert client.get("kept") == b"1"
+
+
+def test_dynoxide_survives_restart_and_kill(own_dynamodb: DynoxideServer) -> None:
+    client = dynamodb_client(own_dynamodb.url)
+    key = [{"AttributeName": "id", "KeyType": "HASH"}]
+    attributes = [{"AttributeName": "id", "AttributeType": "N"}]
+    client.create_table(TableName="kept", KeySchema=key, AttributeDefinitions=attributes, BillingMode="PAY_PER_REQUEST")
+    client.put_item(TableName="kept", Item={"id": {"N": "1"}})
+    own_dynamodb.restart()
+    client.put_item(TableName="kept", Item={"id": {"N": "2"}})
+    own_dynamodb.kill()
+    own_dynamodb.start()
+    assert client.scan(TableName="kept")["Count"] == 2
 
 
 def test_acknowledged_means_on_disk(postgres_url: str, mysql_url: str) -> None:
@@ -149,14 +173,24 @@ def test_a_killed_run_leaves_nothing() -> None:
         time.sleep(0.01)
 
 
-def test_services_print_addresses_and_stop_on_ctrl_c(postgres: object, mariadb: object, pgbouncer: object) -> None:
+def test_services_print_addresses_and_stop_on_ctrl_c(
+    postgres: object,
+    mariadb: object,
+    pgbouncer: object,
+    redis_server: object,
+    valkey_server: object,
+    dynamodb: object,
+) -> None:
     with subprocess.Popen([sys.executable, "-m", "tests.servers"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(6)]
         urls = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
         for name in ("TEST_POSTGRES_URL", "TEST_PGBOUNCER_URL"):
             psycopg.connect(urls[name]).close()
         connect_mysql(urls["TEST_MYSQL_URL"]).close()
+        for name in ("TEST_REDIS_URL", "TEST_VALKEY_URL"):
+            redis_client(urls[name]).ping()
+        dynamodb_client(urls["TEST_DYNAMODB_URL"]).list_tables()
         os.kill(process.pid, signal.SIGINT)
     assert process.returncode == 0
     with pytest.raises(psycopg.OperationalError):

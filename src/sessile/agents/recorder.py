@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import InvalidStateError, SessionBusyError
+from ..errors import InvalidStateError, SessionBusyError, TooLargeError
 from ..records import Entry, Head, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
@@ -252,8 +252,31 @@ class Recorder:
             ended = {"status": status, **ended, "usage": self._used().to_json()}
             entries = await self._unstored(self.own(self.messages))
             changes = self._state_patch() if with_state else []
-            await self._do(turns.end_turn, self.turn, entries, ended, changes, refuse_conflicts=self.refuse_conflicts)
+            try:
+                await self._end_with(entries, ended, changes)
+            except TooLargeError:
+                if len(entries) < 2:
+                    raise
+                if self.turn.head is None:
+                    await self._do(turns.append_to_turn, self.turn, [])  # its start, with the input, by itself
+                await self._append_in_parts(entries)
+                await self._end_with([], ended, changes)
             self._ended = True
+
+    async def _end_with(self, entries: Sequence[Entry], ended: JsonObject, changes: patch.Patch) -> None:
+        await self._do(turns.end_turn, self.turn, entries, ended, changes, refuse_conflicts=self.refuse_conflicts)
+
+    async def _append_in_parts(self, entries: Sequence[Entry]) -> None:
+        """Commit the messages of a run that is too large for one commit in as many as it takes, before its end."""
+        try:
+            await self._do(turns.append_to_turn, self.turn, entries)
+            self._stored += len(entries)
+        except TooLargeError:
+            if len(entries) < 2:
+                raise
+            half = len(entries) // 2
+            await self._append_in_parts(entries[:half])
+            await self._append_in_parts(entries[half:])
 
     def _used(self) -> Usage:
         """What this run has used; of one that failed without a count, what its responses say."""

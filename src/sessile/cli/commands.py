@@ -93,6 +93,8 @@ def sessions(
                 cursor=cursor,
             )
             heads.extend(page.items)
+            for session_id, error in page.unreadable.items():
+                typer.echo(f"Session {session_id!r} is not shown: {error}", err=True)
             cursor = page.next_cursor
             if cursor is None:
                 break

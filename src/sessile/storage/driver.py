@@ -259,6 +259,12 @@ class Driver(ABC):
             last = page[-1]
             after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
 
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        """Remove what crashes have left that no session refers to, of before that moment (microseconds UTC).
+
+        Generic form: nothing, for drivers that leave nothing.
+        """
+
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
         """Return when the session has passed `revision`, or the deadline is over (capability `push`).
 
