@@ -36,9 +36,10 @@ else:
 """
 
 
-@pytest.fixture(
-    params=["sqlite", "postgres_url", "mysql_url", "redis_url", "dynamodb_url", "s3_url", "gcs_url", "sqlalchemy"]
-)
+SERVERS = ["postgres_url", "mysql_url", "redis_url", "dynamodb_url", "s3_url", "gcs_url"]
+
+
+@pytest.fixture(params=["sqlite", "sqlalchemy", *SERVERS])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param.endswith("_url"):

@@ -38,6 +38,11 @@ def test_a_server_that_is_not_there_at_first_use(url: str) -> None:
     run_absent(objects_network(url))
 
 
+def test_a_server_that_does_not_answer(url: str) -> None:
+    """A request ends with the storage's timeout, also for synchronous callers."""
+    run_exhausted(objects_network(url, timeout=1.0), pool_size=2)
+
+
 def test_restarts_while_many_write(own_s3: GoFakeS3, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     """The emulator is killed in the midst of requests, and started again on its data."""
     figures = run_restarts(objects_network(own_s3.url), own_s3, scale, restarts=RESTARTS)

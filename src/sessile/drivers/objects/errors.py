@@ -46,7 +46,7 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     found = _STATUS.search(text)
     if found is None:
         # No answer. A connection that was not made has not carried a request.
-        sent = "Connect" not in str(error)
+        sent = "kind: Connect," not in str(error)
         return StorageUnavailableError(text, written=written if sent else "no")
     status = int(found[1])
     if status == 429 or "SlowDown" in text:

@@ -37,6 +37,11 @@ def places(head: HeadRow, there: Iterable[str], now: int) -> frozenset[str]:
     return frozenset(place_name(name, moment, session) for name, moment in wanted.items())
 
 
+def hidden_place(head: HeadRow) -> str:
+    """The place by which sweeping finds a session that has just been hidden."""
+    return place_name("hidden", head.updated_at, digest(head.session_id))
+
+
 def names(of_places: Iterable[str]) -> frozenset[str]:
     """The lists that some places are in."""
     return frozenset(map(_list_of, of_places))

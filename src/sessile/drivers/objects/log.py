@@ -174,6 +174,8 @@ class Log:
         """Claim the place after the expected revision; False if it is not there or somebody else has it."""
         where = layout.folder(write.session_id, write.incarnation)
         claim = layout.commit_name(where, write.expected + 1)
+        if write.head.hidden:  # from the claim on nobody else looks at the session: sweeping must find it even so
+            await self.port.put(what, lists.hidden_place(write.head), b"", deadline)
         if not await self.port.create(what, claim, layout.encode_append(write), deadline):
             return False
         try:

@@ -318,7 +318,9 @@ class TaskPort(Port):
 
     async def _list(self, prefix: str, after: str | None, deadline: Deadline) -> Sequence[Any]:
         async with asyncio.timeout(deadline.remaining()):
-            return await anext(self._chunks(prefix, after), ())
+            async for page in self._chunks(prefix, after):  # `anext` with a default garbles errors, on Python 3.11
+                return page
+            return ()
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
