@@ -38,6 +38,7 @@ def objects(storage: S3Storage | GcsStorage | Storage, below: str = "") -> list[
 
 def add(storage: Storage, session_id: str, count: int, **fields: Any) -> None:
     """Add runs; each says its own number."""
-    for _ in range(count):
-        number = len(storage.runs(session_id, from_run=1)) + 1
+    head = storage.session(session_id)
+    before = 0 if head is None else head.run_count
+    for number in range(before + 1, before + count + 1):
         storage.add_run(session_id, input=number, messages=[{"text": str(number)}], **fields)
