@@ -13,7 +13,7 @@ from ...storage.driver import CommitRow
 from . import layout
 from .layout import Checkpoint, Node
 
-MOST_ROWS, LEAST_ROWS = 64, 16
+MOST_ROWS, LEAST_ROWS = 40, 16
 """How many commits a checkpoint has at most, and how many of them stay in it when others are merged."""
 
 MOST_TEXT, LEAST_TEXT = 256 * 1024, 128 * 1024
