@@ -9,7 +9,7 @@ from tests.servers.fixtures import running
 from tests.servers.networks import RESTARTS, TORTURE, check, objects_network
 from tests.servers.objects import GoFakeS3
 
-from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_restarts
+from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_read_cuts, run_restarts
 
 SAMPLES = None if TORTURE else 24
 """At how many bytes of each direction a commit is cut, beside all ends of messages: it is several requests."""
@@ -32,6 +32,10 @@ def url(request: pytest.FixtureRequest) -> str:
 
 def test_cuts_anywhere_in_a_commit(url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_cuts(objects_network(url), scale, samples=SAMPLES), capsys)
+
+
+def test_cuts_anywhere_in_a_read(url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
+    check(run_read_cuts(objects_network(url), scale, samples=SAMPLES), capsys)
 
 
 def test_a_server_that_is_not_there_at_first_use(url: str) -> None:
