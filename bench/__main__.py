@@ -30,6 +30,8 @@ PARTS = (
     "redis-peers",
     "dynamodb",
     "dynamodb-peers",
+    "s3",
+    "gcs",
 )
 
 
@@ -95,6 +97,12 @@ def main() -> None:
         for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
+        for name in ("s3", "gcs"):
+            if name in parts:
+                from . import objects
+
+                for table in objects.run(name, sorted({options.sizes[0], options.sizes[-1]}), options.rounds):
+                    table.print()
     finally:
         shutil.rmtree(data, ignore_errors=True)
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)

@@ -37,7 +37,17 @@ else:
 
 
 @pytest.fixture(
-    params=["sqlite", "postgres_url", "mysql_url", "mongodb_url", "redis_url", "dynamodb_url", "sqlalchemy"]
+    params=[
+        "sqlite",
+        "postgres_url",
+        "mysql_url",
+        "mongodb_url",
+        "redis_url",
+        "dynamodb_url",
+        "s3_url",
+        "gcs_url",
+        "sqlalchemy",
+    ]
 )
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""

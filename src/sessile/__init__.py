@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .drivers.memory import MemoryStorage
     from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
+    from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
     from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "Agent": "agents",
     "DynamoDbStorage": "drivers.dynamodb",
+    "GcsStorage": "drivers.objects",
     "Head": "records",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
@@ -74,6 +76,7 @@ _NAMES = {
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
+    "S3Storage": "drivers.objects",
     "SessionCapability": "agents",
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
@@ -120,6 +123,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Agent",
     "DynamoDbStorage",
+    "GcsStorage",
     "Head",
     "LastRuns",
     "MemoryStorage",
@@ -132,6 +136,7 @@ __all__ = [
     "RollingSummary",
     "Run",
     "RunResult",
+    "S3Storage",
     "SessionCapability",
     "SqlAlchemyStorage",
     "SqliteStorage",

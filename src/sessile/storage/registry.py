@@ -13,6 +13,7 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 
 BUILT_IN = {
     "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
+    "gs": "sessile.drivers.objects:GcsStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
     "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
@@ -24,6 +25,7 @@ BUILT_IN = {
     "redis+sentinel": "sessile.drivers.redis:RedisStorage",
     "rediss": "sessile.drivers.redis:RedisStorage",
     "rediss+sentinel": "sessile.drivers.redis:RedisStorage",
+    "s3": "sessile.drivers.objects:S3Storage",
     "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
     "unix": "sessile.drivers.redis:RedisStorage",
