@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         current_session,
         session_state,
     )
+    from .drivers.files import JsonStorage, YamlStorage
     from .drivers.memory import MemoryStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "Agent": "agents",
     "Head": "records",
+    "JsonStorage": "drivers.files",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
@@ -56,6 +58,7 @@ _NAMES = {
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
     "TokenBudget": "agents",
+    "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
 }
@@ -77,6 +80,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Agent",
     "Head",
+    "JsonStorage",
     "LastRuns",
     "MemoryStorage",
     "Message",
@@ -91,6 +95,7 @@ __all__ = [
     "SqliteStorage",
     "Storage",
     "TokenBudget",
+    "YamlStorage",
     "__version__",
     "current_session",
     "session_state",

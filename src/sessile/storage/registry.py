@@ -12,6 +12,7 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 """Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
 
 BUILT_IN = {
+    "json": "sessile.drivers.files:JsonStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",
@@ -19,6 +20,7 @@ BUILT_IN = {
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
     "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
+    "yaml": "sessile.drivers.files:YamlStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 
