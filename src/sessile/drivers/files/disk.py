@@ -1,4 +1,4 @@
-"""What is done to files, and what may go wrong with it. Everything that must survive a power cut is synchronised here."""
+"""What is done to files, what may go wrong with it, and what makes it survive a power cut."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Final
 from ...errors import ReadOnlyError, StorageError, StorageFullError, StorageUnavailableError, Written
 
 WINDOWS: Final = os.name == "nt"
+
+FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""For every file: no child process inherits it, and Windows changes no line ends."""
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -51,9 +54,9 @@ def read(path: Path) -> bytes | None:
 
 
 def open_file(path: Path, flags: int) -> int | None:
-    """A file descriptor that no child process inherits; None if there is no such file or folder."""
+    """A file descriptor; None if there is no such file or folder."""
     try:
-        return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+        return os.open(path, flags | FLAGS, 0o666)
     except FileNotFoundError:
         return None
 
@@ -76,7 +79,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
 def sync(file: int) -> None:
     """Return when what was written to the file is on the disk, its length too.
 
-    On macOS `fsync` leaves it in the cache of the disk (developer.apple.com, man page of fsync): only F_FULLFSYNC waits.
+    On macOS `fsync` leaves it in the cache of the disk, and only F_FULLFSYNC waits (man page of fsync there).
     """
     if sys.platform == "darwin":
         import fcntl
@@ -110,7 +113,7 @@ def make_folders(path: Path) -> None:
 
 def write_new(path: Path, data: bytes, *, synced: bool) -> os.stat_result:
     """Write a file beside the one that it is to replace, and tell what the file system says of it."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FLAGS, 0o666)
     try:
         write_all(file, data)
         if synced:

@@ -5,7 +5,7 @@ one commit:
 
     seq, run, top     its place, the run it belongs to, and the largest run number up to here
     time, id          when it was made (microseconds UTC), and its own id
-    part              [2, 5]: the second of five commits that were appended at once, and are there together or not at all
+    part              [2, 5]: the second of five commits that were appended at once, and are there all or none
     body              its entries; or body_text: their JSON text, where the format would not bring it back as it was
 """
 
@@ -51,7 +51,7 @@ _COMMIT_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class FormatError(ValueError):
-    """What is written is not a head, or not a record. `line` is counted from 1 within the text, 0 if it is not known."""
+    """What is written is not a head, or not a record. `line` counts from 1 within the text; 0: it is not known."""
 
     def __init__(self, reason: str, line: int = 0) -> None:
         super().__init__(reason)

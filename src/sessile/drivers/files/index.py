@@ -1,8 +1,8 @@
 """The index of lists: the heads once more, in one SQLite file, so that a list does not open every head.
 
-Nothing in it is the truth: rows carry a stamp of the files that they were made from, lists compare it, and whoever opens
-the folder compares all of them once. It can be removed while nobody uses the folder. WAL with `synchronous=NORMAL`: it
-never breaks by a crash or a power cut, but may then lack what came last (sqlite.org/pragma.html#pragma_synchronous).
+Nothing in it is the truth: rows carry a stamp of the files that they were made from, lists compare it, and whoever
+opens the folder compares all of them once. It can be removed while nobody uses the folder. WAL with `NORMAL`: it never
+breaks by a crash or a power cut, but may then lack what came last (sqlite.org/pragma.html#pragma_synchronous).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,8 @@ CREATE INDEX IF NOT EXISTS heads_owner ON heads (owner, updated_at, session_id) 
 CREATE INDEX IF NOT EXISTS heads_expires ON heads (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS heads_hidden ON heads (updated_at) WHERE hidden;
 """
+_COLUMNS = f"{_HEAD}, folder, head_stamp, log_size"
+_PUT = f"INSERT OR REPLACE INTO heads ({_COLUMNS}) VALUES ({_VALUES}, :folder, :head_stamp, :log_size)"
 _METADATA = SqliteMetadata()
 
 
@@ -90,10 +92,9 @@ class Index:
 
     def put(self, head: HeadRow, folder: str, stamp: Stamp) -> None:
         """The head of a session, in place of the one before."""
-        sql = f"INSERT OR REPLACE INTO heads ({_HEAD}, folder, head_stamp, log_size) VALUES ({_VALUES}, :folder, :stamp, :size)"
-        values = {**head._asdict(), "folder": folder, "stamp": stamp.head, "size": stamp.log_size}
+        values = {**head._asdict(), "folder": folder, "head_stamp": stamp.head, "log_size": stamp.log_size}
         with self._connected() as connection:
-            connection.execute(sql, values)
+            connection.execute(_PUT, values)
 
     def remove(self, session_id: str) -> None:
         """There is no such session any more."""
@@ -103,7 +104,7 @@ class Index:
     def page(self, query: ListQuery) -> list[Indexed]:
         """The rows of `Driver.list`."""
         page, values = filters.page(query, _METADATA)
-        rows = self._rows(f"SELECT {_HEAD}, folder, head_stamp, log_size FROM heads {page}", values)
+        rows = self._rows(f"SELECT {_COLUMNS} FROM heads {page}", values)
         return [Indexed(HeadRow._make(row[:-3]), row[-3], Stamp(*row[-2:])) for row in rows]
 
     def count(self, query: ListQuery) -> int:

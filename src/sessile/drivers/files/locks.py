@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...errors import DeadlineError
 from ...storage.driver import Deadline
+from .disk import FLAGS
 
 SHARDS = 64
 """How many locks there are; sessions that share one wait for each other now and then."""
@@ -93,7 +94,7 @@ class Locks:
 
     @contextmanager
     def _file(self, number: int) -> Generator[int]:
-        file = os.open(self.folder / f"{number:02}", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        file = os.open(self.folder / f"{number:02}", os.O_RDWR | os.O_CREAT | FLAGS, 0o666)
         try:
             yield file
         finally:

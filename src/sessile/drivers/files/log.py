@@ -173,17 +173,15 @@ class Log:
     def span(self, span: Span, revision: int) -> list[CommitRow]:
         """The commits of a span, none of them beyond a revision."""
         last = revision if span.last is None else min(span.last, revision)
-        lowest = 1 if span.runs is None else max(1, span.runs[0])
+        low, high = (0, 0) if span.runs is None else (max(1, span.runs[0]), span.runs[1])
         rows: list[CommitRow] = []
-        chunks = self._down(last) if span.newest_first else self._up(span.first, lowest if span.runs else 0)
-        for chunk in chunks:
+        for chunk in self._down(last) if span.newest_first else self._up(span.first, low):
             if len(rows) == span.limit:
                 break
             seen = self.glance(chunk)
-            over = seen.seq > last if not span.newest_first else seen.seq < span.first or seen.top < lowest * bool(span.runs)
-            if over:
+            if seen.seq < span.first or seen.top < low or seen.seq > last:
                 break
-            if span.first <= seen.seq <= last and (span.runs is None or lowest <= seen.run <= span.runs[1]):
+            if span.runs is None or low <= seen.run <= high:
                 rows.append(self.decode(chunk).row)
         return rows
 

@@ -210,7 +210,7 @@ class Sessions:
             head = roll_forward(before, [stored.row for stored in good])
             assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
-            logger.warning("The head in %s is rolled forward from revision %d to %d.", path, view.revision, row.revision)
+            logger.warning("The head in %s is rolled forward to revision %d.", path, row.revision)
             disk.replace(path / self.form.head_file, self.form.encode_head(row))
             self.index.put(row, path.name, stamp_of(path, self.form))
 

@@ -13,7 +13,7 @@ from ...errors import ClosedError, CorruptDataError, InvalidInputError, NewerVer
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.storage import Storage
 from . import disk
-from .formats import Format, FormatError, JsonFormat
+from .formats import Format, JsonFormat
 from .index import Index, Stamp
 from .locks import Locks
 from .sessions import Sessions, logger, stamp_of
@@ -49,7 +49,7 @@ class FileStorage(Storage):
         if parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
             raise InvalidInputError(
                 f"{url!r} has more than the path of a folder.",
-                hint=f"Write {parts.scheme}:///relative/folder or {parts.scheme}:////absolute/folder; # is %23, ? is %3F.",
+                hint=f"Write {parts.scheme}:///relative or {parts.scheme}:////absolute/folder; # is %23, ? is %3F.",
             )
         return cls(unquote(parts.path.removeprefix("/")), **options)
 
@@ -105,16 +105,26 @@ class FileDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         with disk.translated("Setting up the folder", self.root):
-            marker = disk.read(self.root / MARKER)
-            if marker is not None:
-                self._check_marker(marker)
-            disk.make_folders(self.sessions.folder)
-            disk.make_folders(self.locks.folder)
-            if marker is None:
-                (self.root / LOCAL / ".gitignore").write_text("*\n", encoding="utf-8")
-                (self.root / ".gitattributes").write_text("* -text\n", encoding="utf-8")  # no other line ends
-                text = json.dumps({"sessile": VERSION, "format": self.form.name})
-                disk.replace(self.root / MARKER, f"{text}\n".encode())
+            if not self._is_set_up():
+                disk.make_folders(self.locks.folder)
+                with self.locks.hold("setup", deadline):
+                    self._set_up()
+
+    def _is_set_up(self) -> bool:
+        marker = disk.read(self.root / MARKER)
+        if marker is not None:
+            self._check_marker(marker)
+        return marker is not None and self.sessions.folder.is_dir() and self.locks.folder.is_dir()
+
+    def _set_up(self) -> None:
+        """Make what is missing. A folder that comes out of version control has no more than its sessions."""
+        disk.make_folders(self.sessions.folder)
+        (self.root / LOCAL / ".gitignore").write_text("*\n", encoding="utf-8")
+        if not (self.root / MARKER).exists():
+            # No other line ends for what another machine checks out.
+            (self.sessions.folder / ".gitattributes").write_text("* -text\n", encoding="utf-8")
+            text = json.dumps({"sessile": VERSION, "format": self.form.name})
+            disk.replace(self.root / MARKER, f"{text}\n".encode())
 
     def _check_marker(self, content: bytes) -> None:
         path = str(self.root / MARKER)
@@ -192,13 +202,14 @@ class FileDriver(Driver):
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
         self._compare_all(deadline)
         with disk.translated("Listing sessions", self.root):
+            rows = self.index.page(query)
             for _ in range(ATTEMPTS):
-                rows = self.index.page(query)
                 changed = [row.head.session_id for row in rows if self._head_stamp(row.folder) != row.stamp.head]
                 if not changed:
                     break
                 for session_id in changed:
                     self._refresh(session_id, deadline)
+                rows = self.index.page(query)
         return [row.head for row in rows]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:

@@ -40,9 +40,9 @@ class YamlFormat(Format):
         try:
             documents = cast(list[Any], yaml12.parse_yaml(text.decode(), multi=True))
         except (ValueError, RecursionError) as error:
-            place = _PLACE.search(str(error))
-            reason = _PLACE.sub("", str(error)).strip()
-            raise FormatError(f"{reason} (column {place[2]})" if place else reason, int(place[1]) if place else 0) from error
+            reason, *place = _PLACE.split(str(error))
+            column, line = (f" (column {place[1]})", int(place[0])) if place else ("", 0)
+            raise FormatError(f"{reason.strip()}{column}", line) from error
         if len(documents) != 1:
             raise FormatError(f"there are {len(documents)} documents where one should be", 1)
         return documents[0]
