@@ -90,6 +90,8 @@ class Format(ABC):
     log_file: ClassVar[str]
     end: ClassVar[bytes]
     """What every record ends with, and nothing within a record contains."""
+    head_end: ClassVar[bytes]
+    """What the file of a head ends with, white space aside; one that was not written to its end does not."""
     prefix: ClassVar[re.Pattern[bytes]]
     """Matches the beginning of a record as we write it: its groups are `seq`, `run` and `top`."""
 
@@ -224,6 +226,7 @@ class JsonFormat(Format):
     head_file = "head.json"
     log_file = "log.jsonl"
     end = b"\n"
+    head_end = b"\n}"
     prefix = re.compile(rb'\{"seq":(\d+),"run":(\d+),"top":(\d+),')
     _line = re.compile(
         r'\{"seq":(\d+),"run":(\d+),"top":(\d+),"time":(-?\d+),"id":("(?:[^"\\]|\\.)*")(?:,"part":\[\d+,\d+\])?,"body":(.*)\}\n?',

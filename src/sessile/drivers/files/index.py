@@ -26,6 +26,7 @@ BUSY_SECONDS = 10.0
 _HEAD = ", ".join(HeadRow._fields)
 _VALUES = ", ".join(f":{name}" for name in HeadRow._fields)
 _SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS heads (
     {_HEAD}, folder TEXT NOT NULL, head_stamp TEXT NOT NULL, log_size INTEGER NOT NULL, PRIMARY KEY (session_id)
 );
@@ -35,6 +36,7 @@ CREATE INDEX IF NOT EXISTS heads_user ON heads (user_id, updated_at, session_id)
 CREATE INDEX IF NOT EXISTS heads_owner ON heads (owner, updated_at, session_id) WHERE owner IS NOT NULL;
 CREATE INDEX IF NOT EXISTS heads_expires ON heads (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS heads_hidden ON heads (updated_at) WHERE hidden;
+COMMIT;
 """
 _COLUMNS = f"{_HEAD}, folder, head_stamp, log_size"
 _PUT = f"INSERT OR REPLACE INTO heads ({_COLUMNS}) VALUES ({_VALUES}, :folder, :head_stamp, :log_size)"
@@ -78,6 +80,11 @@ class Index:
             if self._connection is None:
                 self._connection = self._opened()
             yield self._connection
+
+    def make(self) -> None:
+        """Make the file, if it is not there."""
+        with self._connected():
+            pass
 
     def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

@@ -148,13 +148,13 @@ class Sessions:
         return View(head, log, owner, last, top)
 
     def _head(self, path: Path, content: bytes | None) -> HeadRow | None:
-        """The head; None if there is none, or one that a power cut has emptied."""
-        if content is None or not content.strip(b"\0 \r\n"):
+        """The head; None if there is none, or one that a power cut has left without its end or with zeros in it."""
+        if content is None:
             return None
         try:
             return self.form.decode_head(content)
         except FormatError as error:
-            if b"\0" in content:  # which no head has, but what a power cut leaves
+            if b"\0" in content or not content.rstrip().endswith(self.form.head_end):
                 return None
             raise CorruptDataError(
                 f"Line {max(1, error.line)} of {str(path / self.form.head_file)!r} cannot be read: {error.reason}.",

@@ -114,12 +114,13 @@ class FileDriver(Driver):
         marker = disk.read(self.root / MARKER)
         if marker is not None:
             self._check_marker(marker)
-        return marker is not None and self.sessions.folder.is_dir() and self.locks.folder.is_dir()
+        return marker is not None and self.sessions.folder.is_dir() and self.index.path.exists()
 
     def _set_up(self) -> None:
         """Make what is missing. A folder that comes out of version control has no more than its sessions."""
         disk.make_folders(self.sessions.folder)
         (self.root / LOCAL / ".gitignore").write_text("*\n", encoding="utf-8")
+        self.index.make()
         if not (self.root / MARKER).exists():
             # No other line ends for what another machine checks out.
             (self.sessions.folder / ".gitattributes").write_text("* -text\n", encoding="utf-8")
@@ -239,7 +240,7 @@ class FileDriver(Driver):
             known = self.index.stamps()
             for folder in os.scandir(self.sessions.folder):
                 session_id, stamp = known.pop(folder.name, (None, None))
-                if not folder.is_dir() or stamp == self._stamp(folder):
+                if not folder.is_dir() or (stamp is not None and stamp == self._stamp(folder)):
                     continue
                 found = session_id or self._session_of(folder)
                 if found is not None:

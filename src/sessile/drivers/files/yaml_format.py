@@ -10,6 +10,7 @@ import re
 from typing import Any, cast
 
 from ...errors import missing_dependency
+from ...storage.driver import HeadRow
 from ...storage.encoding import encode
 from .formats import Fields, Format, FormatError
 
@@ -28,13 +29,20 @@ class YamlFormat(Format):
     head_file = "head.yaml"
     log_file = "log.yaml"
     end = b"\n...\n"
+    head_end = b"\n..."
     prefix = re.compile(rb"---\nseq: (\d+)\nrun: (\d+)\ntop: (\d+)\n")
 
     def dump(self, fields: Fields) -> bytes:
         return f"---\n{yaml12.format_yaml(fields, width=None)}\n...\n".encode()
 
     def dump_head(self, fields: Fields) -> bytes:
-        return f"{yaml12.format_yaml(fields, width=None)}\n".encode()
+        return f"{yaml12.format_yaml(fields, width=None)}\n...\n".encode()
+
+    def decode_head(self, text: bytes) -> HeadRow:
+        """The beginning of a head can be read as a head too: only its end tells."""
+        if not text.rstrip().endswith(self.head_end):
+            raise FormatError("the last line is not '...'", text.count(b"\n"))
+        return super().decode_head(text)
 
     def parse(self, text: bytes) -> Any:
         try:
