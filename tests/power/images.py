@@ -188,7 +188,9 @@ def cuts(ops: Sequence[Op], chance: random.Random, share: float) -> Iterator[tup
         else:
             disk.apply(op)
         for image in disk.images(chance, share):
-            kept = {path: data for path, data in image.items() if not path.endswith("-shm")}  # rebuilt when it is opened
+            kept = {
+                path: data for path, data in image.items() if not path.endswith("-shm")
+            }  # rebuilt when it is opened
             key = hash(frozenset(kept.items()))
             if key not in known:
                 known.add(key)

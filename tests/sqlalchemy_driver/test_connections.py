@@ -50,9 +50,7 @@ def test_an_exhausted_pool(postgres_url: str) -> None:
     run_exhausted(postgres(postgres_url, "psycopg_async", engine_options=few), pool_size=2)
 
 
-def test_restarts_of_postgresql(
-    own_postgres: PostgresServer, scale: Scale, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_restarts_of_postgresql(own_postgres: PostgresServer, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_restarts(postgres(own_postgres.url), own_postgres, scale, restarts=RESTARTS), capsys)
 
 

@@ -66,6 +66,9 @@ class Log:
     def decode(self, chunk: Chunk) -> Stored:
         """The commit of a record; `CorruptDataError` with file and line if it cannot be read."""
         try:
+            if not self.is_whole(chunk):
+                end = self.form.end.decode().strip()
+                raise FormatError(f"what follows does not end with {end!r}", 1)
             return self.form.decode_commit(chunk.text)
         except FormatError as error:
             raise self.damage(chunk, error) from error
@@ -137,13 +140,19 @@ class Log:
                 high = (low + high) // 2
             else:
                 low = middle.offset
+        before = Glance(0, 0, 0)
         for chunk in self.forwards(low):
-            seen = self.form.glance(chunk.text)
-            if seen is not None and reached(seen):
-                return chunk.offset
-            if seen is None and (not self.is_whole(chunk) or reached(self.glance(chunk))):
+            before = self._placed(chunk, before)
+            if reached(before):
                 return chunk.offset
         return self.size
+
+    def _placed(self, chunk: Chunk, before: Glance) -> Glance:
+        """The place of a record, also of one that cannot be read: that after the one before it."""
+        try:
+            return self.glance(chunk)
+        except CorruptDataError:
+            return Glance(before.seq + 1, 0, before.top)
 
     def _next(self, offset: int, limit: int) -> Chunk | None:
         """The first record that begins after an offset and before a limit, of those that can be read."""
@@ -159,15 +168,21 @@ class Log:
     # ------------------------------------------------------------ spans
 
     def newest(self, count: int, revision: int) -> list[CommitRow]:
-        """The newest commits up to a revision, the oldest of them first."""
+        """The newest commits up to a revision, the oldest of them first; only those after one that cannot be read.
+
+        Who needs what was before asks for it, and is told then.
+        """
         rows: list[CommitRow] = []
-        if count:
-            for chunk in self.backwards():
-                if len(rows) == count:
-                    break
-                if self._beyond(chunk, revision):
-                    continue
+        chunks = self.backwards() if count else iter(())
+        for chunk in chunks:
+            if len(rows) == count:
+                break
+            if self._beyond(chunk, revision):
+                continue
+            try:
                 rows.append(self.decode(chunk).row)
+            except CorruptDataError:
+                break
         return rows[::-1]
 
     def span(self, span: Span, revision: int) -> list[CommitRow]:
@@ -193,16 +208,17 @@ class Log:
 
     def _beyond(self, chunk: Chunk, revision: int) -> bool:
         """Whether a record at the end was never acknowledged."""
-        seen = self.form.glance(chunk.text)
-        if seen is not None:
-            return seen.seq > revision
-        return chunk.after == self.size and self.next_seq(chunk) > revision
+        try:
+            return self.glance(chunk).seq > revision
+        except CorruptDataError:
+            return self.next_seq(chunk) > revision
 
     def next_seq(self, chunk: Chunk) -> int:
-        """The number that the commit of a record which cannot be read must have, by the one before it."""
+        """The number that the commit of a record which cannot be read must have, by those before it."""
+        unreadable = 0
         for before in self.backwards(chunk.offset):
-            seen = self.form.glance(before.text)
-            if seen is not None:
-                return seen.seq + 1
-            return self.glance(before).seq + 1
-        return 1
+            try:
+                return self.glance(before).seq + unreadable + 1
+            except CorruptDataError:
+                unreadable += 1
+        return unreadable + 1

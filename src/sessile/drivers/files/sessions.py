@@ -36,7 +36,7 @@ class View:
     """A session as its files have it at one moment. The log must be closed.
 
     `last` and `top` are those of the newest commit of the log; what is beyond the head's revision was not acknowledged.
-    `top` is -1 if that commit was acknowledged and is damaged.
+    `top` is -1 if that commit was acknowledged and is damaged. `clean`: the log ends with it, and can be appended to.
     """
 
     head: HeadRow | None
@@ -44,6 +44,7 @@ class View:
     owner: Owner | None
     last: int
     top: int
+    clean: bool
 
     @property
     def revision(self) -> int:
@@ -140,12 +141,12 @@ class Sessions:
             if disk.read(path / self.form.head_file) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
                 raise CorruptDataError(f"The head and the log in {str(path)!r} are of different incarnations.")
             return None
-        last, top = self._newest(log, 0 if head is None else head.revision)
+        last, top, clean = self._newest(log, 0 if head is None else head.revision)
         if head is not None and last < head.revision:
             raise CorruptDataError(
                 f"The head in {str(path)!r} is at revision {head.revision}, and its log ends with commit {last}."
             )
-        return View(head, log, owner, last, top)
+        return View(head, log, owner, last, top, clean)
 
     def _head(self, path: Path, content: bytes | None) -> HeadRow | None:
         """The head; None if there is none, or one that a power cut has left without its end or with zeros in it."""
@@ -161,18 +162,19 @@ class Sessions:
                 hint="Correct it, or remove the file: the head is made anew from the log.",
             ) from error
 
-    def _newest(self, log: Log, revision: int) -> tuple[int, int]:
-        """`last` and `top` of a view. What cannot be read at the end is there only if it was acknowledged."""
+    def _newest(self, log: Log, revision: int) -> tuple[int, int, bool]:
+        """`last`, `top` and `clean` of a view. What cannot be read at the end is there only if it was acknowledged."""
         for chunk in log.backwards():
+            clean = chunk.after == log.size and chunk.text.endswith(self.form.end)
             seen = log.form.glance(chunk.text)
-            if seen is not None and (log.is_whole(chunk) or seen.seq <= revision):
-                return seen.seq, seen.top
+            if seen is not None and log.is_whole(chunk):
+                return seen.seq, seen.top, clean
             stored = _readable(log, chunk)
             if stored is not None:
-                return stored.row.seq, stored.top
+                return stored.row.seq, stored.top, clean
             if log.next_seq(chunk) <= revision:
-                return log.next_seq(chunk), -1
-        return 0, 0
+                return log.next_seq(chunk), -1, True
+        return 0, 0, log.size == log.begin
 
     # ------------------------------------------------------------ after a crash
 
@@ -181,17 +183,13 @@ class Sessions:
         view = self._view(session_id, os.O_RDWR | os.O_APPEND)
         if view is None:
             return None
-        if view.head is not None and view.last == view.revision and self._ends_well(view.log):
+        if view.head is not None and view.last == view.revision and view.clean:
             return view
         try:
             self._repair(view)
         finally:
             view.close()
         return self._view(session_id, os.O_RDWR | os.O_APPEND)
-
-    def _ends_well(self, log: Log) -> bool:
-        size = len(self.form.end)
-        return log.size == 0 or disk.read_at(log.file, size, max(0, log.size - size)) == self.form.end
 
     def _repair(self, view: View) -> None:
         """Roll the head forward over what is whole beyond it, and cut off the rest, which was never acknowledged."""
