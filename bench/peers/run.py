@@ -18,6 +18,7 @@ from ..tables import Table
 
 HERE = Path(__file__).parent
 PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
+FILE_PEERS = ("agno_json", "agno_1_json")
 TIMEOUT = 600
 
 
@@ -79,9 +80,10 @@ def run(
     where: Sequence[str],
     ours: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
     written: Written | None = None,
+    names: Sequence[str] = PEERS,
 ) -> Table:
     """Measure all peers, one after the other. Sessile's own medians (and the floor's) go on top."""
-    database = "PostgreSQL" if "--postgres" in where else "SQLite"
+    database = "PostgreSQL" if "--postgres" in where else "JSON files" if "--files" in where else "SQLite"
     table = Table(
         f"Turn of other libraries on {database}: median ms over {turns} turns (times the floor of the same process)",
         [
@@ -95,7 +97,7 @@ def run(
     for name, medians in (ours or {}).items():
         cells = [times(*medians[size]) if size in medians else "-" for size in sizes]
         table.rows.append([name, *cells, "", *amounts(written)])
-    for name in PEERS:
+    for name in names:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)
         result = measure(name, sizes, turns, cache, where)
         if "error" in result:

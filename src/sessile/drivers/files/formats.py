@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from ...storage.driver import CommitRow, HeadRow
 from ...storage.encoding import encode
@@ -24,6 +25,11 @@ Fields = dict[str, Any]
 
 LOG_VERSION = 1
 """Written into the first record of every log."""
+
+REMEMBERED = 32 * 1024
+"""Up to how many bytes a record or a head that was read is remembered."""
+
+T = TypeVar("T")
 
 _TEXT = (str,)
 _TEXT_OR_NONE = (str, type(None))
@@ -94,6 +100,13 @@ class Format(ABC):
     """What the file of a head ends with, white space aside; one that was not written to its end does not."""
     prefix: ClassVar[re.Pattern[bytes]]
     """Matches the beginning of a record as we write it: its groups are `seq`, `run` and `top`."""
+
+    def __init__(self) -> None:
+        # The same bytes always mean the same. A turn reads a head three times, and runs that the turn before has read.
+        self.read_commit = _remembering(self.decode_commit, 256)
+        """`decode_commit`, for those that may have been read before."""
+        self.read_head = _remembering(self.decode_head, 16)
+        """`decode_head`, for those that may have been read before."""
 
     @abstractmethod
     def dump(self, fields: Fields) -> bytes:
@@ -169,6 +182,12 @@ class Format(ABC):
         if not isinstance(value, dict):
             raise FormatError("there is no object with named values", 1)
         return cast(Fields, value)
+
+
+def _remembering(decode: Callable[[bytes], T], count: int) -> Callable[[bytes], T]:
+    """The same function, which remembers its newest results, if they are not large."""
+    known = lru_cache(maxsize=count)(decode)
+    return lambda text: known(text) if len(text) <= REMEMBERED else decode(text)
 
 
 def _place(commit: CommitRow, top: int, part: tuple[int, int]) -> Fields:

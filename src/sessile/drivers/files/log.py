@@ -69,7 +69,7 @@ class Log:
             if not self.is_whole(chunk):
                 end = self.form.end.decode().strip()
                 raise FormatError(f"what follows does not end with {end!r}", 1)
-            return self.form.decode_commit(chunk.text)
+            return self.form.read_commit(chunk.text)
         except FormatError as error:
             raise self.damage(chunk, error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
 PREFIX = 40
 """How many characters of an id are kept for people to read."""
@@ -12,6 +13,7 @@ PREFIX = 40
 _UNSAFE = re.compile(r"[^a-z0-9_]+")
 
 
+@lru_cache(maxsize=1024)
 def safe_name(text: str) -> str:
     """A name for any text: what is readable of it, and 100 bits of its hash.
 

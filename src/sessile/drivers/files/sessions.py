@@ -153,7 +153,7 @@ class Sessions:
         if content is None:
             return None
         try:
-            return self.form.decode_head(content)
+            return self.form.read_head(content)
         except FormatError as error:
             if b"\0" in content or not content.rstrip().endswith(self.form.head_end):
                 return None
@@ -393,7 +393,7 @@ def _readable(log: Log, chunk: Chunk) -> Stored | None:
     if not log.is_whole(chunk):
         return None
     try:
-        return log.form.decode_commit(chunk.text)
+        return log.form.read_commit(chunk.text)
     except FormatError:
         return None
 
