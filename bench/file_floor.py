@@ -13,12 +13,16 @@ TAIL = 64 * 1024
 
 
 class FileFloor:
-    """A folder with one log for each session; `line` is the size that lines are brought to."""
+    """A folder with one log for each session; `line` is the size that lines are brought to.
 
-    def __init__(self, folder: Path, line: int = 0) -> None:
+    With `heads` it also replaces a small file in one step, as every store must that keeps a head for people to read.
+    """
+
+    def __init__(self, folder: Path, line: int = 0, *, heads: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.line = line
+        self.heads = heads
 
     def encode(self, turn: Exchange) -> bytes:
         """The run as a line."""
@@ -48,6 +52,10 @@ class FileFloor:
             os.fdatasync(file)
         finally:
             os.close(file)
+        if self.heads:
+            new = self.folder / f"{session_id}.new"
+            new.write_bytes(b"." * 600)
+            new.replace(self.folder / f"{session_id}.head")
 
     def close(self) -> None:
         """Nothing is open."""

@@ -14,8 +14,8 @@ from tests.power.campaign import URLS, run_power
 
 from sessile.testing import Scale
 
-SHARES = {"json": 0.003, "yaml": 0.003, "sqlite": 0.02}
-"""Which share of the images is opened: about 250 of each."""
+SHARES = {"json": 0.0015, "yaml": 0.0015, "sqlite": 0.01}
+"""Which share of the images is opened: 100 to 150 of each."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,5 +39,5 @@ def test_nothing_acknowledged_is_lost(kind: str, tmp_path: Path) -> None:
 
 def test_a_storage_that_does_not_wait_for_the_disk_is_found_out(tmp_path: Path) -> None:
     """With `NORMAL`, SQLite may lose the last commits to a power cut, as its documentation says."""
-    figures = run_power(f"{URLS['sqlite']}?synchronous=NORMAL", tmp_path, 1, 0.01)
+    figures = run_power(f"{URLS['sqlite']}?synchronous=NORMAL", tmp_path, 1, 0.008)
     assert figures.problems
