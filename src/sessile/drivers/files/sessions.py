@@ -310,7 +310,8 @@ class Sessions:
             path.rename(away)
             disk.sync_folder(self.folder)
             self.index.remove(session_id)
-        shutil.rmtree(away, ignore_errors=True)
+        for folder in self.trash.iterdir():  # this one, and what a crash has left
+            shutil.rmtree(folder, ignore_errors=True)
 
     def refresh(self, session_id: str, deadline: Deadline) -> None:
         """Let the index say what the head says, after a crash or a change by hand."""
