@@ -17,8 +17,19 @@ from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
 PARTS = (
-    *("turn", "agent", "import", "peers", "postgres", "postgres-peers", "mariadb", "redis", "redis-peers"),
-    *("dynamodb", "dynamodb-peers"),
+    "turn",
+    "agent",
+    "workflow",
+    "import",
+    "peers",
+    "postgres",
+    "postgres-peers",
+    "mariadb",
+    "mongodb",
+    "redis",
+    "redis-peers",
+    "dynamodb",
+    "dynamodb-peers",
 )
 
 
@@ -68,6 +79,10 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
+        if "workflow" in parts:
+            from . import workflow
+
+            workflow.run(data).print()
         if "import" in parts:
             from . import imports
 
@@ -77,7 +92,7 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
-        for name in ("postgres", "mariadb", "redis", "dynamodb"):
+        for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
     finally:

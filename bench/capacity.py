@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.servers.dynamodb import Meter, client_of
+from tests.servers.dynamodb import Meter, dynamodb_client
 
 from sessile import DynamoDbStorage
 from sessile.storage.storage import Storage
@@ -29,7 +29,7 @@ def capacity(
         "Capacity units of an agent's turn on DynamoDB (read, write; the most of 5)",
         ["runs in session", "floor: read", "write", "Sessile: read", "write", "wanted"],
     )
-    floor, client = DynamoDbFloor(endpoint), client_of(endpoint)
+    floor, client = DynamoDbFloor(endpoint), dynamodb_client(endpoint)
     figures: list[tuple[float, float]] = []
     with Meter(floor.client) as theirs, Meter(client) as ours, DynamoDbStorage(client=client) as sessions:
         for size in sizes:

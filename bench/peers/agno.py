@@ -70,6 +70,7 @@ class Default(Variant):
             from agno.db.redis import RedisDb
 
             return RedisDb(db_url=self.url)
+
         if self.tables:
             import boto3
             from agno.db.dynamo import DynamoDb

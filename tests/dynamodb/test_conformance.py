@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.servers.dynamodb import client_of, table_of
+from tests.servers.dynamodb import dynamodb_client, table_of
 from tests.servers.networks import TORTURE
 
 import sessile
@@ -34,7 +34,7 @@ class OnDynamoDb(DriverConformance):
 
     def break_database(self, storage: Storage) -> bool:
         """Somebody deletes the table."""
-        client_of(self.base).delete_table(TableName=table_of(self.urls[storage]))
+        dynamodb_client(self.base).delete_table(TableName=table_of(self.urls[storage]))
         return True
 
     def scale(self) -> Scale:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
-from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
+from tests.dynamodb.helpers import all_items, driver_of, inputs, sort_keys, sweep
 from tests.dynamodb.proxy import FaultyProxy, cancelled, refusal
-from tests.servers.dynamodb import REGION, Meter, client_of, endpoint_of, table_of, url_of
+from tests.servers.dynamodb import Meter, dynamodb_client, table_of, url_of
 
 import sessile
 from sessile import DynamoDbStorage
 from sessile.drivers.dynamodb.items import BODY_BYTES, HEAD, TRANSACTION_BYTES
 from sessile.errors import (
     AlreadyExistsError,
-    ClosedError,
     CorruptDataError,
     DeadlineError,
-    InvalidInputError,
     NewerVersionError,
     ReadOnlyError,
     StorageError,
@@ -35,213 +28,6 @@ from sessile.errors import (
 from sessile.storage import Append, Storage
 from sessile.storage.driver import CommitRow, Deadline, ListQuery
 from sessile.testing.samples import append_of
-
-
-@pytest.fixture
-def storage(dynamodb_url: str) -> Iterator[Storage]:
-    with sessile.open(dynamodb_url) as made:
-        yield made
-
-
-@pytest.fixture
-def proxy(dynamodb_url: str) -> Iterator[FaultyProxy]:
-    with FaultyProxy(endpoint_of(dynamodb_url)) as made:
-        yield made
-
-
-@pytest.fixture
-def through(dynamodb_url: str, proxy: FaultyProxy) -> Iterator[Storage]:
-    """A storage that reaches the emulator through the proxy, with its table made."""
-    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as made:
-        made.setup()
-        proxy.seen.clear()
-        yield made
-
-
-def inputs(storage: Storage, session_id: str = "s") -> list[Any]:
-    return [run.input for run in storage.runs(session_id)]
-
-
-def driver_of(storage: Storage) -> Any:
-    """The driver of synchronous callers."""
-    assert storage._core is not None
-    return storage._core.driver
-
-
-def sweep(storage: Storage, before: int) -> None:
-    """Remove what was left by crashes before a moment in microseconds."""
-    storage.run_operation(lambda core: core.driver.sweep(before, core.deadline()))
-
-
-def all_items(url: str) -> list[dict[str, Any]]:
-    """Everything in the table, without its values."""
-    pages = (
-        client_of(url).get_paginator("scan").paginate(TableName=table_of(url), ProjectionExpression="session_id, sk")
-    )
-    return [item for page in pages for item in page["Items"]]
-
-
-def sort_keys(url: str) -> list[str]:
-    return sorted(item["sk"]["S"] for item in all_items(url))
-
-
-# ---------------------------------------------------------------- addresses and clients
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: DynamoDbStorage("no spaces"),
-        lambda: DynamoDbStorage("ab"),
-        lambda: DynamoDbStorage(7),  # pyright: ignore[reportArgumentType]
-        lambda: DynamoDbStorage("table", pool_size=0),
-        lambda: DynamoDbStorage("table", timeout=0),
-        lambda: DynamoDbStorage("table", client="client"),
-        lambda: DynamoDbStorage("table", client=boto3.client("s3", region_name=REGION)),
-        lambda: DynamoDbStorage("table", client=boto3.client("dynamodb", region_name=REGION), region=REGION),
-        lambda: sessile.open("dynamodb://table/more"),
-        lambda: sessile.open("dynamodb://table?endpoint=localhost:8000"),
-        lambda: sessile.open("dynamodb://table?pool_size=many"),
-        lambda: sessile.open("dynamodb://table?zone=1"),
-        lambda: sessile.open("dynamodb://"),
-    ],
-)
-def test_what_is_no_address_is_refused_before_anything_is_done(make: Callable[[], Any]) -> None:
-    with pytest.raises(InvalidInputError):
-        make()
-
-
-def test_without_region_or_credentials_the_error_says_what_is_missing(dynamodb_url: str, tmp_path: Any) -> None:
-    code = "import sys, sessile; sessile.open(sys.argv[1]).session('s')"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    nothing = {"AWS_CONFIG_FILE": str(tmp_path / "no"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no")}
-    environment = {**kept, **nothing, "AWS_EC2_METADATA_DISABLED": "true"}
-    for url in ("dynamodb://table", dynamodb_url):
-        command = [sys.executable, "-c", code, url]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert "sessile.errors.StorageError" in done.stderr
-        assert "Name a region, and give credentials" in done.stderr
-
-
-def test_the_applications_own_client(dynamodb_url: str) -> None:
-    """boto3's serves both faces, and is left open."""
-    client = client_of(dynamodb_url)
-    with DynamoDbStorage(table_of(dynamodb_url), client=client) as storage:
-        storage.add_run("s", input=1)
-
-        async def turns() -> None:
-            await asyncio.gather(*(storage.aadd_run("s", input=number) for number in range(2, 8)))
-
-        asyncio.run(turns())
-        assert storage.verify("s") == 7
-    assert client.describe_table(TableName=table_of(dynamodb_url))
-
-
-async def test_the_applications_own_asynchronous_client(dynamodb_url: str) -> None:
-    making = get_session().create_client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(dynamodb_url))
-    async with making as client:
-        async with DynamoDbStorage(table_of(dynamodb_url), client=client) as storage:
-            await storage.aadd_run("s", input=1)
-            assert [run.input for run in await storage.aruns("s")] == [1]
-        assert await client.describe_table(TableName=table_of(dynamodb_url))
-
-
-@pytest.mark.parametrize(
-    ("package", "code"),
-    [
-        ("botocore", "sessile.open('dynamodb://table')"),
-        ("aiobotocore", "asyncio.run(sessile.open('dynamodb://table?region=x').asession('s'))"),
-    ],
-)
-def test_a_missing_library_is_one_clear_error(package: str, code: str) -> None:
-    program = f"import asyncio, sys; sys.modules[{package!r}] = None; import sessile; {code}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    last = done.stderr.splitlines()[-1]
-    assert f"needs the package '{package}'" in last
-    assert 'pip install "sessile[dynamodb]"' in last
-
-
-def test_a_closed_storage(dynamodb_url: str) -> None:
-    storage = sessile.open(dynamodb_url)
-    storage.add_run("s")
-    storage.close()
-    with pytest.raises(ClosedError):
-        storage.session("s")
-    storage.close()
-
-
-# ---------------------------------------------------------------- the table
-
-
-def test_eight_processes_that_start_at_once(dynamodb_url: str) -> None:
-    code = "import sys, sessile; s = sessile.open(sys.argv[1]); s.add_run('s', input=1); s.close()"
-    children = [subprocess.Popen([sys.executable, "-c", code, dynamodb_url]) for _ in range(8)]
-    assert [child.wait() for child in children] == [0] * 8
-    with sessile.open(dynamodb_url) as storage:
-        assert storage.verify("s") == 8
-        assert storage.migrate() == []
-
-
-def test_the_table_is_billed_by_use(storage: Storage, dynamodb_url: str) -> None:
-    storage.setup()
-    table = client_of(dynamodb_url).describe_table(TableName=table_of(dynamodb_url))["Table"]
-    assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-
-
-def test_who_may_not_create_the_table_hears_the_request_that_would(
-    through: Storage, proxy: FaultyProxy, dynamodb_url: str
-) -> None:
-    """When somebody else has sent it, everything works."""
-    client_of(dynamodb_url).delete_table(TableName=table_of(dynamodb_url))
-    proxy.fail("CreateTable", refusal("AccessDeniedException"))
-    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as limited:
-        with pytest.raises(ReadOnlyError, match=r'The request was: .*"PAY_PER_REQUEST"') as caught:
-            limited.add_run("s")
-        assert caught.value.written == "no"
-        (request,) = limited.migrate(dry_run=True)
-        client_of(dynamodb_url).create_table(**json.loads(request))
-        proxy.fail("CreateTable", refusal("AccessDeniedException"), times=99)
-        limited.add_run("s", input="a")
-        assert inputs(limited) == ["a"]
-
-
-def test_the_table_is_left_alone_when_the_storage_is_told_so(dynamodb_url: str) -> None:
-    with sessile.open(dynamodb_url, auto_migrate=False) as storage:
-        with pytest.raises(StorageError, match=r"(?s)There is no .*PAY_PER_REQUEST.*sessile migrate"):
-            storage.add_run("s")
-        assert storage.migrate(dry_run=True) == storage.migrate()
-        storage.add_run("s", input="a")
-        assert inputs(storage) == ["a"]
-
-
-def test_a_table_of_somebody_elses_is_refused(dynamodb_url: str) -> None:
-    client_of(dynamodb_url).create_table(
-        TableName=table_of(dynamodb_url),
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "N"}],
-    )
-    lacks = (
-        r"lacks: the key session_id .*sk .*the index all_updated on all_key \(HASH\), updated_key \(RANGE\) with kind"
-    )
-    with sessile.open(dynamodb_url) as storage, pytest.raises(StorageError, match=lacks):
-        storage.session("s")
-
-
-def test_a_table_that_another_process_is_creating_is_waited_for(
-    through: Storage, proxy: FaultyProxy, dynamodb_url: str
-) -> None:
-    def creating(_: Any) -> tuple[int, dict[str, Any]]:
-        table = client_of(dynamodb_url).describe_table(TableName=table_of(dynamodb_url))["Table"]
-        kept = ("TableName", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
-        return 200, {"Table": {**{name: table[name] for name in kept}, "TableStatus": "CREATING"}}
-
-    proxy.fail("DescribeTable", creating, times=3)
-    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as storage:
-        storage.add_run("s", input="a")
-        assert inputs(storage) == ["a"]
-    assert proxy.seen["DescribeTable"] == 4
-
 
 # ---------------------------------------------------------------- large commits
 
@@ -335,7 +121,7 @@ def test_a_large_commit_that_is_swept_while_it_is_written_is_written_again(
         with sessile.open(dynamodb_url) as other:
             sweep(other, before=time.time_ns() // 1000)
         try:
-            client_of(dynamodb_url).transact_write_items(**request)
+            dynamodb_client(dynamodb_url).transact_write_items(**request)
         except ClientError as error:
             return 400, {"__type": error.response["Error"]["Code"], **error.response}
         raise AssertionError("the transaction succeeded without its claim")
@@ -371,7 +157,7 @@ def test_the_largest_state_fits_and_a_larger_one_is_refused(dynamodb_url: str) -
 def test_pieces_that_are_missing_are_told(storage: Storage, dynamodb_url: str) -> None:
     storage.add_run("s", input="x" * 1_000_000)
     (piece, *_) = [item for item in all_items(dynamodb_url) if item["sk"]["S"].startswith("chunk#")]
-    client_of(dynamodb_url).delete_item(TableName=table_of(dynamodb_url), Key=piece)
+    dynamodb_client(dynamodb_url).delete_item(TableName=table_of(dynamodb_url), Key=piece)
     with pytest.raises(CorruptDataError, match="lacks pieces"):
         storage.runs("s")
 
@@ -379,7 +165,7 @@ def test_pieces_that_are_missing_are_told(storage: Storage, dynamodb_url: str) -
 def test_commits_that_are_missing_are_told(storage: Storage, dynamodb_url: str) -> None:
     storage.add_run("s", input="x")
     (commit,) = [item for item in all_items(dynamodb_url) if item["sk"]["S"].startswith("log#")]
-    client_of(dynamodb_url).delete_item(TableName=table_of(dynamodb_url), Key=commit)
+    dynamodb_client(dynamodb_url).delete_item(TableName=table_of(dynamodb_url), Key=commit)
     with pytest.raises(CorruptDataError, match="not in its log"):
         storage.load_session("s")
 
@@ -547,7 +333,7 @@ def test_what_is_appended_during_a_deletion_goes_with_it(
         late = append._replace(expected=1, commits=(row,), head=append.head._replace(revision=2))
         with sessile.open(dynamodb_url) as other:
             assert other.run_operation(lambda core: core.driver.append(late, Deadline(20)))
-        client_of(dynamodb_url).delete_item(**request)
+        dynamodb_client(dynamodb_url).delete_item(**request)
         return 200, {}
 
     proxy.fail("DeleteItem", append_first)
@@ -561,7 +347,7 @@ def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: Fa
 
     def without_log(request: Any) -> tuple[int, dict[str, Any]]:
         wanted = {name: request[name] for name in ("TableName", "KeyConditionExpression", "ExpressionAttributeValues")}
-        answer = client_of(proxy._target).query(**wanted, ConsistentRead=True)
+        answer = dynamodb_client(proxy._target).query(**wanted, ConsistentRead=True)
         return 200, {"Items": [item for item in answer["Items"] if item["sk"]["S"] == HEAD], "Count": 1}
 
     proxy.fail("Query", without_log, times=2)
@@ -573,7 +359,7 @@ def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: Fa
 def test_what_an_interrupted_deletion_of_an_earlier_session_has_left_is_not_read(
     storage: Storage, dynamodb_url: str
 ) -> None:
-    client, table = client_of(dynamodb_url), table_of(dynamodb_url)
+    client, table = dynamodb_client(dynamodb_url), table_of(dynamodb_url)
     storage.add_run("s", input="old")
     (old,) = [item for item in client.scan(TableName=table)["Items"] if item["sk"]["S"].startswith("log#")]
     storage.delete("s")
@@ -591,7 +377,7 @@ def test_what_an_interrupted_deletion_of_an_earlier_session_has_left_is_not_read
 
 def test_a_session_in_a_newer_layout_is_refused(storage: Storage, dynamodb_url: str) -> None:
     storage.add_run("s", input="x")
-    client_of(dynamodb_url).update_item(
+    dynamodb_client(dynamodb_url).update_item(
         TableName=table_of(dynamodb_url),
         Key={"session_id": {"S": "s"}, "sk": {"S": HEAD}},
         UpdateExpression="SET layout = :newer",
@@ -611,7 +397,7 @@ def test_lists_show_true_rows_where_an_index_is_out_of_date(
     """What the index says of a session that was deleted or changed meanwhile is compared with its head."""
     for session_id in ("a", "b", "c"):
         through.create_session(session_id, user_id="ada")
-    client = client_of(dynamodb_url)
+    client = dynamodb_client(dynamodb_url)
 
     def stale(request: Any) -> tuple[int, dict[str, Any]]:
         answer = client.query(**{name: value for name, value in request.items() if name != "Limit"})
@@ -656,7 +442,7 @@ def test_a_turn_costs_the_same_in_the_10th_run_and_in_the_1000th(dynamodb_url: s
         storage.add_run("s", input=f"question {number:04}", output="answer", user_id="ada", owner="support")
         return meter.read, meter.write
 
-    client = client_of(dynamodb_url)
+    client = dynamodb_client(dynamodb_url)
     with Meter(client) as meter, DynamoDbStorage(table_of(dynamodb_url), client=client) as storage:
         figures = [turn(number) for number in range(1, 1001)]
     assert figures[9] == figures[-1] == max(figures)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.servers.dynamodb import client_of, table_of
+from tests.servers.dynamodb import dynamodb_client, table_of
 
 import sessile
 from sessile import MemoryStorage
@@ -113,4 +113,4 @@ def test_metadata_that_is_empty_or_odd_is_found_by_its_value(storages: tuple[Sto
 def test_what_is_no_id_is_refused_before_anything_is_sent(dynamodb_url: str, name: Any) -> None:
     with sessile.open(dynamodb_url) as storage, pytest.raises(InvalidInputError):
         storage.add_run(name)
-    assert table_of(dynamodb_url) not in client_of(dynamodb_url).list_tables()["TableNames"]
+    assert table_of(dynamodb_url) not in dynamodb_client(dynamodb_url).list_tables()["TableNames"]

@@ -1,5 +1,5 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey, and
-emulators of DynamoDB.
+"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey,
+FerretDB for MongoDB, and emulators of DynamoDB.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from .dynamodb import DynoxideServer, MotoServer
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
 from .redis import RedisCluster, RedisServer, Sentinel
 
 __all__ = [
     "DynoxideServer",
+    "FerretServer",
     "MariaDbServer",
     "MotoServer",
     "PgBouncer",

@@ -44,7 +44,7 @@ def use_test_credentials() -> None:
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
 
 
-def client_of(url: str) -> Any:
+def dynamodb_client(url: str) -> Any:
     """A client of boto3's for a `dynamodb://` URL, or for an endpoint. All tests share it."""
     return _client(endpoint_of(url))
 
@@ -72,7 +72,7 @@ def url_of(endpoint: str, table: str) -> str:
 
 def drop_tables(endpoint: str, prefix: str) -> None:
     """Delete all tables whose names begin so."""
-    client = client_of(endpoint)
+    client = dynamodb_client(endpoint)
     for page in client.get_paginator("list_tables").paginate():
         for name in page["TableNames"]:
             if name.startswith(prefix):

@@ -1,8 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL` and
-`TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do everything. A server that cannot
-be had is a failure in CI, elsewhere a skip that says how to get it.
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL`,
+`TEST_MONGODB_URL` and `TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do all. A
+server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 
@@ -23,9 +24,10 @@ from sessile.testing import Scale
 
 from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
-from .redis import RedisCluster, RedisServer, client_of, remove_keys
+from .redis import RedisCluster, RedisServer, redis_client, remove_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,13 @@ def moto() -> Iterator[MotoServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[FerretServer | Address]:
+    """A server that speaks MongoDB's protocol. Tests that stop it take `own_ferretdb`."""
+    with given_or_running("TEST_MONGODB_URL", FerretServer) as server:
+        yield server
+
+
 # ---------------------------------------------------------------- a database of its own for each test
 
 
@@ -166,7 +175,7 @@ def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: RedisServer | Address) -> Iterator[str]:
     """`redis_server` with a prefix, all of whose keys are gone after the test; a test may make the prefix longer."""
-    yield from with_prefix(redis_server.url, client_of(redis_server.url))
+    yield from with_prefix(redis_server.url, redis_client(redis_server.url))
 
 
 @pytest.fixture
@@ -174,7 +183,7 @@ def redis_database_url(redis_server: RedisServer | Address) -> Iterator[str]:
     """An empty database, by its number, on `redis_server`; emptied after the test."""
     for number in range(1, 16):
         url = at_database(redis_server.url, str(number))
-        with client_of(url) as client:
+        with redis_client(url) as client:
             if client.dbsize() == 0:
                 yield url
                 client.flushdb()
@@ -185,7 +194,7 @@ def redis_database_url(redis_server: RedisServer | Address) -> Iterator[str]:
 @pytest.fixture
 def valkey_url(valkey_server: RedisServer | Address) -> Iterator[str]:
     """`valkey_server` with a prefix, as `redis_url`."""
-    yield from with_prefix(valkey_server.url, client_of(valkey_server.url))
+    yield from with_prefix(valkey_server.url, redis_client(valkey_server.url))
 
 
 @pytest.fixture
@@ -216,6 +225,15 @@ def moto_url(moto: MotoServer) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield url_of(moto.url, name)
     drop_tables(moto.url, name)
+
+
+@pytest.fixture
+def mongodb_url(mongodb: FerretServer | Address) -> Iterator[str]:
+    """An empty database on `mongodb`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield at_database(mongodb.url, name)
+    with pymongo.MongoClient[dict[str, Any]](mongodb.url) as client:
+        client.drop_database(name)
 
 
 def at_database(url: str, name: str) -> str:
@@ -264,6 +282,13 @@ def own_redis() -> Iterator[RedisServer]:
 def own_dynamodb() -> Iterator[DynoxideServer]:
     """An emulator of this test alone, also where `TEST_DYNAMODB_URL` is set."""
     with running(DynoxideServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_ferretdb() -> Iterator[FerretServer]:
+    """A FerretDB of this test alone, also where `TEST_MONGODB_URL` is set."""
+    with running(FerretServer) as server:
         yield server
 
 

@@ -15,6 +15,8 @@ BUILT_IN = {
     "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
+    "mongodb+srv": "sessile.drivers.mongodb:MongoDbStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
