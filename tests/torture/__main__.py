@@ -33,7 +33,17 @@ from tests.workflows.crashing import MODULE, kill_at_random
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import Figures, Network, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
+from sessile.testing import (
+    Figures,
+    Network,
+    Scale,
+    Subject,
+    run_cuts,
+    run_kills,
+    run_read_cuts,
+    run_restarts,
+    run_writers,
+)
 from sessile.testing.machine import run_model
 
 DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
@@ -91,6 +101,7 @@ def main() -> int:
         campaigns += [
             (f"{database} killed while 4 write", arguments.restarts, partial(restarts, database, scale)),
             (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
+            (f"{database}, reads cut at every byte", arguments.cuts, partial(read_cuts, database, scale)),
         ]
     failed = False
     for name, count, campaign in campaigns:
@@ -179,6 +190,12 @@ def cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         return run_cuts(network(server.url), scale, samples=samples)
+
+
+def read_cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        return run_read_cuts(network(server.url), scale, samples=samples)
 
 
 if __name__ == "__main__":
