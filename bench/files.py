@@ -111,13 +111,6 @@ def table(sizes: Sequence[int], stats: dict[str, Stats], turns: int, filled: flo
     label = f"{sizes[-1]:,} / {sizes[0]:,}"
     limit = f"<= {GROWTH_LIMIT:g} {verdict(max(growth[2:]), GROWTH_LIMIT)}"
     result.rows.append([label, *[f"{value:.2f}" for value in growth], "", "", limit])
-<<<<<<< HEAD
-    result.notes.append(
-        "The floor appends a line and calls fdatasync; the next column also replaces a head. "
-        f"Filling the sessions took {filled:.0f} s."
-    )
-=======
     result.notes.append("The floor appends a line and calls fdatasync; the next column also replaces a head.")
     result.notes.append(f"Filling the sessions took {filled:.0f} s.")
->>>>>>> files
     return result
