@@ -16,7 +16,21 @@ import time
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
-PARTS = ("turn", "agent", "workflow", "import", "peers", "postgres", "postgres-peers", "mariadb")
+PARTS = (
+    "turn",
+    "agent",
+    "workflow",
+    "import",
+    "peers",
+    "postgres",
+    "postgres-peers",
+    "mariadb",
+    "mongodb",
+    "redis",
+    "redis-peers",
+    "dynamodb",
+    "dynamodb-peers",
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -78,7 +92,7 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
-        for name in ("postgres", "mariadb"):
+        for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
     finally:
@@ -102,7 +116,7 @@ def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:
             from .peers import run as peers
 
             turns = max(5, options.rounds * 3 // 10)
-            peers.run(sizes, turns, CACHE / "envs", ["--postgres", url], medians, written).print()
+            peers.run(sizes, turns, CACHE / "envs", [f"--{name}", url], medians, written).print()
 
 
 if __name__ == "__main__":

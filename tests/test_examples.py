@@ -49,6 +49,15 @@ def test_tools_and_state(tmp_path: Path) -> None:
     assert session.state == {"customer": "Ada", "basket": ["bread", "milk"] * 2}
 
 
+def test_team(tmp_path: Path) -> None:
+    assert "state: {'notes': ['Paris']}" in run("team", cwd=tmp_path)
+    printed = run("team", cwd=tmp_path)
+    assert 'geographer, 1 requests: Your last question was: "What is the capital of France?"' in printed
+    assert "state: {'notes': ['Paris', 'Paris']}" in printed
+    with SqliteStorage(tmp_path / "team.db") as storage:
+        assert [len(run.children) for run in storage.runs("s1")] == [1, 2, 1, 2]
+
+
 def test_approval(tmp_path: Path) -> None:
     printed = run("approval", cwd=tmp_path)
     asked, approved, completed = printed.splitlines()

@@ -36,7 +36,9 @@ else:
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres_url", "mysql_url", "sqlalchemy"])
+@pytest.fixture(
+    params=["sqlite", "postgres_url", "mysql_url", "mongodb_url", "redis_url", "dynamodb_url", "sqlalchemy"]
+)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param.endswith("_url"):

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
         RollingSummary,
         RunResult,
         SessionCapability,
+        Team,
         TokenBudget,
         current_session,
         session_state,
     )
+    from .drivers.dynamodb import DynamoDbStorage
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.postgres import PostgresStorage
+    from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
@@ -57,13 +61,16 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "Agent": "agents",
+    "DynamoDbStorage": "drivers.dynamodb",
     "Head": "records",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
+    "RedisStorage": "drivers.redis",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -71,6 +78,7 @@ _NAMES = {
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
+    "Team": "agents",
     "TokenBudget": "agents",
     "current_session": "agents",
     "session_state": "agents",
@@ -111,13 +119,16 @@ def __dir__() -> list[str]:
 # Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
+    "DynamoDbStorage",
     "Head",
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "MySQLStorage",
     "Page",
     "PostgresStorage",
+    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",
@@ -125,6 +136,7 @@ __all__ = [
     "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
+    "Team",
     "TokenBudget",
     "Condition",
     "Context",

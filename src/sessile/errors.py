@@ -116,6 +116,15 @@ class SessionBusyError(SessileError):
     default_retry = True
 
 
+class MemberFailedError(SessileError):
+    """A member of a team has failed, or was cancelled on its own; its run is stored, and `result` says what it did.
+
+    Raised where a team's own function asks a member. The leader of a team is told instead.
+    """
+
+    default_hint = "Look at error.result.error, and go on without the member, or let the team's run fail."
+
+
 class LeaseLostError(SessileError):
     """Another process has taken this run over; this one must stop working on it."""
 

@@ -28,7 +28,8 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from tests.agents.resume_tools import City, Traces, tools_of, wait_until
 from tests.model_server import ModelServer
 
-from sessile import Agent, Message, Run, SessionCapability, SqliteStorage
+from sessile import Agent, Message, Run, SessionCapability, SqliteStorage, Team
+from sessile.agents import Members
 from sessile.storage.encoding import decode_commit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,22 @@ def _client(url: str) -> AsyncOpenAI:
 def make_agent(url: str, storage: Any, traces: Traces, **options: Any) -> Agent[Any]:
     """An agent over the model server, with all the tools."""
     return Agent(model_at(url), storage=storage, name="worker", tools=tools_of(traces), **options)
+
+
+def make_team(url: str, storage: Any, traces: Traces, mode: Any = "coordinate", **options: Any) -> Team[Any]:
+    """A team of two agents and a team, all with all the tools. `mode` may also be `relay`: one after the other."""
+
+    async def relay(task: str, members: Members) -> str:
+        first = await members["writer"].run(task)
+        return f"{first.output} / {(await members['checker'].run(task)).output}"
+
+    def agent(name: str) -> Agent[Any]:
+        return Agent(model_at(url), name=name, tools=tools_of(traces))
+
+    members = [agent("writer"), agent("checker"), Team([agent("clerk")], model_at(url), name="desk")]
+    mode = relay if mode == "relay" else mode
+    own = {} if mode is relay else {"tools": tools_of(traces)}
+    return Team(members, model_at(url), name="crew", storage=storage, mode=mode, **own, **options)
 
 
 def call(tool: str, **arguments: Any) -> str:
@@ -175,6 +192,9 @@ class World:
     def agent(self, **options: Any) -> Agent[Any]:
         return make_agent(self.server.base_url, self.storage, self.traces, **{"durability": "step", **options})
 
+    def team(self, **options: Any) -> Team[Any]:
+        return make_team(self.server.base_url, self.storage, self.traces, **{"durability": "step", **options})
+
     def start(self, do: str, *args: Any, **job: Any) -> Child:
         """A process that works in the same folder."""
         return self.nursery.start(self.folder, self.server.base_url, do, *args, **{"lease": self.lease, **job})
@@ -217,7 +237,7 @@ def a_nursery() -> Iterator[Nursery]:
 
 
 def _job(job: dict[str, Any]) -> Any:
-    """One call of an agent. `lease`; `agent`: its options; `die`: see there;
+    """One call of an agent, or of a `team`. `lease`; `agent`: its options; `die`: see there;
     `gate`: wait for it first; `approvals`; `calls`: results of calls that are executed elsewhere."""
     folder = Path(job["folder"])
     traces = Traces(folder)
@@ -225,7 +245,7 @@ def _job(job: dict[str, Any]) -> Any:
     options = {"durability": "step", **job.get("agent", {})}
     if "output_type" in options:
         options["output_type"] = City
-    agent = make_agent(job["url"], storage, traces, **options)
+    agent = (make_team if job.get("team") else make_agent)(job["url"], storage, traces, **options)
     signal.signal(signal.SIGUSR1, lambda *_: _stand_still(storage, traces))
     if "die" in job:
         die_at_commit(storage, traces, *job["die"])

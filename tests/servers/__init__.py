@@ -1,12 +1,29 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer.
+"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey,
+FerretDB for MongoDB, and emulators of DynamoDB.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
 """
 
 from __future__ import annotations
 
+from .dynamodb import DynoxideServer, MotoServer
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
+from .redis import RedisCluster, RedisServer, Sentinel
 
-__all__ = ["MariaDbServer", "PgBouncer", "PostgresServer", "Server", "ServerFailedError", "ServerMissingError"]
+__all__ = [
+    "DynoxideServer",
+    "FerretServer",
+    "MariaDbServer",
+    "MotoServer",
+    "PgBouncer",
+    "PostgresServer",
+    "RedisCluster",
+    "RedisServer",
+    "Sentinel",
+    "Server",
+    "ServerFailedError",
+    "ServerMissingError",
+]

@@ -16,8 +16,17 @@ from functools import partial
 from pathlib import Path
 
 from tests.agents.resume_helpers import Nursery
-from tests.servers import MariaDbServer, PostgresServer, ServerMissingError
-from tests.servers.networks import mysql_network, postgres_network
+from tests.servers import (
+    DynoxideServer,
+    FerretServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    Server,
+    ServerMissingError,
+)
+from tests.servers.dynamodb import url_of
+from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
 from tests.workflows.crashing import MODULE, kill_at_random
 
 from sessile import SqliteStorage
@@ -25,9 +34,12 @@ from sessile.storage import Storage
 from sessile.testing import Figures, Network, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
 from sessile.testing.machine import run_model
 
-DATABASES: dict[str, tuple[type[PostgresServer] | type[MariaDbServer], Callable[[str], Network]]] = {
+DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "PostgreSQL": (PostgresServer, postgres_network),
     "MariaDB": (MariaDbServer, mysql_network),
+    "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
+    "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
+    "FerretDB": (FerretServer, mongodb_network),
 }
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"

@@ -13,7 +13,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, Context, SqliteStorage, Step, SyncContext, session_state, workflow
+from sessile import Agent, Context, SqliteStorage, Step, SyncContext, Team, session_state, workflow
 from sessile.errors import InvalidInputError, StepFailedError
 
 
@@ -187,3 +187,20 @@ def test_what_is_run_like_an_agent(storage: SqliteStorage) -> None:
         Step(crew)()
     with pytest.raises(InvalidInputError, match="function, an agent"):
         Step({"no": "step"})
+
+
+def test_a_team(storage: SqliteStorage) -> None:
+    """It works in a session of its own, which the run can be asked for again."""
+
+    async def relay(task: str, members: Any) -> str:
+        return (await members["echo"].run(task)).output
+
+    team = Team([Agent(FunctionModel(echo), name="echo")], mode=relay, name="crew", storage=storage)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(team, "it")
+
+    result = flow.run(session_id="s", user_id="ada")
+    assert result.output == "it!"
+    assert storage.run(f"{result.run_id}/1", 1, user_id="ada").status == "completed"

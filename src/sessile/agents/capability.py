@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic_ai import ModelRetry, RunContext, ToolDenied
@@ -27,6 +28,7 @@ from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from .history import History, window_of
+from .messages import MADE_UP
 from .recorder import Recorder, Replay
 from .state import enter, fill_placeholders
 from .storing import store_failure, store_result
@@ -61,7 +63,11 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
         recorder.observe(ctx.messages, ctx.usage)
         if recorder.replay is not None and recorder.replay.response is not None:
             response, recorder.replay.response = recorder.replay.response, None
+            recorder.made_up += response.provider_name == MADE_UP
             return response
+        if recorder.team is not None and (known := recorder.team.next_response(ctx.messages)) is not None:
+            recorder.made_up += 1
+            handler = partial(_at_hand, known)
         if not recorder.stepwise:
             return await handler(request_context)
         await recorder.store_messages(ctx.messages)
@@ -175,7 +181,7 @@ class SessionCapability(SessionSteps[AgentDepsT]):
             session={"state": self.state} if self.state else {},
         )
         window = window_of(self.history)
-        recorder = await Recorder.begin(self.storage, spec, ctx.prompt, window)
+        recorder = await Recorder.begin(self.storage, spec, ctx.prompt, window.newest)
         ctx.messages[:0] = await recorder.history(window, ctx.model)
         enter(recorder.session)
         self.recorder = recorder
@@ -230,6 +236,10 @@ async def _replayed(recorder: Recorder, replay: Replay, call: ToolCallPart) -> t
     if isinstance(decision, ToolDenied):
         return (decision,)
     return None if decision else (ToolDenied(),)
+
+
+async def _at_hand(response: ModelResponse, _: ModelRequestContext) -> ModelResponse:
+    return response
 
 
 def _filled(part: InstructionPart, state: dict[str, Any]) -> InstructionPart:

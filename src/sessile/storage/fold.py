@@ -103,7 +103,7 @@ def _run_started(head: Head, entry: Entry, data: Any) -> None:
 
 
 def _run_taken(head: Head, entry: Entry, data: Any) -> None:
-    if entry.run is None:
+    if entry.parent_run_id is not None or entry.run is None:
         return
     taken = OpenRun(entry.run_id or "", "running", data["epoch"], data["until"])
     head.open_runs = {**head.open_runs, entry.run: taken}
@@ -112,10 +112,12 @@ def _run_taken(head: Head, entry: Entry, data: Any) -> None:
 
 
 def _run_ended(head: Head, entry: Entry, data: Any) -> None:
-    if entry.parent_run_id is not None or entry.run is None:
+    if entry.run is None:
         return
     if not data.get("copied"):  # the runs of a fork were paid for in the session that they come from
         head.usage = head.usage + Usage.from_json(data.get("usage") or {})
+    if entry.parent_run_id is not None:
+        return
     others = {number: run for number, run in head.open_runs.items() if number != entry.run}
     if data["status"] in ("paused", "interrupted") or data.get("resumable"):
         before = head.open_runs.get(entry.run)

@@ -12,13 +12,23 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 """Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
 
 BUILT_IN = {
+    "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
+    "mongodb+srv": "sessile.drivers.mongodb:MongoDbStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",
+    "redis": "sessile.drivers.redis:RedisStorage",
+    "redis+sentinel": "sessile.drivers.redis:RedisStorage",
+    "rediss": "sessile.drivers.redis:RedisStorage",
+    "rediss+sentinel": "sessile.drivers.redis:RedisStorage",
     "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
+    "unix": "sessile.drivers.redis:RedisStorage",
+    "valkey": "sessile.drivers.redis:RedisStorage",
+    "valkeys": "sessile.drivers.redis:RedisStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 

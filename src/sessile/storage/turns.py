@@ -36,6 +36,8 @@ from .writes import creation, existing_or_new, interrupted_entries, state_entrie
 Durability = Literal["run", "step", "exit", "workflow"]
 OnBusy = Literal["parallel", "queue", "reject"]
 
+NO_CHANGE: patch.Patch = []
+
 
 @dataclass(slots=True)
 class TurnSpec:
@@ -168,9 +170,14 @@ def _started(core: Core, turn: Turn, now: int) -> Entry:
     return turn.entry(fold.RUN_STARTED, data)
 
 
-async def append_to_turn(core: Core, turn: Turn, entries: Sequence[Entry]) -> None:
-    """Commit entries of the run as they happen. Raises `LeaseLostError` if the run was taken over."""
-    await _commit(core, turn, list(entries), [])
+async def append_to_turn(
+    core: Core, turn: Turn, entries: Sequence[Entry], state_patch: patch.Patch = NO_CHANGE
+) -> None:
+    """Commit entries of the run, or of runs below it, as they happen, and what they have changed in the state.
+
+    Raises `LeaseLostError` if the run was taken over.
+    """
+    await _commit(core, turn, list(entries), state_patch)
 
 
 async def end_turn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai import DeferredToolRequests, RunContext, capture_run_messages
 from pydantic_ai.capabilities import AbstractCapability
@@ -15,14 +15,17 @@ from pydantic_ai.usage import RunUsage
 from ..agents.agent import Agent
 from ..agents.capability import with_state
 from ..agents.messages import FORMAT, dump_input, dump_message, dump_output, usage_of
+from ..agents.options import RunOptions
 from ..agents.state import session_state
 from ..agents.streaming import text_delta
+from ..agents.team import Team
 from ..errors import InvalidInputError
 from ..records import Entry, JsonObject
 from ..storage import fold, turns
 from ..storage.core import now_micros
 from ..storage.ids import uuid7
 from .events import unheard
+from .journal import path_text
 
 if TYPE_CHECKING:
     from .executing import Call
@@ -51,6 +54,8 @@ async def run_agent(run: WorkflowRun, call: Call, agent: Agent[Any], entries: li
     options = dict(call.kwargs)
     if run.emit is not unheard:  # only then: an answer that nobody watches need not be streamed
         options["event_stream_handler"] = _telling(run, call, options.get("event_stream_handler"))
+    if isinstance(agent, Team):  # members need a session
+        options.setdefault("session_id", f"{run.run_id}/{path_text(call.path)}")
     if "session_id" in options:
         result: Any = await agent.arun(*call.args, **{"user_id": run.user_id, **options})
         return _answer(agent, result.output)
@@ -59,7 +64,8 @@ async def run_agent(run: WorkflowRun, call: Call, agent: Agent[Any], entries: li
     options["capabilities"] = [*(options.get("capabilities") or ()), part.watcher]
     with capture_run_messages() as messages:
         try:
-            result = await agent.arun_part(prompt, session_id=run.session_id, run_id=part.run_id, **options)
+            job = agent.job(cast(RunOptions, options))
+            result = await job.agent.run(prompt, conversation_id=run.session_id, run_id=part.run_id, **job.options)
             output = _answer(agent, result.output)
         except Exception as error:
             problem = {"type": type(error).__name__, "message": str(error)[:10_000]}

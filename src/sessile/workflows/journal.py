@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ..agents.messages import less
 from ..agents.recorder import to_the_end
 from ..errors import ConflictError, SessileError, WorkflowChangedError
 from ..records import Entry, JsonObject, Run, Usage
@@ -48,10 +47,8 @@ class Journal:
         """The state that the run began with."""
         self.patched: patch.Patch = []
         """What this run has changed in the session's state, as far as that is committed."""
-        self.usage = Usage()
-        """What the agents of its steps have used."""
-        self.reported = Usage() if run is None else run.usage
-        """As much of it as earlier ends of the run (pauses, failures) have told."""
+        self.usage = Usage() if run is None else run.usage
+        """What the agents of its steps have used, which their own entries say."""
         self.broken: SessileError | None = None
         """Why nothing can be kept any more; nothing is begun then either."""
         self.versions: set[str] = set()
@@ -65,8 +62,6 @@ class Journal:
         self._lock = asyncio.Lock()
         self._seen = 0 if turn.head is None else turn.head.revision
         if run is not None:
-            for child in run.children:
-                self.usage = self.usage + child.usage
             for entry in run.steps:
                 self._read(entry)
 
@@ -187,10 +182,7 @@ class Journal:
 
     async def _end(self, ended: JsonObject, changes: patch.Patch, only_at: int | None) -> None:
         async with self._lock:
-            used = less(self.usage, self.reported)
-            await self.storage.arun_operation(
-                turns.end_turn, self.turn, self._pending, {**ended, "usage": used.to_json()}, changes, only_at=only_at
-            )
+            await self.storage.arun_operation(turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at)
 
     # ------------------------------------------------------------ events from outside
 
