@@ -19,11 +19,13 @@ CACHE = Path(__file__).parent.parent / ".bench"
 PARTS = (
     "turn",
     "agent",
+    "workflow",
     "import",
     "peers",
     "postgres",
     "postgres-peers",
     "mariadb",
+    "mongodb",
     "redis",
     "redis-peers",
     "dynamodb",
@@ -79,6 +81,10 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
+        if "workflow" in parts:
+            from . import workflow
+
+            workflow.run(data).print()
         if "import" in parts:
             from . import imports
 
@@ -88,7 +94,7 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
-        for name in ("postgres", "mariadb", "redis", "dynamodb"):
+        for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
         for name in ("s3", "gcs"):

@@ -38,6 +38,7 @@ from .capacity import capacity
 from .dynamodb import REGION, AsyncDynamoDbFloor, DynamoDbFloor, DynamoDbInspector
 from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
+from .mongodb import AsyncMongoDbFloor, MongoDbFloor, MongoDbInspector, MongoDbServer
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
 from .redis import AsyncRedisFloor, RedisFloor, RedisInspector
@@ -112,6 +113,13 @@ def dynamodb_storage(url: str) -> Storage:
     return DynamoDbStorage(region=REGION, endpoint=url, pool_size=CONNECTIONS)
 
 
+def mongodb_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import MongoDbStorage
+
+    return MongoDbStorage(f"{url}?maxPoolSize={CONNECTIONS}")
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -141,7 +149,10 @@ DYNAMODB = Engine(
 )
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "redis": REDIS, "dynamodb": DYNAMODB}
+MONGODB = Engine("MongoDB", MongoDbServer, mongodb_storage, MongoDbInspector, MongoDbFloor, AsyncMongoDbFloor.open)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "mongodb": MONGODB, "redis": REDIS, "dynamodb": DYNAMODB}
 
 
 @contextmanager
@@ -196,12 +207,12 @@ TURNS: dict[int, tuple[str, Callable[..., None], Callable[..., Awaitable[object]
 
 def fill(storage: Storage, sizes: dict[str, int]) -> None:
     """Make sessions of so many runs: added to a session in memory, and copied from there in batches."""
+    at_once = storage.run_operation(commits_at_once)
     with MemoryStorage() as memory:
         for session_id, runs in sizes.items():
             for number in range(1, runs + 1):
                 add(memory, session_id, exchange(number))
             rows, head = memory.run_operation(read_all, session_id)
-            at_once = min(FILLED_AT_ONCE, storage.run_operation(commits_per_append))
             for start in range(0, len(rows), at_once):
                 batch = tuple(rows[start : start + at_once])
                 after = head._replace(revision=batch[-1].seq)
@@ -218,9 +229,9 @@ async def read_all(core: Core, session_id: str) -> tuple[list[Any], Any]:
     return await core.all_rows(head, Span(), core.deadline()), loaded.head
 
 
-async def commits_per_append(core: Core) -> int:
-    """How many commits the driver appends at once."""
-    return core.driver.capabilities.commits_per_append
+async def commits_at_once(core: Core) -> int:
+    """How many commits are appended together."""
+    return min(FILLED_AT_ONCE, core.driver.capabilities.commits_per_append)
 
 
 async def append(core: Core, write: Append) -> None:

@@ -27,6 +27,7 @@ EXTRA = [page for page in sorted(ROOT.glob("*.md")) if page not in PAGES]
 SERVERS = {
     "postgres": "postgres_url",
     "mysql": "mysql_url",
+    "mongodb": "mongodb_url",
     "redis": "redis_database_url",
     "dynamodb": "dynamodb_url",
     "objects": "s3_url",

@@ -36,7 +36,7 @@ else:
 """
 
 
-SERVERS = ["postgres_url", "mysql_url", "redis_url", "dynamodb_url", "s3_url", "gcs_url"]
+SERVERS = ["postgres_url", "mysql_url", "mongodb_url", "redis_url", "dynamodb_url", "s3_url", "gcs_url"]
 
 
 @pytest.fixture(params=["sqlite", "sqlalchemy", *SERVERS])

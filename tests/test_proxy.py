@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 import redis
@@ -22,6 +24,7 @@ from sessile.testing.proxy import (
     Direction,
     Framing,
     http_messages,
+    mongodb_messages,
     mysql_messages,
     postgres_messages,
     redis_messages,
@@ -334,6 +337,30 @@ def test_messages_of_http_are_found_in_any_chunks(chunk: int) -> None:
     stream = head + b"hello" + b"GET / HTTP/1.1\r\n\r\n" + head.lower() + b"hello"
     size = len(head)
     assert ends(http_messages, "request", stream, chunk) == [size, size + 5, size + 23, 2 * size + 23, 2 * size + 28]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+def test_messages_of_mongodb_are_found_in_any_chunks(chunk: int) -> None:
+    """Each begins with its whole length."""
+    stream = b"\x15\x00\x00\x00" + b"h" * 17 + b"\x2c\x01\x00\x00" + b"x" * 296
+    assert ends(mongodb_messages, "answer", stream, chunk) == [21, 321]
+
+
+def test_it_stands_between_pymongo_and_its_server(mongodb_url: str) -> None:
+    parts = urlsplit(mongodb_url)
+    with CuttingProxy(parts.hostname or "", parts.port or 0, framing=mongodb_messages) as proxy:
+        address = parts._replace(netloc=proxy.address).geturl()
+        with pymongo.MongoClient[dict[str, Any]](address) as client, pymongo.MongoClient[Any](mongodb_url) as direct:
+            client.get_default_database()["t"].insert_one({"_id": 0})
+            recording = proxy.record()
+            client.get_default_database()["t"].insert_one({"_id": 1})
+            assert recording.request.message_ends == [recording.request.total]
+            assert recording.answer.message_ends == [recording.answer.total]
+            proxy.cut_after("answer", 0)
+            with pytest.raises(pymongo.errors.AutoReconnect):
+                client.get_default_database()["t"].insert_one({"_id": 2})
+            found = direct.get_default_database()["t"].find(sort=[("_id", 1)])
+            assert [document["_id"] for document in found] == [0, 1, 2], "only the answer was lost"
 
 
 def test_it_stands_between_psycopg_and_postgres(postgres_url: str) -> None:

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         RollingSummary,
         RunResult,
         SessionCapability,
+        Team,
         TokenBudget,
         current_session,
         session_state,
     )
     from .drivers.dynamodb import DynamoDbStorage
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
     from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
@@ -39,6 +41,22 @@ if TYPE_CHECKING:
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage, open_storage
+    from .workflows import (
+        Condition,
+        Context,
+        Loop,
+        Parallel,
+        Retry,
+        Router,
+        Step,
+        SyncContext,
+        Wait,
+        Workflow,
+        WorkflowResult,
+        current_step,
+        step,
+        workflow,
+    )
 
     open = open_storage
 
@@ -50,6 +68,7 @@ _NAMES = {
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
@@ -62,9 +81,29 @@ _NAMES = {
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
+    "Team": "agents",
     "TokenBudget": "agents",
     "current_session": "agents",
     "session_state": "agents",
+    **dict.fromkeys(
+        (
+            "Condition",
+            "Context",
+            "Loop",
+            "Parallel",
+            "Retry",
+            "Router",
+            "Step",
+            "SyncContext",
+            "Wait",
+            "Workflow",
+            "WorkflowResult",
+            "current_step",
+            "step",
+            "workflow",
+        ),
+        "workflows",
+    ),
 }
 
 
@@ -89,6 +128,7 @@ __all__ = [
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "MySQLStorage",
     "Page",
     "PostgresStorage",
@@ -101,8 +141,23 @@ __all__ = [
     "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
+    "Team",
     "TokenBudget",
+    "Condition",
+    "Context",
+    "Loop",
+    "Parallel",
+    "Retry",
+    "Router",
+    "Step",
+    "SyncContext",
+    "Wait",
+    "Workflow",
+    "WorkflowResult",
     "__version__",
     "current_session",
+    "current_step",
     "session_state",
+    "step",
+    "workflow",
 ]

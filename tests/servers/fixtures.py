@@ -1,8 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL` and
-`TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do everything. A server that cannot
-be had is a failure in CI, elsewhere a skip that says how to get it.
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL`,
+`TEST_MONGODB_URL` and `TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do all. A
+server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 
@@ -23,6 +24,7 @@ from sessile.testing import Scale
 
 from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
 from .objects import FakeGcs, GoFakeS3, ObjectServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
@@ -118,6 +120,13 @@ def redis_cluster() -> Iterator[RedisCluster]:
 def moto() -> Iterator[MotoServer]:
     """moto's server."""
     with running(MotoServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[FerretServer | Address]:
+    """A server that speaks MongoDB's protocol. Tests that stop it take `own_ferretdb`."""
+    with given_or_running("TEST_MONGODB_URL", FerretServer) as server:
         yield server
 
 
@@ -233,6 +242,15 @@ def moto_url(moto: MotoServer) -> Iterator[str]:
     drop_tables(moto.url, name)
 
 
+@pytest.fixture
+def mongodb_url(mongodb: FerretServer | Address) -> Iterator[str]:
+    """An empty database on `mongodb`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield at_database(mongodb.url, name)
+    with pymongo.MongoClient[dict[str, Any]](mongodb.url) as client:
+        client.drop_database(name)
+
+
 @contextmanager
 def bucket_url(server: ObjectServer | Address) -> Iterator[str]:
     """An empty prefix of a bucket; on a server of ours the bucket is new, and gone after the context."""
@@ -306,6 +324,13 @@ def own_redis() -> Iterator[RedisServer]:
 def own_dynamodb() -> Iterator[DynoxideServer]:
     """An emulator of this test alone, also where `TEST_DYNAMODB_URL` is set."""
     with running(DynoxideServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_ferretdb() -> Iterator[FerretServer]:
+    """A FerretDB of this test alone, also where `TEST_MONGODB_URL` is set."""
+    with running(FerretServer) as server:
         yield server
 
 

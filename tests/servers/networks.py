@@ -7,11 +7,19 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from pymongo import common
 
 import sessile
 from sessile.storage import Storage
 from sessile.testing import Figures, Network
-from sessile.testing.proxy import Framing, http_messages, mysql_messages, postgres_messages, redis_messages
+from sessile.testing.proxy import (
+    Framing,
+    http_messages,
+    mongodb_messages,
+    mysql_messages,
+    postgres_messages,
+    redis_messages,
+)
 
 from .dynamodb import endpoint_of, table_of, url_of
 
@@ -38,10 +46,10 @@ def check(figures: Figures, capsys: pytest.CaptureFixture[str]) -> None:
 def network(url: str, framing: Framing | None, query: str = "", scheme: str | None = None, **more: Any) -> Network:
     """The way to the database of a URL. `query` is added to it, `scheme` another driver; `more` are the storage's."""
     parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
+    user = "".join(parts.netloc.rpartition("@")[:2])
 
     def connect(host: str, port: int, **options: Any) -> Storage:
-        address = parts._replace(netloc=f"{user}@{host}:{port}", query=query or parts.query)
+        address = parts._replace(netloc=f"{user}{host}:{port}", query=query or parts.query)
         own, _, rest = address.geturl().partition(":")
         return sessile.open(f"{scheme or own}:{rest}", **more, **options)
 
@@ -71,6 +79,15 @@ def dynamodb_network(url: str, **more: Any) -> Network:
         return sessile.open(url_of(f"http://{host}:{port}", table_of(url)), **more, **options)
 
     return Network(connect, parts.hostname or "127.0.0.1", parts.port or 80, http_messages)
+
+
+def mongodb_network(url: str, query: str = "", **more: Any) -> Network:
+    """MongoDB, or what speaks its protocol.
+
+    PyMongo looks for a lost server at most twice a second, which only makes campaigns long; here it looks more often.
+    """
+    common.MIN_HEARTBEAT_INTERVAL = 0.01
+    return network(url, mongodb_messages, query, **more)
 
 
 def objects_network(url: str, **more: Any) -> Network:

@@ -15,9 +15,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.servers import DynoxideServer, MariaDbServer, PostgresServer, RedisServer, Server, ServerMissingError
+from tests.agents.resume_helpers import Nursery
+from tests.servers import (
+    DynoxideServer,
+    FerretServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    Server,
+    ServerMissingError,
+)
 from tests.servers.dynamodb import url_of
-from tests.servers.networks import dynamodb_network, mysql_network, postgres_network, redis_network
+from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
+from tests.workflows.crashing import MODULE, kill_at_random
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
@@ -29,6 +39,7 @@ DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "MariaDB": (MariaDbServer, mysql_network),
     "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
     "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
+    "FerretDB": (FerretServer, mongodb_network),
 }
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
@@ -43,6 +54,7 @@ def main() -> int:
     parser.add_argument(
         "--cuts", type=int, default=100_000, help="at how many bytes of each direction to cut a commit (0: none)"
     )
+    parser.add_argument("--workflow-kills", type=int, default=200, help="how often to kill a workflow's process")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
@@ -51,6 +63,7 @@ def main() -> int:
     campaigns: list[tuple[str, int, Callable[[Path, int], Figures]]] = [
         ("kill -9 of 1 or 2 writing processes", arguments.kills, partial(kills, scale)),
         ("4 processes, 16 writers on one session", arguments.rounds, partial(writers, scale)),
+        ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
@@ -93,6 +106,18 @@ def writers(scale: Scale, folder: Path, rounds: int) -> Figures:
         for field in dataclasses.fields(Figures):
             setattr(total, field.name, getattr(total, field.name) + getattr(figures, field.name))
     return total
+
+
+def workflow_kills(scale: Scale, folder: Path, count: int) -> Figures:
+    """Rounds are kills; a step that had finished and ran again counts as doubled, a wrong result as a problem."""
+    began, nursery = time.monotonic(), Nursery(MODULE)
+    try:
+        done = kill_at_random(folder, nursery, count, scale.seed)
+    finally:
+        nursery.close()
+    figures = Figures(rounds=done.kills, seconds=time.monotonic() - began, problems=done.problems)
+    figures.doubled = sum("ran again" in problem for problem in done.problems)
+    return figures
 
 
 def model(scale: Scale, face: str, folder: Path, count: int) -> Figures:

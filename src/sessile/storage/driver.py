@@ -259,6 +259,13 @@ class Driver(ABC):
             last = page[-1]
             after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
 
+    async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
+        """Replace a head that lags after a crash by this one, rolled forward over the log; never by an earlier one.
+
+        Called where heads may lag (without `transactional_head`), so that lists become right. Generic form: nothing,
+        for drivers whose heads lag by design.
+        """
+
     async def sweep(self, before: int, deadline: Deadline) -> None:
         """Remove what crashes have left that no session refers to, of before that moment (microseconds UTC).
 

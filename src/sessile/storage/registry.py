@@ -16,6 +16,8 @@ BUILT_IN = {
     "gs": "sessile.drivers.objects:GcsStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
+    "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
+    "mongodb+srv": "sessile.drivers.mongodb:MongoDbStorage",
     "mysql": "sessile.drivers.mysql:MySQLStorage",
     "postgres": "sessile.drivers.postgres:PostgresStorage",
     "postgresql": "sessile.drivers.postgres:PostgresStorage",

@@ -198,6 +198,9 @@ class FaultyDriver(Driver):
             "put_record", deadline, lambda: self.inner.put_record(session_id, incarnation, key, value, deadline)
         )
 
+    async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
+        await self._call("catch_up", deadline, lambda: self.inner.catch_up(head, deadline))
+
     async def sweep(self, before: int, deadline: Deadline) -> None:
         await self._call("sweep", deadline, lambda: self.inner.sweep(before, deadline))
 

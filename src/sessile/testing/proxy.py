@@ -130,6 +130,16 @@ def http_messages(direction: Direction) -> Framer:
     return length
 
 
+def mongodb_messages(direction: Direction) -> Framer:
+    """Frames the messages of MongoDB's protocol, without TLS.
+
+    A message begins with its length, header included, of four bytes, lowest first
+    (mongodb.com/docs/manual/reference/mongodb-wire-protocol/#standard-message-header).
+    """
+    del direction
+    return lambda head: int.from_bytes(head[:4], "little") if len(head) >= 4 else None
+
+
 class _Messages:
     """Finds where messages end in the chunks of one direction of one connection."""
 

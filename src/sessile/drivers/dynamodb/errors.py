@@ -40,6 +40,9 @@ THROTTLED = {
 FAILED_INSIDE = {"InternalFailure", "InternalServerError", "ServiceUnavailable", "TransactionInProgressException"}
 """The write may have happened, or may still happen."""
 
+NOT_CONNECTED = {"ClientConnectorError", "NewConnectionError", "gaierror"}
+"""What aiohttp, urllib3 and Python call an address that cannot be connected to."""
+
 DENIED = {"AccessDenied", "AccessDeniedException"}
 
 CREDENTIALS = {
@@ -91,11 +94,22 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     text = f"{what} failed on {where}: {' '.join(str(error).split())}."
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
         return StorageError(text, hint="Name a region, and give credentials as for any program that uses AWS.")
-    if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
-        return StorageUnavailableError(text)  # never sent
-    if isinstance(error, HTTPClientError):
+    if _was_never_sent(error):
+        return StorageUnavailableError(text)
+    if isinstance(error, (HTTPClientError, EndpointConnectionError)):
         return StorageUnavailableError(text, written=written)
     return StorageError(text, written=written)
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether there was no connection that a request could have gone through.
+
+    aiobotocore says `EndpointConnectionError` of connections that broke later, too; what it was made of tells.
+    """
+    if isinstance(error, EndpointConnectionError):
+        cause = cast("dict[str, Any]", error.kwargs).get("error")
+        return any(kind.__name__ in NOT_CONNECTED for kind in type(cause).__mro__)
+    return isinstance(error, ConnectTimeoutError)
 
 
 def _refused(error: ClientError, what: str, where: str, written: Written) -> StorageError:
