@@ -22,6 +22,8 @@ PARTS = (
     "workflow",
     "import",
     "peers",
+    "files",
+    "files-peers",
     "postgres",
     "postgres-peers",
     "mariadb",
@@ -94,6 +96,8 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
+        if {"files", "files-peers"} & set(parts):
+            on_files(parts, options, data)
         for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
@@ -106,6 +110,22 @@ def main() -> None:
     finally:
         shutil.rmtree(data, ignore_errors=True)
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
+
+
+def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:
+    """The parts about JSON and YAML: our own rows, and other libraries' JSON."""
+    from . import files
+
+    medians = None
+    if "files" in parts:
+        table, medians = files.run(options.sizes, options.rounds, data)
+        table.print()
+    if "files-peers" in parts:
+        from .peers import run as peers
+
+        turns = max(5, options.rounds * 3 // 10)
+        where = ["--folder", str(data), "--files"]
+        peers.run(options.sizes, turns, CACHE / "envs", where, medians).print()
 
 
 def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.dynamodb import DynamoDbStorage
+    from .drivers.files import JsonStorage, YamlStorage
     from .drivers.memory import MemoryStorage
     from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
@@ -65,6 +66,7 @@ _NAMES = {
     "DynamoDbStorage": "drivers.dynamodb",
     "GcsStorage": "drivers.objects",
     "Head": "records",
+    "JsonStorage": "drivers.files",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
@@ -83,6 +85,7 @@ _NAMES = {
     "Storage": "storage",
     "Team": "agents",
     "TokenBudget": "agents",
+    "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
     **dict.fromkeys(
@@ -125,6 +128,7 @@ __all__ = [
     "DynamoDbStorage",
     "GcsStorage",
     "Head",
+    "JsonStorage",
     "LastRuns",
     "MemoryStorage",
     "Message",
@@ -154,6 +158,7 @@ __all__ = [
     "Wait",
     "Workflow",
     "WorkflowResult",
+    "YamlStorage",
     "__version__",
     "current_session",
     "current_step",

@@ -14,6 +14,7 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 BUILT_IN = {
     "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
     "gs": "sessile.drivers.objects:GcsStorage",
+    "json": "sessile.drivers.files:JsonStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
     "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
@@ -31,6 +32,7 @@ BUILT_IN = {
     "unix": "sessile.drivers.redis:RedisStorage",
     "valkey": "sessile.drivers.redis:RedisStorage",
     "valkeys": "sessile.drivers.redis:RedisStorage",
+    "yaml": "sessile.drivers.files:YamlStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 

@@ -48,9 +48,7 @@ class Journal:
         self.patched: patch.Patch = []
         """What this run has changed in the session's state, as far as that is committed."""
         self.usage = Usage()
-        """What the agents of its steps have used."""
-        self.reported = Usage() if run is None else run.usage
-        """As much of it as earlier ends of the run (pauses, failures) have told."""
+        """What the agents of its steps have used; the log has it with their runs, and nothing of the workflow's own."""
         self.broken: SessileError | None = None
         """Why nothing can be kept any more; nothing is begun then either."""
         self.versions: set[str] = set()
@@ -186,10 +184,7 @@ class Journal:
 
     async def _end(self, ended: JsonObject, changes: patch.Patch, only_at: int | None) -> None:
         async with self._lock:
-            used = self.usage - self.reported
-            await self.storage.arun_operation(
-                turns.end_turn, self.turn, self._pending, {**ended, "usage": used.to_json()}, changes, only_at=only_at
-            )
+            await self.storage.arun_operation(turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at)
 
     # ------------------------------------------------------------ events from outside
 
