@@ -48,6 +48,7 @@ class Floor:
             settings["base_url"] = settings.pop("endpoint")
             self.store = GCSStore(parts.netloc, prefix="floor", config=settings, **options)
         self.number = 1
+        self._put(f"list/{10**19 - self.number}", b"", "overwrite")
         obstore.put(self.store, "head", json.dumps({"number": 1, "runs": []}).encode(), use_multipart=False)
 
     def turn(self, turn: Exchange) -> None:

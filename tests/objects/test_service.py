@@ -281,6 +281,9 @@ def test_urls() -> None:
     for bad in ("s3://", "s3://bucket?colour=red", "gs://bucket?region=x", "gs:///prefix", "s3://bucket#x"):
         with pytest.raises(InvalidInputError):
             sessile.open(bad)
+    with pytest.raises(InvalidInputError) as caught:
+        sessile.open("s3://bucket?secret_access_key=hush&colour=red")
+    assert "hush" not in str(caught.value)
     for arguments in ({"bucket": 1}, {"bucket": "b", "prefix": None}, {"bucket": "b", "timeout": 0}):
         with pytest.raises(InvalidInputError):
             S3Storage(**arguments)  # type: ignore[arg-type]

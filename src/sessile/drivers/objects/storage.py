@@ -44,7 +44,8 @@ class _ObjectStorage(Storage):
         query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.fragment or query.keys() - cls._query:
             names = ", ".join(sorted(cls._query))
-            raise InvalidInputError(f"{url!r} has more than a bucket, a prefix and these settings: {names}.")
+            where = f"{parts.scheme}://{parts.netloc}{parts.path}"  # without keys, which nobody should read in a log
+            raise InvalidInputError(f"The URL of {where} has more than a bucket, a prefix and these settings: {names}.")
         return cls(parts.netloc, unquote(parts.path).strip("/"), **{**query, **options})
 
 
