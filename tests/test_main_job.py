@@ -36,7 +36,21 @@ else:
 """
 
 
-@pytest.fixture(params=["sqlite", "json", "yaml", "postgres_url", "mysql_url", "sqlalchemy"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "json",
+        "yaml",
+        "postgres_url",
+        "mysql_url",
+        "mongodb_url",
+        "redis_url",
+        "dynamodb_url",
+        "s3_url",
+        "gcs_url",
+        "sqlalchemy",
+    ]
+)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param.endswith("_url"):

@@ -1,4 +1,4 @@
-"""agno 3.x: `SqliteDb` and `PostgresDb`, called as `Agent.run` calls it.
+"""agno 3.x: `SqliteDb`, `PostgresDb`, `RedisDb` and `DynamoDb`, called as `Agent.run` calls it.
 
 One run reads (or takes from its cache) the session with all its runs, builds the history from the last 3 of
 them, and stores the session row and the run row: two commits. The functions are the Agent's own. The
@@ -66,6 +66,18 @@ class Default(Variant):
     def open(self) -> Any:
         if self.url is None:
             return SqliteDb(db_file=str(self.path))
+        if self.url.startswith("redis:"):
+            from agno.db.redis import RedisDb
+
+            return RedisDb(db_url=self.url)
+
+        if self.tables:
+            import boto3
+            from agno.db.dynamo import DynamoDb
+
+            client = boto3.client("dynamodb", region_name="us-east-1", endpoint_url=self.url)
+            names = {name: f"{self.tables}{name}" for name in ("session_table", "runs_table")}
+            return DynamoDb(client, **names)
         from agno.db.postgres import PostgresDb
 
         return PostgresDb(db_url=self.url.replace("postgresql:", "postgresql+psycopg:"))
@@ -101,6 +113,8 @@ class Default(Variant):
         return seconds
 
     def scalar(self, sql: str) -> object:
+        if self.url is not None and self.url.startswith("redis:"):
+            return self.db.redis_client.config_get(sql)[sql]
         with self.db.Session() as session:
             return session.execute(text(sql)).scalar()
 

@@ -153,8 +153,102 @@ class PostgresDatabase(Place):
         self.server.close()
 
 
+class RedisDatabase(Place):
+    """A database of a Redis server, by its number."""
+
+    durability = ("appendonly", "appendfsync")
+
+    def __init__(self, server: str, template: RedisDatabase | None = None) -> None:
+        import redis
+
+        for number in range(1, 16):
+            self.url = urlsplit(server)._replace(path=f"/{number}").geturl()
+            self.client = redis.Redis.from_url(self.url)
+            if self.client.dbsize() == 0:
+                break
+        else:
+            raise RuntimeError("All databases of the server are in use.")
+        for key in template.client.scan_iter(count=1000) if template else ():
+            template.client.copy(key, key, destination_db=number)
+
+    def floor(self) -> Any:
+        from ..redis import RedisFloor
+
+        return RedisFloor(self.url)
+
+    def inspector(self) -> Any:
+        from ..redis import RedisInspector
+
+        return RedisInspector(self.url)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "appendonly={}, appendfsync={}".format(*answers)
+
+    def settle(self) -> None:
+        inspector = self.inspector()
+        inspector.settle()
+        inspector.close()
+
+    def copy(self, name: str) -> RedisDatabase:
+        return RedisDatabase(self.url, self)
+
+    def remove(self) -> None:
+        self.client.flushdb()
+        self.client.close()
+
+
+class DynamoDbTables(Place):
+    """Tables of a server that speaks DynamoDB's protocol, whose names begin alike."""
+
+    durability = ()
+
+    def __init__(self, server: str, name: str, template: DynamoDbTables | None = None) -> None:
+        from ..dynamodb import put_all
+
+        self.url = server
+        self.name = name
+        self.client = self.inspector().client
+        for table in template.inspector().tables() if template else ():
+            copied = table.replace(template.name, name, 1)
+            described = self.client.describe_table(TableName=table)["Table"]
+            self.client.create_table(**_definition(described) | {"TableName": copied})
+            for page in self.client.get_paginator("scan").paginate(TableName=table):
+                put_all(self.client, copied, page["Items"])
+
+    def floor(self) -> Any:
+        from ..dynamodb import DynamoDbFloor
+
+        return DynamoDbFloor(self.url, table=f"{self.name}.floor")
+
+    def inspector(self) -> Any:
+        from ..dynamodb import DynamoDbInspector
+
+        return DynamoDbInspector(self.url, f"{self.name}.")
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "as durable as the emulator"
+
+    def copy(self, name: str) -> DynamoDbTables:
+        return DynamoDbTables(self.url, name, self)
+
+    def remove(self) -> None:
+        for table in self.inspector().tables():
+            self.client.delete_table(TableName=table)
+
+
+def _definition(described: dict[str, Any]) -> dict[str, Any]:
+    """The request that creates a table like one that is described."""
+    wanted = {"AttributeDefinitions", "KeySchema"}
+    request = {name: value for name, value in described.items() if name in wanted} | {"BillingMode": "PAY_PER_REQUEST"}
+    indexes = [
+        {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
+        for index in described.get("GlobalSecondaryIndexes", ())
+    ]
+    return request | ({"GlobalSecondaryIndexes": indexes} if indexes else {})
+
+
 class Variant(ABC):
-    """One way to configure a peer, over SQLite or PostgreSQL.
+    """One way to configure a peer, over SQLite, PostgreSQL, Redis or DynamoDB.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
@@ -162,7 +256,8 @@ class Variant(ABC):
         stores_less: its turn keeps less of what happened than Sessile's.
         largest: the longest session that is measured, where more would take minutes.
         filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
-        url: where its PostgreSQL database is, or None.
+        url: where its database on a server is, or None.
+        tables: what the names of its tables begin with, on DynamoDB.
         path: where its SQLite file is, else.
     """
 
@@ -173,7 +268,8 @@ class Variant(ABC):
     filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
-        self.url = place.url if isinstance(place, PostgresDatabase) else None
+        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase, DynamoDbTables)) else None
+        self.tables = f"{place.name}." if isinstance(place, DynamoDbTables) else None
         self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
@@ -240,6 +336,10 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
 def new_place(options: argparse.Namespace, name: str) -> Place:
     """An empty database where the command line says."""
     name = f"filled-{name}"
+    if options.redis:
+        return RedisDatabase(options.redis)
+    if options.dynamodb:
+        return DynamoDbTables(options.dynamodb, name)
     if options.files:
         return JsonFolder(options.folder / name)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
@@ -251,6 +351,8 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--sizes", required=True)
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--folder", type=Path, help="for SQLite files")
+    parser.add_argument("--redis", help="the URL of a server")
+    parser.add_argument("--dynamodb", help="the endpoint of a server")
     parser.add_argument("--files", action="store_true", help="files of JSON in that folder")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()

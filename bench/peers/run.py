@@ -19,6 +19,14 @@ from ..tables import Table
 HERE = Path(__file__).parent
 PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
 FILE_PEERS = ("agno_json", "agno_1_json")
+DATABASES = {
+    "--folder": ("SQLite", PEERS),
+    "--files": ("JSON files", FILE_PEERS),
+    "--postgres": ("PostgreSQL", PEERS),
+    "--redis": ("Redis", ("agno",)),
+    "--dynamodb": ("Dynoxide", ("agno",)),
+}
+"""By the argument that names it: a database, and who is measured on it."""
 TIMEOUT = 600
 
 
@@ -52,7 +60,7 @@ def _run(command: Sequence[str]) -> None:
 def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, where: Sequence[str]) -> dict[str, Any]:
     """The results that the peer's script prints as its last line; `error` if it could not be run.
 
-    `where`: arguments that name the database.
+    `where`: the argument that names the database.
     """
     try:
         python = environment(name, cache)
@@ -80,10 +88,9 @@ def run(
     where: Sequence[str],
     ours: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
     written: Written | None = None,
-    names: Sequence[str] = PEERS,
 ) -> Table:
-    """Measure all peers, one after the other. Sessile's own medians (and the floor's) go on top."""
-    database = "PostgreSQL" if "--postgres" in where else "JSON files" if "--files" in where else "SQLite"
+    """Measure peers, one after the other. Sessile's own medians (and the floor's) go on top."""
+    database, peers = DATABASES[where[-1] if where[-1] in DATABASES else where[0]]
     table = Table(
         f"Turn of other libraries on {database}: median ms over {turns} turns (times the floor of the same process)",
         [
@@ -97,7 +104,7 @@ def run(
     for name, medians in (ours or {}).items():
         cells = [times(*medians[size]) if size in medians else "-" for size in sizes]
         table.rows.append([name, *cells, "", *amounts(written)])
-    for name in names:
+    for name in peers:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)
         result = measure(name, sizes, turns, cache, where)
         if "error" in result:
@@ -149,4 +156,6 @@ def times(median: float, floor: float) -> str:
 
 def amounts(written: Written | None) -> tuple[str, str]:
     """Commits and bytes of a turn."""
-    return ("-", "-") if written is None else (f"{written.commits or 0:.0f}", f"{written.rows:,.0f}")
+    if written is None:
+        return "-", "-"
+    return "-" if written.commits is None else f"{written.commits:.0f}", f"{written.rows:,.0f}"

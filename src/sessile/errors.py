@@ -116,6 +116,15 @@ class SessionBusyError(SessileError):
     default_retry = True
 
 
+class MemberFailedError(SessileError):
+    """A member of a team has failed, or was cancelled on its own; its run is stored, and `result` says what it did.
+
+    Raised where a team's own function asks a member. The leader of a team is told instead.
+    """
+
+    default_hint = "Look at error.result.error, and go on without the member, or let the team's run fail."
+
+
 class LeaseLostError(SessileError):
     """Another process has taken this run over; this one must stop working on it."""
 
@@ -126,6 +135,37 @@ class NotResumableError(SessileError):
     """The run cannot be resumed: it is finished, still at work, or too little of it was stored."""
 
     default_hint = "Start a new run instead."
+
+
+class WorkflowChangedError(SessileError):
+    """The code of a workflow has changed, so that it does not fit what a run has done already."""
+
+    default_hint = (
+        "Resume the run with the code that it began with, or make the change behind `if ctx.version(…)`; "
+        "the run is left as it was."
+    )
+
+
+class RunCancelledError(SessileError):
+    """A workflow's run was cancelled, by `storage.cancel_run`, while it was at work here."""
+
+    default_hint = "What its finished steps came to is kept; start a new run if it is needed after all."
+
+
+class StepFailedError(SessileError):
+    """A step of a workflow has failed; `__cause__` is what it raised, in the process where it did.
+
+    Attributes:
+        step: the step's name.
+        path: its position in the run.
+        error_type: the name of the type of what it raised, also when the failure is replayed.
+    """
+
+    default_hint = "Repair the cause and resume the run: finished steps do not run again."
+
+    def __init__(self, message: str, *, step: str, path: str, error_type: str) -> None:
+        super().__init__(message)
+        self.step, self.path, self.error_type = step, path, error_type
 
 
 class UnknownFormatError(SessileError):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from .errors import SessileError
+
 JsonObject = dict[str, Any]
 """A JSON object as Python data."""
 
@@ -45,6 +47,17 @@ class Usage:
             self.cache_write_tokens + other.cache_write_tokens,
             self.tool_calls + other.tool_calls,
             self.cost + other.cost,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests - other.requests,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_read_tokens - other.cache_read_tokens,
+            self.cache_write_tokens - other.cache_write_tokens,
+            self.tool_calls - other.tool_calls,
+            self.cost - other.cost,
         )
 
     def to_json(self) -> dict[str, int]:
@@ -107,7 +120,7 @@ class OpenRun:
 
     Attributes:
         run_id: its id.
-        status: `running`, or `paused`.
+        status: `running`, `paused`, `interrupted`, or `failed` (of a workflow, which can be resumed).
         epoch: raised by one whenever a process takes the run; a writer with a lower one has lost it.
         until: its lease, as far as the log knows (renewals stand in the lease record).
     """
@@ -132,7 +145,7 @@ class Head:
         revision: `seq` of the last commit.
         run_count: how many top-level runs were ever started, on all branches.
         status: the status of the newest run, None before the first.
-        usage: the sum over all top-level runs, on all branches.
+        usage: the sum over all runs, members' included, on all branches.
         state: the session's state, a JSON object.
         metadata: what the application keeps beside the session and filters lists by.
         created_at, updated_at: times of the first and the last commit.
@@ -144,7 +157,7 @@ class Head:
             segment follow run `parent`.
         open_runs: the runs that have not finished, by number.
         summary: `{"upto": run number, "text": …}`, the rolling summary of the older runs, or None.
-        hidden: None, `"building"` (a fork in the making) or `"deleted"`.
+        hidden: None, `"building"` (a fork in the making), `"cache"` (a kept result of a step) or `"deleted"`.
     """
 
     session_id: str
@@ -168,7 +181,7 @@ class Head:
     segments: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     open_runs: dict[int, OpenRun] = field(default_factory=dict[int, OpenRun])
     summary: JsonObject | None = None
-    hidden: Literal["building", "deleted"] | None = None
+    hidden: Literal["building", "cache", "deleted"] | None = None
 
     def path(self, upto: int | None = None) -> list[tuple[int, int]]:
         """The run ranges `(first, last)` of the branch that ends at run `upto` (default: the current one)."""
@@ -243,12 +256,13 @@ class Run:
         status: see `Status`.
         input, output: what was asked and what came out, JSON.
         error: `{"type": …, "message": …}` of a failed run.
-        usage: what it used.
+        usage: what it used, with all runs below it; `own_usage` is without them.
         pending: what a paused run waits for.
         messages: its own messages, in order; never the history that was sent along.
         children: member and nested runs, in the order of their start.
         steps: entries of other kinds (tool calls, workflow steps), in order.
         started_at, ended_at: times; `ended_at` is None while it is open.
+        key: of a member's or nested run: what in the run above it is answered by it (a tool call's id, for example).
     """
 
     number: int
@@ -268,6 +282,12 @@ class Run:
     started_at: int = 0
     ended_at: int | None = None
     metadata: JsonObject = field(default_factory=dict[str, Any])
+    key: str | None = None
+
+    @property
+    def own_usage(self) -> Usage:
+        """What it used itself, without the runs below it."""
+        return self.usage - sum((child.usage for child in self.children), Usage())
 
 
 @dataclass(slots=True)
@@ -290,10 +310,14 @@ class SessionView:
 
 @dataclass(slots=True)
 class Page(Generic[T]):
-    """One page of a list, newest first; pass `next_cursor` as `cursor=` for the next, None at the end."""
+    """One page of a list, newest first; pass `next_cursor` as `cursor=` for the next, None at the end.
+
+    `unreadable` names what belongs on the page and cannot be shown, and why.
+    """
 
     items: list[T]
     next_cursor: str | None = None
+    unreadable: dict[str, SessileError] = field(default_factory=dict[str, "SessileError"])
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)

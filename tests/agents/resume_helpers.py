@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from tests.agents.resume_tools import City, Traces, tools_of, wait_until
 from tests.model_server import ModelServer
 
-from sessile import Agent, Message, Run, SessionCapability, SqliteStorage
+from sessile import Agent, Message, Run, SessionCapability, SqliteStorage, Team
+from sessile.agents import Members
 from sessile.storage.encoding import decode_commit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,22 @@ def _client(url: str) -> AsyncOpenAI:
 def make_agent(url: str, storage: Any, traces: Traces, **options: Any) -> Agent[Any]:
     """An agent over the model server, with all the tools."""
     return Agent(model_at(url), storage=storage, name="worker", tools=tools_of(traces), **options)
+
+
+def make_team(url: str, storage: Any, traces: Traces, mode: Any = "coordinate", **options: Any) -> Team[Any]:
+    """A team of two agents and a team, all with all the tools. `mode` may also be `relay`: one after the other."""
+
+    async def relay(task: str, members: Members) -> str:
+        first = await members["writer"].run(task)
+        return f"{first.output} / {(await members['checker'].run(task)).output}"
+
+    def agent(name: str) -> Agent[Any]:
+        return Agent(model_at(url), name=name, tools=tools_of(traces))
+
+    members = [agent("writer"), agent("checker"), Team([agent("clerk")], model_at(url), name="desk")]
+    mode = relay if mode == "relay" else mode
+    own = {} if mode is relay else {"tools": tools_of(traces)}
+    return Team(members, model_at(url), name="crew", storage=storage, mode=mode, **own, **options)
 
 
 def call(tool: str, **arguments: Any) -> str:
@@ -121,11 +138,13 @@ class Child:
 class Nursery:
     """Starts children; see the top of this file."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.agents.resume_helpers", *, measured: bool = True) -> None:
+        """Without `measured` the coverage of the children is not measured, which takes as long as what they do."""
         self.alive: set[int] = set()
-        command = [sys.executable, "-m", "tests.agents.resume_helpers"]
+        command = [sys.executable, "-m", module]
+        env = {key: value for key, value in os.environ.items() if measured or not key.startswith("COVERAGE_PROCESS")}
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
 
     def ask(self, job: dict[str, Any]) -> str:
@@ -143,8 +162,12 @@ class Nursery:
 
     def start(self, folder: Path, url: str, do: str, *args: Any, **job: Any) -> Child:
         """A child that calls the agent's method `do`; see `_job` for the rest."""
+        return self.start_job(folder, {"url": url, "do": do, "args": args, **job})
+
+    def start_job(self, folder: Path, job: dict[str, Any]) -> Child:
+        """A child that does a job of the module's own, and writes what came of it where `out` says."""
         out = folder / f"out-{time.time_ns()}.json"
-        job = {"folder": str(folder), "url": url, "do": do, "args": args, "out": str(out), **job}
+        job = {"folder": str(folder), "out": str(out), **job}
         pid = int(self.ask(job))
         self.alive.add(pid)
         return Child(self, pid, out)
@@ -168,6 +191,9 @@ class World:
 
     def agent(self, **options: Any) -> Agent[Any]:
         return make_agent(self.server.base_url, self.storage, self.traces, **{"durability": "step", **options})
+
+    def team(self, **options: Any) -> Team[Any]:
+        return make_team(self.server.base_url, self.storage, self.traces, **{"durability": "step", **options})
 
     def start(self, do: str, *args: Any, **job: Any) -> Child:
         """A process that works in the same folder."""
@@ -211,7 +237,7 @@ def a_nursery() -> Iterator[Nursery]:
 
 
 def _job(job: dict[str, Any]) -> Any:
-    """One call of an agent. `lease`; `agent`: its options; `die`: see there;
+    """One call of an agent, or of a `team`. `lease`; `agent`: its options; `die`: see there;
     `gate`: wait for it first; `approvals`; `calls`: results of calls that are executed elsewhere."""
     folder = Path(job["folder"])
     traces = Traces(folder)
@@ -219,10 +245,10 @@ def _job(job: dict[str, Any]) -> Any:
     options = {"durability": "step", **job.get("agent", {})}
     if "output_type" in options:
         options["output_type"] = City
-    agent = make_agent(job["url"], storage, traces, **options)
+    agent = (make_team if job.get("team") else make_agent)(job["url"], storage, traces, **options)
     signal.signal(signal.SIGUSR1, lambda *_: _stand_still(storage, traces))
     if "die" in job:
-        _die(storage, traces, *job["die"])
+        die_at_commit(storage, traces, *job["die"])
     options: dict[str, Any] = {"session_id": job.get("session_id", "s")}
     if job.get("approvals"):
         options["approvals"] = {call: _approval(value) for call, value in job["approvals"].items()}
@@ -258,7 +284,7 @@ def _stand_still(storage: SqliteStorage, traces: Traces) -> None:
         traces.wait_for("go on")  # this thread may not be stopped at once
 
 
-def _die(storage: SqliteStorage, traces: Traces, when: str, kind: str, which: int) -> None:
+def die_at_commit(storage: SqliteStorage, traces: Traces, when: str, kind: str, which: int) -> None:
     """Kill (or `stop`) this process right `before` or `after` the nth commit that holds this kind of entry, or any."""
     driver: Any = storage._core.driver
     append, seen = driver.append, [0]
@@ -297,7 +323,7 @@ def _child(job: dict[str, Any]) -> None:
     Path(job["out"]).write_text(json.dumps(said))
 
 
-def main() -> None:
+def serve(do_job: Callable[[dict[str, Any]], None]) -> None:
     """Start a child for each line that has a job, wait for one where a line says so; answer with a line each."""
     for line in sys.stdin:
         job = json.loads(line)
@@ -307,10 +333,10 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(SystemExit):
-                _child(job)
+                do_job(job)
             os._exit(0)
         print(pid, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_child)

@@ -413,6 +413,23 @@ def test_a_run_that_is_larger_than_the_storage_takes(model: OpenAIChatModel) -> 
             agent.run("x" * 30_000)
         assert storage.session("s1") is None
         with pytest.raises(NotStoredError) as caught:
-            agent.run("x" * 15_000)
+            Agent(model, storage=storage, session_id="s1", tools=[much]).run("call much {}")
         assert caught.value.result.output.endswith("xxx")
         assert isinstance(caught.value.cause, TooLargeError)
+
+
+@pytest.mark.parametrize("durability", ["run", "exit"])
+def test_a_run_that_is_larger_than_one_commit_takes_several(model: OpenAIChatModel, durability: Any) -> None:
+    with MemoryStorage(max_commit_bytes=20_000) as storage:
+        agent = Agent(model, storage=storage, session_id="s1", history=3, durability=durability)
+        outputs = [agent.run("x" * 15_000).output, agent.run("y").output]
+        assert len(outputs[0]) > 15_000
+        runs = storage.runs("s1")
+        assert [(run.status, run.output, len(run.messages)) for run in runs] == [
+            ("completed", output, 2) for output in outputs
+        ]
+        assert storage.verify("s1") > 4
+
+
+def much() -> str:
+    return "x" * 30_000

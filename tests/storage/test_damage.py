@@ -74,9 +74,33 @@ def test_damage_is_raised_by_every_read_that_meets_it(file: Any) -> None:
         with pytest.raises(CorruptDataError, match="Commit 2 is damaged"):
             read()
     execute("UPDATE sessile_sessions SET body = '{}'")
-    for read in (lambda: storage.session("s"), storage.sessions, lambda: storage.add_run("s")):
+    for read in (lambda: storage.session("s"), lambda: storage.add_run("s")):
         with pytest.raises(CorruptDataError, match="head of session 's'"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [("'{}'", CorruptDataError), ("replace(body, '\"version\":1', '\"version\":2')", NewerVersionError)],
+)
+def test_what_cannot_be_read_does_not_hide_the_others(file: Any, damage: str, error: type[Exception]) -> None:
+    storage, execute = file
+    storage.create_session("ada's", user_id="ada")
+    storage.create_session("broken", user_id="ada")
+    storage.create_session("expired", ttl=1)
+    execute(f"UPDATE sessile_sessions SET body = {damage} WHERE session_id = 'broken'")
+    execute("UPDATE sessile_sessions SET expires_at = 1 WHERE session_id IN ('broken', 'expired')")
+    with pytest.raises(error, match="The others were swept; 1 were removed"):
+        storage.sweep()
+    execute("UPDATE sessile_sessions SET expires_at = NULL WHERE session_id = 'broken'")
+    pages = [storage.sessions(limit=1)]
+    while pages[-1].next_cursor is not None:
+        pages.append(storage.sessions(limit=1, cursor=pages[-1].next_cursor))
+    assert sorted(head.session_id for page in pages for head in page) == ["ada's", "s"]
+    assert [(name, type(why)) for page in pages for name, why in page.unreadable.items()] == [("broken", error)]
+    with pytest.raises(error, match="All other sessions of the user, 1, were deleted"):
+        storage.delete_user("ada")
+    assert [head.session_id for head in storage.sessions()] == ["s"]
 
 
 def test_an_older_program_refuses_what_a_newer_one_wrote(file: Any) -> None:

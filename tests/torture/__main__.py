@@ -17,18 +17,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.agents.resume_helpers import Nursery
 from tests.power.campaign import URLS, run_power
-from tests.servers import MariaDbServer, PostgresServer, ServerMissingError
-from tests.servers.networks import mysql_network, postgres_network
+from tests.servers import (
+    DynoxideServer,
+    FerretServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    Server,
+    ServerMissingError,
+)
+from tests.servers.dynamodb import url_of
+from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
+from tests.workflows.crashing import MODULE, kill_at_random
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import Figures, Network, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
+from sessile.testing import (
+    Figures,
+    Network,
+    Scale,
+    Subject,
+    run_cuts,
+    run_kills,
+    run_read_cuts,
+    run_restarts,
+    run_writers,
+)
 from sessile.testing.machine import run_model
 
-DATABASES: dict[str, tuple[type[PostgresServer] | type[MariaDbServer], Callable[[str], Network]]] = {
+DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "PostgreSQL": (PostgresServer, postgres_network),
     "MariaDB": (MariaDbServer, mysql_network),
+    "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
+    "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
+    "FerretDB": (FerretServer, mongodb_network),
 }
 
 EMBEDDED = {
@@ -50,6 +74,7 @@ def main() -> int:
     parser.add_argument(
         "--cuts", type=int, default=100_000, help="at how many bytes of each direction to cut a commit (0: none)"
     )
+    parser.add_argument("--workflow-kills", type=int, default=200, help="how often to kill a workflow's process")
     parser.add_argument("--power", type=float, default=1.0, help="share of the images of power cuts (0: none)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
@@ -70,6 +95,7 @@ def main() -> int:
         for name in EMBEDDED
     ]
     campaigns += [
+        ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
@@ -77,6 +103,7 @@ def main() -> int:
         campaigns += [
             (f"{database} killed while 4 write", arguments.restarts, partial(restarts, database, scale)),
             (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
+            (f"{database}, reads cut at every byte", arguments.cuts, partial(read_cuts, database, scale)),
         ]
     failed = False
     for name, count, campaign in campaigns:
@@ -118,6 +145,18 @@ def writers(scale: Scale, url: str, folder: Path, rounds: int) -> Figures:
     return total
 
 
+def workflow_kills(scale: Scale, folder: Path, count: int) -> Figures:
+    """Rounds are kills; a step that had finished and ran again counts as doubled, a wrong result as a problem."""
+    began, nursery = time.monotonic(), Nursery(MODULE)
+    try:
+        done = kill_at_random(folder, nursery, count, scale.seed)
+    finally:
+        nursery.close()
+    figures = Figures(rounds=done.kills, seconds=time.monotonic() - began, problems=done.problems)
+    figures.doubled = sum("ran again" in problem for problem in done.problems)
+    return figures
+
+
 def model(scale: Scale, face: str, folder: Path, count: int) -> Figures:
     """The figure of rounds is that of the sequences of up to 50 operations."""
     paths: dict[Storage, Path] = {}
@@ -153,6 +192,12 @@ def cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         return run_cuts(network(server.url), scale, samples=samples)
+
+
+def read_cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        return run_read_cuts(network(server.url), scale, samples=samples)
 
 
 if __name__ == "__main__":

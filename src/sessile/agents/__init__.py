@@ -6,16 +6,24 @@ from .handle import SessionHandle
 from .history import AllRuns, LastRuns, RollingSummary, TokenBudget, Window
 from .result import RunResult
 from .state import CurrentSession, current_session, session_state
+from .team import Team
+from .team_events import MemberEnded, MemberStarted, TeamEvent
+from .teamwork import Members
 
 __all__ = [
     "Agent",
     "AllRuns",
     "CurrentSession",
     "LastRuns",
+    "MemberEnded",
+    "MemberStarted",
+    "Members",
     "RollingSummary",
     "RunResult",
     "SessionCapability",
     "SessionHandle",
+    "Team",
+    "TeamEvent",
     "TokenBudget",
     "Window",
     "current_session",

@@ -13,6 +13,7 @@ from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import UserContent
 from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
+from pydantic_ai.run import AgentRunResult
 
 from ..errors import InvalidInputError
 from ..records import JsonObject
@@ -31,11 +32,13 @@ from .result import RunResult
 from .resuming import resume_run
 from .shutdown import stored_on_sigterm
 from .state import may_have_placeholders
-from .streaming import AsyncRunStream, RunStream
+from .streaming import AsyncRunStream, RunStream, events_to
 from .tools import history_tools
 
 if TYPE_CHECKING:
     from .handle import SessionHandle
+    from .printing import AnswerView
+    from .team_events import Listen
 
 OutputT = TypeVar("OutputT")
 Prompt = str | Sequence[UserContent]
@@ -98,10 +101,10 @@ class Agent(Generic[OutputT]):
         output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
         **options: Unpack[AgentOptions],
     ) -> None:
-        _check_choice(durability, "durability", ("run", "step", "exit"))
-        _check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
-        _check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
-        _check_choice(usage_scope, "usage_scope", ("run", "session"))
+        check_choice(durability, "durability", ("run", "step", "exit"))
+        check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
+        check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
+        check_choice(usage_scope, "usage_scope", ("run", "session"))
         if durability == "exit" and on_busy != "parallel":
             raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
@@ -111,8 +114,9 @@ class Agent(Generic[OutputT]):
         self.window = window_of(history)
         self.durability: Durability = durability
         self.on_busy: OnBusy = on_busy
-        self._session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
-        self._refuse_conflicts = on_state_conflict == "error"
+        self.kind = "agent"
+        self.session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
+        self.refuses_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
         self._toolsets = history_tools(read_chat_history, search_sessions)
         self.model_agent = _model_agent(model, name, output_type, options)
@@ -166,15 +170,17 @@ class Agent(Generic[OutputT]):
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `run`. A cancelled run stores what it has, and is stored as cancelled."""
-        job = self._job(options)
-        spec = self._spec(session_id, user_id, run_metadata)
+        return await self._begin(prompt, self.spec(session_id, user_id, run_metadata), self.job(options))
+
+    async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         if self.storage is None:
             return await self._run_alone(prompt, spec, job)
+        return await self._run_stored(self.storage, prompt, spec, job)
+
+    async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         job.prompt = prompt
         with stored_on_sigterm():
-            recorder = await Recorder.begin(
-                self.storage, spec, prompt, self.window, refuse_conflicts=self._refuse_conflicts
-            )
+            recorder = await Recorder.begin(storage, spec, prompt, self.newest, refuse_conflicts=self.refuses_conflicts)
             return await drive(recorder, job)
 
     def stream(
@@ -212,14 +218,13 @@ class Agent(Generic[OutputT]):
         if options.get("event_stream_handler") is not None:
             raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
         return AsyncRunStream(
-            lambda handler: self.arun(
+            lambda put: self.arun(
                 prompt,
                 session_id=session_id,
                 user_id=user_id,
                 run_metadata=run_metadata,
-                **{**options, "event_stream_handler": handler},
-            ),
-            events=events,
+                **{**options, "event_stream_handler": events_to(put, events=events)},
+            )
         )
 
     def print_response(
@@ -236,7 +241,9 @@ class Agent(Generic[OutputT]):
         """
         from .printing import print_stream
 
-        return print_stream(prompt, self.stream(prompt, session_id=session_id, user_id=user_id, **options))
+        view = self._view()
+        stream = self.stream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        return print_stream(prompt, stream, view)
 
     async def aprint_response(
         self,
@@ -249,7 +256,14 @@ class Agent(Generic[OutputT]):
         """The `async` twin of `print_response`."""
         from .printing import aprint_stream
 
-        return await aprint_stream(prompt, self.astream(prompt, session_id=session_id, user_id=user_id, **options))
+        view = self._view()
+        stream = self.astream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        return await aprint_stream(prompt, stream, view)
+
+    def _view(self) -> AnswerView:
+        from .printing import AnswerView
+
+        return AnswerView()
 
     # ------------------------------------------------------------ going on
 
@@ -293,19 +307,28 @@ class Agent(Generic[OutputT]):
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `resume`."""
-        session_id = self._session_id if session_id is None else session_id
+        session_id = self.session_id if session_id is None else session_id
         if self.storage is None or session_id is None:
             raise InvalidInputError("To resume a run, the agent needs a storage and a session_id.")
         with stored_on_sigterm():
             return await resume_run(
                 self.storage,
-                self._spec(session_id, user_id, None),
-                self._job(options),
+                self.spec(session_id, user_id, None),
+                self.job(options),
                 run,
                 dict(approvals or {}),
                 results,
-                refuse_conflicts=self._refuse_conflicts,
+                refuse_conflicts=self.refuses_conflicts,
             )
+
+    async def arun_part(
+        self, prompt: Prompt | None, *, session_id: str, run_id: str, **options: Unpack[RunOptions]
+    ) -> AgentRunResult[OutputT]:
+        """Run as a part of another run, which keeps what comes of it: without a history and a session of its own.
+
+        `session_id` is that of the run around it, whose state tools and placeholders see. For what is built on agents.
+        """
+        return await _run_bare(self.job(options), prompt, session_id, run_id)
 
     def session(self, session_id: str | None = None, *, user_id: str | None = None) -> SessionHandle[OutputT]:
         """A handle of one session: run, state, messages, rename, fork, … without naming it each time."""
@@ -313,26 +336,44 @@ class Agent(Generic[OutputT]):
 
         if self.storage is None:
             raise InvalidInputError("An agent without a storage has no sessions.")
-        spec = self._spec(session_id, user_id, None)
+        spec = self.spec(session_id, user_id, None)
         return SessionHandle(self, self.storage, spec.session_id, spec.user_id)
 
     # ------------------------------------------------------------ parts
 
-    def _spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
+    def spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
+        """Which run of which session is to begin."""
         checked_patch(metadata, "run_metadata")
         return TurnSpec(
-            session_id=self._session_id or uuid7() if session_id is None else session_id,
+            session_id=self.session_id or uuid7() if session_id is None else session_id,
             run_id=uuid7(),
             input=None,
             user_id=self._user_id if user_id is None else user_id,
             owner=self.name,
+            kind=self.kind,
             durability=self.durability,
             on_busy=self.on_busy,
             metadata=metadata,
             session={"state": self._state} if self._state else {},
         )
 
-    def _job(self, options: RunOptions) -> Job:
+    @property
+    def description(self) -> str | None:
+        """What the leader of a team is told about the agent."""
+        return self.model_agent.description
+
+    @property
+    def newest(self) -> int:
+        """How many runs are read together with the head, in one look."""
+        return self.window.newest
+
+    def job(
+        self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
+    ) -> Job:
+        """What a run is driven with. `stored`: also without a storage of the agent's own, it is one that is kept.
+
+        For teams: `listen` is told what happens in the run; `answers` says whether its text is the team's answer.
+        """
         if unknown := options.keys() - RunOptions.__annotations__.keys():
             raise InvalidInputError(
                 f"A run takes no {', '.join(sorted(unknown))}.",
@@ -343,7 +384,7 @@ class Agent(Generic[OutputT]):
             passed["model"] = model
         if "output_type" in passed and not self._ready:
             passed["output_type"] = [passed["output_type"], DeferredToolRequests]
-        if self._toolsets and self.storage is not None:
+        if self._toolsets and (stored or self.storage is not None):
             passed["toolsets"] = [*(options.get("toolsets") or ()), *self._toolsets]
         if self._ready:
             passed["capabilities"] = [*(options.get("capabilities") or ()), _system_prompt()]
@@ -351,6 +392,7 @@ class Agent(Generic[OutputT]):
             self.model_agent,
             self.window,
             passed,
+            newest=self.newest,
             session_usage=self._session_usage,
             placeholders=self._placeholders
             or _may_be_filled(options)
@@ -359,7 +401,7 @@ class Agent(Generic[OutputT]):
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         """A run without a storage: nothing before it, nothing kept of it."""
-        result = await job.agent.run(prompt, conversation_id=spec.session_id, run_id=spec.run_id, **job.options)
+        result = await _run_bare(job, prompt, spec.session_id, spec.run_id)
         paused = isinstance(result.output, DeferredToolRequests)
         return RunResult(
             output=result.output,
@@ -372,6 +414,10 @@ class Agent(Generic[OutputT]):
             pending=cast(DeferredToolRequests, result.output) if paused else None,
             agent_result=result,
         )
+
+
+async def _run_bare(job: Job, prompt: Prompt | None, session_id: str, run_id: str) -> AgentRunResult[Any]:
+    return await job.agent.run(prompt, conversation_id=session_id, run_id=run_id, **job.options)
 
 
 def _model_agent(model: Any, name: str | None, output_type: Any, options: AgentOptions) -> AbstractAgent[Any, Any]:
@@ -408,6 +454,7 @@ def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
     return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
 
 
-def _check_choice(value: str, what: str, choices: Sequence[str]) -> None:
+def check_choice(value: Any, what: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices."""
     if value not in choices:
         raise InvalidInputError(f"{what} must be one of {', '.join(map(repr, choices))}; it is {value!r}.")

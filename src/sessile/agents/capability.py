@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic_ai import ModelRetry, RunContext, ToolDenied
@@ -27,6 +28,7 @@ from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from .history import History, window_of
+from .messages import MADE_UP
 from .recorder import Recorder, Replay
 from .state import enter, fill_placeholders
 from .storing import store_failure, store_result
@@ -49,14 +51,7 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
         self, ctx: RunContext[AgentDepsT], request_context: ModelRequestContext
     ) -> ModelRequestContext:
         """Put the state into the instructions' placeholders."""
-        recorder = self.recorder
-        parts = request_context.model_request_parameters.instruction_parts
-        if recorder is not None and parts and any("{" in part.content for part in parts):
-            filled = [_filled(part, recorder.session.state) for part in parts]
-            request_context.model_request_parameters = replace(
-                request_context.model_request_parameters, instruction_parts=filled
-            )
-        return request_context
+        return request_context if self.recorder is None else with_state(request_context, self.recorder.session.state)
 
     async def wrap_model_request(
         self, ctx: RunContext[AgentDepsT], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
@@ -68,7 +63,11 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
         recorder.observe(ctx.messages, ctx.usage)
         if recorder.replay is not None and recorder.replay.response is not None:
             response, recorder.replay.response = recorder.replay.response, None
+            recorder.made_up += response.provider_name == MADE_UP
             return response
+        if recorder.team is not None and (known := recorder.team.next_response(ctx.messages)) is not None:
+            recorder.made_up += 1
+            handler = partial(_at_hand, known)
         if not recorder.stepwise:
             return await handler(request_context)
         await recorder.store_messages(ctx.messages)
@@ -182,11 +181,21 @@ class SessionCapability(SessionSteps[AgentDepsT]):
             session={"state": self.state} if self.state else {},
         )
         window = window_of(self.history)
-        recorder = await Recorder.begin(self.storage, spec, ctx.prompt, window)
+        recorder = await Recorder.begin(self.storage, spec, ctx.prompt, window.newest)
         ctx.messages[:0] = await recorder.history(window, ctx.model)
         enter(recorder.session)
         self.recorder = recorder
         return recorder
+
+
+def with_state(request_context: ModelRequestContext, state: dict[str, Any]) -> ModelRequestContext:
+    """The request with the state in its instructions' placeholders."""
+    parts = request_context.model_request_parameters.instruction_parts
+    if parts and any("{" in part.content for part in parts):
+        request_context.model_request_parameters = replace(
+            request_context.model_request_parameters, instruction_parts=[_filled(part, state) for part in parts]
+        )
+    return request_context
 
 
 async def _executed(
@@ -227,6 +236,10 @@ async def _replayed(recorder: Recorder, replay: Replay, call: ToolCallPart) -> t
     if isinstance(decision, ToolDenied):
         return (decision,)
     return None if decision else (ToolDenied(),)
+
+
+async def _at_hand(response: ModelResponse, _: ModelRequestContext) -> ModelResponse:
+    return response
 
 
 def _filled(part: InstructionPart, state: dict[str, Any]) -> InstructionPart:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import CancellationToken, DeferredToolRequests, DeferredToolResults, capture_run_messages
 from pydantic_ai.agent import AbstractAgent
@@ -17,6 +17,7 @@ from pydantic_ai.run import AgentRunResult
 from pydantic_ai.usage import UsageLimits
 
 from ..errors import LeaseLostError, StorageError
+from ..records import Usage
 from .capability import SessionSteps
 from .history import Window
 from .messages import run_usage
@@ -24,6 +25,9 @@ from .recorder import Recorder
 from .result import RunResult
 from .state import entered
 from .storing import store_failure, store_result
+
+if TYPE_CHECKING:
+    from .teamwork import Teamwork
 
 logger = logging.getLogger("sessile")
 
@@ -33,17 +37,21 @@ class Job:
     """What a run is driven with, beside its recorder.
 
     `options` are passed on to `pydantic_ai.Agent.run`. `prompt`, `results` and `history` are what it begins with.
+    `usage_before` is what counts for its limits beside its own usage. `team` is there for a team's run.
     """
 
     agent: AbstractAgent[Any, Any]
     window: Window
     options: dict[str, Any]
+    newest: int
     prompt: str | Sequence[UserContent] | None = None
     results: DeferredToolResults | None = None
     pending: DeferredToolRequests | None = None
     own: Sequence[ModelMessage] = field(default_factory=list[ModelMessage])
     session_usage: bool = False
     placeholders: bool = True
+    usage_before: Usage = field(default_factory=Usage)
+    team: Teamwork | None = None
 
 
 async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
@@ -51,6 +59,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
 
     Raises what the run raises, after that was stored; `NotStoredError` if the end could not be stored.
     """
+    join(recorder, job)
     with _kept_alive(recorder) as token, entered(recorder.session):
         try:
             result = await _run(recorder, job, token)
@@ -60,12 +69,20 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
     return await store_result(recorder, result)
 
 
+def join(recorder: Recorder, job: Job) -> None:
+    """Let the members' side of a team's run and its recorder know each other."""
+    if job.team is not None and recorder.team is None:
+        recorder.team = job.team
+        job.team.begin(recorder, job)
+
+
 async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentRunResult[Any]:
     history = await recorder.history(job.window, job.options.get("model") or getattr(job.agent, "model", None))
     head = recorder.turn.before.head
-    recorder.usage_before = head.usage if job.session_usage and head is not None else recorder.usage_earlier
+    before = head.usage if job.session_usage and head is not None else recorder.usage_earlier
+    recorder.usage_before = job.usage_before + before
     conversation = Conversation(
-        messages=_joined(history, job.own, recorder.turn.spec.run_id) if job.own else history,
+        messages=_joined(history, job.own, recorder.run_id) if job.own else history,
         usage=run_usage(recorder.usage_before + recorder.usage_unstored),
         conversation_id=recorder.turn.spec.session_id,
         deferred_tool_requests=job.pending,
@@ -73,17 +90,21 @@ async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentR
     options = dict(job.options)
     if job.session_usage and options.get("usage_limits") is None:
         options["usage_limits"] = UsageLimits(request_limit=None)  # Pydantic AI's default of 50 is meant for one run
-    if job.placeholders or recorder.stepwise or recorder.replay is not None:
+    if job.placeholders or recorder.stepwise or recorder.replay is not None or job.team or recorder.above:
         options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder)]
     with capture_run_messages() as recorder.messages:
-        return await job.agent.run(
-            job.prompt,
-            conversation=conversation,
-            deferred_tool_results=job.results,
-            run_id=recorder.attempt_id,
-            cancellation_token=token,
-            **options,
-        )
+        try:
+            return await job.agent.run(
+                job.prompt,
+                conversation=conversation,
+                deferred_tool_results=job.results,
+                run_id=recorder.attempt_id,
+                cancellation_token=token,
+                **options,
+            )
+        finally:
+            if job.team is not None:
+                await job.team.settle()
 
 
 def _joined(history: Sequence[ModelMessage], own: Sequence[ModelMessage], run_id: str) -> list[ModelMessage]:
@@ -101,21 +122,32 @@ def _joined(history: Sequence[ModelMessage], own: Sequence[ModelMessage], run_id
 
 @contextmanager
 def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
-    """Renew the run's lease at a third of its time, and cancel the run if it was asked to or has lost the lease."""
-    token = CancellationToken()
+    token = recorder.root.token
+    if recorder.above is not None:  # runs of members have the lease of the run above them
+        yield token
+        return
+    with kept_alive(recorder.storage.settings.lease, recorder.turn.spec.run_id, recorder.renew, token.cancel):
+        yield token
+
+
+@contextmanager
+def kept_alive(
+    lease: float, run_id: str, renew_lease: Callable[[], Awaitable[bool]], stop: Callable[[], Any]
+) -> Generator[None]:
+    """Renew a run's lease at a third of its time, and stop the run if it was asked to or has lost the lease."""
     loop = asyncio.get_running_loop()
-    interval = recorder.storage.settings.lease / 3
+    interval = lease / 3
     tasks: set[asyncio.Task[None]] = set()
     handles: list[asyncio.TimerHandle] = []
 
     async def renew() -> None:
         try:
-            if await recorder.renew():
-                token.cancel()
+            if await renew_lease():
+                stop()
         except LeaseLostError:
-            token.cancel()
+            stop()
         except StorageError as error:  # the next renewal may work; the lease holds until then
-            logger.warning("The lease of run %s could not be renewed: %s", recorder.turn.number, error)
+            logger.warning("The lease of run %s could not be renewed: %s", run_id, error)
 
     def beat() -> None:
         task = loop.create_task(renew())
@@ -125,7 +157,7 @@ def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
 
     handles.append(loop.call_later(interval, beat))
     try:
-        yield token
+        yield
     finally:
         handles[-1].cancel()
         for task in tasks:

@@ -22,6 +22,7 @@ from pydantic_ai.messages import (
     ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
+    ModelResponsePart,
     TextPart,
     ToolReturn,
     ToolReturnContent,
@@ -38,6 +39,9 @@ from ..storage.media import has_binary, put_back
 
 FORMAT = "pydantic-ai/2"
 """The format of message entries written here: the JSON form of Pydantic AI 2's `ModelMessage`."""
+
+MADE_UP = "sessile"
+"""The provider of responses that no model was asked for."""
 
 NANO = 10**9
 
@@ -255,6 +259,21 @@ def usage_of(usage: RunUsage) -> Usage:
     )
 
 
+def count_responses(messages: Iterable[ModelMessage]) -> RunUsage:
+    """What the models have used that were asked for these messages."""
+    count = RunUsage()
+    for message in messages:
+        if isinstance(message, ModelResponse) and message.provider_name != MADE_UP:
+            count.incr(message.usage)
+            count.requests += 1
+    return count
+
+
+def made_up(*parts: ModelResponsePart) -> ModelResponse:
+    """A response that no model was asked for: what a team does of itself, as its leader would say it."""
+    return ModelResponse(parts=list(parts), provider_name=MADE_UP)
+
+
 def run_usage(usage: Usage) -> RunUsage:
     """Our usage as Pydantic AI's, for limits that span the session."""
     return RunUsage(
@@ -265,19 +284,6 @@ def run_usage(usage: Usage) -> RunUsage:
         cache_write_tokens=usage.cache_write_tokens,
         tool_calls=usage.tool_calls,
         cost=Decimal(usage.cost) / NANO if usage.cost else None,
-    )
-
-
-def less(usage: Usage, before: Usage) -> Usage:
-    """What was used since `before`."""
-    return Usage(
-        usage.requests - before.requests,
-        usage.input_tokens - before.input_tokens,
-        usage.output_tokens - before.output_tokens,
-        usage.cache_read_tokens - before.cache_read_tokens,
-        usage.cache_write_tokens - before.cache_write_tokens,
-        usage.tool_calls - before.tool_calls,
-        usage.cost - before.cost,
     )
 
 

@@ -10,34 +10,39 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from pydantic_ai import DeferredToolRequests, ModelRetry, ToolApproved, ToolDenied
+from pydantic_ai import CancellationToken, DeferredToolRequests, ModelRetry, ToolApproved, ToolDenied
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import InvalidStateError, SessionBusyError
-from ..records import Entry, Head, JsonObject, Run, Status, Usage
+from ..errors import InvalidStateError, SessionBusyError, TooLargeError
+from ..records import Entry, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
 from ..storage.encoding import checked_copy
+from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Turn, TurnSpec
-from .history import Window
+from .history import Past, Window
 from .messages import (
     FORMAT,
+    count_responses,
     dump_input,
     dump_message,
     dump_output,
     dump_requests,
     dump_tool_result,
-    less,
     load_tool_result,
-    run_messages,
     usage_of,
 )
+from .past import SessionPast
+from .result import RunResult
 from .state import CurrentSession, is_inside
+
+if TYPE_CHECKING:
+    from .teamwork import Teamwork
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,32 +77,81 @@ class Replay:
 class Recorder:
     """The one run's link to its session. Not shared between runs; used in one event loop."""
 
-    def __init__(self, storage: Storage, turn: Turn, *, refuse_conflicts: bool = False) -> None:
+    def __init__(
+        self, storage: Storage, turn: Turn, *, refuse_conflicts: bool = False, above: Recorder | None = None
+    ) -> None:
         self.storage = storage
         self.turn = turn
-        self.attempt_id = turn.spec.run_id
+        self.above = above
+        self.root: Recorder = self if above is None else above.root
+        self.run_id = turn.spec.run_id if above is None else uuid7()
+        self.attempt_id = self.run_id
         """The id that Pydantic AI stamps on the messages of this attempt; a resumed run has a fresh one."""
+        self.prefix: tuple[str, ...] = ()
+        """Of a run in a member's own session: the names from the team down to the member."""
         self.session = self._current_session()
+        self.token = CancellationToken()
+        """Cancels the run, and with it all runs below it."""
+        self.record = Run(turn.number, self.run_id, "running", turn.spec.input, owner=turn.spec.owner)
+        """The run as it stands, with the runs below it."""
         self.messages: list[ModelMessage] = []
         """Pydantic AI's live list of messages, as the last hook saw it."""
         self.usage: RunUsage | None = None
         """Pydantic AI's count, as far as it is known; it begins at `usage_before` and `usage_unstored`."""
         self.usage_before = Usage()
+        self.earlier: list[ModelMessage] = []
+        """Of a resumed run: the messages that are stored already."""
         self.usage_earlier = Usage()
         """Of a resumed run: what the log says that it had used before it was paused."""
+        self.usage_below = Usage()
+        """What runs below this one have used, as far as it was counted with this one."""
         self.usage_unstored = Usage()
         """Of a resumed run: what it had used beyond that before it was interrupted."""
+        self.made_up = 0
+        """How many of the responses that Pydantic AI has counted no model was asked for."""
         self.replay: Replay | None = None
         self.refuse_conflicts = refuse_conflicts
-        self._state_before = deepcopy(turn.state)
+        self._state_before: JsonObject = deepcopy(turn.state) if above is None else {}
+        self.held: list[Entry] = []
+        """Entries of runs below this one that are written with its end."""
+        self.said: dict[str, list[ModelMessage]] = {}
+        """The messages of runs below this one that have ended while it was at work, by their ids."""
         self._made: list[ModelMessage] = []
         self._stored = 0
         self._ended = False
-        self._lock = asyncio.Lock()
+        self._lock: asyncio.Lock = asyncio.Lock() if above is None else above._lock
 
     def _current_session(self) -> CurrentSession:
         spec = self.turn.spec
-        return CurrentSession(spec.session_id, spec.user_id, spec.run_id, self.storage, deepcopy(self.turn.state))
+        return CurrentSession(spec.session_id, spec.user_id, self.run_id, self.storage, deepcopy(self.turn.state))
+
+    def entry(self, kind: str, data: Any, format: str | None = None) -> Entry:
+        """An entry of this run."""
+        return self.turn.entry(kind, data, format)
+
+    # What a team's run adds to this; see `Teamwork`.
+
+    team: Teamwork | None = None
+    """The members' side of it, if this is the run of a team."""
+
+    def come_to(self, output: Any) -> Any:
+        """What the run has come to, out of what its agent has."""
+        return output if self.team is None else self.team.come_to(output)
+
+    @property
+    def members(self) -> list[RunResult[Any]]:
+        """The results of members."""
+        return [] if self.team is None else list(self.team.results.values())
+
+    @property
+    def usage_of_members(self) -> Usage:
+        """What they have used."""
+        return sum((result.usage for result in self.members), Usage())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run's end is stored."""
+        return self._ended
 
     # ------------------------------------------------------------ beginning
 
@@ -107,7 +161,7 @@ class Recorder:
         storage: Storage,
         spec: TurnSpec,
         prompt: str | Sequence[UserContent] | None,
-        window: Window,
+        newest: int,
         *,
         refuse_conflicts: bool = False,
     ) -> Recorder:
@@ -118,8 +172,8 @@ class Recorder:
         spec.input = dump_input(prompt)
         pause = 0.02
         while True:
-            beginning = asyncio.ensure_future(storage.arun_operation(turns.begin_turn, spec, window.newest))
-            cancelled = await _wait_out(beginning)
+            beginning = asyncio.ensure_future(storage.arun_operation(turns.begin_turn, spec, newest))
+            cancelled = await wait_out(beginning)
             if cancelled is not None:
                 await _end_begun(storage, beginning, cancelled)
                 raise cancelled
@@ -137,7 +191,11 @@ class Recorder:
 
     async def history(self, window: Window, model: Any) -> list[ModelMessage]:
         """The earlier runs that the window chooses, as messages."""
-        return await window.select(SessionPast(self, model))
+        return await window.select(self.past(model))
+
+    def past(self, model: Any) -> Past:
+        """The earlier runs that windows choose from."""
+        return SessionPast(self, model)
 
     # ------------------------------------------------------------ while the run works
 
@@ -172,14 +230,14 @@ class Recorder:
         async with self._lock:
             entries = await self._unstored(self.own(messages))
             if entries:
-                await self._do(turns.append_to_turn, self.turn, entries)
+                await self._write(entries)
                 self._stored += len(entries)
 
     async def _unstored(self, own: Sequence[ModelMessage]) -> list[Entry]:
         return [self._message(await dump_message(message, self.keep)) for message in own[self._stored :]]
 
     def _message(self, data: Any) -> Entry:
-        return self.turn.entry(fold.MESSAGE, data, FORMAT)
+        return self.entry(fold.MESSAGE, data, FORMAT)
 
     async def tool_started(self, call_id: str, tool: str, args: Any) -> None:
         """Commit that a tool call is about to be executed."""
@@ -206,16 +264,23 @@ class Recorder:
             return {}
         return {"state": changes} if changes else {}
 
+    def saved(self, changes: patch.Patch) -> None:
+        """Take these changes of the state for saved."""
+        self._state_before = patch.apply(self._state_before, changes)
+
     def _state_patch(self) -> patch.Patch:
         # A copy, because tools in threads may be changing the state at this moment, also after a cancellation.
-        return patch.diff(self._state_before, checked_copy(self.session.state, "The session's state"))
+        return patch.diff(self.root._state_before, checked_copy(self.session.state, "The session's state"))
 
     async def _append(self, kind: str, data: JsonObject) -> None:
         await to_the_end(self._append_entry(kind, data))
 
     async def _append_entry(self, kind: str, data: JsonObject) -> None:
         async with self._lock:
-            await self._do(turns.append_to_turn, self.turn, [self.turn.entry(kind, data)])
+            await self._write([self.entry(kind, data)])
+
+    async def _write(self, entries: Sequence[Entry]) -> None:
+        await self._do(turns.append_to_turn, self.turn, entries)
 
     async def renew(self) -> bool:
         """Hold the run's lease; returns whether the run was asked to cancel."""
@@ -224,15 +289,23 @@ class Recorder:
     # ------------------------------------------------------------ the end
 
     async def finish(
-        self, messages: Sequence[ModelMessage], usage: RunUsage, output: Any, *, with_state: bool = True
+        self,
+        messages: Sequence[ModelMessage],
+        usage: RunUsage,
+        output: Any,
+        *,
+        delegated: Sequence[str] = (),
+        with_state: bool = True,
     ) -> None:
         """Commit the end of a run that has come to a result: completed, or paused for a decision.
 
-        Without `with_state` what the run changed in the state is left out.
+        `delegated` are its own tool calls that wait because of what members wait for. Without `with_state` what the
+        run changed in the state is left out.
         """
         self.observe(list(messages), usage)
         if isinstance(output, DeferredToolRequests):
-            await self._end("paused", {"pending": {"requests": dump_requests(output)}}, with_state)
+            pending = {"requests": dump_requests(output), **({"delegated": [*delegated]} if delegated else {})}
+            await self._end("paused", {"pending": pending}, with_state)
         else:
             await self._end("completed", {"output": dump_output(output)}, with_state)
 
@@ -249,22 +322,54 @@ class Recorder:
         async with self._lock:
             if self._ended:  # asked again for what has been stored
                 return
-            ended = {"status": status, **ended, "usage": self._used().to_json()}
-            entries = await self._unstored(self.own(self.messages))
-            changes = self._state_patch() if with_state else []
-            await self._do(turns.end_turn, self.turn, entries, ended, changes, refuse_conflicts=self.refuse_conflicts)
+            used = self._used()
+            ended = {"status": status, **ended, "usage": used.to_json()}
+            entries = [*self.held, *await self._unstored(self.own(self.messages))]
+            changes = self._changes_to_save() if with_state else []
+            try:
+                await self._end_with(entries, ended, changes)
+            except TooLargeError:
+                if len(entries) < 2:
+                    raise
+                if self.turn.head is None:
+                    await self._do(turns.append_to_turn, self.turn, [])  # its start, with the input, by itself
+                await self._append_in_parts(entries)
+                await self._end_with([], ended, changes)
             self._ended = True
+            record = self.record
+            record.status, record.output, record.error = status, ended.get("output"), ended.get("error")
+            record.usage = self.usage_earlier + used + self.usage_of_members
+
+    def _changes_to_save(self) -> patch.Patch:
+        return self._state_patch()
+
+    async def _end_with(self, entries: Sequence[Entry], ended: JsonObject, changes: patch.Patch) -> None:
+        await self._do(turns.end_turn, self.turn, entries, ended, changes, refuse_conflicts=self.refuse_conflicts)
+
+    async def _append_in_parts(self, entries: Sequence[Entry]) -> None:
+        """Commit what is too large for one commit in as many as it takes, before the run's end."""
+        try:
+            await self._write(entries)
+        except TooLargeError:
+            if len(entries) < 2:
+                raise
+            half = len(entries) // 2
+            await self._append_in_parts(entries[:half])
+            await self._append_in_parts(entries[half:])
+        else:
+            held = min(len(entries), len(self.held))  # they come first
+            del self.held[:held]
+            self._stored += len(entries) - held
 
     def _used(self) -> Usage:
         """What this run has used; of one that failed without a count, what its responses say."""
         if self.usage is not None:
-            return less(usage_of(self.usage), self.usage_before)
-        count = RunUsage()
-        for message in self.own(self.messages):
-            if isinstance(message, ModelResponse):
-                count.incr(message.usage)
-                count.requests += 1
-        return usage_of(count) + self.usage_unstored
+            return self.used(self.usage)
+        return usage_of(count_responses(self.own(self.messages))) + self.usage_unstored
+
+    def used(self, usage: RunUsage) -> Usage:
+        """Of what Pydantic AI has counted what this attempt of the run has used itself."""
+        return usage_of(usage) - self.usage_before - self.usage_below - Usage(requests=self.made_up)
 
     # ------------------------------------------------------------ resuming
 
@@ -300,62 +405,17 @@ class Recorder:
         return await self.storage.arun_operation(operation, *args, **kwargs)
 
 
-class SessionPast:
-    """The earlier runs of the recorder's session, for windows."""
-
-    def __init__(self, recorder: Recorder, model: Any) -> None:
-        self._recorder = recorder
-        self.model = model
-
-    @property
-    def _head(self) -> Head | None:
-        return self._recorder.turn.before.head
-
-    def numbers(self, count: int, *, below: int | None = None) -> list[int]:
-        """See `Past`."""
-        own = self._recorder.turn.number or None
-        bounds = [bound for bound in (below, own) if bound is not None]
-        return [] if self._head is None else self._head.last_on_path(count, below=min(bounds, default=None))
-
-    async def runs(self, numbers: Sequence[int]) -> list[Run]:
-        """See `Past`."""
-        recorder = self._recorder
-        at_hand = turns.runs_at_hand(recorder.turn, numbers)
-        if at_hand is not None or not numbers:
-            return at_hand or []
-        return await recorder.storage.arun_operation(turns.history, recorder.turn, numbers)
-
-    async def messages(self, run: Run) -> list[ModelMessage]:
-        """See `Past`."""
-        return await run_messages(run, self._recorder.media)
-
-    @property
-    def summary(self) -> JsonObject | None:
-        """See `Past`. A summary of runs that a rewind has left, or that came after this one, is not its past."""
-        head, own = self._head, self._recorder.turn.number
-        if head is None or head.summary is None or not head.on_path(head.summary["upto"]):
-            return None
-        return None if own and head.summary["upto"] >= own else head.summary
-
-    async def keep_summary(self, upto: int, text: str) -> None:
-        """See `Past`."""
-        recorder, head = self._recorder, self._head
-        newer = head is not None and head.summary is not None and head.summary["upto"] > upto
-        if not newer:
-            await recorder.storage.arun_operation(turns.summarize, recorder.turn, upto, text)
-
-
 async def to_the_end(work: Awaitable[R]) -> R:
     """Await what must not be left half-way: cancellations that arrive meanwhile are raised when it is done."""
     task = asyncio.ensure_future(work)
-    cancelled = await _wait_out(task)
+    cancelled = await wait_out(task)
     result = task.result()  # a failure counts for more than the cancellation: the caller must hear of it
     if cancelled is not None:
         raise cancelled
     return result
 
 
-async def _wait_out(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+async def wait_out(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until the task has ended, however often that is cancelled (AnyIO does so again and again)."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Generic, TypeVar
 
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.run import AgentRunResult
 
-from ..records import JsonObject, Status, Usage
+from ..records import JsonObject, Run, Status, Usage
+from .state import CurrentSession
 
 OutputT = TypeVar("OutputT")
 
@@ -23,11 +25,16 @@ class RunResult(Generic[OutputT]):
         session_id: the session, made by the run if no id was given.
         run_id: the run's id.
         number: the run's number in its session; 0 without a storage.
-        status: `completed`, or `paused` when it waits for a decision.
-        usage: what this run has used.
+        status: `completed`, or `paused` when it waits for a decision. A member's run may also be `failed`,
+            `cancelled` or `running` (it goes on with the team's, after a pause).
+        usage: what this run has used, with all runs of members; `own_usage` is without them.
         state: the session's state as the run left it.
         pending: the tool calls that wait for a decision, of a paused run.
-        agent_result: Pydantic AI's own result; None for a run that paused before it went on.
+        agent_result: Pydantic AI's own result; None for a run that paused before it went on, for one that has failed,
+            and for a member's run that had ended before the team's was resumed.
+        owner: the name of the agent or team.
+        error: `{"type": …, "message": …}` of a member's run that has failed.
+        members: the results of a team's members, in the order in which their runs began.
     """
 
     output: OutputT
@@ -39,6 +46,14 @@ class RunResult(Generic[OutputT]):
     state: JsonObject
     pending: DeferredToolRequests | None = None
     agent_result: AgentRunResult[Any] | None = None
+    owner: str | None = None
+    error: JsonObject | None = None
+    members: list[RunResult[Any]] = field(default_factory=list["RunResult[Any]"])
+
+    @property
+    def own_usage(self) -> Usage:
+        """What this run has used itself: of a team's run, what its leader has."""
+        return reduce(lambda usage, member: usage - member.usage, self.members, self.usage)
 
     def new_messages(self) -> list[ModelMessage]:
         """The messages of this run, in order, without the history that was sent along."""
@@ -47,3 +62,19 @@ class RunResult(Generic[OutputT]):
     def all_messages(self) -> list[ModelMessage]:
         """The history that was sent along, and the messages of this run."""
         return [] if self.agent_result is None else self.agent_result.all_messages()
+
+
+def as_result(session: CurrentSession, run: Run) -> RunResult[Any]:
+    """A run that has ended, or is open, as a result; its output in the form in which it is stored."""
+    return RunResult(
+        output=run.output,
+        session_id=session.session_id,
+        run_id=run.run_id,
+        number=run.number,
+        status=run.status,
+        usage=run.usage,
+        state=session.state,
+        owner=run.owner,
+        error=run.error,
+        members=[as_result(session, child) for child in run.children],
+    )

@@ -6,7 +6,6 @@ import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, cast
 
 from ..errors import SessileError
@@ -15,19 +14,45 @@ from ..storage.encoding import encode
 from ..storage.storage import Storage
 
 
-@dataclass(slots=True)
 class CurrentSession:
     """The session that the run at hand belongs to.
 
-    `state` may be read and changed by tools; what has changed is saved as a patch when the run ends, also when it
-    fails or is cancelled.
+    Attributes:
+        session_id, user_id, run_id, storage: which run of which session it is.
+        team: of a run of a team's member: the same for the run of the team above it. None otherwise.
+        top: the same for the session's top-level run that this one is a part of, or is.
     """
 
-    session_id: str
-    user_id: str | None
-    run_id: str
-    storage: Storage
-    state: JsonObject
+    __slots__ = ("_state", "run_id", "session_id", "storage", "team", "top", "user_id")
+
+    def __init__(
+        self,
+        session_id: str,
+        user_id: str | None,
+        run_id: str,
+        storage: Storage,
+        state: JsonObject,
+        team: CurrentSession | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.session_id, self.user_id, self.run_id, self.storage = session_id, user_id, run_id, storage
+        self.team = team
+        self.top: CurrentSession = team.top if shared and team is not None else self
+        self._state = state
+
+    @property
+    def state(self) -> JsonObject:
+        """The session's state, which tools may read and change.
+
+        What has changed is saved as a patch when the run ends, also when it fails or is cancelled. The members of a
+        team share one with it, unless they keep sessions of their own.
+        """
+        return self.top._state
+
+    @state.setter
+    def state(self, state: JsonObject) -> None:
+        self.top._state = state
 
 
 _current: ContextVar[CurrentSession] = ContextVar("sessile_session")

@@ -13,7 +13,6 @@ from pydantic_ai.run import AgentRunResult
 from ..errors import ConflictError, InvalidInputError, LeaseLostError, NotStoredError, SessileError
 from ..records import Status
 from ..storage.faces import background
-from .messages import less, usage_of
 from .recorder import Recorder, to_the_end
 from .result import RunResult
 
@@ -25,7 +24,10 @@ async def store_result(recorder: Recorder, result: AgentRunResult[Any]) -> RunRe
     made = result_of(recorder, result, "paused" if isinstance(result.output, DeferredToolRequests) else "completed")
 
     async def store(*, with_state: bool = True) -> RunResult[Any]:
-        await recorder.finish(result.all_messages(), result.usage, result.output, with_state=with_state)
+        delegated = () if recorder.team is None else recorder.team.delegated
+        await recorder.finish(
+            result.all_messages(), result.usage, made.output, delegated=delegated, with_state=with_state
+        )
         made.number = recorder.turn.number
         return made
 
@@ -108,15 +110,17 @@ def status_of(error: BaseException) -> Status:
 
 def result_of(recorder: Recorder, result: AgentRunResult[Any], status: Status) -> RunResult[Any]:
     """Pydantic AI's result as ours."""
-    spec = recorder.turn.spec
+    output: Any = recorder.come_to(result.output)
     return RunResult(
-        output=result.output,
-        session_id=spec.session_id,
-        run_id=spec.run_id,
+        output=output,
+        session_id=recorder.session.session_id,
+        run_id=recorder.run_id,
         number=recorder.turn.number,
         status=status,
-        usage=recorder.usage_earlier + less(usage_of(result.usage), recorder.usage_before),
+        usage=recorder.usage_earlier + recorder.used(result.usage) + recorder.usage_of_members,
         state=recorder.session.state,
-        pending=result.output if status == "paused" else None,
+        pending=output if status == "paused" else None,
         agent_result=result,
+        owner=recorder.record.owner,
+        members=recorder.members,
     )

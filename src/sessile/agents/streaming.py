@@ -18,7 +18,9 @@ from .result import RunResult
 from .shutdown import stored_on_sigterm
 
 OutputT = TypeVar("OutputT")
-Start = Callable[[EventStreamHandler[Any]], Coroutine[Any, Any, RunResult[Any]]]
+Put = Callable[[Any], None]
+Start = Callable[[Put], Coroutine[Any, Any, RunResult[Any]]]
+"""Begins a run that puts what comes of it into a stream."""
 
 _END: Any = object()
 
@@ -32,12 +34,23 @@ def text_delta(event: AgentStreamEvent) -> str:
     return ""
 
 
+def events_to(put: Put, *, events: bool) -> EventStreamHandler[Any]:
+    """A handler that puts a run's events into a stream, or only the pieces of its text."""
+
+    async def take(context: Any, stream: AsyncIterable[AgentStreamEvent]) -> None:
+        async for event in stream:
+            item = event if events else text_delta(event)
+            if item:
+                put(item)
+
+    return take
+
+
 class AsyncRunStream(Generic[OutputT]):
     """A run at work, to be iterated over once. As an async context manager it cancels a run that has not ended."""
 
-    def __init__(self, start: Start, *, events: bool) -> None:
+    def __init__(self, start: Start) -> None:
         self._start = start
-        self._events = events
         self._items: asyncio.Queue[Any] = asyncio.Queue()
         self._task: asyncio.Task[RunResult[Any]] | None = None
         self._closed = False
@@ -62,14 +75,8 @@ class AsyncRunStream(Generic[OutputT]):
     def _begin(self) -> None:
         if self._task is not None:
             raise SessileError("A stream can be iterated over only once.")
-        self._task = asyncio.get_running_loop().create_task(self._start(self._take))
+        self._task = asyncio.get_running_loop().create_task(self._start(self._items.put_nowait))
         self._task.add_done_callback(lambda _: self._items.put_nowait(_END))
-
-    async def _take(self, context: Any, events: AsyncIterable[AgentStreamEvent]) -> None:
-        async for event in events:
-            item = event if self._events else text_delta(event)
-            if item:
-                self._items.put_nowait(item)
 
     async def aclose(self) -> None:
         """Cancel the run if it has not ended, and wait until what it has is stored; an iteration then just ends."""

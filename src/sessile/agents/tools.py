@@ -50,7 +50,7 @@ async def read_history(last_runs: int = 10, from_run: int | None = None, to_run:
         to_run=None if to_run is None else _within(to_run, LARGEST),
         user_id=session.user_id,
     )
-    lines = [f"[{run.number}] {line}" for run in runs if run.run_id != session.run_id for line in run_lines(run)]
+    lines = [f"[{run.number}] {line}" for run in runs if run.run_id != session.top.run_id for line in run_lines(run)]
     return "\n".join(lines) or "There are no earlier messages."
 
 

@@ -93,6 +93,8 @@ def sessions(
                 cursor=cursor,
             )
             heads.extend(page.items)
+            for session_id, error in page.unreadable.items():
+                typer.echo(f"Session {session_id!r} is not shown: {error}", err=True)
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -150,7 +152,8 @@ def _print_run(run: Run, indent: str) -> None:
     for who, text in run_lines(run):
         print(f"{indent}{clean(who)}: {clean(text).replace(chr(10), f'{chr(10)}{indent}  ')}")
     for child in run.children:
-        print(f"{indent}Run of {clean(child.owner or 'a member')}, {child.status}")
+        usage = f", {usage_text(child.usage)}" if child.usage.requests else ""
+        print(f"{indent}Run of {clean(child.owner or 'a member')}, {child.status}{usage}")
         _print_run(child, indent + "  ")
 
 

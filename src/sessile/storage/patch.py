@@ -22,7 +22,10 @@ _ABSENT: Any = object()
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Patch:
-    """The patch that makes `new` out of `old`, touching only what differs."""
+    """The patch that makes `new` out of `old`, touching only what differs.
+
+    An object that is new is set key by key, so that it merges with one that somebody else has made there meanwhile.
+    """
     patch: Patch = []
     _diff(old, new, [], patch)
     return patch
@@ -33,7 +36,7 @@ def _diff(old: Mapping[str, Any], new: Mapping[str, Any], path: list[str], patch
         if key not in new:
             patch.append(["del", [*path, key]])
     for key, value in new.items():
-        before = old.get(key, _ABSENT)
+        before = old.get(key, {} if value and isinstance(value, dict) else _ABSENT)
         if isinstance(before, dict) and isinstance(value, dict):
             _diff(cast(Object, before), cast(Object, value), [*path, key], patch)
         elif not same(before, value):

@@ -12,11 +12,11 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
-from ..errors import CorruptDataError, InvalidInputError, RunNotFoundError
+from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, RunNotFoundError
 from ..records import Branch, Entry, Head, Message, Page, Run, SessionView, Status
 from . import fold
 from .core import Core, Snapshot, now_micros, owned, rows_to_entries, visible
-from .driver import CommitRow, Deadline, Json, ListQuery, Span
+from .driver import CommitRow, Deadline, HeadRow, Json, ListQuery, Span
 from .encoding import decode_head
 from .ids import check_id, check_optional_id
 from .runs import build_runs, read_runs, shown_head, with_status
@@ -78,6 +78,8 @@ async def sessions(
 ) -> Page[Head]:
     """A page of sessions, newest first.
 
+    Sessions that this version cannot read, damaged or written by a newer one, are named in `Page.unreadable`.
+
     Args:
         kind, owner, user_id, status: exact matches. `status` is the newest run's; runs whose process is gone are found
             as `interrupted` when the session was written to since, or `sweep` has noted it.
@@ -98,11 +100,17 @@ async def sessions(
     deadline = core.deadline()
     await core.prepare(deadline)
     rows = await core.driver.list(query, deadline)
-    heads = [decode_head(row) for row in rows[:limit]]
-    for head in heads:
+    page: Page[Head] = Page([], _cursor(rows[limit - 1], order) if len(rows) > limit else None)
+    for row in rows[:limit]:
+        try:
+            head = decode_head(row)
+        except (NewerVersionError, CorruptDataError) as error:
+            page.unreadable[row.session_id] = error
+            continue
         await shown_head(core, Snapshot(head, [], now_micros()), deadline)
-    shown = [head for head in heads if status is None or head.status == status]
-    return Page(shown, _cursor(heads[-1], order) if len(rows) > limit else None)
+        if status is None or head.status == status:
+            page.items.append(head)
+    return page
 
 
 async def count_sessions(
@@ -375,9 +383,9 @@ def _check_filter(key: Any, value: Any) -> None:
         raise InvalidInputError("A metadata filter cannot hold an integer of more than 64 bits.")
 
 
-def _cursor(head: Head, order: Literal["updated", "created"]) -> str:
-    time = head.created_at if order == "created" else head.updated_at
-    return base64.urlsafe_b64encode(json.dumps([time, head.session_id]).encode()).decode()
+def _cursor(row: HeadRow, order: Literal["updated", "created"]) -> str:
+    time = row.created_at if order == "created" else row.updated_at
+    return base64.urlsafe_b64encode(json.dumps([time, row.session_id]).encode()).decode()
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str]:

@@ -40,7 +40,18 @@ def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
             above.children.append(run)
         elif run.parent_run_id is None:
             top[run.number] = run
+    for run in top.values():
+        _settle(run)
     return top
+
+
+def _settle(run: Run) -> None:
+    """Count what members have used with the run above them; and none of them is at work when that is not."""
+    for child in run.children:
+        if child.status == "running" and run.status != "running":
+            child.status = "interrupted"
+        _settle(child)
+        run.usage = run.usage + child.usage
 
 
 def _started(entry: Entry) -> Run:
@@ -54,6 +65,7 @@ def _started(entry: Entry) -> Run:
         parent_run_id=entry.parent_run_id,
         durability=data.get("durability", "run"),
         metadata=data.get("metadata") or {},
+        key=data.get("key"),
         started_at=data.get("started_at", entry.time),
     )
 

@@ -5,11 +5,18 @@ Each is one atomic commit, made exactly once: it raises if it did not happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from ..errors import AlreadyExistsError, ConflictError, InvalidInputError, StorageError
+from ..errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptDataError,
+    InvalidInputError,
+    NewerVersionError,
+    StorageError,
+)
 from ..records import FINISHED, MICROSECOND, Entry, Head, JsonObject, Run, Status, Usage
 from . import fold, patch
 from .core import ABANDONED, Change, Core, Draft, Snapshot, now_micros, owned, visible
@@ -213,18 +220,25 @@ async def delete(core: Core, session_id: str, *, user_id: str | None = None) -> 
 
 
 async def delete_user(core: Core, user_id: str) -> int:
-    """Delete all sessions of a user, also those made meanwhile; returns how many."""
+    """Delete all sessions of a user, also those made meanwhile; returns how many.
+
+    One that this version cannot read does not keep the others: they are deleted, and then its error is raised.
+    """
     check_id(user_id, "user_id")
     await core.prepare(core.deadline())
+
+    async def remove(row: HeadRow) -> bool:
+        if await delete(core, row.session_id, user_id=user_id):
+            return True
+        await _remove(core, row)  # expired, half deleted or half made: absent for everybody, to be removed all the same
+        return False
+
     total = 0
     while True:
-        page = await core.driver.list(ListQuery(user_id=user_id, hidden=None, limit=100), core.deadline())
-        for row in page:
-            if await delete(core, row.session_id, user_id=user_id):
-                total += 1
-            else:  # expired, half deleted or half made: absent for everybody, and to be removed all the same
-                await _remove(core, row)
-        if len(page) < 100:
+        removed, refused = await _for_each(core, ListQuery(user_id=user_id, hidden=None, limit=100), remove)
+        total += removed
+        if not removed:
+            _raise(refused, f"All other sessions of the user, {total}, were deleted.")
             return total
 
 
@@ -232,28 +246,58 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
     """Remove what is expired, half deleted, or a fork not touched for `building_after` seconds; returns how many.
 
     Also writes down, for sessions whose newest run's process is gone, that the run is interrupted. Run it now and
-    then, from one process or from many.
+    then, from one process or from many. A session that this version cannot read does not keep the others from being
+    swept; its error is raised in the end.
     """
     await core.prepare(core.deadline())
     now = now_micros()
-    removed = await _remove_all(core, ListQuery(expired_before=now, hidden=None, limit=100), 0)
-    removed += await _remove_all(core, ListQuery(hidden=True, limit=100), now - int(building_after * MICROSECOND))
-    await _note_interrupted(core, now)
-    return removed
+    abandoned = now - int(building_after * MICROSECOND)
+
+    async def remove(row: HeadRow) -> bool:
+        return await _remove(core, row)
+
+    async def remove_hidden(row: HeadRow) -> bool:
+        return not _is_in_use(decode_head(row), abandoned) and await _remove(core, row)
+
+    async def note(row: HeadRow) -> bool:
+        await _note(core, row.session_id)
+        return False
+
+    before = now - int(core.settings.lease * MICROSECOND)
+    expired, refused = await _for_each(core, ListQuery(expired_before=now, hidden=None, limit=100), remove)
+    hidden, refused_too = await _for_each(core, ListQuery(hidden=True, limit=100), remove_hidden)
+    _, not_noted = await _for_each(core, ListQuery(status="running", until=before, now=now, limit=100), note)
+    await core.driver.sweep(now - ABANDONED, core.deadline())
+    _raise(refused or refused_too or not_noted, f"The others were swept; {expired + hidden} were removed.")
+    return expired + hidden
 
 
-async def _remove_all(core: Core, query: ListQuery, abandoned: int) -> int:
-    """Remove what the query finds, of forks in the making only those not touched since `abandoned`."""
-    removed = 0
+async def _for_each(
+    core: Core, query: ListQuery, action: Callable[[HeadRow], Awaitable[bool]]
+) -> tuple[int, StorageError | None]:
+    """Act on each session that the query finds: how often that was successful, and why one could not be read."""
+    done, refused = 0, None
     while True:
         page = await core.driver.list(query, core.deadline())
         for row in page:
-            if query.hidden and decode_head(row).hidden == "building" and row.updated_at > abandoned:
-                continue
-            removed += await _remove(core, row)
+            try:
+                done += await action(row)
+            except (NewerVersionError, CorruptDataError) as error:
+                refused = refused or error
         if len(page) < query.limit:
-            return removed
+            return done, refused
         query = replace(query, after=(page[-1].updated_at, page[-1].session_id))
+
+
+def _raise(error: StorageError | None, more: str) -> None:
+    if error is not None:
+        error.message += f" {more}"
+        raise error
+
+
+def _is_in_use(head: Head, abandoned: int) -> bool:
+    """Whether a hidden session is no rest of something: a fork that is being made, or a kept result."""
+    return head.hidden == "cache" or (head.hidden == "building" and head.updated_at > abandoned)
 
 
 async def _remove(core: Core, row: HeadRow) -> bool:
@@ -263,18 +307,6 @@ async def _remove(core: Core, row: HeadRow) -> bool:
     if buried:
         await core.driver.delete(row.session_id, row.incarnation, deadline)
     return buried
-
-
-async def _note_interrupted(core: Core, now: int) -> None:
-    before = now - int(core.settings.lease * MICROSECOND)
-    query = ListQuery(status="running", until=before, now=now, limit=100)
-    while True:
-        page = await core.driver.list(query, core.deadline())
-        for row in page:
-            await _note(core, row.session_id)
-        if len(page) < query.limit:
-            return
-        query = replace(query, after=(page[-1].updated_at, page[-1].session_id))
 
 
 async def _note(core: Core, session_id: str) -> None:

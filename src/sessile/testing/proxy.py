@@ -19,6 +19,7 @@ One thread serves all connections, and every method has taken effect when it ret
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import sys
@@ -77,6 +78,66 @@ def mysql_messages(direction: Direction) -> Framer:
     """
     del direction
     return lambda head: 4 + int.from_bytes(head[:3], "little") if len(head) >= 3 else None
+
+
+def redis_messages(direction: Direction) -> Framer:
+    """Frames the commands and answers of Redis and Valkey, version 2 or 3 of their protocol, without TLS.
+
+    A value is a line, after which come so many bytes (texts), or so many further values (arrays, maps)
+    (redis.io/docs/latest/develop/reference/protocol-spec).
+    """
+    del direction
+    at, missing = 0, 1  # how far this message was read, and how many of its values are still to come
+
+    def length(head: bytes) -> int | None:
+        nonlocal at, missing
+        while missing:
+            end = head.find(b"\r\n", at)
+            if end < 0:
+                return None
+            kind, count = head[at : at + 1], head[at + 1 : end]
+            at, missing = end + 2, missing - 1
+            if kind in (b"$", b"=", b"!") and count != b"-1":
+                at += int(count) + 2
+            elif kind in (b"*", b"~", b">", b"%"):
+                missing += max(0, int(count)) * (2 if kind == b"%" else 1)
+        found, at, missing = at, 0, 1
+        return found
+
+    return length
+
+
+def http_messages(direction: Direction) -> Framer:
+    """Frames HTTP/1.1 without TLS: the head of each request and answer, and its body, whose length the head tells.
+
+    Bodies in chunks are not known (RFC 9112, section 6).
+    """
+    del direction
+    body = 0
+
+    def length(head: bytes) -> int | None:
+        nonlocal body
+        if body:
+            whole, body = body, 0
+            return whole
+        lines, blank, _ = head.partition(b"\r\n\r\n")
+        if not blank:
+            return None
+        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", lines)
+        body = int(found[1]) if found else 0
+        return len(lines) + len(blank)
+
+    return length
+
+
+def mongodb_messages(direction: Direction) -> Framer:
+    """Frames the messages of MongoDB's protocol, without TLS.
+
+    A message begins with its length, header included, of four bytes, lowest first
+    (mongodb.com/docs/manual/reference/mongodb-wire-protocol/#standard-message-header).
+    """
+    del direction
+    return lambda head: int.from_bytes(head[:4], "little") if len(head) >= 4 else None
 
 
 class _Messages:

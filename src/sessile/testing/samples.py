@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ..records import Entry, Head
@@ -39,6 +40,7 @@ HOSTILE_IDS: tuple[str, ...] = (
     "a:b",
     "a#b",
     "$where",
+    '{"$gt":""}',
     "a.b",
     "\\0",
     "%00",
@@ -49,6 +51,7 @@ HOSTILE_IDS: tuple[str, ...] = (
     "true",
     "line\nbreak",
     "line\r\nbreak",
+    "*1\r\n$8\r\nFLUSHALL\r\n",
     "tab\tbed",
     "\x01\x1f\x7f",
     "\u202egnirts",
@@ -92,9 +95,11 @@ HOSTILE_VALUES: tuple[Any, ...] = (
     {},
     [None, [[]], {"": {"": None}}],
     {"$set": {"a.b": 1}, "__proto__": 2, "\0": 3, "\ud800": 4, "a.b": 5},
+    {"$gt": "", "$where": "1", "a\r\nb": "\r\n$-1\r\n"},
+    functools.reduce(lambda inner, level: {"": inner} if level % 2 else [inner], range(60), 2**64),
     "long " * 20_000,
 )
-"""JSON values that databases are known to change: NUL, lone surrogates, large numbers, empty keys."""
+"""JSON values that databases are known to change: NUL, lone surrogates, large numbers, empty keys, depth."""
 
 
 def head_row(session_id: str = "s", incarnation: str = "i1", revision: int = 1, **fields: Any) -> HeadRow:

@@ -1,0 +1,221 @@
+"""One run of a team, in each of the modes.
+
+A team's run is a run of its leader, whose tool are the members. What a mode does of itself, without asking the leader's
+model, is said in the leader's place, in a response that was made up: `collaborate` begins with a call of every member,
+`route` ends with the member's answer, and a function of one's own is one call and its result. So pauses, resuming,
+streams and histories of a team are those of an agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic_ai import DeferredToolRequests, ModelRetry, RunContext, Tool
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.toolsets import FunctionToolset
+from pydantic_ai.usage import RunUsage
+
+from ..errors import MemberFailedError
+from ..storage.ids import uuid7
+from .member_runs import MemberRuns, Prompt
+from .messages import dump_output, load_input, made_up
+from .result import RunResult
+from .tools import as_text
+
+DELEGATE = "delegate_task"
+"""The tool by which a leader asks a member."""
+
+WORK = "work_together"
+"""The call of a team's own function."""
+
+DELEGATE_HELP = "Let a member of your team work on a task; returns its answer."
+
+
+class Member:
+    """A member of a team, for the team's own function."""
+
+    def __init__(self, work: MemberRuns, name: str, usage: RunUsage) -> None:
+        self._work, self._usage = work, usage
+        self._asked = 0
+        self.name = name
+
+    async def run(self, prompt: Prompt) -> RunResult[Any]:
+        """Let the member work on a prompt; several may work at the same time (`asyncio.gather`).
+
+        When the team's run is resumed, its function is called again, and what has ended is not done again but gives
+        what it gave before. So a function must ask each member the same things in the same order.
+
+        Raises `MemberFailedError` if the member fails. Where it waits for a decision the team's run is paused by an
+        error that must not be caught: Pydantic AI's `ApprovalRequired`.
+        """
+        self._asked += 1
+        return await self._work.ask(self.name, prompt, f"{self.name}/{self._asked}", self._usage)
+
+
+class Members(Mapping[str, Member]):
+    """The members of a team by name, for the team's own function."""
+
+    def __init__(self, work: MemberRuns, usage: RunUsage) -> None:
+        self._members = {name: Member(work, name, usage) for name in work.team.members}
+
+    def __getitem__(self, name: str) -> Member:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+Function = Callable[[Any, Members], Awaitable[Any]]
+"""A mode of one's own: an `async` function of what the team was asked, and of its members; returns the answer."""
+
+Mode = Literal["coordinate", "route", "collaborate"] | Function
+
+
+class Teamwork(MemberRuns):
+    """Coordinate: the leader asks members by tool calls, and answers itself."""
+
+    delegated: Sequence[str] = ()
+    """Of a run that is paused: the leader's calls that wait because members wait."""
+
+    def toolset(self) -> FunctionToolset[Any]:
+        """The members as a tool, and what the leader is told about them."""
+        tool = self._tool()
+        # A member that was interrupted goes on where it was, and asks about what it must not repeat.
+        tool.metadata = {"idempotent": True}
+        return FunctionToolset([tool], id="sessile_team", instructions=self.team.briefing)
+
+    def _tool(self) -> Tool[Any]:
+        names = list(self.team.members)
+        properties = {
+            "member": {"type": "string", "enum": names, "description": "The member's name."},
+            "task": {
+                "type": "string",
+                "description": "All that the member needs to know. Default: the request as it is.",
+            },
+        }
+        schema = {"type": "object", "properties": properties, "required": ["member"], "additionalProperties": False}
+        return Tool[Any].from_schema(self._delegate, DELEGATE, DELEGATE_HELP, schema, takes_ctx=True)
+
+    async def _delegate(self, context: RunContext[Any], member: str, task: str | None = None) -> Any:
+        if member not in self.team.members:
+            raise ModelRetry(f"There is no member {member!r}. The members are: {', '.join(self.team.members)}.")
+        prompt = await self._request() if task is None else task
+        try:
+            result = await self.ask(member, prompt, context.tool_call_id or uuid7(), context.usage)
+        except MemberFailedError as error:
+            raise ToolFailed(error.message) from error
+        return dump_output(result.output)
+
+    async def _request(self) -> Any:
+        """What the team was asked."""
+        if self.job.prompt is not None:
+            return self.job.prompt
+        return await load_input(self.recorder.record.input, self.recorder.media)
+
+    def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse | None:
+        """What is said in the leader's place; None: its model is asked."""
+        return None
+
+    def _begins(self, messages: Sequence[ModelMessage]) -> bool:
+        """Whether nothing was said in this run of the team."""
+        own = [*self.recorder.earlier, *self.recorder.own(messages)]
+        return not any(isinstance(message, ModelResponse) for message in own)
+
+    def come_to(self, output: Any) -> Any:
+        """What the team's run has come to, out of what its leader's has."""
+        return self._merged(output) if isinstance(output, DeferredToolRequests) else self._answer(output)
+
+    def _answer(self, output: Any) -> Any:
+        return output
+
+    def _merged(self, requests: DeferredToolRequests) -> DeferredToolRequests:
+        """What the leader waits for itself, and what its members wait for."""
+        own = [call for call in requests.approvals if call.tool_name not in (DELEGATE, WORK)]
+        self.delegated = [call.tool_call_id for call in requests.approvals if call not in own]
+        metadata = {call: data for call, data in requests.metadata.items() if call not in self.delegated}
+        merged = DeferredToolRequests(calls=list(requests.calls), approvals=own, metadata=metadata)
+        for waiting in self.waiting.values():
+            merged.approvals.extend(waiting.approvals)
+            merged.calls.extend(waiting.calls)
+            merged.metadata.update(waiting.metadata)
+        return merged
+
+
+class Collaboration(Teamwork):
+    """Collaborate: all members work on the request at the same time, and the leader joins what they say."""
+
+    def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse | None:
+        """See `Teamwork`."""
+        if not self._begins(messages):
+            return None
+        return made_up(*(ToolCallPart(DELEGATE, {"member": name}, tool_call_id=uuid7()) for name in self.team.members))
+
+
+class Routing(Teamwork):
+    """Route: the leader picks one member, whose answer is that of the team."""
+
+    _chosen: str | None = None
+
+    async def _delegate(self, context: RunContext[Any], member: str, task: str | None = None) -> Any:
+        if self._chosen is not None and self._chosen != context.tool_call_id:
+            raise ToolFailed("Another member has been chosen, and only one can be.")
+        self._chosen = context.tool_call_id
+        try:
+            return await super()._delegate(context, member, task)
+        except (ModelRetry, ToolFailed):
+            self._chosen = None
+            raise
+
+    def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse | None:
+        """See `Teamwork`."""
+        for part in messages[-1].parts:
+            if isinstance(part, ToolReturnPart) and part.tool_name == DELEGATE and part.outcome == "success":
+                self._chosen = part.tool_call_id
+                return made_up(TextPart(as_text(part.content)))
+        return None
+
+    def _answer(self, output: Any) -> Any:
+        return output if self._chosen is None else self.results[self._chosen].output
+
+    def _leader_answers(self) -> bool:
+        return self._answers and self._chosen is None
+
+    def _member_answers(self) -> bool:
+        return self._answers
+
+
+class OwnFunction(Teamwork):
+    """A function of one's own asks the members and gives the answer; no leader's model is asked."""
+
+    _given: Any = None
+
+    def _tool(self) -> Tool[Any]:
+        return Tool[Any].from_schema(self._call, WORK, None, {"type": "object", "properties": {}}, takes_ctx=True)
+
+    async def _call(self, context: RunContext[Any]) -> Any:
+        function = self.team.mode
+        assert callable(function), "the team's mode is a function"
+        self._given = await function(await self._request(), Members(self, context.usage))
+        return dump_output(self._given)
+
+    def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse:
+        """See `Teamwork`."""
+        if self._begins(messages):
+            return made_up(ToolCallPart(WORK, {}, tool_call_id=uuid7()))
+        returned = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
+        return made_up(TextPart(as_text(returned[-1].content)))
+
+    def _answer(self, output: Any) -> Any:
+        return output if self._given is None else self._given
+
+
+def teamwork_of(mode: Mode) -> type[Teamwork]:
+    """What a mode does."""
+    if callable(mode):
+        return OwnFunction
+    return {"coordinate": Teamwork, "route": Routing, "collaborate": Collaboration}[mode]

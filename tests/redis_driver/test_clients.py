@@ -1,0 +1,209 @@
+"""Clients of the application's, Sentinels, and a cluster that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from tests.servers.fixtures import running
+from tests.servers.redis import RedisCluster, RedisServer, Sentinel
+
+import sessile
+from sessile import RedisStorage
+from sessile.errors import DeadlineError, InvalidInputError, StorageError, StorageUnavailableError
+
+from .helpers import inputs, listed, prefix_of
+
+# ---------------------------------------------------------------- clients of the application's
+
+
+@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 2}])
+def test_a_client_is_used_and_left_open(own_redis: RedisServer, options: dict[str, Any]) -> None:
+    with redis.Redis(port=own_redis.port, **options) as client:
+        with RedisStorage(client, prefix="a:") as storage:
+            storage.add_run("s", input=1, user_id="ada")
+            own_redis.restart()
+            assert inputs(storage) == [1]
+            assert listed(storage, user_id="ada") == ["s"]
+            assert storage.capabilities.durable
+        assert client.ping()
+
+
+@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 2}])
+async def test_an_asynchronous_client_is_used_and_left_open(own_redis: RedisServer, options: dict[str, Any]) -> None:
+    async with redis.asyncio.Redis(port=own_redis.port, **options) as client:
+        async with RedisStorage(client, prefix="a:") as storage:
+            await storage.aadd_run("s", input=1, user_id="ada")
+            assert [run.input for run in await storage.aruns("s")] == [1]
+            assert await storage.acount_sessions() == 1
+        assert await client.ping()
+
+
+def test_a_client_of_a_cluster(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
+    prefix = prefix_of(redis_cluster_url)
+    with redis_cluster.connect() as client:
+        with RedisStorage(client, prefix=prefix) as storage:
+            storage.add_run("s", input=1)
+            assert inputs(storage) == [1]
+            assert not storage.capabilities.exact_order
+        assert client.ping()
+
+    async def turn() -> None:
+        async with redis.asyncio.RedisCluster(host="127.0.0.1", port=redis_cluster.nodes[0].port) as client:
+            async with RedisStorage(client, prefix=prefix) as storage:
+                await storage.aadd_run("s", input=2)
+                assert [run.input for run in await storage.aruns("s")] == [1, 2]
+                assert [head.session_id for head in (await storage.asessions()).items] == ["s"]
+            await client.set(f"{prefix}still-open", 1)
+
+    asyncio.run(turn())
+
+
+def test_a_client_of_a_cluster_that_decodes_is_refused(redis_cluster: RedisCluster) -> None:
+    port = redis_cluster.nodes[0].port
+    with (
+        redis.RedisCluster(host="127.0.0.1", port=port, decode_responses=True) as client,
+        pytest.raises(InvalidInputError, match="decode_responses"),
+    ):
+        RedisStorage(client)
+
+
+def test_a_client_that_cannot_connect() -> None:
+    with RedisStorage(redis.Redis(port=1, retry=None)) as storage, pytest.raises(StorageUnavailableError) as caught:
+        storage.add_run("s")
+    assert caught.value.written == "no"
+
+
+# ---------------------------------------------------------------- clusters
+
+
+def test_a_node_of_a_cluster_is_no_server(redis_cluster: RedisCluster) -> None:
+    with RedisStorage(redis_cluster.nodes[0].url) as storage, pytest.raises(StorageError, match="cluster=true"):
+        storage.session("s")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_slots_that_move_to_another_node(
+    redis_cluster: RedisCluster, redis_cluster_url: str, asynchronous: bool
+) -> None:
+    with sessile.open(redis_cluster_url) as storage, redis_cluster.connect() as client:
+        storage.add_run("s", input=1)
+        slot = client.keyslot(f"{prefix_of(redis_cluster_url)}{{s}}:head")
+        owner = next(node for node in redis_cluster.nodes if owns(node, slot))
+        other = next(node for node in redis_cluster.nodes if node is not owner)
+
+        async def turn() -> None:
+            await storage.aadd_run("s", input=2)
+            move(redis_cluster, slot, owner, other)
+            await storage.aadd_run("s", input=3)
+            assert [run.input for run in await storage.aruns("s")] == [1, 2, 3]
+            await storage.aclose()
+
+        if asynchronous:
+            asyncio.run(turn())
+        else:
+            storage.add_run("s", input=2)
+            move(redis_cluster, slot, owner, other)
+            storage.add_run("s", input=3)
+            assert inputs(storage) == [1, 2, 3]
+        move(redis_cluster, slot, other, owner)
+
+
+def owns(node: RedisServer, slot: int) -> bool:
+    with node.connect() as client:
+        ranges = client.execute_command("CLUSTER", "SLOTS")
+    return any(first <= slot <= last and primary[1] == node.port for first, last, primary, *_ in ranges)
+
+
+def move(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
+    """Move a slot with its keys."""
+    with source.connect() as old, target.connect() as new:
+        old_id, new_id = (client.execute_command("CLUSTER", "MYID").decode() for client in (old, new))
+        new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+        old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        while keys := old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    for node in (target, source, *cluster.nodes):
+        with node.connect() as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_cluster_that_does_not_answer(
+    redis_cluster: RedisCluster, redis_cluster_url: str, asynchronous: bool
+) -> None:
+    with sessile.open(redis_cluster_url, timeout=2) as storage:
+        storage.create_session("s")
+
+        async def rename() -> None:
+            try:
+                await storage.arename("s", "x")
+            finally:
+                await storage.aclose()
+
+        clients = [node.connect() for node in redis_cluster.nodes]
+        for client in clients:
+            client.client_pause(60_000, all=False)
+        try:
+            with pytest.raises(DeadlineError) as caught:
+                asyncio.run(rename()) if asynchronous else storage.rename("s", "x")
+            assert caught.value.retry == (caught.value.written == "no")
+        finally:
+            for client in clients:
+                client.client_unpause()
+                client.close()
+
+
+# ---------------------------------------------------------------- Sentinels
+
+
+@pytest.fixture
+def sentinel(own_redis: RedisServer) -> Iterator[Sentinel]:
+    """A Sentinel before `own_redis` and a replica."""
+    with running(lambda: RedisServer(replica_of=own_redis)), running(lambda: Sentinel(own_redis)) as sentinel:
+        sentinel.wait_for_replica()
+        yield sentinel
+
+
+def test_a_failover_is_survived(sentinel: Sentinel, own_redis: RedisServer) -> None:
+    with sessile.open(sentinel.url, timeout=60) as storage:
+        storage.add_run("s", input=1)
+
+        async def turn() -> None:
+            await storage.aadd_run("s", input=2)
+            with own_redis.connect() as client:
+                client.set("last", 1)
+                client.execute_command("WAIT", 1, 0)  # until what this connection has written is there
+            own_redis.kill()
+            while True:
+                try:
+                    await storage.aadd_run("s", input=3, run_id="r3")
+                    break
+                except StorageUnavailableError:
+                    await asyncio.sleep(0.1)
+            await storage.aclose()
+
+        asyncio.run(turn())
+    with sessile.open(sentinel.url) as storage:
+        assert inputs(storage) == [1, 2, 3]
+        storage.add_run("s", input=4)
+        assert listed(storage) == ["s"]
+        assert storage.verify("s") == 4
+
+
+def test_a_client_of_a_sentinel(sentinel: Sentinel) -> None:
+    manager = redis.Sentinel([("127.0.0.1", sentinel.port)])
+    with manager.master_for(sentinel.service) as client, RedisStorage(client) as storage:
+        storage.add_run("s", input=1)
+        assert inputs(storage) == [1]
+    manager.close()
+
+
+def test_a_service_that_no_sentinel_knows(sentinel: Sentinel) -> None:
+    url = sentinel.url.replace(sentinel.service, "nobody")
+    with RedisStorage(url, timeout=5) as storage, pytest.raises(StorageUnavailableError, match="nobody"):
+        storage.session("s")

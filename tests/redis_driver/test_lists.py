@@ -1,0 +1,222 @@
+"""The lists of sessions in Redis: what leaves them, and how they are mended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.servers.redis import RedisCluster, redis_client
+
+import sessile
+from sessile.drivers.redis import driver, index
+from sessile.errors import StorageUnavailableError
+from sessile.storage import Storage
+from sessile.storage.core import Core
+from sessile.testing.samples import append_of
+
+from .helpers import keys_of, listed, prefix_of
+
+
+def of_session(keys: set[str], session_id: str = "s") -> set[str]:
+    return {key for key in keys if key.startswith(f"{{{session_id}}}")}
+
+
+def append(storage: Storage, *args: Any, **fields: Any) -> bool:
+    """An append by the driver itself, at times of the test's choice."""
+
+    async def operation(core: Core) -> bool:
+        await core.prepare(core.deadline())
+        return await core.driver.append(append_of(*args, **fields), core.deadline())
+
+    return storage.run_operation(operation)
+
+
+# ---------------------------------------------------------------- expiry
+
+
+def test_the_server_removes_expired_sessions_by_itself(redis_url: str) -> None:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        storage.create_session("s", ttl=1000)
+        storage.add_run("s")
+        head = storage.session("s")
+        assert head is not None
+        assert head.expires_at is not None
+        keys = of_session(keys_of(redis_url))
+        assert keys == {"{s}:head", "{s}:log", "{s}:runs"}
+        for key in keys:
+            gone = client.pexpiretime(f"{prefix_of(redis_url)}{key}")
+            assert gone == head.expires_at // 1000 + driver.GRACE_MS
+        storage.expire("s", None)
+        assert {client.pttl(f"{prefix_of(redis_url)}{key}") for key in keys} == {-1}
+
+
+def test_records_expire_with_their_session(redis_url: str) -> None:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        append(storage, expires_at=2**50, ttl=1)
+
+        async def write(core: Core) -> None:
+            await core.driver.put_record("s", "i1", "k", b"x", core.deadline())
+
+        storage.run_operation(write)
+        prefix = prefix_of(redis_url)
+        assert client.pexpiretime(f"{prefix}{{s}}:head") == client.pexpiretime(f"{prefix}{{s}}:records")
+        assert append(storage, "s", 1, expires_at=None)
+        assert client.pttl(f"{prefix}{{s}}:records") == -1
+
+
+def test_an_expired_session_is_kept_a_little_longer_for_who_prolongs_it(redis_url: str) -> None:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        storage.create_session("s", ttl=0)
+        assert storage.session("s") is None
+        assert 0 < client.pttl(f"{prefix_of(redis_url)}{{s}}:head") <= driver.GRACE_MS
+        assert storage.sweep() == 1
+        assert keys_of(redis_url) == {"schema"}
+
+
+@pytest.mark.parametrize("by", ["list", "sweep"])
+def test_expired_sessions_leave_nothing_behind(redis_url: str, by: str) -> None:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        for number in range(250):
+            append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running", expires_at=2**50)
+        append(storage, "left", user_id="u1", owner="o")
+        for key in keys_of(redis_url):
+            if key.startswith("{s"):
+                client.pexpire(f"{prefix_of(redis_url)}{key}", 0)  # as the server does in its own time
+        assert storage.count_sessions() == 1 if by == "list" else storage.sweep() == 0
+        assert listed(storage, user_id="u1") == ["left"]
+        keys = {key for key in keys_of(redis_url) if not key.startswith("{left}")}
+        assert keys == {
+            "schema",
+            "index:places",
+            *(f"index:{order}{of}" for order in ("updated", "created") for of in ("", ":owner:o", ":user:u1")),
+        }
+        assert client.hkeys(f"{prefix_of(redis_url)}index:places") == [b"left"]
+
+
+def test_a_session_made_again_under_the_id_of_one_that_expired(redis_url: str) -> None:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        append(storage, expires_at=2**50, user_id="ada")
+        for key in of_session(keys_of(redis_url)):
+            client.pexpire(f"{prefix_of(redis_url)}{key}", 0)
+        storage.add_run("s", input=1, user_id="bea")
+        assert listed(storage) == listed(storage, user_id="bea") == ["s"]
+        assert listed(storage, user_id="ada") == []
+        assert storage.verify("s") == 1
+
+
+# ---------------------------------------------------------------- mending
+
+
+def test_wrong_entries_are_mended(redis_url: str) -> None:
+    prefix = prefix_of(redis_url)
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        for name in ("a", "b", "c"):
+            storage.add_run(name, user_id="ada")
+        right = client.zrange(f"{prefix}index:updated", 0, -1, withscores=True)
+        client.zadd(f"{prefix}index:updated", {"a": 1, "b": 2**52, "nobody": 5})
+        client.zadd(f"{prefix}index:updated:user:bea", {"a": 1})
+        client.zadd(f"{prefix}index:running", {"a": 1})
+        assert listed(storage) == ["c", "b", "a"]
+        assert listed(storage, user_id="bea") == []
+        assert listed(storage, status="running") == []
+        assert client.zrange(f"{prefix}index:updated", 0, -1, withscores=True) == right
+        assert not client.exists(f"{prefix}index:updated:user:bea", f"{prefix}index:running")
+
+
+def test_many_sessions_of_one_moment(redis_url: str) -> None:
+    with sessile.open(redis_url) as storage:
+        names = sorted(f"s{number:03}" for number in range(150))
+        for name in names:
+            append(storage, name, updated_at=7, created_at=7)
+        found: list[str] = []
+        cursor = None
+        while True:
+            page = storage.sessions(limit=20, cursor=cursor)
+            found += [head.session_id for head in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == names[::-1]
+
+
+# ---------------------------------------------------------------- on a cluster
+
+
+def test_a_crash_between_a_commit_and_its_lists(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
+    """The session stands where it stood, with its new contents, until a list meets it."""
+    prefix = prefix_of(redis_cluster_url)
+    with sessile.open(redis_cluster_url) as storage, redis_cluster.connect() as client:
+        for name in ("a", "b", "c"):
+            storage.add_run(name, user_id="ada")
+        before = client.zscore(f"{prefix}index:updated", "a")
+        storage.rename("a", "new")
+        client.zadd(f"{prefix}index:updated", {"a": before})  # as it was before the refresh
+        assert {head.session_id: head.name for head in storage.sessions().items}["a"] == "new"
+        assert listed(storage) == ["a", "c", "b"]
+        assert client.zscore(f"{prefix}index:updated", "a") > before
+        assert listed(storage, order="created") == ["c", "b", "a"]
+
+
+def test_entries_of_sessions_in_the_making_are_left_alone(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
+    prefix = prefix_of(redis_cluster_url)
+    with sessile.open(redis_cluster_url) as storage, redis_cluster.connect() as client:
+        storage.add_run("s", user_id="ada")
+        (head,) = storage.sessions().items
+        old = head.created_at - index.FRESH - 1_000_000
+        client.zadd(f"{prefix}index:created", {"young": head.created_at, "old": old})
+        assert listed(storage, order="created") == ["s"]
+        assert client.zrange(f"{prefix}index:created", 0, -1) == [b"s", b"young"]
+        assert storage.delete("s")
+        assert client.zrange(f"{prefix}index:created", 0, -1) == [b"young"]
+        assert not client.exists(f"{prefix}index:updated:user:ada")
+
+
+def test_a_rival_who_lost_the_race_to_make_a_session_changes_no_list(
+    redis_cluster: RedisCluster, redis_cluster_url: str
+) -> None:
+    with sessile.open(redis_cluster_url) as storage:
+        assert append(storage, "s", user_id="ada", created_at=1000, updated_at=1000)
+        assert not append(storage, "s", incarnation="i2", user_id="bea", created_at=2000, updated_at=2000)
+        assert append(storage, "t", user_id="ada", created_at=1500, updated_at=1500)
+        assert listed(storage, order="created") == ["t", "s"]
+        assert listed(storage, user_id="bea") == []
+        assert listed(storage, user_id="ada", order="created", limit=1) == ["t"]
+
+
+def test_where_commits_and_lists_part(redis_cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that cannot be written: nothing is made; what is committed stays committed."""
+    with sessile.open(redis_cluster_url) as storage:
+        storage.add_run("s", input=1)
+
+        async def fail(*_: Any) -> None:
+            raise StorageUnavailableError("The lists are away.", retry=False, written="unknown")
+
+        monkeypatch.setattr(index.Index, "enter", fail)
+        storage.add_run("s", input=2)
+        with pytest.raises(StorageUnavailableError) as caught:
+            storage.add_run("new", input=1)
+        assert caught.value.written == "no"
+        assert len(storage.runs("s")) == 2
+        assert storage.session("new") is None
+
+
+def test_lists_are_not_scanned_for(redis_url: str) -> None:
+    """A page reads about as many heads as it shows, however many sessions there are."""
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
+        for number in range(300):
+            append(storage, f"s{number:03}", updated_at=number, user_id="ada")
+        client.config_resetstat()
+        assert len(listed(storage, user_id="ada", limit=10)) == 10
+        stats = client.info("commandstats")
+        assert stats["cmdstat_hmget"]["calls"] <= 40
+        assert "cmdstat_scan" not in stats
+        assert "cmdstat_keys" not in stats
+
+
+async def test_the_asynchronous_face_counts_too(redis_url: str) -> None:
+    async with sessile.open(redis_url) as storage:
+        await asyncio.gather(*(storage.aadd_run(f"s{number}", user_id="ada") for number in range(30)))
+        assert await storage.acount_sessions(user_id="ada") == 30
+        assert await storage.adelete_user("ada") == 30
+        assert await storage.acount_sessions() == 0
