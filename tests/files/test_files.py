@@ -209,7 +209,7 @@ def test_a_damaged_last_commit_that_was_acknowledged_is_never_cut(folder: Folder
         ('"revision": 3', '"revision": "3"', r"Line 4 of '.*head\.json' .*'revision' must not be '3'"),
         ('"revision": 3,', '"revision": 3', r"Line 5 of '.*head\.json' .*delimiter"),
         ('"hidden": false', '"hidden": 0', r"'hidden' must not be 0"),
-        ('"session_id": "s"', '"session_id": "t"', "are of session 't'"),
+        ('"session_id": "s"', '"session_id": "t"', "of session 't'"),
         ('"revision": 3', '"revision": 4', "at revision 4, and its log ends with commit 3"),
         ('"kind"', '"kint"', "'kind' is missing"),
     ],

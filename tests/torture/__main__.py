@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import random
 import sys
 import tempfile
@@ -77,6 +78,7 @@ def main() -> int:
     parser.add_argument("--power", type=float, default=1.0, help="share of the images of power cuts (0: none)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
+    logging.getLogger("sessile").setLevel(logging.ERROR)  # repairs are what the campaigns are about
     scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
     print(f"seed {scale.seed}, Python {sys.version.split()[0]}, SQLite, synchronous=FULL\n")
     print(ROW.format("campaign", "rounds", "acknowledged", "lost", "doubled", "seconds"), flush=True)

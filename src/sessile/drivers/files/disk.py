@@ -47,10 +47,16 @@ def translate(error: OSError, what: str, path: Path, written: Written) -> Storag
 
 def read(path: Path) -> bytes | None:
     """The content of a file; None if there is no such file or folder."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+    file = open_file(path, os.O_RDONLY)
+    if file is None:
         return None
+    try:
+        parts = [os.read(file, os.fstat(file).st_size + 1)]
+        while parts[-1]:
+            parts.append(os.read(file, 64 * 1024))
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def open_file(path: Path, flags: int) -> int | None:

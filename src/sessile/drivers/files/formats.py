@@ -107,6 +107,8 @@ class Format(ABC):
         """`decode_commit`, for those that may have been read before."""
         self.read_head = _remembering(self.decode_head, 16)
         """`decode_head`, for those that may have been read before."""
+        self.read_owner = _remembering(self.decode_owner, 256)
+        """`decode_owner`, for those that may have been read before."""
 
     @abstractmethod
     def dump(self, fields: Fields) -> bytes:

@@ -53,7 +53,7 @@ class Log:
             return None
         self.begin = first.after
         try:
-            return self.form.decode_owner(first.text)
+            return self.form.read_owner(first.text)
         except FormatError as error:
             if first.after == self.size:  # the record was not written to its end
                 return None

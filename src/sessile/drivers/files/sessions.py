@@ -9,7 +9,9 @@ import shutil
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 from ...errors import CorruptDataError, StorageError, Written
@@ -29,6 +31,16 @@ PAUSE = 0.001
 """How long a reader waits for a commit that is being written, before it looks again, in seconds."""
 
 NO_LIMIT = 2**62
+
+
+class Place(NamedTuple):
+    """The files of a session."""
+
+    folder: Path
+    head: Path
+    new_head: Path
+    log: Path
+    records: Path
 
 
 @dataclass(slots=True)
@@ -68,9 +80,13 @@ class Sessions:
         self.locks = locks
         self.index = index
 
-    def path(self, session_id: str) -> Path:
-        """The folder of a session."""
-        return self.folder / safe_name(session_id)
+        self.place = lru_cache(maxsize=1024)(self._place)
+        """Where the files of a session are."""
+
+    def _place(self, session_id: str) -> Place:
+        folder = self.folder / safe_name(session_id)
+        head, log = self.form.head_file, self.form.log_file
+        return Place(folder, folder / head, folder / f".{head}.new", folder / log, folder / "records")
 
     # ------------------------------------------------------------ reading
 
@@ -97,7 +113,7 @@ class Sessions:
                 return view
             goal = goal or view.last
             view.close()
-            with self.locks.attempt(self.path(session_id).name) as held:
+            with self.locks.attempt(self.place(session_id).folder.name) as held:
                 if held:
                     return self._repaired(session_id)
             deadline.check("Reading a session")
@@ -105,16 +121,16 @@ class Sessions:
 
     def _view(self, session_id: str, flags: int = os.O_RDONLY) -> View | None:
         """One look at the files. The head is read first, so that the log has at least what it covers."""
-        path = self.path(session_id)
+        place = self.place(session_id)
         while True:
-            content = disk.read(path / self.form.head_file)
-            file = disk.open_file(path / self.form.log_file, flags)
+            content = disk.read(place.head)
+            file = disk.open_file(place.log, flags)
             if file is None:
-                if disk.read(path / self.form.head_file) is None or not path.exists():
+                if disk.read(place.head) is None or not place.folder.exists():
                     return self._absent()
-                raise CorruptDataError(f"There is no {self.form.log_file} in {str(path)!r}, but a head.")
+                raise CorruptDataError(f"There is no {self.form.log_file} in {str(place.folder)!r}, but a head.")
             try:
-                view = self._opened(session_id, path, content, file)
+                view = self._opened(session_id, place, content, file)
             except BaseException:
                 os.close(file)
                 raise
@@ -127,28 +143,29 @@ class Sessions:
         if not self.folder.is_dir():
             raise StorageError(f"The folder {str(self.folder)!r} is gone.", hint="Is its disk mounted?")
 
-    def _opened(self, session_id: str, path: Path, content: bytes | None, file: int) -> View | None:
+    def _opened(self, session_id: str, place: Place, content: bytes | None, file: int) -> View | None:
         """The view of an open log and the content of a head; None if they are not of the same incarnation any more."""
-        log = Log(file, os.fstat(file).st_size, self.form, path / self.form.log_file)
+        log = Log(file, os.fstat(file).st_size, self.form, place.log)
         owner = log.owner()
-        head = self._head(path, content)
+        head = self._head(place, content)
         for found in (owner, head):
             if found is not None and found.session_id != session_id:
-                raise CorruptDataError(f"The files in {str(path)!r} say that they are of session {found.session_id!r}.")
+                raise CorruptDataError(
+                    f"The files in {str(place.folder)!r} say that they are of session {found.session_id!r}."
+                )
         if head is not None and owner is None:
             raise CorruptDataError(f"{str(log.path)!r} does not begin with whose log it is.")
         if head is not None and owner is not None and head.incarnation != owner.incarnation:
-            if disk.read(path / self.form.head_file) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
-                raise CorruptDataError(f"The head and the log in {str(path)!r} are of different incarnations.")
+            if disk.read(place.head) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
+                raise CorruptDataError(f"The head and the log in {str(place.folder)!r} are of different incarnations.")
             return None
         last, top, clean = self._newest(log, 0 if head is None else head.revision)
         if head is not None and last < head.revision:
-            raise CorruptDataError(
-                f"The head in {str(path)!r} is at revision {head.revision}, and its log ends with commit {last}."
-            )
+            where = f"The head in {str(place.folder)!r} is at revision {head.revision}"
+            raise CorruptDataError(f"{where}, and its log ends with commit {last}.")
         return View(head, log, owner, last, top, clean)
 
-    def _head(self, path: Path, content: bytes | None) -> HeadRow | None:
+    def _head(self, place: Place, content: bytes | None) -> HeadRow | None:
         """The head; None if there is none, or one that a power cut has left without its end or with zeros in it."""
         if content is None:
             return None
@@ -158,7 +175,7 @@ class Sessions:
             if b"\0" in content or not content.rstrip().endswith(self.form.head_end):
                 return None
             raise CorruptDataError(
-                f"Line {max(1, error.line)} of {str(path / self.form.head_file)!r} cannot be read: {error.reason}.",
+                f"Line {max(1, error.line)} of {str(place.head)!r} cannot be read: {error.reason}.",
                 hint="Correct it, or remove the file: the head is made anew from the log.",
             ) from error
 
@@ -186,15 +203,15 @@ class Sessions:
         if view.head is not None and view.last == view.revision and view.clean:
             return view
         try:
-            self._repair(view)
+            self._repair(session_id, view)
         finally:
             view.close()
         return self._view(session_id, os.O_RDWR | os.O_APPEND)
 
-    def _repair(self, view: View) -> None:
+    def _repair(self, session_id: str, view: View) -> None:
         """Roll the head forward over what is whole beyond it, and cut off the rest, which was never acknowledged."""
-        log, path = view.log, view.log.path.parent
-        with disk.translated("Repairing a session", path):
+        log, place = view.log, self.place(session_id)
+        with disk.translated("Repairing a session", place.folder):
             disk.sync(log.file)  # a writer that is gone may not have come to that
             good, rest = _whole_after(log, view.revision)
             if view.head is None:
@@ -208,9 +225,9 @@ class Sessions:
             head = roll_forward(before, [stored.row for stored in good])
             assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
-            logger.warning("The head in %s is rolled forward to revision %d.", path, row.revision)
-            disk.replace(path / self.form.head_file, self.form.encode_head(row))
-            self.index.put(row, path.name, stamp_of(path, self.form))
+            logger.warning("The head in %s is rolled forward to revision %d.", place.folder, row.revision)
+            disk.replace(place.head, self.form.encode_head(row))
+            self.index.put(row, place.folder.name, stamp_of(place))
 
     def _cut(self, log: Log, offset: int) -> None:
         """Let the log end at an offset, with the end of a record; what is cut off is kept beside it."""
@@ -236,7 +253,7 @@ class Sessions:
     @contextlib.contextmanager
     def locked(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
         """The session as it is, settled, with its lock held."""
-        with self.locks.hold(self.path(session_id).name, deadline):
+        with self.locks.hold(self.place(session_id).folder.name, deadline):
             view = self._repaired(session_id)
             try:
                 yield view
@@ -246,10 +263,10 @@ class Sessions:
 
     def append(self, write: Append, deadline: Deadline) -> bool:
         """`Driver.append`."""
-        path = self.path(write.session_id)
-        with disk.translated("Appending to a session", path), self.locked(write.session_id, deadline) as view:
+        place = self.place(write.session_id)
+        with disk.translated("Appending to a session", place.folder), self.locked(write.session_id, deadline) as view:
             if write.expected == 0:
-                return (view is None or view.head is None) and self._create(path, write)
+                return (view is None or view.head is None) and self._create(place, write)
             if view is None or view.head is None:
                 return False
             if (view.head.incarnation, view.head.revision) != (write.incarnation, write.expected):
@@ -257,17 +274,17 @@ class Sessions:
             if view.top < 0:
                 view.log.decode(next(view.log.backwards()))  # names the line
             data = self._records(write, view.top)
-            self._commit(path, write, view.log.file, view.log.size, data)
+            self._commit(place, write, view.log.file, view.log.size, data)
             return True
 
-    def _create(self, path: Path, write: Append) -> bool:
-        path.mkdir(exist_ok=True)
-        file = disk.open_file(path / self.form.log_file, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    def _create(self, place: Place, write: Append) -> bool:
+        place.folder.mkdir(exist_ok=True)
+        file = disk.open_file(place.log, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         assert file is not None, "it is made if it is not there"
         try:
             os.ftruncate(file, 0)
             owner = self.form.encode_owner(Owner(write.session_id, write.incarnation))
-            self._commit(path, write, file, 0, owner + self._records(write, 0), new=True)
+            self._commit(place, write, file, 0, owner + self._records(write, 0), new=True)
         finally:
             os.close(file)
         return True
@@ -279,35 +296,33 @@ class Sessions:
             records += self.form.encode_commit(commit, top, (number, count))
         return bytes(records)
 
-    def _commit(self, path: Path, write: Append, file: int, size: int, data: bytes, *, new: bool = False) -> None:
+    def _commit(self, place: Place, write: Append, file: int, size: int, data: bytes, *, new: bool = False) -> None:
         """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise."""
-        head_file = path / self.form.head_file
-        new_head = path / f".{self.form.head_file}.new"
         try:
             disk.write_all(file, data)
             disk.sync(file)
             if new:
-                disk.sync_folder(path)
+                disk.sync_folder(place.folder)
                 disk.sync_folder(self.folder)
-            found = disk.write_new(new_head, self.form.encode_head(write.head), synced=False)
-            self.index.put(write.head, path.name, Stamp.of(found, size + len(data)))
-            os.replace(new_head, head_file)
+            found = disk.write_new(place.new_head, self.form.encode_head(write.head), synced=False)
+            self.index.put(write.head, place.folder.name, Stamp.of(found, size + len(data)))
+            os.replace(place.new_head, place.head)
         except StorageError as error:
             error.written = _undone(file, size)
             raise
         except OSError as error:
-            raise disk.translate(error, "Appending to a session", path, _undone(file, size)) from error
+            raise disk.translate(error, "Appending to a session", place.folder, _undone(file, size)) from error
 
     def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         """`Driver.delete`: all at once, by moving the folder away; then its files one by one."""
-        path = self.path(session_id)
-        with disk.translated("Deleting a session", path), self.locked(session_id, deadline) as view:
+        place = self.place(session_id)
+        with disk.translated("Deleting a session", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.owner is None or view.owner.incarnation != incarnation:
                 return
             self.trash.mkdir(parents=True, exist_ok=True)
-            away = self.trash / f"{path.name}-{uuid4().hex[:8]}"
+            away = self.trash / f"{place.folder.name}-{uuid4().hex[:8]}"
             view.close()  # Windows moves no folder with an open file
-            path.rename(away)
+            place.folder.rename(away)
             disk.sync_folder(self.folder)
             self.index.remove(session_id)
         for folder in self.trash.iterdir():  # this one, and what a crash has left
@@ -315,26 +330,26 @@ class Sessions:
 
     def refresh(self, session_id: str, deadline: Deadline) -> None:
         """Let the index say what the head says, after a crash or a change by hand."""
-        path = self.path(session_id)
-        with disk.translated("Reading a session", path), self.locked(session_id, deadline) as view:
+        place = self.place(session_id)
+        with disk.translated("Reading a session", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.head is None:
                 self.index.remove(session_id)
             else:
-                self.index.put(view.head, path.name, stamp_of(path, self.form))
+                self.index.put(view.head, place.folder.name, stamp_of(place))
 
     # ------------------------------------------------------------ records
 
     def owner(self, session_id: str) -> Owner | None:
         """Whose log is in the folder of a session."""
-        return self._owner(self.path(session_id) / self.form.log_file)
+        return self._owner(self.place(session_id).log)
 
     def owner_of(self, folder: Path) -> str | None:
         """The session of a folder; one under a name that is not its own is refused."""
         owner = self._owner(folder / self.form.log_file)
-        if owner is not None and self.path(owner.session_id).name != folder.name:
+        if owner is not None and self.place(owner.session_id).folder.name != folder.name:
             raise CorruptDataError(
                 f"{str(folder)!r} has the session {owner.session_id!r}, whose folder is "
-                f"{self.path(owner.session_id).name!r}.",
+                f"{self.place(owner.session_id).folder.name!r}.",
                 hint="Move it there; a copy of a session is made by fork.",
             )
         return None if owner is None else owner.session_id
@@ -350,17 +365,17 @@ class Sessions:
 
     def get_record(self, session_id: str, incarnation: str, key: str) -> bytes | None:
         """`Driver.get_record`. Whose log it is, is read afterwards: then the record was of this incarnation too."""
-        path = self.path(session_id)
-        with disk.translated("Reading a record", path):
-            value = disk.read(path / "records" / safe_name(key))
+        place = self.place(session_id)
+        with disk.translated("Reading a record", place.folder):
+            value = disk.read(place.records / safe_name(key))
             owner = self.owner(session_id)
         return value if owner is not None and owner.incarnation == incarnation else None
 
     def put_record(self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline) -> bool:
         """`Driver.put_record`."""
-        path = self.path(session_id)
-        file = path / "records" / safe_name(key)
-        with disk.translated("Writing a record", path), self.locked(session_id, deadline) as view:
+        place = self.place(session_id)
+        file = place.records / safe_name(key)
+        with disk.translated("Writing a record", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.head is None or view.head.incarnation != incarnation:
                 return value is None
             if value is not None:
@@ -419,6 +434,6 @@ def _undone(file: int, size: int) -> Written:
     return "no"
 
 
-def stamp_of(path: Path, form: Format) -> Stamp:
+def stamp_of(place: Place) -> Stamp:
     """What tells whether the files of a session are those that the index has seen."""
-    return Stamp.of(os.stat(path / form.head_file), os.stat(path / form.log_file).st_size)
+    return Stamp.of(os.stat(place.head), os.stat(place.log).st_size)

@@ -16,7 +16,7 @@ from . import disk
 from .formats import Format, JsonFormat
 from .index import Index, Stamp
 from .locks import Locks
-from .sessions import Sessions, logger, stamp_of
+from .sessions import Sessions, logger
 
 VERSION = 1
 """Of the layout of the folder."""
@@ -252,7 +252,8 @@ class FileDriver(Driver):
 
     def _stamp(self, folder: os.DirEntry[str]) -> Stamp | None:
         try:
-            return stamp_of(Path(folder.path), self.form)
+            path = Path(folder.path)
+            return Stamp.of(os.stat(path / self.form.head_file), os.stat(path / self.form.log_file).st_size)
         except FileNotFoundError:
             return None
 
