@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from tests.servers import MariaDbServer, PostgresServer, RedisServer, ServerFailedError, ServerMissingError
+from tests.servers import (
+    DynoxideServer,
+    MariaDbServer,
+    PostgresServer,
+    RedisServer,
+    ServerFailedError,
+    ServerMissingError,
+)
 
 from sessile import MemoryStorage
 from sessile.records import Usage
@@ -27,8 +34,11 @@ from sessile.storage.driver import Append, Span
 from sessile.storage.ids import uuid7
 from sessile.storage.storage import Storage
 
+from .capacity import capacity
+from .dynamodb import REGION, AsyncDynamoDbFloor, DynamoDbFloor, DynamoDbInspector
 from .mariadb import AsyncMariaDbFloor, MariaDbFloor, MariaDbInspector
 from .measure import Stats, interleave, ms, timed
+from .mongodb import AsyncMongoDbFloor, MongoDbFloor, MongoDbInspector, MongoDbServer
 from .payload import Exchange, exchange, messages
 from .postgres import AsyncPostgresFloor, PostgresFloor, PostgresInspector
 from .redis import AsyncRedisFloor, RedisFloor, RedisInspector
@@ -71,6 +81,8 @@ class Engine:
     inspector: Callable[[str], Any]
     floor: Callable[[str, Padding, int], BlockingFloor]
     async_floor: Callable[[str, Padding, int], Awaitable[AsyncFloor]]
+    more: Callable[[str, Sequence[int]], list[Table]] = lambda url, sizes: []
+    """What is measured there alone."""
 
 
 def postgres_storage(url: str) -> Storage:
@@ -94,6 +106,20 @@ def redis_storage(url: str) -> Storage:
     return RedisStorage(url, pool_size=CONNECTIONS)
 
 
+def dynamodb_storage(url: str) -> Storage:
+    """With as many connections as the floor."""
+    from sessile import DynamoDbStorage
+
+    return DynamoDbStorage(region=REGION, endpoint=url, pool_size=CONNECTIONS)
+
+
+def mongodb_storage(url: str) -> Storage:
+    """With the pool that the floor has."""
+    from sessile import MongoDbStorage
+
+    return MongoDbStorage(f"{url}?maxPoolSize={CONNECTIONS}")
+
+
 POSTGRES = Engine(
     "PostgreSQL", PostgresServer, postgres_storage, PostgresInspector, PostgresFloor, AsyncPostgresFloor.open
 )
@@ -112,7 +138,21 @@ REDIS = Engine(
 )
 
 
-ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "redis": REDIS}
+DYNAMODB = Engine(
+    "DynamoDB's emulator",
+    DynoxideServer,
+    dynamodb_storage,
+    DynamoDbInspector,
+    DynamoDbFloor,
+    AsyncDynamoDbFloor.open,
+    lambda url, sizes: [capacity(url, sizes, fill, agent_sync)],
+)
+
+
+MONGODB = Engine("MongoDB", MongoDbServer, mongodb_storage, MongoDbInspector, MongoDbFloor, AsyncMongoDbFloor.open)
+
+
+ENGINES = {"postgres": POSTGRES, "mariadb": MARIADB, "mongodb": MONGODB, "redis": REDIS, "dynamodb": DYNAMODB}
 
 
 @contextmanager
@@ -167,13 +207,14 @@ TURNS: dict[int, tuple[str, Callable[..., None], Callable[..., Awaitable[object]
 
 def fill(storage: Storage, sizes: dict[str, int]) -> None:
     """Make sessions of so many runs: added to a session in memory, and copied from there in batches."""
+    at_once = storage.run_operation(commits_at_once)
     with MemoryStorage() as memory:
         for session_id, runs in sizes.items():
             for number in range(1, runs + 1):
                 add(memory, session_id, exchange(number))
             rows, head = memory.run_operation(read_all, session_id)
-            for start in range(0, len(rows), FILLED_AT_ONCE):
-                batch = tuple(rows[start : start + FILLED_AT_ONCE])
+            for start in range(0, len(rows), at_once):
+                batch = tuple(rows[start : start + at_once])
                 after = head._replace(revision=batch[-1].seq)
                 storage.run_operation(append, Append(session_id, head.incarnation, start, batch, after))
             memory.delete(session_id)
@@ -186,6 +227,11 @@ async def read_all(core: Core, session_id: str) -> tuple[list[Any], Any]:
     assert loaded is not None
     assert head is not None
     return await core.all_rows(head, Span(), core.deadline()), loaded.head
+
+
+async def commits_at_once(core: Core) -> int:
+    """How many commits are appended together."""
+    return min(FILLED_AT_ONCE, core.driver.capabilities.commits_per_append)
 
 
 async def append(core: Core, write: Append) -> None:
@@ -261,7 +307,8 @@ def run(engine: Engine, url: str, sizes: Sequence[int], rounds: int) -> tuple[li
     try:
         table, medians = one_by_one(contest, sizes, rounds)
         table.notes[:0] = [ours.note("Sessile"), theirs.note("floor")]
-        return [table, at_once(contest, max(6, rounds // 5))], medians, ours.written
+        tables = [table, at_once(contest, max(6, rounds // 5)), *engine.more(url, sizes)]
+        return tables, medians, ours.written
     finally:
         contest.close()
 

@@ -131,10 +131,8 @@ class Calibration:
     def note(self, name: str) -> str:
         """In words."""
         commits = "" if self.written.commits is None else f" in {self.written.commits:g} commit(s)"
-        return (
-            f"{name} writes per turn: {self.log:,} bytes of log and {self.head:,} of head{commits}, "
-            f"{self.written.wal or 0:,.0f} bytes of write-ahead log."
-        )
+        wal = "" if self.written.wal is None else f", {self.written.wal:,.0f} bytes of write-ahead log"
+        return f"{name} writes per turn: {self.log:,} bytes of log and {self.head:,} of head{commits}{wal}."
 
 
 def calibration(inspector: Inspector, session_id: str, turn: Callable[[], object]) -> Calibration:

@@ -24,7 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXTRA = [page for page in sorted(ROOT.glob("*.md")) if page not in PAGES]
 
-SERVERS = {"postgres": "postgres_url", "mysql": "mysql_url", "redis": "redis_database_url"}
+SERVERS = {
+    "postgres": "postgres_url",
+    "mysql": "mysql_url",
+    "mongodb": "mongodb_url",
+    "redis": "redis_database_url",
+    "dynamodb": "dynamodb_url",
+    "objects": "s3_url",
+}
 """The fixtures that give DATABASE_URL to the pages of databases."""
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<marks>```+|~~~+) *(?P<language>[\w-]*)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,15 +17,16 @@ from sessile import SqliteStorage
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def run(name: str, *arguments: str, cwd: Path) -> str:
+def run(name: str, *arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py", *arguments],
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        env={**os.environ, **environment},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
@@ -73,3 +75,17 @@ def test_approval_that_is_denied(tmp_path: Path) -> None:
     assert "paid" not in printed
     with SqliteStorage(tmp_path / "approval.db") as storage:
         assert [run.status for run in storage.runs("order-7")] == ["completed"]
+
+
+def test_dbos_queue(tmp_path: Path) -> None:
+    """DBOS starts the request again after a crash; what was done already is not done again."""
+    asked, delivered = run("dbos_queue", "ask", "r1", "Hello", cwd=tmp_path, code=9, CRASH="1").splitlines()
+    assert asked == "the model is asked"
+    again, answer = run("dbos_queue", "recover", "r1", cwd=tmp_path).splitlines()
+    assert again == delivered
+    assert answer == "answer: I have seen 1 messages."
+    assert "answer: I have seen 3 messages." in run("dbos_queue", "ask", "r2", "And now?", cwd=tmp_path)
+    with SqliteStorage(tmp_path / "sessions.db") as storage:
+        assert [run.status for run in storage.runs("chat-ada", user_id="ada")] == ["completed", "completed"]
+        steps = [step.data["name"] for step in storage.run("request-r1", 1).steps]
+    assert steps == ["support", "deliver"]

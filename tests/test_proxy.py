@@ -8,19 +8,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 import redis
 from tests.servers.fixtures import connect_mysql
-from tests.servers.redis import client_of
+from tests.servers.redis import redis_client
 
 from sessile.testing.proxy import (
     CuttingProxy,
     Direction,
     Framing,
+    http_messages,
+    mongodb_messages,
     mysql_messages,
     postgres_messages,
     redis_messages,
@@ -326,6 +330,39 @@ def test_messages_of_redis_are_found_in_any_chunks(chunk: int) -> None:
     assert ends(redis_messages, "answer", command + nested + other, chunk) == list(accumulate(lengths))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+def test_messages_of_http_are_found_in_any_chunks(chunk: int) -> None:
+    """Heads and bodies each; what has no body is a head alone."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+    stream = head + b"hello" + b"GET / HTTP/1.1\r\n\r\n" + head.lower() + b"hello"
+    size = len(head)
+    assert ends(http_messages, "request", stream, chunk) == [size, size + 5, size + 23, 2 * size + 23, 2 * size + 28]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1000])
+def test_messages_of_mongodb_are_found_in_any_chunks(chunk: int) -> None:
+    """Each begins with its whole length."""
+    stream = b"\x15\x00\x00\x00" + b"h" * 17 + b"\x2c\x01\x00\x00" + b"x" * 296
+    assert ends(mongodb_messages, "answer", stream, chunk) == [21, 321]
+
+
+def test_it_stands_between_pymongo_and_its_server(mongodb_url: str) -> None:
+    parts = urlsplit(mongodb_url)
+    with CuttingProxy(parts.hostname or "", parts.port or 0, framing=mongodb_messages) as proxy:
+        address = parts._replace(netloc=proxy.address).geturl()
+        with pymongo.MongoClient[dict[str, Any]](address) as client, pymongo.MongoClient[Any](mongodb_url) as direct:
+            client.get_default_database()["t"].insert_one({"_id": 0})
+            recording = proxy.record()
+            client.get_default_database()["t"].insert_one({"_id": 1})
+            assert recording.request.message_ends == [recording.request.total]
+            assert recording.answer.message_ends == [recording.answer.total]
+            proxy.cut_after("answer", 0)
+            with pytest.raises(pymongo.errors.AutoReconnect):
+                client.get_default_database()["t"].insert_one({"_id": 2})
+            found = direct.get_default_database()["t"].find(sort=[("_id", 1)])
+            assert [document["_id"] for document in found] == [0, 1, 2], "only the answer was lost"
+
+
 def test_it_stands_between_psycopg_and_postgres(postgres_url: str) -> None:
     info = psycopg.conninfo.conninfo_to_dict(postgres_url)
     target = str(info["host"]), int(info.get("port") or 5432)
@@ -377,7 +414,7 @@ def test_it_stands_between_pymysql_and_mariadb(mysql_url: str) -> None:
 
 
 def test_it_stands_between_redis_py_and_redis(redis_url: str) -> None:
-    direct = client_of(redis_url)
+    direct = redis_client(redis_url)
     address = direct.connection_pool.connection_kwargs
     key = redis_url.rpartition("=")[2] + "n"
     with (

@@ -1,4 +1,4 @@
-"""agno 3.x: `SqliteDb`, `PostgresDb` and `RedisDb`, called as `Agent.run` calls it.
+"""agno 3.x: `SqliteDb`, `PostgresDb`, `RedisDb` and `DynamoDb`, called as `Agent.run` calls it.
 
 One run reads (or takes from its cache) the session with all its runs, builds the history from the last 3 of
 them, and stores the session row and the run row: two commits. The functions are the Agent's own. The
@@ -70,6 +70,14 @@ class Default(Variant):
             from agno.db.redis import RedisDb
 
             return RedisDb(db_url=self.url)
+
+        if self.tables:
+            import boto3
+            from agno.db.dynamo import DynamoDb
+
+            client = boto3.client("dynamodb", region_name="us-east-1", endpoint_url=self.url)
+            names = {name: f"{self.tables}{name}" for name in ("session_table", "runs_table")}
+            return DynamoDb(client, **names)
         from agno.db.postgres import PostgresDb
 
         return PostgresDb(db_url=self.url.replace("postgresql:", "postgresql+psycopg:"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..file_floor import FileFloor
 from ..floor import Floor
 from ..measure import Stats, timed
 from ..payload import Exchange, exchange
@@ -85,6 +86,25 @@ class SqliteFile(Place):
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+
+class JsonFolder(SqliteFile):
+    """A folder for files of JSON, and the floor's log in another one."""
+
+    durability = ()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "peer"
+
+    def floor(self) -> Any:
+        return FileFloor(self.folder / "floor", 3000)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "fsync=off"  # none of them calls it
+
+    def copy(self, name: str) -> JsonFolder:
+        return JsonFolder(shutil.copytree(self.folder, self.folder.parent / name))
 
 
 class PostgresDatabase(Place):
@@ -177,8 +197,58 @@ class RedisDatabase(Place):
         self.client.close()
 
 
+class DynamoDbTables(Place):
+    """Tables of a server that speaks DynamoDB's protocol, whose names begin alike."""
+
+    durability = ()
+
+    def __init__(self, server: str, name: str, template: DynamoDbTables | None = None) -> None:
+        from ..dynamodb import put_all
+
+        self.url = server
+        self.name = name
+        self.client = self.inspector().client
+        for table in template.inspector().tables() if template else ():
+            copied = table.replace(template.name, name, 1)
+            described = self.client.describe_table(TableName=table)["Table"]
+            self.client.create_table(**_definition(described) | {"TableName": copied})
+            for page in self.client.get_paginator("scan").paginate(TableName=table):
+                put_all(self.client, copied, page["Items"])
+
+    def floor(self) -> Any:
+        from ..dynamodb import DynamoDbFloor
+
+        return DynamoDbFloor(self.url, table=f"{self.name}.floor")
+
+    def inspector(self) -> Any:
+        from ..dynamodb import DynamoDbInspector
+
+        return DynamoDbInspector(self.url, f"{self.name}.")
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "as durable as the emulator"
+
+    def copy(self, name: str) -> DynamoDbTables:
+        return DynamoDbTables(self.url, name, self)
+
+    def remove(self) -> None:
+        for table in self.inspector().tables():
+            self.client.delete_table(TableName=table)
+
+
+def _definition(described: dict[str, Any]) -> dict[str, Any]:
+    """The request that creates a table like one that is described."""
+    wanted = {"AttributeDefinitions", "KeySchema"}
+    request = {name: value for name, value in described.items() if name in wanted} | {"BillingMode": "PAY_PER_REQUEST"}
+    indexes = [
+        {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
+        for index in described.get("GlobalSecondaryIndexes", ())
+    ]
+    return request | ({"GlobalSecondaryIndexes": indexes} if indexes else {})
+
+
 class Variant(ABC):
-    """One way to configure a peer, over SQLite, PostgreSQL or Redis.
+    """One way to configure a peer, over SQLite, PostgreSQL, Redis or DynamoDB.
 
     Attributes:
         name: what is shown; the default configuration is called `default`.
@@ -187,6 +257,7 @@ class Variant(ABC):
         largest: the longest session that is measured, where more would take minutes.
         filled_as: variants of the same word store the same for a turn, and are measured on copies of one database.
         url: where its database on a server is, or None.
+        tables: what the names of its tables begin with, on DynamoDB.
         path: where its SQLite file is, else.
     """
 
@@ -197,7 +268,8 @@ class Variant(ABC):
     filled_as: str = "default"
 
     def __init__(self, place: Place) -> None:
-        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase)) else None
+        self.url = place.url if isinstance(place, (PostgresDatabase, RedisDatabase, DynamoDbTables)) else None
+        self.tables = f"{place.name}." if isinstance(place, DynamoDbTables) else None
         self.path = place.path if isinstance(place, SqliteFile) else None
 
     @abstractmethod
@@ -253,7 +325,7 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
         "first": first,
         "durability": place.in_words([str(variant.scalar(sql)) for sql in place.durability]),
     }
-    if size <= PROBED:
+    if size <= PROBED and place.durability:
         written = place.inspector().written(lambda: variant.turn(names[0], exchange(size + turns + 3)))
         result["written"] = asdict(written)
     variant.close()
@@ -266,6 +338,10 @@ def new_place(options: argparse.Namespace, name: str) -> Place:
     name = f"filled-{name}"
     if options.redis:
         return RedisDatabase(options.redis)
+    if options.dynamodb:
+        return DynamoDbTables(options.dynamodb, name)
+    if options.files:
+        return JsonFolder(options.folder / name)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
@@ -276,6 +352,8 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--folder", type=Path, help="for SQLite files")
     parser.add_argument("--redis", help="the URL of a server")
+    parser.add_argument("--dynamodb", help="the endpoint of a server")
+    parser.add_argument("--files", action="store_true", help="files of JSON in that folder")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
     filled: dict[tuple[str, int], Place] = {}

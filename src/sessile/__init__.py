@@ -30,23 +30,47 @@ if TYPE_CHECKING:
         current_session,
         session_state,
     )
+    from .drivers.dynamodb import DynamoDbStorage
+    from .drivers.files import JsonStorage, YamlStorage
     from .drivers.memory import MemoryStorage
+    from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
+    from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
     from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage, open_storage
+    from .workflows import (
+        Condition,
+        Context,
+        Loop,
+        Parallel,
+        Retry,
+        Router,
+        Step,
+        SyncContext,
+        Wait,
+        Workflow,
+        WorkflowResult,
+        current_step,
+        step,
+        workflow,
+    )
 
     open = open_storage
 
 _NAMES = {
     "Agent": "agents",
+    "DynamoDbStorage": "drivers.dynamodb",
+    "GcsStorage": "drivers.objects",
     "Head": "records",
+    "JsonStorage": "drivers.files",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
+    "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
     "PostgresStorage": "drivers.postgres",
@@ -54,14 +78,35 @@ _NAMES = {
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
+    "S3Storage": "drivers.objects",
     "SessionCapability": "agents",
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
     "Team": "agents",
     "TokenBudget": "agents",
+    "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
+    **dict.fromkeys(
+        (
+            "Condition",
+            "Context",
+            "Loop",
+            "Parallel",
+            "Retry",
+            "Router",
+            "Step",
+            "SyncContext",
+            "Wait",
+            "Workflow",
+            "WorkflowResult",
+            "current_step",
+            "step",
+            "workflow",
+        ),
+        "workflows",
+    ),
 }
 
 
@@ -80,10 +125,14 @@ def __dir__() -> list[str]:
 # Without `open`: `from sessile import *` must not hide Python's own.
 __all__ = [
     "Agent",
+    "DynamoDbStorage",
+    "GcsStorage",
     "Head",
+    "JsonStorage",
     "LastRuns",
     "MemoryStorage",
     "Message",
+    "MongoDbStorage",
     "MySQLStorage",
     "Page",
     "PostgresStorage",
@@ -91,13 +140,29 @@ __all__ = [
     "RollingSummary",
     "Run",
     "RunResult",
+    "S3Storage",
     "SessionCapability",
     "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
     "Team",
     "TokenBudget",
+    "Condition",
+    "Context",
+    "Loop",
+    "Parallel",
+    "Retry",
+    "Router",
+    "Step",
+    "SyncContext",
+    "Wait",
+    "Workflow",
+    "WorkflowResult",
+    "YamlStorage",
     "__version__",
     "current_session",
+    "current_step",
     "session_state",
+    "step",
+    "workflow",
 ]

@@ -137,6 +137,37 @@ class NotResumableError(SessileError):
     default_hint = "Start a new run instead."
 
 
+class WorkflowChangedError(SessileError):
+    """The code of a workflow has changed, so that it does not fit what a run has done already."""
+
+    default_hint = (
+        "Resume the run with the code that it began with, or make the change behind `if ctx.version(…)`; "
+        "the run is left as it was."
+    )
+
+
+class RunCancelledError(SessileError):
+    """A workflow's run was cancelled, by `storage.cancel_run`, while it was at work here."""
+
+    default_hint = "What its finished steps came to is kept; start a new run if it is needed after all."
+
+
+class StepFailedError(SessileError):
+    """A step of a workflow has failed; `__cause__` is what it raised, in the process where it did.
+
+    Attributes:
+        step: the step's name.
+        path: its position in the run.
+        error_type: the name of the type of what it raised, also when the failure is replayed.
+    """
+
+    default_hint = "Repair the cause and resume the run: finished steps do not run again."
+
+    def __init__(self, message: str, *, step: str, path: str, error_type: str) -> None:
+        super().__init__(message)
+        self.step, self.path, self.error_type = step, path, error_type
+
+
 class UnknownFormatError(SessileError):
     """Stored messages are of a format or kind that this program cannot send to a model."""
 

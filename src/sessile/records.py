@@ -120,7 +120,7 @@ class OpenRun:
 
     Attributes:
         run_id: its id.
-        status: `running`, or `paused`.
+        status: `running`, `paused`, `interrupted`, or `failed` (of a workflow, which can be resumed).
         epoch: raised by one whenever a process takes the run; a writer with a lower one has lost it.
         until: its lease, as far as the log knows (renewals stand in the lease record).
     """
@@ -157,7 +157,7 @@ class Head:
             segment follow run `parent`.
         open_runs: the runs that have not finished, by number.
         summary: `{"upto": run number, "text": …}`, the rolling summary of the older runs, or None.
-        hidden: None, `"building"` (a fork in the making) or `"deleted"`.
+        hidden: None, `"building"` (a fork in the making), `"cache"` (a kept result of a step) or `"deleted"`.
     """
 
     session_id: str
@@ -181,7 +181,7 @@ class Head:
     segments: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     open_runs: dict[int, OpenRun] = field(default_factory=dict[int, OpenRun])
     summary: JsonObject | None = None
-    hidden: Literal["building", "deleted"] | None = None
+    hidden: Literal["building", "cache", "deleted"] | None = None
 
     def path(self, upto: int | None = None) -> list[tuple[int, int]]:
         """The run ranges `(first, last)` of the branch that ends at run `upto` (default: the current one)."""

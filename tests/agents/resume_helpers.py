@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -138,11 +138,13 @@ class Child:
 class Nursery:
     """Starts children; see the top of this file."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.agents.resume_helpers", *, measured: bool = True) -> None:
+        """Without `measured` the coverage of the children is not measured, which takes as long as what they do."""
         self.alive: set[int] = set()
-        command = [sys.executable, "-m", "tests.agents.resume_helpers"]
+        command = [sys.executable, "-m", module]
+        env = {key: value for key, value in os.environ.items() if measured or not key.startswith("COVERAGE_PROCESS")}
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
 
     def ask(self, job: dict[str, Any]) -> str:
@@ -160,8 +162,12 @@ class Nursery:
 
     def start(self, folder: Path, url: str, do: str, *args: Any, **job: Any) -> Child:
         """A child that calls the agent's method `do`; see `_job` for the rest."""
+        return self.start_job(folder, {"url": url, "do": do, "args": args, **job})
+
+    def start_job(self, folder: Path, job: dict[str, Any]) -> Child:
+        """A child that does a job of the module's own, and writes what came of it where `out` says."""
         out = folder / f"out-{time.time_ns()}.json"
-        job = {"folder": str(folder), "url": url, "do": do, "args": args, "out": str(out), **job}
+        job = {"folder": str(folder), "out": str(out), **job}
         pid = int(self.ask(job))
         self.alive.add(pid)
         return Child(self, pid, out)
@@ -242,7 +248,7 @@ def _job(job: dict[str, Any]) -> Any:
     agent = (make_team if job.get("team") else make_agent)(job["url"], storage, traces, **options)
     signal.signal(signal.SIGUSR1, lambda *_: _stand_still(storage, traces))
     if "die" in job:
-        _die(storage, traces, *job["die"])
+        die_at_commit(storage, traces, *job["die"])
     options: dict[str, Any] = {"session_id": job.get("session_id", "s")}
     if job.get("approvals"):
         options["approvals"] = {call: _approval(value) for call, value in job["approvals"].items()}
@@ -278,7 +284,7 @@ def _stand_still(storage: SqliteStorage, traces: Traces) -> None:
         traces.wait_for("go on")  # this thread may not be stopped at once
 
 
-def _die(storage: SqliteStorage, traces: Traces, when: str, kind: str, which: int) -> None:
+def die_at_commit(storage: SqliteStorage, traces: Traces, when: str, kind: str, which: int) -> None:
     """Kill (or `stop`) this process right `before` or `after` the nth commit that holds this kind of entry, or any."""
     driver: Any = storage._core.driver
     append, seen = driver.append, [0]
@@ -317,7 +323,7 @@ def _child(job: dict[str, Any]) -> None:
     Path(job["out"]).write_text(json.dumps(said))
 
 
-def main() -> None:
+def serve(do_job: Callable[[dict[str, Any]], None]) -> None:
     """Start a child for each line that has a job, wait for one where a line says so; answer with a line each."""
     for line in sys.stdin:
         job = json.loads(line)
@@ -327,10 +333,10 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(SystemExit):
-                _child(job)
+                do_job(job)
             os._exit(0)
         print(pid, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_child)

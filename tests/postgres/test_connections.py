@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.servers import PgBouncer, PostgresServer
 from tests.servers.fixtures import running
-from tests.servers.networks import RESTARTS, SAMPLES, check, postgres_network
+from tests.servers.networks import READ_SAMPLES, RESTARTS, SAMPLES, check, postgres_network
 
 from sessile.drivers.postgres import PostgresDriver
 from sessile.errors import StorageError
@@ -20,12 +20,17 @@ from sessile.testing import (
     run_cuts,
     run_exhausted,
     run_failover,
+    run_read_cuts,
     run_restarts,
 )
 
 
 def test_cuts_anywhere_in_a_commit(postgres_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_cuts(postgres_network(postgres_url), scale, samples=SAMPLES), capsys)
+
+
+def test_cuts_anywhere_in_a_read(postgres_url: str, scale: Scale) -> None:
+    run_read_cuts(postgres_network(postgres_url), scale, samples=READ_SAMPLES).check()
 
 
 def test_cuts_before_a_bouncer(pgbouncer_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.servers.redis import client_of
+from tests.servers.redis import redis_client
 
 from sessile.storage import Storage
 
@@ -28,7 +28,7 @@ def prefix_of(url: str) -> str:
 def keys_of(url: str) -> set[str]:
     """The keys with the URL's prefix, without it."""
     prefix = prefix_of(url)
-    with client_of(url) as client:
+    with redis_client(url) as client:
         return {key.decode().removeprefix(prefix) for key in client.scan_iter(match=f"{prefix}*", count=1000)}
 
 

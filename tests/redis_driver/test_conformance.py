@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.servers.redis import RedisCluster, client_of
+from tests.servers.redis import RedisCluster, redis_client
 
 import sessile
 from sessile.storage import Storage
@@ -65,7 +65,7 @@ def rights(prefix: str) -> list[str]:
 class TestRedis(OnRedis):
     @pytest.fixture(autouse=True)
     def _server(self, redis_url: str) -> None:
-        self.base, self.nodes = redis_url, [client_of(redis_url)]
+        self.base, self.nodes = redis_url, [redis_client(redis_url)]
 
 
 class TestValkey(OnRedis):
@@ -73,7 +73,7 @@ class TestValkey(OnRedis):
 
     @pytest.fixture(autouse=True)
     def _server(self, valkey_url: str) -> None:
-        self.base, self.nodes = valkey_url, [client_of(valkey_url)]
+        self.base, self.nodes = valkey_url, [redis_client(valkey_url)]
 
     def scale(self) -> Scale:
         return shorter(super().scale())

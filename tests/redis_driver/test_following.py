@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from tests.servers.networks import redis_network
-from tests.servers.redis import RedisCluster, RedisServer, client_of
+from tests.servers.redis import RedisCluster, RedisServer, redis_client
 
 import sessile
 from sessile import RedisStorage
@@ -40,7 +40,7 @@ def follow_one(storage: Storage, write: Callable[[], object], ready: Callable[[]
 
 
 def test_a_follower_is_woken(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, sessile.open(redis_url) as writer, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, sessile.open(redis_url) as writer, redis_client(redis_url) as client:
         assert storage.capabilities.push
         ready = lambda: followers(client, prefix_of(redis_url)) == 1  # noqa: E731
         assert follow_one(storage, lambda: writer.rename("s", "x"), ready) == "session.renamed"
@@ -49,7 +49,7 @@ def test_a_follower_is_woken(redis_url: str) -> None:
 
 async def test_followers_share_a_connection(redis_url: str) -> None:
     async with sessile.open(redis_url) as storage:
-        with client_of(redis_url) as client:
+        with redis_client(redis_url) as client:
             for number in range(20):
                 await storage.acreate_session(f"s{number}")
 
@@ -97,7 +97,7 @@ def test_a_user_who_may_not_listen_looks_now_and_then(own_redis: RedisServer) ->
 async def test_a_connection_that_is_silent_is_replaced(redis_url: str) -> None:
     """As when a server has vanished without a word."""
     network = redis_network(redis_url)
-    with network.proxy() as proxy, client_of(redis_url) as client:
+    with network.proxy() as proxy, redis_client(redis_url) as client:
 
         def subscriber() -> str:
             (row,) = (row for row in client.client_list(_type="pubsub") if int(row["sub"]))
@@ -123,7 +123,7 @@ async def test_a_connection_that_is_silent_is_replaced(redis_url: str) -> None:
 def test_where_nobody_pushes_a_follower_looks(
     redis_url: str, redis_cluster: RedisCluster, redis_cluster_url: str
 ) -> None:
-    with client_of(redis_url) as client:
+    with redis_client(redis_url) as client:
         for storage in (RedisStorage(client, prefix=prefix_of(redis_url)), sessile.open(redis_cluster_url)):
             assert not storage.capabilities.push
             assert follow_one(storage, lambda s=storage: s.rename("s", "x"), lambda: True) == "session.renamed"

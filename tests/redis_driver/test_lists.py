@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.servers.redis import RedisCluster, client_of
+from tests.servers.redis import RedisCluster, redis_client
 
 import sessile
 from sessile.drivers.redis import driver, index
@@ -36,7 +36,7 @@ def append(storage: Storage, *args: Any, **fields: Any) -> bool:
 
 
 def test_the_server_removes_expired_sessions_by_itself(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.create_session("s", ttl=1000)
         storage.add_run("s")
         head = storage.session("s")
@@ -52,7 +52,7 @@ def test_the_server_removes_expired_sessions_by_itself(redis_url: str) -> None:
 
 
 def test_records_expire_with_their_session(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         append(storage, expires_at=2**50, ttl=1)
 
         async def write(core: Core) -> None:
@@ -66,7 +66,7 @@ def test_records_expire_with_their_session(redis_url: str) -> None:
 
 
 def test_an_expired_session_is_kept_a_little_longer_for_who_prolongs_it(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.create_session("s", ttl=0)
         assert storage.session("s") is None
         assert 0 < client.pttl(f"{prefix_of(redis_url)}{{s}}:head") <= driver.GRACE_MS
@@ -76,7 +76,7 @@ def test_an_expired_session_is_kept_a_little_longer_for_who_prolongs_it(redis_ur
 
 @pytest.mark.parametrize("by", ["list", "sweep"])
 def test_expired_sessions_leave_nothing_behind(redis_url: str, by: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         for number in range(250):
             append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running", expires_at=2**50)
         append(storage, "left", user_id="u1", owner="o")
@@ -95,7 +95,7 @@ def test_expired_sessions_leave_nothing_behind(redis_url: str, by: str) -> None:
 
 
 def test_a_session_made_again_under_the_id_of_one_that_expired(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         append(storage, expires_at=2**50, user_id="ada")
         for key in of_session(keys_of(redis_url)):
             client.pexpire(f"{prefix_of(redis_url)}{key}", 0)
@@ -110,7 +110,7 @@ def test_a_session_made_again_under_the_id_of_one_that_expired(redis_url: str) -
 
 def test_wrong_entries_are_mended(redis_url: str) -> None:
     prefix = prefix_of(redis_url)
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         for name in ("a", "b", "c"):
             storage.add_run(name, user_id="ada")
         right = client.zrange(f"{prefix}index:updated", 0, -1, withscores=True)
@@ -203,7 +203,7 @@ def test_where_commits_and_lists_part(redis_cluster_url: str, monkeypatch: pytes
 
 def test_lists_are_not_scanned_for(redis_url: str) -> None:
     """A page reads about as many heads as it shows, however many sessions there are."""
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         for number in range(300):
             append(storage, f"s{number:03}", updated_at=number, user_id="ada")
         client.config_resetstat()

@@ -15,7 +15,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 from tests.servers.fixtures import running
-from tests.servers.redis import RedisServer, client_of
+from tests.servers.redis import RedisServer, redis_client
 
 import sessile
 from sessile import RedisStorage
@@ -131,7 +131,7 @@ def test_without_hiredis_it_works_as_well(redis_url: str) -> None:
             except CorruptDataError as error:
                 print("WRONGTYPE" in str(error))
     """
-    with client_of(redis_url) as client:
+    with redis_client(redis_url) as client:
         client.set(f"{prefix_of(redis_url)}{{other}}:head", "text")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[1, 2]", "[1, 2] ['s']", "True"]
@@ -152,7 +152,7 @@ def test_a_turn_is_a_transaction_that_reads_and_a_script_that_commits(own_redis:
 
 
 def test_what_is_stored_is_text_as_it_came(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.add_run("{a} b", state={"big": 2**63 + 1, "small": 1e-7}, user_id="ada", owner="o{}")
         head = storage.session("{a} b")
         assert head is not None
@@ -166,7 +166,7 @@ def test_what_is_stored_is_text_as_it_came(redis_url: str) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_scripts_that_the_server_has_forgotten(redis_url: str, asynchronous: bool) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
 
         async def turn(number: int) -> list[Any]:
             await storage.aadd_run("s", input=number)
@@ -347,7 +347,7 @@ def test_a_full_memory_refuses_whole_commits(own_redis: RedisServer) -> None:
 
 
 def test_a_log_that_was_evicted_is_no_empty_log(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.add_run("s")
         client.delete(f"{prefix_of(redis_url)}{{s}}:log")
         with pytest.raises(CorruptDataError, match="evicted"):
@@ -358,7 +358,7 @@ def test_a_log_that_was_evicted_is_no_empty_log(redis_url: str) -> None:
 
 
 def test_keys_of_somebody_else(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.setup()
         for value in ({"session_id": "s"}, {"a": "b"}):
             client.delete(f"{prefix_of(redis_url)}{{s}}:head")
@@ -373,7 +373,7 @@ def test_keys_of_somebody_else(redis_url: str) -> None:
 
 
 def test_keys_of_a_newer_version_are_refused(redis_url: str) -> None:
-    with sessile.open(redis_url) as storage, client_of(redis_url) as client:
+    with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         storage.setup()
         client.set(f"{prefix_of(redis_url)}schema", 9)
         with sessile.open(redis_url) as newer, pytest.raises(NewerVersionError):

@@ -1,8 +1,8 @@
 """Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL` and `TEST_VALKEY_URL`
-name servers that run already, with a user who may do everything. A server that cannot be had is a failure in CI,
-elsewhere a skip that says how to get it.
+`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL`,
+`TEST_MONGODB_URL` and `TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do all. A
+server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 
 from sessile.testing import Scale
 
+from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
 from .mariadb import MariaDbServer
+from .mongodb import FerretServer
+from .objects import FakeGcs, GoFakeS3, ObjectServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
-from .redis import RedisCluster, RedisServer, client_of, remove_keys
+from .redis import RedisCluster, RedisServer, redis_client, remove_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ def redis_server() -> Iterator[RedisServer | Address]:
 
 
 @pytest.fixture(scope="session")
+def dynamodb() -> Iterator[DynoxideServer | Address]:
+    """A server that speaks DynamoDB's protocol. Tests that stop it take `own_dynamodb`."""
+    use_test_credentials()
+    with given_or_running("TEST_DYNAMODB_URL", DynoxideServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def valkey_server() -> Iterator[RedisServer | Address]:
     """A Valkey server."""
     with given_or_running("TEST_VALKEY_URL", lambda: RedisServer("valkey")) as server:
@@ -102,6 +114,34 @@ def redis_cluster() -> Iterator[RedisCluster]:
     """A cluster of three nodes."""
     with running(RedisCluster) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    """moto's server."""
+    with running(MotoServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[FerretServer | Address]:
+    """A server that speaks MongoDB's protocol. Tests that stop it take `own_ferretdb`."""
+    with given_or_running("TEST_MONGODB_URL", FerretServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[GoFakeS3 | Address]:
+    """A server that speaks S3's protocol; `TEST_S3_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_S3_URL", GoFakeS3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[FakeGcs | Address]:
+    """Google Cloud Storage, or what speaks its protocol; `TEST_GCS_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_GCS_URL", FakeGcs) as server:
+        yield server
 
 
 # ---------------------------------------------------------------- a database of its own for each test
@@ -150,7 +190,7 @@ def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: RedisServer | Address) -> Iterator[str]:
     """`redis_server` with a prefix, all of whose keys are gone after the test; a test may make the prefix longer."""
-    yield from with_prefix(redis_server.url, client_of(redis_server.url))
+    yield from with_prefix(redis_server.url, redis_client(redis_server.url))
 
 
 @pytest.fixture
@@ -158,7 +198,7 @@ def redis_database_url(redis_server: RedisServer | Address) -> Iterator[str]:
     """An empty database, by its number, on `redis_server`; emptied after the test."""
     for number in range(1, 16):
         url = at_database(redis_server.url, str(number))
-        with client_of(url) as client:
+        with redis_client(url) as client:
             if client.dbsize() == 0:
                 yield url
                 client.flushdb()
@@ -169,7 +209,7 @@ def redis_database_url(redis_server: RedisServer | Address) -> Iterator[str]:
 @pytest.fixture
 def valkey_url(valkey_server: RedisServer | Address) -> Iterator[str]:
     """`valkey_server` with a prefix, as `redis_url`."""
-    yield from with_prefix(valkey_server.url, client_of(valkey_server.url))
+    yield from with_prefix(valkey_server.url, redis_client(valkey_server.url))
 
 
 @pytest.fixture
@@ -184,6 +224,58 @@ def with_prefix(url: str, client: Any) -> Iterator[str]:
     yield f"{url}{'&' if '?' in url else '?'}prefix={prefix}"
     remove_keys(client, prefix)
     client.close()
+
+
+@pytest.fixture
+def dynamodb_url(dynamodb: DynoxideServer | Address) -> Iterator[str]:
+    """A table that is not there yet on `dynamodb`; after the test all tables whose names begin like its are gone."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield url_of(dynamodb.url, name)
+    drop_tables(dynamodb.url, name)
+
+
+@pytest.fixture
+def moto_url(moto: MotoServer) -> Iterator[str]:
+    """A table that is not there yet on moto's server."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield url_of(moto.url, name)
+    drop_tables(moto.url, name)
+
+
+@pytest.fixture
+def mongodb_url(mongodb: FerretServer | Address) -> Iterator[str]:
+    """An empty database on `mongodb`, gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield at_database(mongodb.url, name)
+    with pymongo.MongoClient[dict[str, Any]](mongodb.url) as client:
+        client.drop_database(name)
+
+
+@contextmanager
+def bucket_url(server: ObjectServer | Address) -> Iterator[str]:
+    """An empty prefix of a bucket; on a server of ours the bucket is new, and gone after the context."""
+    name = f"test-{secrets.token_hex(6)}"
+    if isinstance(server, Address):
+        bucket, mark, query = server.url.partition("?")
+        yield f"{bucket.rstrip('/')}/{name}{mark}{query}"
+        return
+    server.make_bucket(name)
+    yield server.at(f"{name}/prefix")
+    server.remove_bucket(name)
+
+
+@pytest.fixture
+def s3_url(s3: GoFakeS3 | Address) -> Iterator[str]:
+    """An empty prefix on `s3`."""
+    with bucket_url(s3) as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_url(gcs: FakeGcs | Address) -> Iterator[str]:
+    """An empty prefix on `gcs`."""
+    with bucket_url(gcs) as url:
+        yield url
 
 
 def at_database(url: str, name: str) -> str:
@@ -225,6 +317,20 @@ def own_mariadb() -> Iterator[MariaDbServer]:
 def own_redis() -> Iterator[RedisServer]:
     """A Redis server of this test alone, also where `TEST_REDIS_URL` is set; it syncs each commit."""
     with running(lambda: RedisServer(settings={"appendfsync": "always"})) as server:
+        yield server
+
+
+@pytest.fixture
+def own_dynamodb() -> Iterator[DynoxideServer]:
+    """An emulator of this test alone, also where `TEST_DYNAMODB_URL` is set."""
+    with running(DynoxideServer) as server:
+        yield server
+
+
+@pytest.fixture
+def own_ferretdb() -> Iterator[FerretServer]:
+    """A FerretDB of this test alone, also where `TEST_MONGODB_URL` is set."""
+    with running(FerretServer) as server:
         yield server
 
 

@@ -296,7 +296,7 @@ def redis_program(engine: Engine) -> Path | None:
     return found
 
 
-def client_of(url: str) -> Any:
+def redis_client(url: str) -> Any:
     """A client of redis-py's for a URL of ours."""
     url = url.replace("valkey", "redis", 1).partition("?")[0]
     return redis.Redis.from_url(url, protocol=2, socket_timeout=10)

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
-from tests.servers import MariaDbServer, PgBouncer, PostgresServer, RedisServer
+from tests.servers import DynoxideServer, FerretServer, MariaDbServer, PgBouncer, PostgresServer, RedisServer
+from tests.servers.dynamodb import dynamodb_client
 from tests.servers.fixtures import connect_mysql, running
 from tests.servers.process import Server, is_running
-from tests.servers.redis import client_of
+from tests.servers.redis import redis_client
 
 KEEP = "CREATE TABLE kept (id INT PRIMARY KEY)"
 
@@ -64,6 +67,19 @@ def test_redis_survives_kill(own_redis: RedisServer) -> None:
         assert client.get("kept") == b"1"
 
 
+def test_dynoxide_survives_restart_and_kill(own_dynamodb: DynoxideServer) -> None:
+    client = dynamodb_client(own_dynamodb.url)
+    key = [{"AttributeName": "id", "KeyType": "HASH"}]
+    attributes = [{"AttributeName": "id", "AttributeType": "N"}]
+    client.create_table(TableName="kept", KeySchema=key, AttributeDefinitions=attributes, BillingMode="PAY_PER_REQUEST")
+    client.put_item(TableName="kept", Item={"id": {"N": "1"}})
+    own_dynamodb.restart()
+    client.put_item(TableName="kept", Item={"id": {"N": "2"}})
+    own_dynamodb.kill()
+    own_dynamodb.start()
+    assert client.scan(TableName="kept")["Count"] == 2
+
+
 def test_acknowledged_means_on_disk(postgres_url: str, mysql_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
@@ -71,6 +87,17 @@ def test_acknowledged_means_on_disk(postgres_url: str, mysql_url: str) -> None:
     with connect_mysql(mysql_url) as mysql, mysql.cursor() as cursor:
         cursor.execute("SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite")
         assert tuple(map(str, cursor.fetchone() or ())) in [("1", "1"), ("1", "ON")]
+
+
+def test_ferretdb_survives_restart_and_kill(own_ferretdb: FerretServer) -> None:
+    with own_ferretdb.connect() as client:
+        kept = client.get_default_database()["kept"]
+        kept.insert_one({"_id": 1})
+        own_ferretdb.restart()
+        kept.insert_one({"_id": 2})
+        own_ferretdb.kill()
+        own_ferretdb.start()
+        assert [document["_id"] for document in kept.find(sort=[("_id", 1)])] == [1, 2]
 
 
 def test_a_replica_follows_and_is_promoted(own_postgres: PostgresServer) -> None:
@@ -160,17 +187,28 @@ def test_a_killed_run_leaves_nothing() -> None:
 
 
 def test_services_print_addresses_and_stop_on_ctrl_c(
-    postgres: object, mariadb: object, pgbouncer: object, redis_server: object, valkey_server: object
+    postgres: object,
+    mariadb: object,
+    pgbouncer: object,
+    redis_server: object,
+    valkey_server: object,
+    dynamodb: object,
+    mongodb: object,
+    s3: object,
+    gcs: object,
 ) -> None:
     with subprocess.Popen([sys.executable, "-m", "tests.servers"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(9)]
         urls = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
         for name in ("TEST_POSTGRES_URL", "TEST_PGBOUNCER_URL"):
             psycopg.connect(urls[name]).close()
         connect_mysql(urls["TEST_MYSQL_URL"]).close()
         for name in ("TEST_REDIS_URL", "TEST_VALKEY_URL"):
-            client_of(urls[name]).ping()
+            redis_client(urls[name]).ping()
+        dynamodb_client(urls["TEST_DYNAMODB_URL"]).list_tables()
+        with pymongo.MongoClient[dict[str, Any]](urls["TEST_MONGODB_URL"]) as client:
+            client.admin.command("ping")
         os.kill(process.pid, signal.SIGINT)
     assert process.returncode == 0
     with pytest.raises(psycopg.OperationalError):

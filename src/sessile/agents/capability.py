@@ -51,14 +51,7 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
         self, ctx: RunContext[AgentDepsT], request_context: ModelRequestContext
     ) -> ModelRequestContext:
         """Put the state into the instructions' placeholders."""
-        recorder = self.recorder
-        parts = request_context.model_request_parameters.instruction_parts
-        if recorder is not None and parts and any("{" in part.content for part in parts):
-            filled = [_filled(part, recorder.session.state) for part in parts]
-            request_context.model_request_parameters = replace(
-                request_context.model_request_parameters, instruction_parts=filled
-            )
-        return request_context
+        return request_context if self.recorder is None else with_state(request_context, self.recorder.session.state)
 
     async def wrap_model_request(
         self, ctx: RunContext[AgentDepsT], *, request_context: ModelRequestContext, handler: WrapModelRequestHandler
@@ -193,6 +186,16 @@ class SessionCapability(SessionSteps[AgentDepsT]):
         enter(recorder.session)
         self.recorder = recorder
         return recorder
+
+
+def with_state(request_context: ModelRequestContext, state: dict[str, Any]) -> ModelRequestContext:
+    """The request with the state in its instructions' placeholders."""
+    parts = request_context.model_request_parameters.instruction_parts
+    if parts and any("{" in part.content for part in parts):
+        request_context.model_request_parameters = replace(
+            request_context.model_request_parameters, instruction_parts=[_filled(part, state) for part in parts]
+        )
+    return request_context
 
 
 async def _executed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -122,27 +122,32 @@ def _joined(history: Sequence[ModelMessage], own: Sequence[ModelMessage], run_id
 
 @contextmanager
 def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
-    """Renew the run's lease at a third of its time, and cancel the run if it was asked to or has lost the lease.
-
-    Runs of members have that of the run above them.
-    """
     token = recorder.root.token
-    if recorder.above is not None:
+    if recorder.above is not None:  # runs of members have the lease of the run above them
         yield token
         return
+    with kept_alive(recorder.storage.settings.lease, recorder.turn.spec.run_id, recorder.renew, token.cancel):
+        yield token
+
+
+@contextmanager
+def kept_alive(
+    lease: float, run_id: str, renew_lease: Callable[[], Awaitable[bool]], stop: Callable[[], Any]
+) -> Generator[None]:
+    """Renew a run's lease at a third of its time, and stop the run if it was asked to or has lost the lease."""
     loop = asyncio.get_running_loop()
-    interval = recorder.storage.settings.lease / 3
+    interval = lease / 3
     tasks: set[asyncio.Task[None]] = set()
     handles: list[asyncio.TimerHandle] = []
 
     async def renew() -> None:
         try:
-            if await recorder.renew():
-                token.cancel()
+            if await renew_lease():
+                stop()
         except LeaseLostError:
-            token.cancel()
+            stop()
         except StorageError as error:  # the next renewal may work; the lease holds until then
-            logger.warning("The lease of run %s could not be renewed: %s", recorder.turn.number, error)
+            logger.warning("The lease of run %s could not be renewed: %s", run_id, error)
 
     def beat() -> None:
         task = loop.create_task(renew())
@@ -152,7 +157,7 @@ def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
 
     handles.append(loop.call_later(interval, beat))
     try:
-        yield token
+        yield
     finally:
         handles[-1].cancel()
         for task in tasks:

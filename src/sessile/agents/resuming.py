@@ -194,6 +194,8 @@ def _decidable(run: Run) -> tuple[set[str], set[str]]:
 
 def _check_resumable(run: Run, given: DeferredToolResults) -> None:
     """Refuse a run that cannot go on with what is given, before anything is written."""
+    if run.durability == "workflow":
+        raise NotResumableError(f"Run {run.number} is a workflow's.", hint="Resume it with the workflow.")
     if run.status != "paused" and run.durability != "step":
         raise NotResumableError(
             f"Run {run.number} was interrupted, and its steps were not stored.",

@@ -5,19 +5,24 @@ Everything here awaits nothing but the driver, so that it can be stepped synchro
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import AlreadyExistsError, SessionNotFoundError, StorageError, StorageFullError, UserRequiredError
 from ..records import MICROSECOND, Entry, Head
-from .driver import Append, CommitRow, Deadline, Driver, Span
+from .driver import Append, CommitRow, Deadline, Driver, Loaded, Span
 from .encoding import check_size, decode_commit, decode_head, encode_commit, encode_head
 from .fold import DELETED, fold, roll_forward
 from .ids import check_id, check_optional_id, uuid7
 
 ABANDONED = 3600 * MICROSECOND
 """After how long a fork in the making is taken for abandoned, in microseconds."""
+
+LAG = 2 * MICROSECOND
+"""After how long a head that lags behind its log is taken for left by a crash, in microseconds."""
 
 RACE_PAGE = 8
 """How many commits a look after a lost race reads. With one read more before it, the next attempt may lose as well."""
@@ -118,7 +123,7 @@ class Core:
             return Snapshot(None, [], now_micros())
         head = decode_head(loaded.head)
         if lagging and loaded.commits and loaded.commits[-1].seq > head.revision:
-            head = await self._caught_up(head, loaded.commits, deadline)
+            head = await self._caught_up(head, loaded, deadline)
         expired = head.expires_at is not None and head.expires_at <= loaded.now
         if head.hidden is not None or expired:
             building = head.hidden == "building" and not expired and loaded.now - head.updated_at < ABANDONED
@@ -126,12 +131,22 @@ class Core:
             return Snapshot(None, [], loaded.now, stale, head)
         return Snapshot(head, loaded.commits, loaded.now, None, head)
 
-    async def _caught_up(self, head: Head, rows: list[CommitRow], deadline: Deadline) -> Head:
-        """A head that lags, rolled forward over the commits that the log has beyond it."""
+    async def _caught_up(self, head: Head, loaded: Loaded, deadline: Deadline) -> Head:
+        """A head that lags, rolled forward over the commits that the log has beyond it.
+
+        It is also written down, unless its writer may just be about to do that. That it cannot be is no matter here.
+        """
+        rows = loaded.commits
         if rows[0].seq > head.revision + 1:
             rows = await self.all_rows(head, Span(first=head.revision + 1), deadline)
         rolled = roll_forward(head, rows)
-        return head if rolled is None else rolled
+        if rolled is None:
+            return head
+        if rolled.updated_at < loaded.now - LAG:
+            row = encode_head(rolled, max_state=sys.maxsize, max_metadata=sys.maxsize)  # it is committed already
+            with suppress(StorageError):
+                await self.driver.catch_up(row, deadline)
+        return rolled
 
     async def all_rows(self, head: Head, span: Span, deadline: Deadline) -> list[CommitRow]:
         """All commits of a span, page by page, in the span's direction."""

@@ -144,6 +144,7 @@ class Capabilities:
         commits_per_append: how many commits one `append` may carry.
         max_record_bytes: the largest value of `put_record`; larger ones are split above.
         push: `wait` returns as soon as a session has changed, without polling.
+        forks: a storage that was used goes on working in a forked child of its process (False: an error there).
     """
 
     durable: bool = True
@@ -153,6 +154,7 @@ class Capabilities:
     commits_per_append: int = 1
     max_record_bytes: int = 256 * 1024
     push: bool = False
+    forks: bool = True
 
 
 class Deadline:
@@ -256,6 +258,19 @@ class Driver(ABC):
                 return total
             last = page[-1]
             after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
+
+    async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
+        """Replace a head that lags after a crash by this one, rolled forward over the log; never by an earlier one.
+
+        Called where heads may lag (without `transactional_head`), so that lists become right. Generic form: nothing,
+        for drivers whose heads lag by design.
+        """
+
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        """Remove what crashes have left that no session refers to, of before that moment (microseconds UTC).
+
+        Generic form: nothing, for drivers that leave nothing.
+        """
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
         """Return when the session has passed `revision`, or the deadline is over (capability `push`).

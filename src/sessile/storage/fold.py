@@ -30,10 +30,13 @@ RUN_STARTED = "run.started"
 RUN_TAKEN = "run.taken"
 RUN_ENDED = "run.ended"
 MESSAGE = "message"
+STATE_KEPT = "state.kept"
+"""The state that a workflow's run began with, which its replays begin with as well."""
 
 KEPT_INTERRUPTED = 16
 KEPT_PAUSED = 64
-"""How many interrupted and paused runs the head remembers; older ones stay in the log and cannot be resumed."""
+"""How many interrupted and paused runs the head remembers, and how many failed ones that can be resumed (as many as
+interrupted ones); older ones stay in the log and cannot be resumed."""
 
 
 def fold(head: Head | None, seq: int, time: int, entries: Sequence[Entry]) -> Head:
@@ -116,11 +119,13 @@ def _run_ended(head: Head, entry: Entry, data: Any) -> None:
     if entry.parent_run_id is not None:
         return
     others = {number: run for number, run in head.open_runs.items() if number != entry.run}
-    if data["status"] in ("paused", "interrupted"):
+    if data["status"] in ("paused", "interrupted") or data.get("resumable"):
         before = head.open_runs.get(entry.run)
         epoch = data.get("epoch", before.epoch if before else 1)
         others[entry.run] = OpenRun(entry.run_id or "", data["status"], epoch, 0)
-    head.open_runs = _without_old(_without_old(others, "interrupted", KEPT_INTERRUPTED), "paused", KEPT_PAUSED)
+    for status, kept in (("interrupted", KEPT_INTERRUPTED), ("failed", KEPT_INTERRUPTED), ("paused", KEPT_PAUSED)):
+        others = _without_old(others, status, kept)
+    head.open_runs = others
     if entry.run == head.run_count:
         head.status = data["status"]
 

@@ -29,7 +29,7 @@ async def is_alive(core: Core, snapshot: Snapshot, number: int, run: OpenRun, de
     return record is not None and record["epoch"] == run.epoch and record["until"] > snapshot.now
 
 
-async def renew(core: Core, head: Head, number: int, epoch: int, deadline: Deadline) -> bool:
+async def renew(core: Core, head: Head, number: int, epoch: int, deadline: Deadline, note: Any = None) -> bool:
     """Hold the lease for another term; returns whether the run was asked to cancel.
 
     Raises `LeaseLostError` if a newer epoch is found, or the session was deleted.
@@ -37,18 +37,28 @@ async def renew(core: Core, head: Head, number: int, epoch: int, deadline: Deadl
     record = await _read(core, head, f"lease/{number}", deadline)
     if record is not None and record["epoch"] > epoch:
         raise lost(head, number)
-    if not await write_lease(core, head, number, epoch, deadline):
+    if not await write_lease(core, head, number, epoch, deadline, note):
         raise lost(head, number)
     request = await _read(core, head, f"cancel/{number}", deadline)
     return request is not None and request["epoch"] >= epoch
 
 
-async def write_lease(core: Core, head: Head, number: int, epoch: int, deadline: Deadline) -> bool:
-    """Write the lease record of a run; False if the session was deleted."""
+async def write_lease(core: Core, head: Head, number: int, epoch: int, deadline: Deadline, note: Any = None) -> bool:
+    """Write the lease record of a run, with what it is doing; False if the session was deleted."""
     snapshot = await core.driver.load(head.session_id, 0, deadline)  # for the database's clock
     now = now_micros() if snapshot is None else snapshot.now
-    body = encode({"epoch": epoch, "until": lease_until(core, now)}).encode()
+    lease = {"epoch": epoch, "until": lease_until(core, now)}
+    body = encode(lease if note is None else {**lease, "note": note}).encode()
     return await core.driver.put_record(head.session_id, head.incarnation, f"lease/{number}", body, deadline)
+
+
+async def lease_note(core: Core, head: Head, number: int, deadline: Deadline) -> Any:
+    """What a run was doing when it last renewed its lease; None if it has not said, or its lease has run out."""
+    record = await _read(core, head, f"lease/{number}", deadline)
+    opened = head.open_runs.get(number)
+    if record is None or opened is None or record["epoch"] != opened.epoch or record["until"] <= now_micros():
+        return None
+    return record.get("note")
 
 
 async def request_cancel(core: Core, head: Head, number: int, run: OpenRun, deadline: Deadline) -> None:

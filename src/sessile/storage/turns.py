@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import (
+    AlreadyExistsError,
     ConflictError,
     CorruptDataError,
     InvalidInputError,
@@ -32,7 +33,7 @@ from .reads import check_count, page_for
 from .runs import read_runs, running, runs_in
 from .writes import creation, existing_or_new, interrupted_entries, state_entries
 
-Durability = Literal["run", "step", "exit"]
+Durability = Literal["run", "step", "exit", "workflow"]
 OnBusy = Literal["parallel", "queue", "reject"]
 
 NO_CHANGE: patch.Patch = []
@@ -43,7 +44,7 @@ class TurnSpec:
     """What a turn needs to know: whose session it works on and what the run begins with.
 
     `input` is JSON; `session` has what a session that is made by this run begins with (`state`, `name`,
-    `metadata`, `ttl`).
+    `metadata`, `ttl`). With `only_once` it is not started a second time under the same `run_id`.
     """
 
     session_id: str
@@ -56,6 +57,7 @@ class TurnSpec:
     on_busy: OnBusy = "parallel"
     metadata: JsonObject | None = None
     session: JsonObject = field(default_factory=dict[str, Any])
+    only_once: bool = False
 
 
 @dataclass(slots=True)
@@ -128,11 +130,15 @@ async def start_turn(core: Core, turn: Turn) -> None:
     async def change(snapshot: Snapshot) -> Draft:
         interrupted = await interrupted_entries(core, snapshot, deadline)
         _check_busy(snapshot, spec, {entry.run for entry in interrupted})
+        if spec.only_once:
+            _check_new(snapshot, spec)
         head, entries = existing_or_new(snapshot.head, spec.session_id, spec.user_id, created)
         turn.before = Snapshot(head, snapshot.rows, snapshot.now)
         turn.number = head.run_count + 1
         entries.extend(interrupted)
         entries.append(_started(core, turn, snapshot.now))
+        if spec.durability == "workflow" and turn.state:
+            entries.append(turn.entry(fold.STATE_KEPT, turn.state))  # a replay begins with the same state
         return Draft(entries, turn.number)
 
     committed = await core.commit(spec.session_id, change, deadline, known=turn.before)
@@ -146,6 +152,14 @@ def _check_busy(snapshot: Snapshot, spec: TurnSpec, interrupted: set[int | None]
     busy = [number for number in running(snapshot.head) if number not in interrupted]
     if busy:
         raise SessionBusyError(f"Run {busy[-1]} of session {spec.session_id!r} is at work.")
+
+
+def _check_new(snapshot: Snapshot, spec: TurnSpec) -> None:
+    """Raise `AlreadyExistsError` if the session has a run of this id that is open, or among its last commits."""
+    opened = () if snapshot.head is None else snapshot.head.open_runs.values()
+    recent = (entry.run_id for entry in rows_to_entries(snapshot.rows) if entry.kind == fold.RUN_STARTED)
+    if spec.run_id in (*(run.run_id for run in opened), *recent):
+        raise AlreadyExistsError(f"Session {spec.session_id!r} has a run {spec.run_id!r} already.")
 
 
 def _started(core: Core, turn: Turn, now: int) -> Entry:
@@ -174,16 +188,20 @@ async def end_turn(
     state_patch: patch.Patch,
     *,
     refuse_conflicts: bool = False,
+    only_at: int | None = None,
 ) -> None:
     """Commit the end of the run: its last entries, what it changed in the state, status, output and usage.
 
     A run that was not started before (durability `exit`) is written whole, in this one commit. With
-    `refuse_conflicts` a state change that somebody else made to the same keys meanwhile is a `ConflictError`.
-    May be repeated after an error: the commit has the same id again, so that the end is written once.
+    `refuse_conflicts` a state change that somebody else made to the same keys meanwhile is a `ConflictError`; with
+    `only_at` it is one if the session is not at that revision any more. May be repeated after an error: the commit has
+    the same id again, so that the end is written once.
     """
     turn.ending = turn.ending or uuid7()
     final = [*entries, turn.entry(fold.RUN_ENDED, {**ended, "epoch": turn.epoch})]
-    await _commit(core, turn, final, state_patch, refuse_conflicts=refuse_conflicts, commit_id=turn.ending)
+    await _commit(
+        core, turn, final, state_patch, refuse_conflicts=refuse_conflicts, only_at=only_at, commit_id=turn.ending
+    )
     if turn.renewed and turn.head is not None:
         with suppress(StorageError):  # the end is stored; what is left behind does no harm
             await forget(core, turn.head, turn.number, core.deadline())
@@ -196,6 +214,7 @@ async def _commit(
     state_patch: patch.Patch,
     *,
     refuse_conflicts: bool = False,
+    only_at: int | None = None,
     commit_id: str | None = None,
 ) -> None:
     spec = turn.spec
@@ -214,6 +233,8 @@ async def _commit(
             check_epoch(head, turn.number, turn.epoch)
             if turn.number not in head.open_runs:
                 await _check_not_lost(core, turn, head)
+        if only_at is not None and head.revision != only_at:
+            raise ConflictError(f"Session {spec.session_id!r} was changed meanwhile.")
         if refuse_conflicts:
             _check_conflict(turn, head, state_patch)
         for entry in entries:
@@ -325,18 +346,21 @@ async def turn_media(core: Core, turn: Turn, digest: str) -> bytes:
     return await read_media(core, head, digest, core.deadline())
 
 
-async def renew_turn(core: Core, turn: Turn) -> bool:
-    """Hold the run's lease for another term; returns whether it was asked to cancel."""
+async def renew_turn(core: Core, turn: Turn, note: Any = None) -> bool:
+    """Hold the run's lease for another term; returns whether it was asked to cancel.
+
+    `note` (JSON) stands in the lease record: what the run is doing.
+    """
     if turn.head is None:
         return False
     turn.renewed = True
-    return await renew(core, turn.head, turn.number, turn.epoch, core.deadline())
+    return await renew(core, turn.head, turn.number, turn.epoch, core.deadline(), note)
 
 
 async def take_turn(
     core: Core, spec: TurnSpec, number: int | None, last_runs: int, check: Callable[[Turn, Run], list[Entry]]
 ) -> tuple[Turn, Run]:
-    """Take over a run that is paused or interrupted: a commit that raises its epoch.
+    """Take over a run that is paused, interrupted, or failed and resumable: a commit that raises its epoch.
 
     `number` defaults to the newest run that can be taken; `check` may refuse a run, by raising, before anything is
     written; what it returns is committed with the taking. Of several processes that try, one succeeds; the others
@@ -377,7 +401,7 @@ async def take_turn(
 
 
 def _durability(run: Run) -> Durability:
-    return "step" if run.durability == "step" else "run"
+    return run.durability if run.durability in ("step", "workflow") else "run"
 
 
 async def _takeable(core: Core, snapshot: Snapshot, number: int | None) -> list[tuple[int, OpenRun]]:

@@ -257,8 +257,7 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
         return await _remove(core, row)
 
     async def remove_hidden(row: HeadRow) -> bool:
-        building = decode_head(row).hidden == "building" and row.updated_at > abandoned
-        return not building and await _remove(core, row)
+        return not _is_in_use(decode_head(row), abandoned) and await _remove(core, row)
 
     async def note(row: HeadRow) -> bool:
         await _note(core, row.session_id)
@@ -268,6 +267,7 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
     expired, refused = await _for_each(core, ListQuery(expired_before=now, hidden=None, limit=100), remove)
     hidden, refused_too = await _for_each(core, ListQuery(hidden=True, limit=100), remove_hidden)
     _, not_noted = await _for_each(core, ListQuery(status="running", until=before, now=now, limit=100), note)
+    await core.driver.sweep(now - ABANDONED, core.deadline())
     _raise(refused or refused_too or not_noted, f"The others were swept; {expired + hidden} were removed.")
     return expired + hidden
 
@@ -293,6 +293,11 @@ def _raise(error: StorageError | None, more: str) -> None:
     if error is not None:
         error.message += f" {more}"
         raise error
+
+
+def _is_in_use(head: Head, abandoned: int) -> bool:
+    """Whether a hidden session is no rest of something: a fork that is being made, or a kept result."""
+    return head.hidden == "cache" or (head.hidden == "building" and head.updated_at > abandoned)
 
 
 async def _remove(core: Core, row: HeadRow) -> bool:

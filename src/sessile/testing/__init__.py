@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from . import faults
     from .checks import ConformanceError, Location, Scale, Subject
     from .conformance import DriverConformance
-    from .connections import Network, run_absent, run_cuts, run_exhausted
+    from .connections import Network, run_absent, run_cuts, run_exhausted, run_read_cuts
     from .machine import machine_for
     from .outages import run_failover, run_restarts
     from .processes import Figures, run_kills, run_writers
@@ -63,6 +63,7 @@ _NAMES = {
     "run_exhausted": "connections",
     "run_failover": "outages",
     "run_kills": "processes",
+    "run_read_cuts": "connections",
     "run_restarts": "outages",
     "run_writers": "processes",
 }
@@ -95,6 +96,7 @@ __all__ = [
     "Network",
     "CuttingProxy",
     "run_cuts",
+    "run_read_cuts",
     "run_absent",
     "run_exhausted",
     "run_restarts",

@@ -60,7 +60,7 @@ class DriverConformance:
         return False
 
     def scale(self) -> Scale:
-        """How much the long checks do: what the environment asks for."""
+        """How much the long checks do: what the environment asks for; a server that is slow may need less of it."""
         return Scale.from_environment()
 
     def run_check(self, check: Check, face: Face) -> None:

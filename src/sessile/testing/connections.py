@@ -1,7 +1,7 @@
 """What must hold when connections break: campaigns against any database that is reached over TCP.
 
 ```python
-from sessile.testing import Network, Scale, run_absent, run_cuts, run_exhausted
+from sessile.testing import Network, Scale, run_absent, run_cuts, run_exhausted, run_read_cuts
 from sessile.testing.proxy import postgres_messages
 
 def connect(host, port, **options):
@@ -9,6 +9,7 @@ def connect(host, port, **options):
 
 network = Network(connect, "127.0.0.1", 5432, framing=postgres_messages)
 run_cuts(network, Scale.from_environment()).check()
+run_read_cuts(network, Scale.from_environment()).check()
 run_absent(network)
 run_exhausted(Network(functools.partial(connect, pool_size=2), "127.0.0.1", 5432), pool_size=2)
 ```
@@ -287,7 +288,7 @@ def _cut_commit(
     cut.begin(proxy, reset=reset)
     with _patience(trial, SHORT if cut.gone else PATIENT):
         error = trial.run(ledger.add_and_note(trial, "second"))
-    if proxy.cuts == cuts:
+    if proxy.cuts == cuts and not isinstance(error, DeadlineError):
         figures.problems.append(f"{cut}: the commit was over before so many bytes had passed")
     proxy.heal()
     if error is not None and not cut.gone:
@@ -298,6 +299,49 @@ def _cut_commit(
         figures.problems.append(f"{cut}: the storage did not work again: {after!r}")
     ledger.compare(direct, figures)
     figures.rounds += 1
+
+
+def run_read_cuts(
+    network: Network, scale: Scale, *, samples: int | None = 64, faces: Sequence[Face] = FACES
+) -> Figures:
+    """Cut the connection in the midst of a read: it brings everything or fails, and never takes a part for the whole.
+
+    Where, `run_cuts` says.
+    """
+    began = time.monotonic()
+    figures = Figures()
+    chance = random.Random(scale.seed)
+    with network.proxy() as proxy:
+        for face in faces:
+            ledger = Ledger(new_session())
+            with network.trial(proxy, face) as trial:
+                for text in ("first", "second"):
+                    _expect_none([trial.run(ledger.add_and_note(trial, text))])
+                figures.acknowledged += len(ledger.acknowledged)
+                recording = proxy.record()
+                _expect_none([_read(trial, ledger, figures, None)])
+                proxy.record()
+                for cut in _choose_cuts(recording, chance, samples):
+                    cut.begin(proxy, reset=chance.random() < 0.5)
+                    with _patience(trial, SHORT if cut.gone else PATIENT):
+                        _read(trial, ledger, figures, cut)
+                    proxy.heal()
+                    _expect_none([_read(trial, ledger, figures, cut)])
+                    figures.rounds += 1
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def _read(trial: Trial, ledger: Ledger, figures: Figures, cut: _Cut | None) -> StorageError | None:
+    """Load a session, and note what is missing from it; returns the error of the storage."""
+    try:
+        view = trial.run(trial.do.load_session(ledger.session_id, last_runs=9))
+    except StorageError as error:
+        return error
+    found = None if view is None else [run.input for run in view.runs]
+    if found != ledger.acknowledged:
+        figures.problems.append(f"{cut}: a read brought {found}, where {ledger.acknowledged} are stored")
+    return None
 
 
 # ---------------------------------------------------------------- servers that do not answer

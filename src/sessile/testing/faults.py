@@ -198,6 +198,12 @@ class FaultyDriver(Driver):
             "put_record", deadline, lambda: self.inner.put_record(session_id, incarnation, key, value, deadline)
         )
 
+    async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
+        await self._call("catch_up", deadline, lambda: self.inner.catch_up(head, deadline))
+
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        await self._call("sweep", deadline, lambda: self.inner.sweep(before, deadline))
+
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
         await self._call("wait", deadline, lambda: self.inner.wait(session_id, incarnation, revision, deadline))
 

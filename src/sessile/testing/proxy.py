@@ -19,6 +19,7 @@ One thread serves all connections, and every method has taken effect when it ret
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import sys
@@ -104,6 +105,39 @@ def redis_messages(direction: Direction) -> Framer:
         return found
 
     return length
+
+
+def http_messages(direction: Direction) -> Framer:
+    """Frames HTTP/1.1 without TLS: the head of each request and answer, and its body, whose length the head tells.
+
+    Bodies in chunks are not known (RFC 9112, section 6).
+    """
+    del direction
+    body = 0
+
+    def length(head: bytes) -> int | None:
+        nonlocal body
+        if body:
+            whole, body = body, 0
+            return whole
+        lines, blank, _ = head.partition(b"\r\n\r\n")
+        if not blank:
+            return None
+        found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", lines)
+        body = int(found[1]) if found else 0
+        return len(lines) + len(blank)
+
+    return length
+
+
+def mongodb_messages(direction: Direction) -> Framer:
+    """Frames the messages of MongoDB's protocol, without TLS.
+
+    A message begins with its length, header included, of four bytes, lowest first
+    (mongodb.com/docs/manual/reference/mongodb-wire-protocol/#standard-message-header).
+    """
+    del direction
+    return lambda head: int.from_bytes(head[:4], "little") if len(head) >= 4 else None
 
 
 class _Messages:

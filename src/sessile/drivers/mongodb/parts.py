@@ -1,0 +1,106 @@
+"""Large commits: BSON documents have at most 16 MB; the body of a larger commit is written in parts, before its claim.
+
+The parts lie under a random token, which the claim names: so those of an attempt that was lost or repeated are never
+taken for those of another one. What no claim names is removed by who wrote it, by `sweep`, or with the session.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import uuid4
+
+from ...errors import CorruptDataError, TooLargeError
+from ...storage.driver import Append, CommitRow, Deadline
+from .documents import PART, Document, commit_key, commit_of, incarnation_of, part_key
+from .port import Port
+
+MIB = 1024 * 1024
+
+INLINE_BYTES = 15 * MIB
+"""The largest body that lies in its commit, and the largest head, which leaves room for their other fields."""
+
+PART_BYTES = 8 * MIB
+
+LargeCommits = Literal["split", "refuse"]
+
+
+class Parts:
+    """Writes and reads the parts of large commits.
+
+    Args:
+        port: the way to the database.
+        large_commits: `"split"`: write them. `"refuse"`: raise `TooLargeError` before anything is sent.
+    """
+
+    def __init__(self, port: Port, large_commits: LargeCommits) -> None:
+        self._port = port
+        self._large_commits: LargeCommits = large_commits
+
+    def check(self, write: Append) -> None:
+        """Raise `TooLargeError` for what cannot be stored, before anything is sent."""
+        head = len(write.head.body.encode()) + 4 * len(write.head.metadata.encode())
+        if head > INLINE_BYTES:
+            raise TooLargeError(f"The head has {head:,} bytes; MongoDB takes {INLINE_BYTES:,}.")
+        if self._large_commits == "refuse" and is_large(write.commits[0]):
+            size = len(write.commits[0].body.encode())
+            raise TooLargeError(
+                f"The commit has {size:,} bytes; MongoDB takes {INLINE_BYTES:,} in one document.",
+                hint='Store less, or make the storage with large_commits="split".',
+            )
+
+    async def write(self, claim: Document, deadline: Deadline) -> Document:
+        """The claim with its body in parts, which are written."""
+        token, content = uuid4().hex, claim["body"].encode()
+        pieces = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)]
+        for number, piece in enumerate(pieces):
+            part = {
+                "_id": part_key(claim["session_id"], claim["incarnation"], token, number),
+                "session_id": claim["session_id"],
+                "incarnation": claim["incarnation"],
+                "seq": PART,
+                "claim": claim["_id"],
+                "token": token,
+                "at": claim["at"],
+                "born": claim["at"],
+                "value": piece,
+            }
+            await self._port.put("Writing a part of a commit", part, deadline)
+        return {**claim, "body": "", "parts": len(pieces), "token": token}
+
+    async def remove(self, claim: Document, deadline: Deadline) -> None:
+        """Remove the parts that a claim names."""
+        if "token" in claim:
+            where = {"session_id": {"$eq": claim["session_id"]}, "seq": PART, "token": claim["token"]}
+            await self._port.remove("Removing the parts of a commit", where, deadline)
+
+    async def rows(self, documents: list[Document], deadline: Deadline) -> list[CommitRow]:
+        """The commits of some documents, with bodies that lie in parts put together again."""
+        found = [await self._row(document, deadline) for document in documents]
+        return [row for row in found if row is not None]
+
+    async def _row(self, document: Document, deadline: Deadline) -> CommitRow | None:
+        row = commit_of(document)
+        if "token" not in document:
+            return row
+        owner = (row.seq, document["session_id"], incarnation_of(document))
+        keys = [part_key(owner[1], owner[2], document["token"], number) for number in range(document["parts"])]
+        content = b""
+        for key in keys:
+            where = {"session_id": {"$eq": owner[1]}, "_id": {"$eq": key}}
+            found = await self._port.find("Reading a part of a commit", where, deadline)
+            if not found:
+                return await self._missing(row, owner[1], owner[2], deadline)
+            content += found[0]["value"]
+        return row._replace(body=content.decode())
+
+    async def _missing(self, row: CommitRow, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        """A part may be missing because the session was deleted meanwhile: then there is no such commit."""
+        key = commit_key(session_id, incarnation, row.seq)
+        where = {"session_id": {"$eq": session_id}, "_id": {"$eq": key}}
+        if await self._port.find("Reading a commit", where, deadline, fields=["seq"]):
+            raise CorruptDataError(f"A part of commit {row.seq} of session {session_id!r} is missing.")
+
+
+def is_large(row: CommitRow) -> bool:
+    """Whether a commit does not fit into one document."""
+    return len(row.body) * 4 > INLINE_BYTES and len(row.body.encode()) > INLINE_BYTES

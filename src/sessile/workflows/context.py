@@ -1,0 +1,288 @@
+"""What a workflow's function is given: steps, parallel branches, waiting, and values that replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from pydantic_ai.agent import AbstractAgent
+
+from ..agents.agent import Agent
+from ..records import JsonObject
+from ..storage.core import now_micros
+from ..storage.ids import check_id
+from .executing import Call, execute, replayed
+from .journal import STEP_FINISHED, VERSION, Path
+from .runtime import Pause, Scope, WorkflowRun, current_step, scope_here
+from .steps import Step, step_of
+from .values import load
+
+if TYPE_CHECKING:
+    from .workflow import Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+GATHER = "gather"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BaseContext:
+    """What both kinds of context have."""
+
+    def __init__(self, run: WorkflowRun) -> None:
+        self._run = run
+
+    @property
+    def session_id(self) -> str:
+        """The session that the run belongs to."""
+        return self._run.session_id
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose session it is."""
+        return self._run.user_id
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: the same each time that it is resumed."""
+        return self._run.run_id
+
+    @property
+    def state(self) -> JsonObject:
+        """The session's state, to read and to change.
+
+        What was changed is committed when the run ends or pauses. A replay begins with the state that the run began
+        with. Inside a step, use `session_state()`: what the step changes there is kept with its result.
+        """
+        return self._run.state
+
+    @property
+    def idempotency_key(self) -> str:
+        """Inside a step: what is the same whenever this step of this run is executed; see `CurrentStep`."""
+        return current_step().idempotency_key
+
+    def now(self) -> datetime:
+        """The time, as it can be replayed: when the last step here ended, or the run began. In UTC."""
+        return EPOCH + timedelta(microseconds=scope_here.get().now)
+
+    def random(self) -> float:
+        """A number from 0 up to 1 that looks random, and is the same when the run is replayed."""
+        return (int.from_bytes(self._run.derived("random", self._draw())[:7], "big") >> 3) / 2**53
+
+    def uuid(self) -> UUID:
+        """A UUID that is the same when the run is replayed."""
+        return self._run.derived_uuid("uuid", self._draw())
+
+    def _draw(self) -> Path:
+        scope = scope_here.get()
+        scope.draws += 1
+        return (*scope.path, scope.draws)
+
+    def version(self, name: str) -> bool:
+        """Whether this run has come here for the first time since the change of that name was made to the code.
+
+        ```python
+        outline = await ctx.step(outline_2 if ctx.version("new outline") else outline_1, topic)
+        ```
+
+        False for runs that had gone beyond this point before, which are replayed as they were; True for all others.
+        A run keeps to its answer.
+        """
+        check_id(name, "The name of a version")
+        journal, scope = self._run.journal, scope_here.get()
+        if name in journal.versions:
+            return True
+        if name in self._run.old_versions or journal.reach(scope.path) > scope.steps:
+            self._run.old_versions.add(name)
+            return False
+        journal.versions.add(name)
+        journal.note(VERSION, {"name": name})
+        return True
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """A call at the next position: given out when the step is called, not when it is awaited."""
+        step, scope = step_of(target), scope_here.get()
+        return Call(step, scope.next_path(), scope, args, kwargs)
+
+    def _branches(self, count: int) -> list[Scope]:
+        """A scope for each of the branches that run in parallel at the next position."""
+        scope = scope_here.get()
+        path = scope.next_path()
+        self._run.check_at_work()
+        self._run.journal.check_fits(path, GATHER)
+        within = (GATHER, len(path))
+        return [Scope((*path, number), scope.now, within) for number in range(1, count + 1)]
+
+    async def _receive(self, call: Call, name: str) -> Any:
+        """The value of the next event of that name, kept as what this position came to; `Pause` if there is none."""
+        kept = replayed(self._run, call)
+        if kept is not None:
+            return kept[0]
+        journal = self._run.journal
+        event = journal.take_event(name)
+        if event is None:
+            await journal.look_for_events()
+            event = journal.take_event(name)
+        if event is None:
+            raise Pause([name])
+        data = {**call.data(1, now_micros()), "output": event.data["value"], "event": event.seq}
+        await journal.commit(call.path, journal.entry(STEP_FINISHED, data))
+        call.scope.now = max(call.scope.now, data["ended_at"])
+        self._run.tell("step.finished", call.name, call.path)
+        return load(event.data["value"])
+
+    def _wait_call(self, name: str) -> Call:
+        return self._call(Step(_nothing, f"wait for {check_id(name, 'The name of an event')}"), (), {})
+
+
+def _nothing() -> None:
+    """What a position calls where the workflow only waits."""
+
+
+class Context(BaseContext):
+    """What an `async` workflow function is given as its first argument.
+
+    The function is run again from its start when the run is resumed; steps that have finished are not. So it must do
+    the same every time: what is slow, random or has effects belongs into steps.
+    """
+
+    @overload
+    def step(self, target: Agent[R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(self, target: AbstractAgent[Any, R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(self, target: Workflow[R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, target: Step[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(self, target: Step[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(
+        self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    def step(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function, an agent, a team or another workflow as a step, and keep its result.
+
+        Awaited, it gives the result; a step that has finished before gives it without being called again.
+        `asyncio.gather(ctx.step(…), ctx.step(…))` runs steps in parallel.
+
+        An agent's messages are kept below the workflow's run; with `session_id=` it answers in that session of its own.
+
+        Raises:
+            StepFailedError: the step has failed, and no further attempt is due. `except` it to go on another way.
+            WorkflowChangedError: another step stood at this position when the run came here before.
+            StorageError: what the step came to could not be kept. The run stops; resumed, it executes the step again.
+        """
+        return execute(self._run, self._call(target, args, kwargs))
+
+    def gather(self, *branches: Awaitable[Any]) -> Coroutine[Any, Any, list[Any]]:
+        """Run branches in parallel, each of which may have any number of steps; returns their results in order.
+
+        ```python
+        text, picture = await ctx.gather(write(ctx, topic), paint(ctx, topic))
+        ```
+
+        If a branch fails, the others are cancelled, and its error is raised. If one waits for an event, the others
+        go on to their end first.
+        """
+        return _gathered(self._branches(len(branches)), branches)
+
+    def wait(self, event: str) -> Coroutine[Any, Any, Any]:
+        """The value that `workflow.send(session_id, event, value)` sends, now or at any time.
+
+        If none was sent yet, the run is stored as paused when nothing else of it is at work, and `run` returns: its
+        process may end. Each event is received once, the oldest first.
+        """
+        return self._receive(self._wait_call(event), event)
+
+
+async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
+    outer = scope_here.get()
+    tasks = [asyncio.ensure_future(_in_scope(*pair)) for pair in zip(scopes, branches, strict=True)]
+    try:
+        await _all_or_first_failure(tasks)
+    finally:
+        await _ended(tasks)
+    outer.now = max([outer.now, *(scope.now for scope in scopes)])
+    return [task.result() for task in tasks]
+
+
+async def _in_scope(scope: Scope, branch: Awaitable[Any]) -> Any:
+    scope_here.set(scope)
+    return await branch
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel what has not ended, and wait for it; its errors come after the first one, which is raised."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+async def _all_or_first_failure(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait for all; raise the first error at once, and pauses when all others have ended."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Pause):
+                task.result()
+    pauses = [error for task in tasks if not task.cancelled() and isinstance(error := task.exception(), Pause)]
+    if pauses:
+        raise Pause([name for pause in pauses for name in pause.names])
+
+
+class SyncContext(BaseContext):
+    """What a plain workflow function is given: `Context` for code that does not await.
+
+    The function runs in a thread of its own.
+    """
+
+    @overload
+    def step(self, target: Agent[R], /, *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def step(self, target: AbstractAgent[Any, R], /, *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def step(self, target: Workflow[R], /, *args: Any, **kwargs: Any) -> R: ...
+    @overload
+    def step(self, target: Step[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def step(self, target: Step[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def step(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def step(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def step(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Context.step`; returns the result itself."""
+        call = self._call(target, args, kwargs)
+        kept = replayed(self._run, call)
+        return kept[0] if kept is not None else self._await(execute(self._run, call))
+
+    def gather(self, *branches: Callable[[], Any]) -> list[Any]:
+        """Call functions in parallel, each in a thread; returns their results in order. See `Context.gather`.
+
+        ```python
+        text, picture = ctx.gather(lambda: ctx.step(write, topic), lambda: ctx.step(paint, topic))
+        ```
+        """
+        scopes = self._branches(len(branches))
+        return self._await(_gathered(scopes, [self._run.in_thread(branch) for branch in branches]))
+
+    def wait(self, event: str) -> Any:
+        """See `Context.wait`."""
+        return self._await(self._receive(self._wait_call(event), event))
+
+    def _await(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._run.loop).result()

@@ -1,0 +1,169 @@
+"""What a step is made of: what it calls, its name, and how often, how long and for how long kept."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from pydantic_ai.agent import AbstractAgent
+
+from ..agents.agent import Agent
+from ..errors import InvalidInputError
+from ..storage.ids import check_id
+from ..storage.reads import check_count, check_seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When and how often a step is tried again.
+
+    Args:
+        on: the errors after which it is tried again, and no others. `TimeoutError` includes the step's own time limit.
+        attempts: how often it is tried altogether, each time that a process works on the run.
+        wait: seconds before the second attempt; each further pause is `factor` times as long, at most `longest`.
+        jitter: how much of a pause is left to chance, 0 to 1, so that many runs do not try again at the same moment.
+    """
+
+    on: type[Exception] | tuple[type[Exception], ...]
+    attempts: int = 3
+    wait: float = 1.0
+    factor: float = 2.0
+    longest: float = 60.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_count(self.attempts, "attempts", least=1)
+        kinds = self.on if isinstance(self.on, tuple) else (self.on,)
+        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"on must name the errors that are worth another attempt; it is {self.on!r}.")
+        if min(self.wait, self.longest) < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise InvalidInputError("wait and longest must be at least 0, factor at least 1, and jitter from 0 to 1.")
+
+    def pause(self, failed: int) -> float:
+        """Seconds to wait after the attempt of that number has failed."""
+        pause = min(self.longest, self.wait * self.factor ** min(failed - 1, 64))
+        return pause * (1 - self.jitter * random.random())
+
+
+class Nested:
+    """A workflow as a step of another one: its function runs inside the same run."""
+
+    name: str
+
+    def body(self, run: Any, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Run the workflow's function as a part of a run that is at work."""
+        raise NotImplementedError
+
+
+class Step(Generic[P, R]):
+    """A unit of work whose result is kept: made by `@step`, or `Step(…)` around a function, an agent or a workflow.
+
+    Called by itself, it calls the function. In a workflow it is called by `ctx.step(it, …)`, or stands among
+    `Workflow(steps=[…])`.
+
+    Args:
+        target: a function (`async` or not), an agent, a team or another workflow.
+        name: what the journal calls it; default: the name of what is called. Together with its position it says
+            whether a journal fits the code, so do not change it lightly.
+        retry: after which errors it is tried again, how often, and when. Default: never.
+        timeout: seconds that one attempt may take; then it fails with `TimeoutError`. What a plain function was doing
+            goes on in its thread, because Python cannot stop it.
+        cache: for how long (seconds, or a `timedelta`) a result may be taken for other runs of the same user with the
+            same inputs.
+        version: part of the cache's key: change it when the step comes to other results.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        name: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        cache: float | timedelta | None = None,
+        version: str = "1",
+    ) -> None:
+        self.target = _target(target)
+        self.name = check_id(_name_of(self.target) if name is None else name, "A step's name")
+        if timeout is not None:
+            check_seconds(timeout, "timeout")
+        self.retry, self.timeout, self.version = retry, timeout, version
+        self.cache = cache.total_seconds() if isinstance(cache, timedelta) else cache
+        if self.cache is not None:
+            check_seconds(self.cache, "cache")
+        if retry is not None and isinstance(self.target, Nested):
+            raise InvalidInputError("A workflow as a step is not tried again as a whole; give its steps a retry=.")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, as if it were no step."""
+        if not callable(self.target):
+            raise TypeError(f"Step {self.name!r} is no function; use it in a workflow.")
+        return cast(Callable[P, R], self.target)(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"Step({self.name!r})"
+
+
+@overload
+def step(target: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    cache: float | timedelta | None = None,
+    version: str = "1",
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(target: Any = None, /, **options: Any) -> Any:
+    """Make a function a `Step`: `@step`, or `@step(retry=…, timeout=…, cache=…)`."""
+
+    def decorate(target: Any) -> Any:
+        return functools.update_wrapper(cast(Any, Step(target, **options)), target)
+
+    return decorate if target is None else decorate(target)
+
+
+def step_of(target: Any) -> Step[..., Any]:
+    """What is given, as a step."""
+    return target if isinstance(target, Step) else Step(target)  # pyright: ignore[reportUnknownVariableType]
+
+
+def _target(target: Any) -> Any:
+    if isinstance(target, Step):
+        return target.target  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    if isinstance(target, AbstractAgent):
+        return Agent(target)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+    if isinstance(target, (Agent, Nested)) or callable(target) or inspect.iscoroutinefunction(_arun(target)):
+        return target  # pyright: ignore[reportUnknownVariableType]
+    raise InvalidInputError(f"A step calls a function, an agent, a team or a workflow, not a {type(target).__name__}.")
+
+
+def _arun(target: Any) -> Any:
+    return getattr(target, "arun", None)
+
+
+def _name_of(target: Any) -> str:
+    if isinstance(target, functools.partial):
+        return _name_of(target.func)
+    name = getattr(target, "name", None) or getattr(target, "__name__", None)
+    if name == "<lambda>":
+        raise InvalidInputError("A lambda has no name for the journal.", hint="Use Step(lambda: …, name=…).")
+    return name if isinstance(name, str) else type(target).__name__.lower()
+
+
+def inputs_of(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a step was called with, by the names of its parameters where they are known, defaults included."""
+    if callable(target):
+        bound = inspect.signature(target).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+    return {"args": list(args), **kwargs}

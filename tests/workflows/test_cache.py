@@ -1,0 +1,152 @@
+"""Results that are kept for other runs."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from sessile import Agent, Context, MemoryStorage, SqliteStorage, Step, workflow
+from sessile.errors import InvalidInputError, StorageUnavailableError
+from sessile.storage import cache
+
+
+@pytest.fixture
+def computed() -> list[Any]:
+    return []
+
+
+def cached_step(computed: list[Any], **options: Any) -> Step[..., Any]:
+    def square(value: int, power: int = 2) -> int:
+        computed.append(value)
+        return value**power
+
+    return Step(square, **{"cache": timedelta(hours=1), **options})
+
+
+def test_across_sessions(storage: SqliteStorage, computed: list[Any]) -> None:
+    square = cached_step(computed)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context, value: int) -> int:
+        return await ctx.step(square, value) + await ctx.step(square, value=value, power=2)
+
+    assert flow.run(3, session_id="a").output == 18
+    assert flow.run(3, session_id="b").output == 18
+    assert flow.run(4, session_id="c").output == 32
+    assert computed == [3, 4]
+    assert [one.cached for one in flow.journal("a")] == [False, True]
+    assert [one.cached for one in flow.journal("b")] == [True, True]
+    assert {head.session_id for head in storage.sessions()} == {"a", "b", "c"}
+    assert storage.count_sessions() == 3
+
+
+def test_of_each_user(storage: SqliteStorage, computed: list[Any]) -> None:
+    square = cached_step(computed)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context, value: int) -> int:
+        return await ctx.step(square, value)
+
+    for user in ("ada", "bob", None, "ada", "bob", None):
+        assert flow.run(3, user_id=user).output == 9
+    assert computed == [3, 3, 3]
+    assert storage.delete_user("ada") == 2  # and with her sessions what was kept for others
+    flow.run(3, user_id="ada")
+    flow.run(3, user_id="bob")
+    assert computed == [3, 3, 3, 3]
+
+
+def test_of_each_version(storage: SqliteStorage, computed: list[Any]) -> None:
+    @workflow(storage=storage)
+    async def flow(ctx: Context, version: str, name: str) -> int:
+        return await ctx.step(cached_step(computed, version=version, name=name), 3)
+
+    for arguments in (("1", "a"), ("2", "a"), ("1", "b"), ("2", "a")):
+        assert flow.run(*arguments).output == 9
+    assert computed == [3, 3, 3]
+
+
+def test_age(storage: SqliteStorage, computed: list[Any]) -> None:
+    """What is too old is computed anew, and what has expired is swept away."""
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context, age: float) -> int:
+        return await ctx.step(cached_step(computed, cache=age), 3)
+
+    flow.run(60.0, session_id="s")
+    time.sleep(0.02)
+    flow.run(0.01, session_id="s")  # too old for this one, which keeps its own for as long
+    assert computed == [3, 3]
+    time.sleep(0.02)
+    assert storage.sweep() == 1
+    flow.run(60.0, session_id="s")
+    assert computed == [3, 3, 3]
+    assert storage.sweep(building_after=0) == 0
+    flow.run(60.0, session_id="s")
+    assert computed == [3, 3, 3]
+    with pytest.raises(InvalidInputError, match="cache must be"):
+        cached_step(computed, cache=0)
+
+
+def test_answers_of_agents(storage: SqliteStorage) -> None:
+    asked: list[str] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked.append("asked")
+        return ModelResponse(parts=[TextPart(f"answer {len(asked)}")])
+
+    writer = Step(Agent(FunctionModel(answer), name="writer"), cache=60)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context, topic: str) -> str:
+        return await ctx.step(writer, topic)
+
+    assert [flow.run(topic).output for topic in ("rain", "rain", "sun")] == ["answer 1", "answer 1", "answer 2"]
+
+
+def test_inputs_that_have_no_key(storage: SqliteStorage, computed: list[Any]) -> None:
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> int:
+        return await ctx.step(cached_step(computed), object())
+
+    with pytest.raises(InvalidInputError, match="Its results cannot be cached"):
+        flow.run()
+
+
+async def test_a_cache_that_cannot_be_written(computed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own result is kept, and the run goes on."""
+    storage = MemoryStorage()
+
+    async def down(*args: Any, **kwargs: Any) -> None:
+        raise StorageUnavailableError("gone")
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> int:
+        return await ctx.step(cached_step(computed), 3)
+
+    monkeypatch.setattr(cache, "keep_result", down)
+    assert (await flow.arun(session_id="s")).output == 9
+    assert [one.cached for one in await flow.ajournal("s")] == [False]
+
+
+async def test_written_by_several_at_once(storage: SqliteStorage) -> None:
+    import asyncio
+
+    key = cache.cache_key("ada", "x")
+    await asyncio.gather(
+        *(
+            storage.arun_operation(cache.keep_result, key, {"output": number}, 60, user_id="ada", owner="flow")
+            for number in range(16)
+        )
+    )
+    kept = await storage.arun_operation(cache.read_result, key, 60, user_id="ada")
+    assert kept is not None
+    assert kept["output"] in range(16)
+    assert await storage.arun_operation(cache.read_result, key, 60, user_id="bob") is None
+    assert await storage.arun_operation(cache.read_result, key, 60) is None
+    assert await storage.asession(key) is None

@@ -1,0 +1,372 @@
+"""Waiting for events from outside, cancelling, streams of events, and what is seen of a run at work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessile import Agent, Context, Retry, SqliteStorage, Step, SyncContext, Wait, Workflow, workflow
+from sessile.errors import (
+    InvalidStateError,
+    NotResumableError,
+    RunCancelledError,
+    SessionNotFoundError,
+    StepFailedError,
+)
+
+
+def order(storage: SqliteStorage, done: list[str]) -> Workflow[str]:
+    async def order(ctx: Context, item: str) -> str:
+        async def ask() -> str:
+            done.append(f"ask {item}")
+            return item
+
+        await ctx.step(ask)
+        ctx.state["asked"] = True
+        said = await ctx.wait("approval")
+        await ctx.step(Step(lambda: done.append(f"said {said}"), "note"))
+        return f"{item}: {said}"
+
+    return Workflow(order, storage=storage)
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_waiting_for_a_decision(storage: SqliteStorage) -> None:
+    done: list[str] = []
+    flow = order(storage, done)
+    paused = flow.run("book", session_id="s", user_id="ada")
+    assert (paused.status, paused.output, paused.waits_for) == ("paused", None, ("approval",))
+    run = storage.run("s", 1)
+    assert (run.status, run.pending, run.ended_at) == ("paused", {"waits": ["approval"]}, None)
+    head = storage.session("s")
+    assert head is not None
+    assert (head.status, head.state) == ("paused", {"asked": True})
+    with pytest.raises(NotResumableError, match="waits for 'approval'"):
+        flow.resume("s")
+    with pytest.raises(SessionNotFoundError):
+        flow.send("s", "approval", "no", user_id="bob")
+    other = flow.send("s", "something else")
+    assert (other.status, other.waits_for) == ("paused", ("approval",))
+    result = flow.send("s", "approval", "yes", user_id="ada")
+    assert (result.status, result.output, result.number) == ("completed", "book: yes", 1)
+    assert done == ["ask book", "said yes"]
+    with pytest.raises(NotResumableError, match="no run that could receive"):
+        flow.send("s", "approval", "again")
+
+
+def test_an_event_that_comes_early(storage: SqliteStorage) -> None:
+    """Also one that is sent while the run is at work, or only delivered: it waits for whoever needs it."""
+    done: list[str] = []
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> list[Any]:
+        await ctx.step(Step(lambda: flow.send(ctx.session_id, "first", (1, 2)).status, "send"))
+        values = [await ctx.wait("first"), await ctx.wait("second")]
+        await ctx.step(Step(lambda: done.append("after"), "after"))
+        return [*values, await ctx.wait("second")]
+
+    assert flow.run(session_id="s", run_id="r").waits_for == ("second",)
+    assert flow.run(session_id="s", run_id="r").status == "paused"
+    assert flow.send("s", "second", "a", resume=False).status == "paused"
+    assert flow.send("s", "second", "b", resume=False).status == "paused"
+    assert flow.resume("s").output == [(1, 2), "a", "b"]
+    assert done == ["after"]
+    assert flow.run(session_id="s", run_id="r").output == [(1, 2), "a", "b"]
+    with pytest.raises(InvalidStateError, match="event 'x' cannot be kept"):
+        flow.send("s", "x", object())
+
+
+def test_a_plain_function_waits(storage: SqliteStorage) -> None:
+    @workflow(storage=storage)
+    def flow(ctx: SyncContext) -> Any:
+        return [ctx.step(Step(int, "zero")), ctx.wait("go")]
+
+    assert flow.run(session_id="s").status == "paused"
+    assert flow.send("s", "go", 5).output == [0, 5]
+
+
+async def test_branches_that_wait(storage: SqliteStorage) -> None:
+    """The others come to their end first; then the run waits for all that is left."""
+    done: list[str] = []
+
+    async def work(name: str) -> None:
+        await asyncio.sleep(0.01)
+        done.append(name)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> list[Any]:
+        async def waiting(name: str) -> Any:
+            return await ctx.wait(name)
+
+        async def working() -> str:
+            await ctx.step(work, "a")
+            await ctx.step(work, "b")
+            return "worked"
+
+        return await ctx.gather(waiting("x"), working(), waiting("y"))
+
+    @workflow(storage=storage)
+    async def grouped(ctx: Context) -> list[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ctx.wait(name)) for name in ("x", "y")]
+        return [task.result() for task in tasks]
+
+    paused = await flow.arun(session_id="s")
+    assert (paused.status, paused.waits_for, done) == ("paused", ("x", "y"), ["a", "b"])
+    assert (await flow.asend("s", "y", 2)).waits_for == ("x",)
+    assert (await flow.asend("s", "x", 1)).output == [1, "worked", 2]
+    assert done == ["a", "b"]
+    assert (await grouped.arun(session_id="t")).status == "paused"
+    await grouped.asend("t", "x", 1)
+    assert (await grouped.asend("t", "y", 2)).output == [1, 2]
+
+
+async def test_an_event_at_the_moment_of_the_pause(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent between the last look and the commit of the pause: it is not overlooked."""
+    from sessile.storage import journals
+
+    flow = order(storage, [])
+    look, raced = journals.new_events, []
+
+    async def looking(core: Any, turn: Any, seen: int) -> Any:
+        found = await look(core, turn, seen)
+        raced.append(seen)
+        if len(raced) == 2:  # the look before the pause is committed
+            await journals.send_event(core, "s", "approval", "just in time")
+        return found
+
+    monkeypatch.setattr(journals, "new_events", looking)
+    assert (await flow.arun("book", session_id="s")).output == "book: just in time"
+
+
+SENDER = """
+import sys
+from sessile import SqliteStorage
+sys.path.insert(0, {tests!r})
+from tests.workflows.test_events import order
+flow = order(SqliteStorage({path!r}), [])
+print(flow.send("s", "approval", "from outside").output)
+"""
+
+
+def test_sent_from_another_process(storage: SqliteStorage, path: Path) -> None:
+    assert order(storage, []).run("book", session_id="s").status == "paused"
+    code = SENDER.format(tests=str(Path(__file__).resolve().parents[2]), path=str(path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("book: from outside", 0), done.stderr
+
+
+# ---------------------------------------------------------------- cancelling
+
+
+async def test_cancelled_from_outside(path: Path) -> None:
+    with SqliteStorage(path, lease=0.15) as storage:
+
+        @workflow(storage=storage)
+        async def flow(ctx: Context) -> None:
+            await ctx.step(asyncio.sleep, 60)
+
+        running = asyncio.ensure_future(flow.arun(session_id="s"))
+        while True:
+            if (await storage.asession("s")) is not None and await storage.acancel_run("s"):
+                break
+            await asyncio.sleep(0.01)
+        with pytest.raises(RunCancelledError):
+            await running
+        assert storage.run("s", 1).status == "cancelled"
+        with pytest.raises(NotResumableError):
+            flow.resume("s")
+
+
+async def test_a_task_that_is_cancelled(storage: SqliteStorage) -> None:
+    ended: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("slow")
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> None:
+        ctx.state["seen"] = True
+        await ctx.gather(ctx.step(slow), ctx.step(slow))
+
+    running = asyncio.ensure_future(flow.arun(session_id="s"))
+    while not await storage.asession("s"):  # noqa: ASYNC110 (the start is committed in another task)
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["slow", "slow"]
+    assert storage.run("s", 1).status == "cancelled"
+    assert storage.session("s").state == {"seen": True}  # type: ignore[union-attr]
+
+
+async def test_what_is_at_work_stands_in_the_lease(path: Path) -> None:
+    with SqliteStorage(path, lease=0.1) as storage:
+        go = asyncio.Event()
+
+        @workflow(storage=storage)
+        async def flow(ctx: Context) -> None:
+            await ctx.step(Step(int, "quick"))
+            await ctx.step(Step(go.wait, "slow"))
+
+        running = asyncio.ensure_future(flow.arun(session_id="s"))
+        records: list[Any] = []
+        while [one.name for one in records] != ["quick", "slow"]:
+            await asyncio.sleep(0.01)
+            records = await flow.ajournal("s") if await storage.asession("s") else []
+        assert (records[1].status, records[1].path, records[1].seconds) == ("running", "2", None)
+        go.set()
+        await running
+        assert [one.status for one in await flow.ajournal("s")] == ["finished", "finished"]
+
+
+# ---------------------------------------------------------------- streams
+
+
+def kinds(events: list[Any]) -> list[tuple[str, str | None]]:
+    return [(event.kind, event.step) for event in events]
+
+
+def test_a_stream(storage: SqliteStorage) -> None:
+    from pydantic_ai.models.test import TestModel
+
+    tries: list[int] = []
+
+    def flaky() -> str:
+        tries.append(1)
+        if len(tries) < 2:
+            raise OSError("down")
+        return "up"
+
+    writer = Agent(TestModel(custom_output_text="one two"), name="writer")
+    steps = [
+        Step(lambda value: value, "same"),
+        Step(lambda value: flaky(), "flaky", retry=Retry(OSError, wait=0)),
+        writer,
+    ]
+    flow: Workflow[str] = Workflow(steps=[*steps, Wait("go")], name="flow", storage=storage)
+    with flow.stream("topic", session_id="s", run_id="r") as stream:
+        events = list(stream)
+    assert kinds(events) == [
+        ("run.started", None),
+        ("step.started", "same"),
+        ("step.finished", "same"),
+        ("step.started", "flaky"),
+        ("step.retrying", "flaky"),
+        ("step.started", "flaky"),
+        ("step.finished", "flaky"),
+        ("step.started", "writer"),
+        *[("step.text", "writer")] * 2,
+        ("step.finished", "writer"),
+        ("run.paused", None),
+    ]
+    assert "".join(event.text for event in events if event.kind == "step.text") == "one two"
+    assert stream.result.status == "paused"
+    flow.send("s", "go", "gone", resume=False)
+    with flow.stream("s", resume=True) as stream:
+        events = list(stream)
+    assert [event.step for event in events if event.replayed] == ["same", "flaky", "writer"]
+    assert (events[-1].kind, stream.result.output) == ("run.ended", "gone")
+
+
+async def test_a_stream_that_is_closed(storage: SqliteStorage) -> None:
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> None:
+        await ctx.step(asyncio.sleep, 60)
+
+    async with flow.astream(session_id="s") as stream:
+        async for event in stream:
+            if event.kind == "step.started":
+                break
+    assert storage.run("s", 1).status == "cancelled"
+
+
+async def test_a_stream_of_a_failure(storage: SqliteStorage) -> None:
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> None:
+        await ctx.step(Step(lambda: 1 / 0, "divide"))
+
+    stream = flow.astream(session_id="s")
+    events: list[Any] = []
+
+    async def watch() -> None:
+        async for event in stream:
+            events.append(event)
+
+    with pytest.raises(StepFailedError):
+        await watch()
+    assert kinds(events)[-2:] == [("step.failed", "divide"), ("run.ended", None)]
+    assert "ZeroDivisionError" in events[-1].error
+
+
+def test_the_live_view(storage: SqliteStorage, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    from pydantic_ai.models.test import TestModel
+
+    writer = Agent(TestModel(custom_output_text="some [text]"), name="writer")
+    flow: Workflow[Any] = Workflow(
+        steps=[writer, Step(lambda text: text.upper(), "shout"), Wait("go")], name="flow", storage=storage
+    )
+    assert flow.print_run("topic", session_id="s").status == "paused"
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("flow", "writer", "shout", "✓", "waits for go"))
+    flow.send("s", "go", 1, resume=False)
+    asyncio.run(flow.aprint_run("s", resume=True))
+    assert "kept from before" in capsys.readouterr().out
+
+
+def test_what_the_live_view_shows_of_trouble() -> None:
+    pytest.importorskip("rich")
+    from rich.console import Console
+
+    from sessile.workflows import WorkflowEvent
+    from sessile.workflows.printing import View
+
+    view = View("flow")
+    view.take(WorkflowEvent("step.started", "load", "1"))
+    view.take(WorkflowEvent("step.text", "load", "1", text="so far"))
+    view.take(WorkflowEvent("step.started", "load", "1.1"))
+    view.take(WorkflowEvent("step.retrying", "load", "1.1", attempt=2, seconds=3, error="OSError: down"))
+    view.take(WorkflowEvent("step.finished", "keep", "2", cached=True))
+    view.take(WorkflowEvent("step.failed", "send", "3", error="no"))
+    view.take(WorkflowEvent("run.ended", error="StepFailedError: no"))
+    console = Console(width=100, record=True, file=None)
+    with console.capture() as captured:
+        console.print(view.render())
+    shown = captured.get()
+    assert all(
+        text in shown for text in ("so far", "OSError: down; again in 3.0 s", "cached", "✗", "StepFailedError: no")
+    )
+
+
+def test_events_are_json(storage: SqliteStorage) -> None:
+    """What is stored can be read without this library."""
+    flow = order(storage, [])
+    flow.run("book", session_id="s")
+    flow.send("s", "approval", {"by": "ada"})
+    kinds = [entry.kind for entry in storage.entries("s")]
+    assert kinds == [
+        "session.created",
+        "run.started",
+        "step.finished",
+        "state.patched",
+        "run.ended",
+        "event.sent",
+        "run.taken",
+        "step.finished",
+        "step.finished",
+        "run.ended",
+    ]
+    json.dumps([entry.data for entry in storage.entries("s")])

@@ -1,0 +1,248 @@
+"""Values come back from the journal as the same types, or are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import ipaddress
+import json
+import math
+from collections import OrderedDict
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr, field_validator
+from pydantic_ai import BinaryContent, BinaryImage
+from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
+
+from sessile.errors import InvalidStateError, UnknownFormatError
+from sessile.storage.encoding import encode
+from sessile.workflows.values import dump, load
+
+T = TypeVar("T")
+
+
+class Colour(enum.Enum):
+    RED = "r"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Point(NamedTuple):
+    x: int
+    y: Any
+
+
+class Shape(BaseModel):
+    name: str = "?"
+
+
+class Circle(Shape):
+    radius: Decimal = Decimal(1)
+
+
+class Page(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    shape: Shape
+    made: datetime
+    count: int = Field(alias="Count", default=3)
+    anything: Any = None
+
+    @field_validator("count", mode="before")
+    @classmethod
+    def doubled(cls, value: int) -> int:
+        return value * 2
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    at: datetime
+    tags: set[str] = dataclasses.field(default_factory=set)
+    twice: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", self.twice + 1)
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+ROME = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Rome"), fold=1)
+VALUES = [
+    None,
+    True,
+    3,
+    -(10**30),
+    1.5,
+    math.inf,
+    "text \0 \ud800 ü",
+    b"\0\xff",
+    [1, [2, ()]],
+    (1, (2, [3])),
+    {1, 2, 3},
+    frozenset({"a", ("b", 1)}),
+    {"a": {"b": (1,)}},
+    {1: "one", (2, 3): b"two", None: 0},
+    {"$type": "bytes", "value": "not ours"},
+    NOW,
+    datetime(2026, 1, 2),  # noqa: DTZ001 (naive ones come back naive)
+    datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+    ROME,
+    date(2026, 1, 2),
+    time(1, 2, 3, tzinfo=UTC),
+    timedelta(days=-1, microseconds=5),
+    uuid4(),
+    Decimal("1.10"),
+    Colour.RED,
+    Level.LOW,
+    Point(1, (NOW, Colour.RED)),
+    Circle(name="c", radius=Decimal("2.5")),
+    Page(shape=Circle(name="c"), made=NOW, Count=5, anything=(b"x", {1}), other=ROME),
+    Numbers([1, 2]),
+    Box[int](content=1),
+    Frozen(NOW, {"a"}),
+    ipaddress.ip_address("10.0.0.1"),
+    AnyUrl("https://example.com/a"),
+    PurePosixPath("/a/b"),
+    ModelRequest(parts=[UserPromptPart(["Look", BinaryImage(b"123", media_type="image/png")])]),
+    ModelResponse(parts=[TextPart("x"), ToolCallPart("call", {"a": 1}, "1")]),
+    [ModelRequest(parts=[ToolReturnPart("call", {"a": 1}, "1")])],
+    BinaryContent(b"123", media_type="image/png"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_come_back_as_they_were(value: Any) -> None:
+    back = load(json.loads(encode(dump(value, "It"))))
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_deep_inside() -> None:
+    page = load(dump(VALUES[28], "It"))
+    assert type(page.shape) is Circle
+    assert page.model_extra == {"other": ROME}
+    assert page.count == 10
+    assert page.model_fields_set == {"shape", "made", "count", "anything", "other"}
+    assert load(dump(Frozen(NOW), "It")).twice == 1
+    back = load(dump(ROME, "It"))
+    assert (back.tzinfo.key, back.fold, back.utcoffset()) == ("Europe/Rome", 1, timedelta(hours=1))
+    assert load(dump(Shape(), "It")).model_fields_set == set()
+    assert math.isnan(load(dump(math.nan, "It")))
+    assert dump({3, 1, 2}, "It") == dump({2, 3, 1}, "It")
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(),
+    st.binary(max_size=20),
+    st.floats(allow_nan=False),
+    st.datetimes(),
+    st.decimals(allow_nan=False),
+    st.uuids(),
+    st.dates(),
+    st.timedeltas(),
+)
+
+
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.tuples(inner, inner),
+            st.dictionaries(st.one_of(st.text(), st.integers(), st.just("$type")), inner, max_size=3),
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_value(value: Any) -> None:
+    back = load(json.loads(encode(dump(value, "It"))))
+    assert repr(back) == repr(value)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def _cycle() -> Any:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+class Local:
+    pass
+
+
+def _local_model() -> Any:
+    class Inner(BaseModel):
+        pass
+
+    return Inner()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (object(), "holds a object, which has no JSON form"),
+        (Text("x"), "holds a Text"),
+        (SecretStr("x"), "does not come back from JSON as it was"),
+        (OrderedDict(a=NOW), "does not come back from JSON as it was"),
+        (_cycle(), "contains itself"),
+        (Local(), "holds a Local"),
+        (_local_model(), "define the class at the top of a module"),
+        (10**5000, "over 4,000 digits"),
+        ([1, {"a": lambda: 1}], "holds a function"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_kept_is_refused(value: Any, why: str) -> None:
+    with pytest.raises(InvalidStateError, match=why) as caught:
+        dump(value, "What step 'x' returned")
+    assert str(caught.value).startswith("What step 'x' returned")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"$type": "unheard of"}, "does not know"),
+        ({"$type": "model", "class": "os:system", "value": {}}, "has not imported"),
+        ({"$type": "model", "class": "nowhere.module:Thing", "value": {}}, "has not imported"),
+        ({"$type": "dataclass", "class": f"{__name__}:Local", "value": {}}, "not a dataclass"),
+        ({"$type": "dataclass", "class": f"{__name__}:Frozen", "value": {}}, "it has no 'at'"),
+        ({"$type": "enum", "class": f"{__name__}:Colour", "value": "BLUE"}, "BLUE"),
+        ({"$type": "uuid", "value": "x"}, "cannot be read"),
+        ({"$type": "message", "format": "other/1", "value": {}}, "other/1"),
+    ],
+)
+def test_what_cannot_be_read(data: Any, why: str) -> None:
+    with pytest.raises(UnknownFormatError, match=why):
+        load(data)
+
+
+def test_a_class_that_has_got_more_fields() -> None:
+    data = dump(Frozen(NOW, {"a"}), "It")
+    del data["value"]["tags"], data["value"]["twice"]
+    assert (load(data).tags, load(data).twice) == (set(), 0)
+    data = dump(Circle(name="c"), "It")
+    del data["value"]["radius"]
+    assert load(data) == Circle(name="c")
+    assert isinstance(load(dump(UUID(int=1), "It")), UUID)
