@@ -54,8 +54,8 @@ services: .venv/.dev ## start the database servers that the tests use, for devel
 
 lock: ## renew requirements/*.txt (needs uv; UPGRADE=1 for newest versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra testing \
-		--extra postgres --extra mysql --extra mongodb --extra redis --extra dynamodb --extra sqlalchemy \
-		--group dev -o requirements/dev.txt
+		--extra postgres --extra mysql --extra mongodb --extra redis --extra dynamodb --extra s3 --extra gcs --extra sqlalchemy \
+		--extra yaml --group dev -o requirements/dev.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --extra cli --extra openai --extra anthropic --extra google --group demo -c requirements/dev.txt -o requirements/demo.txt
 
 clean: ## remove what was made, .venv too

@@ -22,6 +22,8 @@ PARTS = (
     "workflow",
     "import",
     "peers",
+    "files",
+    "files-peers",
     "postgres",
     "postgres-peers",
     "mariadb",
@@ -30,6 +32,8 @@ PARTS = (
     "redis-peers",
     "dynamodb",
     "dynamodb-peers",
+    "s3",
+    "gcs",
 )
 
 
@@ -92,12 +96,36 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
+        if {"files", "files-peers"} & set(parts):
+            on_files(parts, options, data)
         for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
+        for name in ("s3", "gcs"):
+            if name in parts:
+                from . import objects
+
+                for table in objects.run(name, sorted({options.sizes[0], options.sizes[-1]}), options.rounds):
+                    table.print()
     finally:
         shutil.rmtree(data, ignore_errors=True)
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
+
+
+def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:
+    """The parts about JSON and YAML: our own rows, and other libraries' JSON."""
+    from . import files
+
+    medians = None
+    if "files" in parts:
+        table, medians = files.run(options.sizes, options.rounds, data)
+        table.print()
+    if "files-peers" in parts:
+        from .peers import run as peers
+
+        turns = max(5, options.rounds * 3 // 10)
+        where = ["--folder", str(data), "--files"]
+        peers.run(options.sizes, turns, CACHE / "envs", where, medians).print()
 
 
 def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:

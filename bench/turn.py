@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sessile import SqliteStorage
 from sessile.records import Usage
+from sessile.storage import Storage
 
 from .floor import Floor
 from .measure import Stats, interleave, ms, timed
@@ -28,7 +29,7 @@ FORMAT = "pydantic-ai/2"
 SYNC_LIMIT, ASYNC_LIMIT, GROWTH_LIMIT = 2.0, 3.0, 1.2
 
 
-def add(storage: SqliteStorage, session_id: str, turn: Exchange) -> None:
+def add(storage: Storage, session_id: str, turn: Exchange) -> None:
     """Append the run of a turn, in one commit."""
     storage.add_run(
         session_id,

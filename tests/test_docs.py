@@ -30,6 +30,7 @@ SERVERS = {
     "mongodb": "mongodb_url",
     "redis": "redis_database_url",
     "dynamodb": "dynamodb_url",
+    "objects": "s3_url",
 }
 """The fixtures that give DATABASE_URL to the pages of databases."""
 

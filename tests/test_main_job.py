@@ -37,12 +37,26 @@ else:
 
 
 @pytest.fixture(
-    params=["sqlite", "postgres_url", "mysql_url", "mongodb_url", "redis_url", "dynamodb_url", "sqlalchemy"]
+    params=[
+        "sqlite",
+        "json",
+        "yaml",
+        "postgres_url",
+        "mysql_url",
+        "mongodb_url",
+        "redis_url",
+        "dynamodb_url",
+        "s3_url",
+        "gcs_url",
+        "sqlalchemy",
+    ]
 )
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param.endswith("_url"):
         return request.getfixturevalue(request.param)
+    if request.param in ("json", "yaml"):
+        return f"{request.param}:///{tmp_path}/sessions"
     return f"{'sqlalchemy+' if request.param == 'sqlalchemy' else ''}sqlite:///{tmp_path}/s.db"
 
 

@@ -48,7 +48,7 @@ print(*sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
 """
 
 
-LIGHT = ["sessile", "sessile.storage", "sessile.drivers.memory", "sessile.drivers.sqlite"]
+LIGHT = ["sessile", "sessile.storage", "sessile.drivers.memory", "sessile.drivers.sqlite", "sessile.drivers.files"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..file_floor import FileFloor
 from ..floor import Floor
 from ..measure import Stats, timed
 from ..payload import Exchange, exchange
@@ -85,6 +86,25 @@ class SqliteFile(Place):
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+
+class JsonFolder(SqliteFile):
+    """A folder for files of JSON, and the floor's log in another one."""
+
+    durability = ()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = folder / "peer"
+
+    def floor(self) -> Any:
+        return FileFloor(self.folder / "floor", 3000)
+
+    def in_words(self, answers: Sequence[str]) -> str:
+        return "fsync=off"  # none of them calls it
+
+    def copy(self, name: str) -> JsonFolder:
+        return JsonFolder(shutil.copytree(self.folder, self.folder.parent / name))
 
 
 class PostgresDatabase(Place):
@@ -305,7 +325,7 @@ def measure(make: Callable[[Place], Variant], size: int, turns: int, place: Plac
         "first": first,
         "durability": place.in_words([str(variant.scalar(sql)) for sql in place.durability]),
     }
-    if size <= PROBED:
+    if size <= PROBED and place.durability:
         written = place.inspector().written(lambda: variant.turn(names[0], exchange(size + turns + 3)))
         result["written"] = asdict(written)
     variant.close()
@@ -320,6 +340,8 @@ def new_place(options: argparse.Namespace, name: str) -> Place:
         return RedisDatabase(options.redis)
     if options.dynamodb:
         return DynamoDbTables(options.dynamodb, name)
+    if options.files:
+        return JsonFolder(options.folder / name)
     return SqliteFile(options.folder / name) if options.folder else PostgresDatabase(options.postgres, name)
 
 
@@ -331,6 +353,7 @@ def main(packages: Sequence[str], variants: Sequence[type[Variant]]) -> None:
     parser.add_argument("--folder", type=Path, help="for SQLite files")
     parser.add_argument("--redis", help="the URL of a server")
     parser.add_argument("--dynamodb", help="the endpoint of a server")
+    parser.add_argument("--files", action="store_true", help="files of JSON in that folder")
     parser.add_argument("--postgres", help="the URL of a server, whose user may create databases")
     options = parser.parse_args()
     filled: dict[tuple[str, int], Place] = {}

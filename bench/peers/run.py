@@ -18,8 +18,10 @@ from ..tables import Table
 
 HERE = Path(__file__).parent
 PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
+FILE_PEERS = ("agno_json", "agno_1_json")
 DATABASES = {
     "--folder": ("SQLite", PEERS),
+    "--files": ("JSON files", FILE_PEERS),
     "--postgres": ("PostgreSQL", PEERS),
     "--redis": ("Redis", ("agno",)),
     "--dynamodb": ("Dynoxide", ("agno",)),
@@ -87,8 +89,8 @@ def run(
     ours: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
     written: Written | None = None,
 ) -> Table:
-    """Measure the peers, one after the other. Sessile's own medians (and the floor's) go on top."""
-    database, peers = DATABASES[where[0]]
+    """Measure peers, one after the other. Sessile's own medians (and the floor's) go on top."""
+    database, peers = DATABASES[where[-1] if where[-1] in DATABASES else where[0]]
     table = Table(
         f"Turn of other libraries on {database}: median ms over {turns} turns (times the floor of the same process)",
         [

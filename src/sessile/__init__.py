@@ -31,9 +31,11 @@ if TYPE_CHECKING:
         session_state,
     )
     from .drivers.dynamodb import DynamoDbStorage
+    from .drivers.files import JsonStorage, YamlStorage
     from .drivers.memory import MemoryStorage
     from .drivers.mongodb import MongoDbStorage
     from .drivers.mysql import MySQLStorage
+    from .drivers.objects import GcsStorage, S3Storage
     from .drivers.postgres import PostgresStorage
     from .drivers.redis import RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage
@@ -62,7 +64,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "Agent": "agents",
     "DynamoDbStorage": "drivers.dynamodb",
+    "GcsStorage": "drivers.objects",
     "Head": "records",
+    "JsonStorage": "drivers.files",
     "LastRuns": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
@@ -74,12 +78,14 @@ _NAMES = {
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
+    "S3Storage": "drivers.objects",
     "SessionCapability": "agents",
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
     "Team": "agents",
     "TokenBudget": "agents",
+    "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
     **dict.fromkeys(
@@ -120,7 +126,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "Agent",
     "DynamoDbStorage",
+    "GcsStorage",
     "Head",
+    "JsonStorage",
     "LastRuns",
     "MemoryStorage",
     "Message",
@@ -132,6 +140,7 @@ __all__ = [
     "RollingSummary",
     "Run",
     "RunResult",
+    "S3Storage",
     "SessionCapability",
     "SqlAlchemyStorage",
     "SqliteStorage",
@@ -149,6 +158,7 @@ __all__ = [
     "Wait",
     "Workflow",
     "WorkflowResult",
+    "YamlStorage",
     "__version__",
     "current_session",
     "current_step",

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from .dynamodb import DynoxideServer
 from .mariadb import MariaDbServer
 from .mongodb import FerretServer
+from .objects import FakeGcs, GoFakeS3
 from .postgres import PgBouncer, PostgresServer
 from .process import ServerFailedError, ServerMissingError
 from .redis import RedisServer
@@ -26,6 +27,8 @@ def main() -> int:
             print(f"export TEST_VALKEY_URL={stack.enter_context(RedisServer('valkey')).url}", flush=True)
             print(f"export TEST_DYNAMODB_URL={stack.enter_context(DynoxideServer()).url}", flush=True)
             print(f"export TEST_MONGODB_URL={stack.enter_context(FerretServer()).url}", flush=True)
+            print(f"export TEST_S3_URL='{stack.enter_context(GoFakeS3()).url}'", flush=True)
+            print(f"export TEST_GCS_URL='{stack.enter_context(FakeGcs()).url}'", flush=True)
             print("# They run until Ctrl-C, and leave nothing behind.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:

@@ -25,6 +25,7 @@ from sessile.testing import Scale
 from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
 from .mariadb import MariaDbServer
 from .mongodb import FerretServer
+from .objects import FakeGcs, GoFakeS3, ObjectServer
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
 from .redis import RedisCluster, RedisServer, redis_client, remove_keys
@@ -126,6 +127,20 @@ def moto() -> Iterator[MotoServer]:
 def mongodb() -> Iterator[FerretServer | Address]:
     """A server that speaks MongoDB's protocol. Tests that stop it take `own_ferretdb`."""
     with given_or_running("TEST_MONGODB_URL", FerretServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[GoFakeS3 | Address]:
+    """A server that speaks S3's protocol; `TEST_S3_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_S3_URL", GoFakeS3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[FakeGcs | Address]:
+    """Google Cloud Storage, or what speaks its protocol; `TEST_GCS_URL` is a bucket, perhaps with a prefix."""
+    with given_or_running("TEST_GCS_URL", FakeGcs) as server:
         yield server
 
 
@@ -234,6 +249,33 @@ def mongodb_url(mongodb: FerretServer | Address) -> Iterator[str]:
     yield at_database(mongodb.url, name)
     with pymongo.MongoClient[dict[str, Any]](mongodb.url) as client:
         client.drop_database(name)
+
+
+@contextmanager
+def bucket_url(server: ObjectServer | Address) -> Iterator[str]:
+    """An empty prefix of a bucket; on a server of ours the bucket is new, and gone after the context."""
+    name = f"test-{secrets.token_hex(6)}"
+    if isinstance(server, Address):
+        bucket, mark, query = server.url.partition("?")
+        yield f"{bucket.rstrip('/')}/{name}{mark}{query}"
+        return
+    server.make_bucket(name)
+    yield server.at(f"{name}/prefix")
+    server.remove_bucket(name)
+
+
+@pytest.fixture
+def s3_url(s3: GoFakeS3 | Address) -> Iterator[str]:
+    """An empty prefix on `s3`."""
+    with bucket_url(s3) as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_url(gcs: FakeGcs | Address) -> Iterator[str]:
+    """An empty prefix on `gcs`."""
+    with bucket_url(gcs) as url:
+        yield url
 
 
 def at_database(url: str, name: str) -> str:

@@ -6,24 +6,18 @@ It keeps its data in a PostgreSQL server of its own. It is built when it is firs
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pymongo
 from pymongo.errors import PyMongoError
 
+from .golang import built
 from .postgres import PostgresServer
-from .process import Server, ServerFailedError, ServerMissingError, find_program
+from .process import Server
 
 DATABASE = "sessile"
-GET_GO = (
-    "Go is not on this machine, and FerretDB is built with it. Debian, Ubuntu: apt-get install golang; macOS: "
-    "brew install go. Or name a MongoDB server in TEST_MONGODB_URL."
-)
 
 
 class FerretServer(Server):
@@ -33,7 +27,7 @@ class FerretServer(Server):
     source: ClassVar[Path] = Path(__file__).parent / "ferretdb"
 
     def __init__(self) -> None:
-        self.program = built(self.source)
+        self.program = built(self.source, "TEST_MONGODB_URL")
         self.database = self.make_database()
         super().__init__()
 
@@ -79,24 +73,3 @@ class FerretServer(Server):
     def connect(self, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
         """A client of the server."""
         return pymongo.MongoClient(self.url, **options)
-
-
-def built(source: Path) -> Path:
-    """The program of a Go module, built unless this was done before with the same sources."""
-    go = find_program(["go"], ["/usr/local/go/bin", *Path("/usr/lib").glob("go-*/bin")])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessile-tests"
-    content = b"".join((source / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    program = cache / f"{source.name}-{hashlib.sha256(content).hexdigest()[:16]}"
-    if program.exists():
-        return program
-    if go is None:
-        raise ServerMissingError(GET_GO)
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = program.with_name(f"{program.name}.{os.getpid()}")
-    command = [str(go), "build", "-mod=readonly", "-o", str(unfinished), "."]
-    environment = {**os.environ, "CGO_ENABLED": "0"}
-    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ServerFailedError(f"FerretDB could not be built:\n{done.stderr[-3000:]}")
-    unfinished.replace(program)
-    return program

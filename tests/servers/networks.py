@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pymongo import common
@@ -88,3 +88,13 @@ def mongodb_network(url: str, query: str = "", **more: Any) -> Network:
     """
     common.MIN_HEARTBEAT_INTERVAL = 0.01
     return network(url, mongodb_messages, query, **more)
+
+
+def objects_network(url: str, **more: Any) -> Network:
+    """A bucket at an endpoint without encryption; `more` are options of the storage."""
+    endpoint = urlsplit(dict(parse_qsl(urlsplit(url).query))["endpoint"])
+
+    def connect(host: str, port: int, **options: Any) -> Storage:
+        return sessile.open(url, endpoint=f"http://{host}:{port}", **more, **options)
+
+    return Network(connect, endpoint.hostname or "127.0.0.1", endpoint.port or 80, http_messages)

@@ -194,10 +194,12 @@ def test_services_print_addresses_and_stop_on_ctrl_c(
     valkey_server: object,
     dynamodb: object,
     mongodb: object,
+    s3: object,
+    gcs: object,
 ) -> None:
     with subprocess.Popen([sys.executable, "-m", "tests.servers"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(7)]
+        lines = [process.stdout.readline() for _ in range(9)]
         urls = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
         for name in ("TEST_POSTGRES_URL", "TEST_PGBOUNCER_URL"):
             psycopg.connect(urls[name]).close()

@@ -248,14 +248,21 @@ def test_a_function_that_handles_a_failure_and_one_that_does_not(server: ModelSe
 
 
 def test_what_a_function_leaves_at_work_is_cancelled(server: ModelServer, storage: SqliteStorage) -> None:
+    begun = asyncio.Event()
+
+    async def ponder() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
     async def impatient(task: str, members: Members) -> str:
-        left = asyncio.ensure_future(members["poet"].run(task))
+        left = asyncio.ensure_future(members["poet"].run(call("ponder")))
+        await begun.wait()
         answer = await members["geographer"].run(task)
         left.add_done_callback(lambda task: task.cancelled() or task.exception())
         return answer.output
 
-    team = Team([member(server, "geographer"), member(server, "poet")], mode=impatient, storage=storage)
-    server.plan("ok", "hang")
+    poet = member(server, "poet", tools=[ponder])
+    team = Team([member(server, "geographer"), poet], mode=impatient, storage=storage)
     assert team.run(FRANCE, session_id="s1").output == PARIS
     (run,) = storage.runs("s1")
     assert sorted(tree(run)) == [("geographer", "completed", PARIS), ("poet", "cancelled", None)]

@@ -84,8 +84,8 @@ async def test_text_of_a_function_and_of_nested_routes(server: ModelServer, stor
 
 def test_a_stream_that_is_closed_cancels_members(server: ModelServer, storage: SqliteStorage) -> None:
     team = nested(server, storage)
-    server.plan("ok", "ok", "hang-stream")
-    with team.stream(f"{ask('poet', 'Hello')}\n{ask('desk', FRANCE)}", events=True) as stream:
+    server.plan("ok", "ok", "ok", "hang-stream")
+    with team.stream(f"{ask('poet', 'Hello')}\nthen {ask('desk', FRANCE)}", events=True) as stream:
         for item in stream:
             if isinstance(item.event, MemberEnded) and item.member == "poet":
                 server.wait_for_hanging()

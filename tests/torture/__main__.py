@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.agents.resume_helpers import Nursery
+from tests.power.campaign import URLS, run_power
 from tests.servers import (
     DynoxideServer,
     FerretServer,
@@ -31,7 +33,17 @@ from tests.workflows.crashing import MODULE, kill_at_random
 
 from sessile import SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import Figures, Network, Scale, Subject, run_cuts, run_kills, run_restarts, run_writers
+from sessile.testing import (
+    Figures,
+    Network,
+    Scale,
+    Subject,
+    run_cuts,
+    run_kills,
+    run_read_cuts,
+    run_restarts,
+    run_writers,
+)
 from sessile.testing.machine import run_model
 
 DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
@@ -41,6 +53,13 @@ DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
     "FerretDB": (FerretServer, mongodb_network),
 }
+
+EMBEDDED = {
+    "SQLite": "sqlite:///{}/sessions.db",
+    "JSON": "json:///{}/sessions",
+    "YAML": "yaml:///{}/sessions",
+}
+"""The databases that are files of this machine."""
 
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
 
@@ -55,14 +74,25 @@ def main() -> int:
         "--cuts", type=int, default=100_000, help="at how many bytes of each direction to cut a commit (0: none)"
     )
     parser.add_argument("--workflow-kills", type=int, default=200, help="how often to kill a workflow's process")
+    parser.add_argument("--power", type=float, default=1.0, help="share of the images of power cuts (0: none)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     scale = Scale(seed=arguments.seed, examples=arguments.examples, steps=50, appends=25)
     print(f"seed {scale.seed}, Python {sys.version.split()[0]}, SQLite, synchronous=FULL\n")
     print(ROW.format("campaign", "rounds", "acknowledged", "lost", "doubled", "seconds"), flush=True)
-    campaigns: list[tuple[str, int, Callable[[Path, int], Figures]]] = [
-        ("kill -9 of 1 or 2 writing processes", arguments.kills, partial(kills, scale)),
-        ("4 processes, 16 writers on one session", arguments.rounds, partial(writers, scale)),
+    campaigns: list[tuple[str, float, Callable[[Path, Any], Figures]]] = [
+        (f"{name}: {what}", count, partial(campaign, scale, url))
+        for name, url in EMBEDDED.items()
+        for what, count, campaign in (
+            ("kill -9 of 1 or 2 writing processes", arguments.kills, kills),
+            ("4 processes, 16 writers on one session", arguments.rounds, writers),
+        )
+    ]
+    campaigns += [
+        (f"{name}: images of power cuts", arguments.power, partial(power, scale, URLS[name.lower()]))
+        for name in EMBEDDED
+    ]
+    campaigns += [
         ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
@@ -71,6 +101,7 @@ def main() -> int:
         campaigns += [
             (f"{database} killed while 4 write", arguments.restarts, partial(restarts, database, scale)),
             (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
+            (f"{database}, reads cut at every byte", arguments.cuts, partial(read_cuts, database, scale)),
         ]
     failed = False
     for name, count, campaign in campaigns:
@@ -95,14 +126,18 @@ def show(name: str, figures: Figures) -> None:
         print(f"    {problem}", flush=True)
 
 
-def kills(scale: Scale, folder: Path, count: int) -> Figures:
-    return run_kills(f"sqlite:///{folder}/kills.db", scale, kills=count)
+def kills(scale: Scale, url: str, folder: Path, count: int) -> Figures:
+    return run_kills(url.format(folder), scale, kills=count)
 
 
-def writers(scale: Scale, folder: Path, rounds: int) -> Figures:
+def power(scale: Scale, url: str, folder: Path, share: float) -> Figures:
+    return run_power(url, folder, scale.seed, share)
+
+
+def writers(scale: Scale, url: str, folder: Path, rounds: int) -> Figures:
     total = Figures()
     for number in range(rounds):
-        figures = run_writers(f"sqlite:///{folder}/writers.db", scale, f"session-{number}")
+        figures = run_writers(url.format(folder), scale, f"session-{number}")
         for field in dataclasses.fields(Figures):
             setattr(total, field.name, getattr(total, field.name) + getattr(figures, field.name))
     return total
@@ -155,6 +190,12 @@ def cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         return run_cuts(network(server.url), scale, samples=samples)
+
+
+def read_cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        return run_read_cuts(network(server.url), scale, samples=samples)
 
 
 if __name__ == "__main__":

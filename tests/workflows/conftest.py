@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.workflows.calls import Calls
 
 pytest.importorskip("pydantic_ai")
 
@@ -26,3 +27,8 @@ def storage(path: Path) -> Iterator[SqliteStorage]:
         yield made
         for head in made.sessions(limit=1000):
             made.verify(head.session_id)
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()

@@ -14,6 +14,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
 from sessile import Agent, Context, SqliteStorage, Step, SyncContext, Team, session_state, workflow
+from sessile.agents import Members
 from sessile.errors import InvalidInputError, StepFailedError
 
 
@@ -189,18 +190,24 @@ def test_what_is_run_like_an_agent(storage: SqliteStorage) -> None:
         Step({"no": "step"})
 
 
-def test_a_team(storage: SqliteStorage) -> None:
-    """It works in a session of its own, which the run can be asked for again."""
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_team(storage: SqliteStorage, kept: bool) -> None:
+    """It answers in a session of its own, the same one whenever this step is executed."""
+    member = Agent(FunctionModel(echo), name="member")
 
-    async def relay(task: str, members: Any) -> str:
-        return (await members["echo"].run(task)).output
+    async def ask(task: Any, members: Members) -> str:
+        return (await members["member"].run(task)).output
 
-    team = Team([Agent(FunctionModel(echo), name="echo")], mode=relay, name="crew", storage=storage)
+    team: Team[str] = Team([member], mode=ask, name="team", storage=storage if kept else None)
 
     @workflow(storage=storage)
     async def flow(ctx: Context) -> str:
-        return await ctx.step(team, "it")
+        return await ctx.step(team, "hello")
 
-    result = flow.run(session_id="s", user_id="ada")
-    assert result.output == "it!"
-    assert storage.run(f"{result.run_id}/1", 1, user_id="ada").status == "completed"
+    assert flow.run(session_id="s").output == "hello!"
+    (run,) = storage.runs("s")
+    assert run.status == "completed"
+    sessions = [head.session_id for head in storage.sessions(kind="team")]
+    assert len(sessions) == kept
+    for session_id in sessions:
+        assert [child.output for child in storage.runs(session_id)[0].children] == ["hello!"]

@@ -13,6 +13,7 @@ from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import UserContent
 from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
+from pydantic_ai.run import AgentRunResult
 
 from ..errors import InvalidInputError
 from ..records import JsonObject
@@ -320,6 +321,15 @@ class Agent(Generic[OutputT]):
                 refuse_conflicts=self.refuses_conflicts,
             )
 
+    async def arun_part(
+        self, prompt: Prompt | None, *, session_id: str, run_id: str, **options: Unpack[RunOptions]
+    ) -> AgentRunResult[OutputT]:
+        """Run as a part of another run, which keeps what comes of it: without a history and a session of its own.
+
+        `session_id` is that of the run around it, whose state tools and placeholders see. For what is built on agents.
+        """
+        return await _run_bare(self.job(options), prompt, session_id, run_id)
+
     def session(self, session_id: str | None = None, *, user_id: str | None = None) -> SessionHandle[OutputT]:
         """A handle of one session: run, state, messages, rename, fork, … without naming it each time."""
         from .handle import SessionHandle
@@ -391,7 +401,7 @@ class Agent(Generic[OutputT]):
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         """A run without a storage: nothing before it, nothing kept of it."""
-        result = await job.agent.run(prompt, conversation_id=spec.session_id, run_id=spec.run_id, **job.options)
+        result = await _run_bare(job, prompt, spec.session_id, spec.run_id)
         paused = isinstance(result.output, DeferredToolRequests)
         return RunResult(
             output=result.output,
@@ -404,6 +414,10 @@ class Agent(Generic[OutputT]):
             pending=cast(DeferredToolRequests, result.output) if paused else None,
             agent_result=result,
         )
+
+
+async def _run_bare(job: Job, prompt: Prompt | None, session_id: str, run_id: str) -> AgentRunResult[Any]:
+    return await job.agent.run(prompt, conversation_id=session_id, run_id=run_id, **job.options)
 
 
 def _model_agent(model: Any, name: str | None, output_type: Any, options: AgentOptions) -> AbstractAgent[Any, Any]:

@@ -258,10 +258,10 @@ def _check_file(url: str) -> None:
     """A mistyped path must not become an empty database, which a storage would make of it."""
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
-    if parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:") and not Path(path).exists():
-        raise InvalidInputError(
-            f"There is no file {path!r}.", hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db."
-        )
+    local = parts.scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
+    if local and not Path(path).exists():
+        hint = f"Write {parts.scheme}:///relative/path or {parts.scheme}:////absolute/path."
+        raise InvalidInputError(f"There is no {'file' if parts.scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
 
 
 def _not_found(session_id: str) -> SessionNotFoundError:

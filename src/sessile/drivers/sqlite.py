@@ -33,7 +33,6 @@ from ..storage.driver import (
     Deadline,
     Driver,
     HeadRow,
-    Json,
     ListQuery,
     Loaded,
     Span,
@@ -41,6 +40,7 @@ from ..storage.driver import (
 from ..storage.storage import Storage
 from .sql import filters, log
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, statements_of
+from .sql.sqlite_metadata import SqliteMetadata
 from .sql.statements import load_statements, put_in
 
 R = TypeVar("R")
@@ -425,26 +425,7 @@ def _patiently(action: Callable[[], R], deadline: Deadline) -> R:
             time.sleep(0.01)
 
 
-class _Metadata(filters.MetadataFilters):
-    def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
-        name = f"has_key_{number}"
-        return f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{name})", {name: key}
-
-    def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
-        key_name, name = f"key_{number}", f"value_{number}"
-        if value is None:
-            same = "item.type = 'null'"
-        elif isinstance(value, bool):
-            same = f"item.type = '{'true' if value else 'false'}'"
-        elif isinstance(value, str):
-            same = f"item.type = 'text' AND item.atom = :{name}"
-        else:
-            same = f"item.type IN ('integer', 'real') AND item.atom = :{name}"
-        condition = f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{key_name} AND {same})"
-        return condition, {key_name: key, name: value}
-
-
-_METADATA = _Metadata()
+_METADATA = SqliteMetadata()
 
 
 def _code(error: sqlite3.Error) -> int:

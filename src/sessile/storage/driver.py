@@ -144,6 +144,7 @@ class Capabilities:
         commits_per_append: how many commits one `append` may carry.
         max_record_bytes: the largest value of `put_record`; larger ones are split above.
         push: `wait` returns as soon as a session has changed, without polling.
+        forks: a storage that was used goes on working in a forked child of its process (False: an error there).
     """
 
     durable: bool = True
@@ -153,6 +154,7 @@ class Capabilities:
     commits_per_append: int = 1
     max_record_bytes: int = 256 * 1024
     push: bool = False
+    forks: bool = True
 
 
 class Deadline:

@@ -13,6 +13,8 @@ ENTRY_POINT_GROUP = "sessile.drivers"
 
 BUILT_IN = {
     "dynamodb": "sessile.drivers.dynamodb:DynamoDbStorage",
+    "gs": "sessile.drivers.objects:GcsStorage",
+    "json": "sessile.drivers.files:JsonStorage",
     "mariadb": "sessile.drivers.mysql:MySQLStorage",
     "memory": "sessile.drivers.memory:MemoryStorage",
     "mongodb": "sessile.drivers.mongodb:MongoDbStorage",
@@ -24,11 +26,13 @@ BUILT_IN = {
     "redis+sentinel": "sessile.drivers.redis:RedisStorage",
     "rediss": "sessile.drivers.redis:RedisStorage",
     "rediss+sentinel": "sessile.drivers.redis:RedisStorage",
+    "s3": "sessile.drivers.objects:S3Storage",
     "sqlalchemy+": "sessile.drivers.sqlalchemy:SqlAlchemyStorage",
     "sqlite": "sessile.drivers.sqlite:SqliteStorage",
     "unix": "sessile.drivers.redis:RedisStorage",
     "valkey": "sessile.drivers.redis:RedisStorage",
     "valkeys": "sessile.drivers.redis:RedisStorage",
+    "yaml": "sessile.drivers.files:YamlStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 

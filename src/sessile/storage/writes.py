@@ -257,9 +257,7 @@ async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) 
         return await _remove(core, row)
 
     async def remove_hidden(row: HeadRow) -> bool:
-        hidden = decode_head(row).hidden
-        in_use = hidden == "cache" or (hidden == "building" and row.updated_at > abandoned)
-        return not in_use and await _remove(core, row)
+        return not _is_in_use(decode_head(row), abandoned) and await _remove(core, row)
 
     async def note(row: HeadRow) -> bool:
         await _note(core, row.session_id)
@@ -295,6 +293,11 @@ def _raise(error: StorageError | None, more: str) -> None:
     if error is not None:
         error.message += f" {more}"
         raise error
+
+
+def _is_in_use(head: Head, abandoned: int) -> bool:
+    """Whether a hidden session is no rest of something: a fork that is being made, or a kept result."""
+    return head.hidden == "cache" or (head.hidden == "building" and head.updated_at > abandoned)
 
 
 async def _remove(core: Core, row: HeadRow) -> bool:

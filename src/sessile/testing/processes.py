@@ -68,6 +68,7 @@ async def processes_set_up_at_once(trial: Trial) -> None:
 @writers.check(needs="multi_process", faces=ONE_FACE)
 async def forked_processes_write(trial: Trial) -> None:
     """A storage goes on working in a forked child and in its parent."""
+    trial.need("forks")
     if not hasattr(os, "fork"):
         return
     count = trial.subject.scale.appends

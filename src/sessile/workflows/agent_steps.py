@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import DeferredToolRequests, RunContext, capture_run_messages
 from pydantic_ai.capabilities import AbstractCapability
@@ -15,7 +15,6 @@ from pydantic_ai.usage import RunUsage
 from ..agents.agent import Agent
 from ..agents.capability import with_state
 from ..agents.messages import FORMAT, dump_input, dump_message, dump_output, usage_of
-from ..agents.options import RunOptions
 from ..agents.state import session_state
 from ..agents.streaming import text_delta
 from ..agents.team import Team
@@ -25,7 +24,7 @@ from ..storage import fold, turns
 from ..storage.core import now_micros
 from ..storage.ids import uuid7
 from .events import unheard
-from .journal import path_text
+from .runtime import current_step
 
 if TYPE_CHECKING:
     from .executing import Call
@@ -49,13 +48,14 @@ class FilledInstructions(AbstractCapability[Any]):
 async def run_agent(run: WorkflowRun, call: Call, agent: Agent[Any], entries: list[Entry]) -> Any:
     """The agent's answer. With `session_id=` it answers in that session of its own, else inside the workflow's run.
 
-    `entries` gets what the agent said, also if it fails.
+    `entries` gets what the agent said, also if it fails. A team answers in a session of its own, always the same one
+    for this step of this run, which is kept if the team has a storage.
     """
     options = dict(call.kwargs)
     if run.emit is not unheard:  # only then: an answer that nobody watches need not be streamed
         options["event_stream_handler"] = _telling(run, call, options.get("event_stream_handler"))
-    if isinstance(agent, Team):  # members need a session
-        options.setdefault("session_id", f"{run.run_id}/{path_text(call.path)}")
+    if isinstance(agent, Team):  # its members need a session
+        options.setdefault("session_id", current_step().idempotency_key)
     if "session_id" in options:
         result: Any = await agent.arun(*call.args, **{"user_id": run.user_id, **options})
         return _answer(agent, result.output)
@@ -64,8 +64,7 @@ async def run_agent(run: WorkflowRun, call: Call, agent: Agent[Any], entries: li
     options["capabilities"] = [*(options.get("capabilities") or ()), part.watcher]
     with capture_run_messages() as messages:
         try:
-            job = agent.job(cast(RunOptions, options))
-            result = await job.agent.run(prompt, conversation_id=run.session_id, run_id=part.run_id, **job.options)
+            result = await agent.arun_part(prompt, session_id=run.session_id, run_id=part.run_id, **options)
             output = _answer(agent, result.output)
         except Exception as error:
             problem = {"type": type(error).__name__, "message": str(error)[:10_000]}
@@ -94,7 +93,7 @@ class AgentPart:
         self._started = now_micros()
 
     async def entries(self, messages: list[ModelMessage], status: str, ended: JsonObject) -> list[Entry]:
-        """The entries of the agent's run; the run's usage counts it when they are committed."""
+        """The entries of the agent's run, whose usage counts for the workflow's run as well."""
         usage = usage_of(self.watcher.usage)
         started = {"input": await self._keep(self.prompt), "started_at": self._started}
         self.run.journal.usage = self.run.journal.usage + usage

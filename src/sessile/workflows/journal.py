@@ -47,8 +47,8 @@ class Journal:
         """The state that the run began with."""
         self.patched: patch.Patch = []
         """What this run has changed in the session's state, as far as that is committed."""
-        self.usage = Usage() if run is None else run.usage
-        """What the agents of its steps have used, which their own entries say."""
+        self.usage = Usage()
+        """What the agents of its steps have used; the log has it with their runs, and nothing of the workflow's own."""
         self.broken: SessileError | None = None
         """Why nothing can be kept any more; nothing is begun then either."""
         self.versions: set[str] = set()
@@ -62,6 +62,8 @@ class Journal:
         self._lock = asyncio.Lock()
         self._seen = 0 if turn.head is None else turn.head.revision
         if run is not None:
+            for child in run.children:
+                self.usage = self.usage + child.usage
             for entry in run.steps:
                 self._read(entry)
 

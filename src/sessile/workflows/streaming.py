@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
-from ..agents.streaming import AsyncRunStream, Put, RunStream
+from ..agents.streaming import AsyncRunStream, RunStream
 from .events import Emit
 from .result import WorkflowResult
 
@@ -30,7 +31,11 @@ class WorkflowStream(RunStream[OutputT], Generic[OutputT]):
         return cast("WorkflowResult[OutputT]", super().result)
 
 
-def telling(put: Put) -> Emit:
-    """Puts events into a stream, also those that are told in other threads."""
+def from_any_thread(put: Callable[[Any], None]) -> Emit:
+    """Puts events into the stream of this event loop, also those that are told in other threads, in their order."""
     loop = asyncio.get_running_loop()
-    return lambda event: loop.call_soon_threadsafe(put, event)
+
+    def emit(event: Any) -> None:
+        loop.call_soon_threadsafe(put, event)
+
+    return emit

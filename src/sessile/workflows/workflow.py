@@ -25,7 +25,7 @@ from .events import Emit, unheard
 from .result import StepRecord, WorkflowResult, step_records, stored_result
 from .runtime import WorkflowRun
 from .steps import Nested
-from .streaming import AsyncWorkflowStream, WorkflowStream, telling
+from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
 from .values import dump, load
 
 P = ParamSpec("P")
@@ -214,7 +214,7 @@ class Workflow(Nested, Generic[OutputT]):
 
     def astream(self, *args: Any, resume: bool = False, **kwargs: Any) -> AsyncWorkflowStream[OutputT]:
         """The `async` twin of `stream`: `async for event in workflow.astream(…)`; not awaited itself."""
-        return AsyncWorkflowStream(lambda put: self._told(telling(put), resume, args, kwargs))
+        return AsyncWorkflowStream(lambda put: self._told(from_any_thread(put), resume, args, kwargs))
 
     def print_run(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowResult[OutputT]:
         """`run` (or `resume`) with a live view in the terminal: steps, times, attempts, the text of agents.

@@ -12,7 +12,7 @@ data=/var/tmp/sessile-$port
 inside() { chroot --userspec=nobody:nogroup "$system" "$@"; }
 
 if [ ! -e "$system/ready" ]; then
-    debootstrap --variant=minbase sid "$system" http://deb.debian.org/debian
+    debootstrap --variant=minbase sid "$system"
     mount -t proc proc "$system/proc"
     chroot "$system" env DEBIAN_FRONTEND=noninteractive \
         apt-get install --yes --no-install-recommends postgresql-18-documentdb

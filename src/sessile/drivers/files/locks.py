@@ -1,0 +1,131 @@
+"""Locks between threads and processes of one machine, which the end of their owner releases."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import DeadlineError
+from ...storage.driver import Deadline
+from .disk import FLAGS
+
+SHARDS = 64
+"""How many locks there are; sessions that share one wait for each other now and then."""
+
+LONGEST_PAUSE = 0.004
+"""How long a process waits at most before it asks again for a lock that another one holds, in seconds."""
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> None:
+        os.lseek(file, 0, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(file: int) -> None:
+        os.lseek(file, 0, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)  # also for a child that was forked by others than Python
+
+
+class Locks:
+    """Locks by name over a fixed set of lock files, which are never removed.
+
+    Nobody but who holds a lock has its file open for long, and nobody forks meanwhile (`before_fork`), so that no
+    child inherits a lock and keeps it beyond the end of its owner.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._threads = [threading.Lock() for _ in range(SHARDS)]
+
+    @contextmanager
+    def hold(self, name: str, deadline: Deadline) -> Generator[None]:
+        """Hold the lock of a name; `DeadlineError` if it does not come free."""
+        number = zlib.crc32(name.encode()) % SHARDS
+        thread = self._threads[number]
+        if not thread.acquire(timeout=deadline.remaining()):
+            raise _late(deadline)
+        try:
+            with self._file(number) as file:
+                _patiently(file, deadline)
+                try:
+                    yield
+                finally:
+                    _unlock(file)
+        finally:
+            thread.release()
+
+    @contextmanager
+    def attempt(self, name: str) -> Generator[bool]:
+        """Hold the lock of a name if it is free at this moment; tells whether it was."""
+        number = zlib.crc32(name.encode()) % SHARDS
+        thread = self._threads[number]
+        if not thread.acquire(blocking=False):
+            yield False
+            return
+        try:
+            with self._file(number) as file:
+                try:
+                    _lock(file)
+                except (BlockingIOError, PermissionError):
+                    yield False
+                    return
+                try:
+                    yield True
+                finally:
+                    _unlock(file)
+        finally:
+            thread.release()
+
+    @contextmanager
+    def _file(self, number: int) -> Generator[int]:
+        file = os.open(self.folder / f"{number:02}", os.O_RDWR | os.O_CREAT | FLAGS, 0o666)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    def before_fork(self) -> None:
+        """Wait until no thread of this process holds a lock."""
+        for thread in self._threads:
+            thread.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the threads go on."""
+        for thread in self._threads:
+            thread.release()
+
+    def after_fork(self) -> None:
+        """The threads that waited are not in the child."""
+        self._threads = [threading.Lock() for _ in range(SHARDS)]
+
+
+def _patiently(file: int, deadline: Deadline) -> None:
+    pause = 0.0001
+    while True:
+        try:
+            return _lock(file)
+        except (BlockingIOError, PermissionError):  # the latter is what Windows says
+            if deadline.remaining() <= 0:
+                raise _late(deadline) from None
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _late(deadline: Deadline) -> DeadlineError:
+    return DeadlineError(f"The session did not become free for writing within {deadline.timeout:g} s.")

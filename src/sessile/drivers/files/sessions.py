@@ -1,0 +1,424 @@
+"""The folder of one session: what a commit does to it, and what is made of it after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from ...errors import CorruptDataError, StorageError, Written
+from ...storage.driver import Append, Deadline, HeadRow
+from ...storage.encoding import decode_head, encode_head
+from ...storage.fold import roll_forward
+from . import disk
+from .formats import Format, FormatError, Owner, Stored
+from .index import Index, Stamp
+from .locks import Locks
+from .log import Chunk, Log
+from .names import safe_name
+
+logger = logging.getLogger("sessile")
+
+PAUSE = 0.001
+"""How long a reader waits for a commit that is being written, before it looks again, in seconds."""
+
+NO_LIMIT = 2**62
+
+
+@dataclass(slots=True)
+class View:
+    """A session as its files have it at one moment. The log must be closed.
+
+    `last` and `top` are those of the newest commit of the log; what is beyond the head's revision was not acknowledged.
+    `top` is -1 if that commit was acknowledged and is damaged. `clean`: the log ends with it, and can be appended to.
+    """
+
+    head: HeadRow | None
+    log: Log
+    owner: Owner | None
+    last: int
+    top: int
+    clean: bool
+
+    @property
+    def revision(self) -> int:
+        """Up to where the log is acknowledged for certain."""
+        return 0 if self.head is None else self.head.revision
+
+    def close(self) -> None:
+        """Close the log. Idempotent."""
+        file, self.log.file = self.log.file, -1
+        if file >= 0:
+            os.close(file)
+
+
+class Sessions:
+    """The sessions of one folder."""
+
+    def __init__(self, root: Path, form: Format, locks: Locks, index: Index) -> None:
+        self.folder = root / "sessions"
+        self.trash = root / ".sessile" / "trash"
+        self.form = form
+        self.locks = locks
+        self.index = index
+
+    def path(self, session_id: str) -> Path:
+        """The folder of a session."""
+        return self.folder / safe_name(session_id)
+
+    # ------------------------------------------------------------ reading
+
+    @contextlib.contextmanager
+    def read(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
+        """The session as it was acknowledged; None if there is none.
+
+        Readers take no lock. One that finds a commit which the head does not cover yet waits until it does: what is
+        acknowledged before a read begins is in it. If nobody is there who could be writing it, the head is rolled
+        forward.
+        """
+        view = self._settled_view(session_id, deadline)
+        try:
+            yield view
+        finally:
+            if view is not None:
+                view.close()
+
+    def _settled_view(self, session_id: str, deadline: Deadline) -> View | None:
+        goal = 0
+        while True:
+            view = self._view(session_id)
+            if view is None or (view.head is not None and view.revision >= (goal or view.last)):
+                return view
+            goal = goal or view.last
+            view.close()
+            with self.locks.attempt(self.path(session_id).name) as held:
+                if held:
+                    return self._repaired(session_id)
+            deadline.check("Reading a session")
+            time.sleep(PAUSE)
+
+    def _view(self, session_id: str, flags: int = os.O_RDONLY) -> View | None:
+        """One look at the files. The head is read first, so that the log has at least what it covers."""
+        path = self.path(session_id)
+        while True:
+            content = disk.read(path / self.form.head_file)
+            file = disk.open_file(path / self.form.log_file, flags)
+            if file is None:
+                if disk.read(path / self.form.head_file) is None or not path.exists():
+                    return self._absent()
+                raise CorruptDataError(f"There is no {self.form.log_file} in {str(path)!r}, but a head.")
+            try:
+                view = self._opened(session_id, path, content, file)
+            except BaseException:
+                os.close(file)
+                raise
+            if view is not None:
+                return view
+            os.close(file)
+
+    def _absent(self) -> None:
+        """What is not there is absent only where it could be: not if the folder itself is away."""
+        if not self.folder.is_dir():
+            raise StorageError(f"The folder {str(self.folder)!r} is gone.", hint="Is its disk mounted?")
+
+    def _opened(self, session_id: str, path: Path, content: bytes | None, file: int) -> View | None:
+        """The view of an open log and the content of a head; None if they are not of the same incarnation any more."""
+        log = Log(file, os.fstat(file).st_size, self.form, path / self.form.log_file)
+        owner = log.owner()
+        head = self._head(path, content)
+        for found in (owner, head):
+            if found is not None and found.session_id != session_id:
+                raise CorruptDataError(f"The files in {str(path)!r} say that they are of session {found.session_id!r}.")
+        if head is not None and owner is None:
+            raise CorruptDataError(f"{str(log.path)!r} does not begin with whose log it is.")
+        if head is not None and owner is not None and head.incarnation != owner.incarnation:
+            if disk.read(path / self.form.head_file) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
+                raise CorruptDataError(f"The head and the log in {str(path)!r} are of different incarnations.")
+            return None
+        last, top, clean = self._newest(log, 0 if head is None else head.revision)
+        if head is not None and last < head.revision:
+            raise CorruptDataError(
+                f"The head in {str(path)!r} is at revision {head.revision}, and its log ends with commit {last}."
+            )
+        return View(head, log, owner, last, top, clean)
+
+    def _head(self, path: Path, content: bytes | None) -> HeadRow | None:
+        """The head; None if there is none, or one that a power cut has left without its end or with zeros in it."""
+        if content is None:
+            return None
+        try:
+            return self.form.read_head(content)
+        except FormatError as error:
+            if b"\0" in content or not content.rstrip().endswith(self.form.head_end):
+                return None
+            raise CorruptDataError(
+                f"Line {max(1, error.line)} of {str(path / self.form.head_file)!r} cannot be read: {error.reason}.",
+                hint="Correct it, or remove the file: the head is made anew from the log.",
+            ) from error
+
+    def _newest(self, log: Log, revision: int) -> tuple[int, int, bool]:
+        """`last`, `top` and `clean` of a view. What cannot be read at the end is there only if it was acknowledged."""
+        for chunk in log.backwards():
+            clean = chunk.after == log.size and chunk.text.endswith(self.form.end)
+            seen = log.form.glance(chunk.text)
+            if seen is not None and log.is_whole(chunk):
+                return seen.seq, seen.top, clean
+            stored = _readable(log, chunk)
+            if stored is not None:
+                return stored.row.seq, stored.top, clean
+            if log.next_seq(chunk) <= revision:
+                return log.next_seq(chunk), -1, True
+        return 0, 0, log.size == log.begin
+
+    # ------------------------------------------------------------ after a crash
+
+    def _repaired(self, session_id: str) -> View | None:
+        """The session with everything settled that a crash has left. The lock must be held."""
+        view = self._view(session_id, os.O_RDWR | os.O_APPEND)
+        if view is None:
+            return None
+        if view.head is not None and view.last == view.revision and view.clean:
+            return view
+        try:
+            self._repair(view)
+        finally:
+            view.close()
+        return self._view(session_id, os.O_RDWR | os.O_APPEND)
+
+    def _repair(self, view: View) -> None:
+        """Roll the head forward over what is whole beyond it, and cut off the rest, which was never acknowledged."""
+        log, path = view.log, view.log.path.parent
+        with disk.translated("Repairing a session", path):
+            disk.sync(log.file)  # a writer that is gone may not have come to that
+            good, rest = _whole_after(log, view.revision)
+            if view.head is None:
+                _check_rest(log, good, rest)
+            self._cut(log, rest[0].offset if rest else log.size)
+            if not good:
+                if view.head is None:
+                    os.ftruncate(log.file, 0)
+                return
+            before = None if view.head is None else decode_head(view.head)
+            head = roll_forward(before, [stored.row for stored in good])
+            assert head is not None, "there are commits to fold"
+            row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
+            logger.warning("The head in %s is rolled forward to revision %d.", path, row.revision)
+            disk.replace(path / self.form.head_file, self.form.encode_head(row))
+            self.index.put(row, path.name, stamp_of(path, self.form))
+
+    def _cut(self, log: Log, offset: int) -> None:
+        """Let the log end at an offset, with the end of a record; what is cut off is kept beside it."""
+        rest = disk.read_at(log.file, log.size - offset, offset)
+        if rest.strip(b"\0 \r\n"):
+            with log.path.with_name(f"{log.path.name}.cut").open("ab") as kept:
+                kept.write(rest)
+            logger.warning(
+                "%s ended with %d bytes of a commit that was not written to its end, and not acknowledged. "
+                "They are in %s.cut now.",
+                *(log.path, len(rest), log.path.name),
+            )
+        os.ftruncate(log.file, offset)
+        if offset:
+            end = self.form.end
+            last = disk.read_at(log.file, len(end), max(0, offset - len(end)))
+            known = next(length for length in range(len(end), -1, -1) if last.endswith(end[:length]))
+            disk.write_all(log.file, end[known:])  # what an editor has taken away from it
+        disk.sync(log.file)
+
+    # ------------------------------------------------------------ writing
+
+    @contextlib.contextmanager
+    def locked(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
+        """The session as it is, settled, with its lock held."""
+        with self.locks.hold(self.path(session_id).name, deadline):
+            view = self._repaired(session_id)
+            try:
+                yield view
+            finally:
+                if view is not None:
+                    view.close()
+
+    def append(self, write: Append, deadline: Deadline) -> bool:
+        """`Driver.append`."""
+        path = self.path(write.session_id)
+        with disk.translated("Appending to a session", path), self.locked(write.session_id, deadline) as view:
+            if write.expected == 0:
+                return (view is None or view.head is None) and self._create(path, write)
+            if view is None or view.head is None:
+                return False
+            if (view.head.incarnation, view.head.revision) != (write.incarnation, write.expected):
+                return False
+            if view.top < 0:
+                view.log.decode(next(view.log.backwards()))  # names the line
+            data = self._records(write, view.top)
+            self._commit(path, write, view.log.file, view.log.size, data)
+            return True
+
+    def _create(self, path: Path, write: Append) -> bool:
+        path.mkdir(exist_ok=True)
+        file = disk.open_file(path / self.form.log_file, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        assert file is not None, "it is made if it is not there"
+        try:
+            os.ftruncate(file, 0)
+            owner = self.form.encode_owner(Owner(write.session_id, write.incarnation))
+            self._commit(path, write, file, 0, owner + self._records(write, 0), new=True)
+        finally:
+            os.close(file)
+        return True
+
+    def _records(self, write: Append, top: int) -> bytes:
+        count, records = len(write.commits), bytearray()
+        for number, commit in enumerate(write.commits, 1):
+            top = max(top, commit.run)
+            records += self.form.encode_commit(commit, top, (number, count))
+        return bytes(records)
+
+    def _commit(self, path: Path, write: Append, file: int, size: int, data: bytes, *, new: bool = False) -> None:
+        """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise."""
+        head_file = path / self.form.head_file
+        new_head = path / f".{self.form.head_file}.new"
+        try:
+            disk.write_all(file, data)
+            disk.sync(file)
+            if new:
+                disk.sync_folder(path)
+                disk.sync_folder(self.folder)
+            found = disk.write_new(new_head, self.form.encode_head(write.head), synced=False)
+            self.index.put(write.head, path.name, Stamp.of(found, size + len(data)))
+            os.replace(new_head, head_file)
+        except StorageError as error:
+            error.written = _undone(file, size)
+            raise
+        except OSError as error:
+            raise disk.translate(error, "Appending to a session", path, _undone(file, size)) from error
+
+    def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        """`Driver.delete`: all at once, by moving the folder away; then its files one by one."""
+        path = self.path(session_id)
+        with disk.translated("Deleting a session", path), self.locked(session_id, deadline) as view:
+            if view is None or view.owner is None or view.owner.incarnation != incarnation:
+                return
+            self.trash.mkdir(parents=True, exist_ok=True)
+            away = self.trash / f"{path.name}-{uuid4().hex[:8]}"
+            view.close()  # Windows moves no folder with an open file
+            path.rename(away)
+            disk.sync_folder(self.folder)
+            self.index.remove(session_id)
+        for folder in self.trash.iterdir():  # this one, and what a crash has left
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def refresh(self, session_id: str, deadline: Deadline) -> None:
+        """Let the index say what the head says, after a crash or a change by hand."""
+        path = self.path(session_id)
+        with disk.translated("Reading a session", path), self.locked(session_id, deadline) as view:
+            if view is None or view.head is None:
+                self.index.remove(session_id)
+            else:
+                self.index.put(view.head, path.name, stamp_of(path, self.form))
+
+    # ------------------------------------------------------------ records
+
+    def owner(self, session_id: str) -> Owner | None:
+        """Whose log is in the folder of a session."""
+        return self._owner(self.path(session_id) / self.form.log_file)
+
+    def owner_of(self, folder: Path) -> str | None:
+        """The session of a folder; one under a name that is not its own is refused."""
+        owner = self._owner(folder / self.form.log_file)
+        if owner is not None and self.path(owner.session_id).name != folder.name:
+            raise CorruptDataError(
+                f"{str(folder)!r} has the session {owner.session_id!r}, whose folder is "
+                f"{self.path(owner.session_id).name!r}.",
+                hint="Move it there; a copy of a session is made by fork.",
+            )
+        return None if owner is None else owner.session_id
+
+    def _owner(self, path: Path) -> Owner | None:
+        file = disk.open_file(path, os.O_RDONLY)
+        if file is None:
+            return self._absent()
+        try:
+            return Log(file, os.fstat(file).st_size, self.form, path).owner()
+        finally:
+            os.close(file)
+
+    def get_record(self, session_id: str, incarnation: str, key: str) -> bytes | None:
+        """`Driver.get_record`. Whose log it is, is read afterwards: then the record was of this incarnation too."""
+        path = self.path(session_id)
+        with disk.translated("Reading a record", path):
+            value = disk.read(path / "records" / safe_name(key))
+            owner = self.owner(session_id)
+        return value if owner is not None and owner.incarnation == incarnation else None
+
+    def put_record(self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline) -> bool:
+        """`Driver.put_record`."""
+        path = self.path(session_id)
+        file = path / "records" / safe_name(key)
+        with disk.translated("Writing a record", path), self.locked(session_id, deadline) as view:
+            if view is None or view.head is None or view.head.incarnation != incarnation:
+                return value is None
+            if value is not None:
+                disk.make_folders(file.parent)
+                disk.replace(file, value)
+            elif file.exists():
+                file.unlink()
+                disk.sync_folder(file.parent)
+        return True
+
+
+def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
+    """The commits after a revision, as far as they are whole and dense; and the records after these."""
+    good: list[Stored] = []
+    pending: list[Stored] = []
+    rest: list[Chunk] = []
+    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)):
+        stored = _readable(log, chunk)
+        seq = revision + len(good) + len(pending) + 1
+        rest.append(chunk)
+        if stored is None or stored.row.seq != seq or stored.part[0] != len(pending) + 1:
+            rest.extend(log.forwards(chunk.after))
+            break
+        pending.append(stored)
+        if stored.part[0] == stored.part[1]:
+            good, pending, rest = good + pending, [], []
+    return good, rest
+
+
+def _readable(log: Log, chunk: Chunk) -> Stored | None:
+    if not log.is_whole(chunk):
+        return None
+    try:
+        return log.form.read_commit(chunk.text)
+    except FormatError:
+        return None
+
+
+def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
+    """Where no head says what was acknowledged: cut off only what can be the end of one append, and refuse the rest."""
+    begun = len(good) + 1
+    for chunk in rest:
+        stored = _readable(log, chunk)
+        if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
+            log.decode(rest[0])  # names the line, if it cannot be read
+            raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")
+
+
+def _undone(file: int, size: int) -> Written:
+    """Take back what was appended, as far as that can be done; whether it may be there."""
+    try:
+        os.ftruncate(file, size)
+        disk.sync(file)
+    except OSError:
+        return "unknown"
+    return "no"
+
+
+def stamp_of(path: Path, form: Format) -> Stamp:
+    """What tells whether the files of a session are those that the index has seen."""
+    return Stamp.of(os.stat(path / form.head_file), os.stat(path / form.log_file).st_size)

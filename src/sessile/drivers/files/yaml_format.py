@@ -1,0 +1,64 @@
+"""YAML: a head, and a log that is a stream of documents in block style.
+
+Read and written by `py-yaml12` (github.com/posit-dev/py-yaml12), which knows YAML 1.2 and no types but those of JSON:
+a tag makes no object of Python's, and `no`, `2026-01-01` and `0o7` in quotes stay the texts that they are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from ...errors import missing_dependency
+from ...storage.driver import HeadRow
+from ...storage.encoding import encode
+from .formats import Fields, Format, FormatError
+
+try:
+    import yaml12
+except ImportError as error:
+    raise missing_dependency("py-yaml12", "yaml", "YamlStorage") from error
+
+_PLACE = re.compile(r"at byte \d+ line (\d+) column (\d+)$")
+
+
+class YamlFormat(Format):
+    """Documents end with a line `...`, so that one which was not written to its end can be told from one that was."""
+
+    name = "yaml"
+    head_file = "head.yaml"
+    log_file = "log.yaml"
+    end = b"\n...\n"
+    head_end = b"\n..."
+    prefix = re.compile(rb"---\nseq: (\d+)\nrun: (\d+)\ntop: (\d+)\n")
+
+    def dump(self, fields: Fields) -> bytes:
+        return f"---\n{yaml12.format_yaml(fields, width=None)}\n...\n".encode()
+
+    def dump_head(self, fields: Fields) -> bytes:
+        return f"{yaml12.format_yaml(fields, width=None)}\n...\n".encode()
+
+    def decode_head(self, text: bytes) -> HeadRow:
+        """The beginning of a head can be read as a head too: only its end tells."""
+        if not text.rstrip().endswith(self.head_end):
+            raise FormatError("the last line is not '...'", text.count(b"\n"))
+        return super().decode_head(text)
+
+    def parse(self, text: bytes) -> Any:
+        try:
+            documents = cast(list[Any], yaml12.parse_yaml(text.decode(), multi=True))
+        except (ValueError, RecursionError) as error:
+            reason, *place = _PLACE.split(str(error))
+            column, line = (f" (column {place[1]})", int(place[0])) if place else ("", 0)
+            raise FormatError(f"{reason.strip()}{column}", line) from error
+        if len(documents) != 1:
+            raise FormatError(f"there are {len(documents)} documents where one should be", 1)
+        return documents[0]
+
+    def keeps(self, value: Any) -> bool:
+        """What was written is read again: numbers of over 64 bits, for example, would come back as others."""
+        try:
+            text = yaml12.format_yaml(value, width=None)
+            return encode(yaml12.parse_yaml(text)) == encode(value) and "\n...\n" not in text
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            return False

@@ -1,0 +1,101 @@
+"""A disk that is full or fails at any call that changes something: the error tells the truth, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.files.test_files import KINDS, Folder
+
+from sessile.drivers.files import disk, locks, sessions
+from sessile.errors import StorageError, StorageFullError
+
+CALLS = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
+
+
+class FailingOs:
+    """The module `os`, of whose calls the n-th that changes something fails, or all from then on."""
+
+    def __init__(self, number: int, code: int, *, lasting: bool) -> None:
+        self.number, self.code, self.lasting = number, code, lasting
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in CALLS:
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if name == "open" and not arguments[1] & os.O_CREAT:
+                return real(*arguments, **options)
+            self.calls += 1
+            if self.calls == self.number or (self.lasting and self.calls > self.number):
+                if name == "write" and self.calls == self.number:
+                    real(arguments[0], arguments[1][: len(arguments[1]) // 2])  # a part may have been written
+                raise OSError(self.code, os.strerror(self.code))
+            return real(*arguments, **options)
+
+        return call
+
+
+def changes(storage: Any) -> None:
+    storage.add_run("s", run_id="new", input="question 4", state={"new": 1})
+
+
+def creation(storage: Any) -> None:
+    storage.add_run("t", run_id="new", input="question 1", state={"new": 1})
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_call_may_fail(
+    kind: str, code: int, lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = Folder(kind, tmp_path / "template")
+    for work, session_id in ((changes, "s"), (creation, "t")):
+        for number in count(1):
+            shutil.copytree(template.path, tmp_path / "folder")
+            storage = KINDS[kind](tmp_path / "folder", timeout=1)
+            storage.setup()
+            failing = FailingOs(number, code, lasting=lasting)
+            error: StorageError | None = None
+            with monkeypatch.context() as patch:
+                for module in (disk, locks, sessions):
+                    patch.setattr(module, "os", failing)
+                try:
+                    work(storage)
+                except StorageError as caught:
+                    error = caught
+            storage.close()
+            examine(kind, tmp_path / "folder", session_id, error)
+            shutil.rmtree(tmp_path / "folder")
+            if failing.calls < number:
+                assert error is None
+                assert number > 5
+                break
+            if code == errno.ENOSPC:
+                assert error is None or isinstance(error, StorageFullError)
+
+
+def examine(kind: str, path: Path, session_id: str, error: StorageError | None) -> None:
+    """What another process finds afterwards is what was said."""
+    with KINDS[kind](path) as storage:
+        old = [run.input for run in storage.runs("s")]
+        assert old[:3] == ["question 1", "question 2", "question 3"]
+        storage.verify("s")
+        there = "new" in [run.run_id for run in storage.runs(session_id)]
+        if error is None:
+            assert there
+        elif error.written == "no":
+            assert not there
+        storage.add_run(session_id, input="afterwards")
+        storage.verify(session_id)
+        assert [run.input for run in storage.runs(session_id)][-1] == "afterwards"
+        listed = {head.session_id for head in storage.sessions().items}
+        assert listed == {"s", session_id}

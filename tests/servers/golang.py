@@ -1,0 +1,42 @@
+"""Servers for the tests that are built from Go modules, from the few lines beside their `go.mod`.
+
+They are built when they are first needed, and kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from .process import ServerFailedError, ServerMissingError, find_program
+
+GET_GO = (
+    "Go is not on this machine, and {name} is built with it. Debian, Ubuntu: apt-get install golang; macOS: "
+    "brew install go. Or name a server in {variable}."
+)
+
+
+def built(source: Path, variable: str) -> Path:
+    """The program of a Go module, built unless this was done before with the same sources.
+
+    `variable` is the environment variable that names a server to use instead.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessile-tests"
+    content = b"".join((source / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
+    program = cache / f"{source.name}-{hashlib.sha256(content).hexdigest()[:16]}"
+    if program.exists():
+        return program
+    go = find_program(["go"], ["/usr/local/go/bin", *Path("/usr/lib").glob("go-*/bin")])
+    if go is None:
+        raise ServerMissingError(GET_GO.format(name=source.name, variable=variable))
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_name(f"{program.name}.{os.getpid()}")
+    command = [str(go), "build", "-mod=readonly", "-o", str(unfinished), "."]
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServerFailedError(f"{source.name} could not be built:\n{done.stderr[-3000:]}")
+    unfinished.replace(program)
+    return program
