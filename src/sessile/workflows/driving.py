@@ -124,7 +124,7 @@ async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -
             raise
         return run.cancelled
 
-    with kept_alive(run.storage.settings.lease, run.run_id, renew, work.cancel):
+    with kept_alive(run.storage.settings.lease, run.journal.turn.number, renew, work.cancel):
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError:
