@@ -252,8 +252,8 @@ class FileDriver(Driver):
 
     def _stamp(self, folder: os.DirEntry[str]) -> Stamp | None:
         try:
-            path = Path(folder.path)
-            return Stamp.of(os.stat(path / self.form.head_file), os.stat(path / self.form.log_file).st_size)
+            log = os.stat(f"{folder.path}/{self.form.log_file}")
+            return Stamp.of(os.stat(f"{folder.path}/{self.form.head_file}"), log.st_size)
         except FileNotFoundError:
             return None
 
