@@ -163,7 +163,7 @@ class StepFailedError(SessileError):
 
     default_hint = "Repair the cause and resume the run: finished steps do not run again."
 
-    def __init__(self, message: str, *, step: str, path: str, error_type: str) -> None:
+    def __init__(self, message: str, *, step: str = "", path: str = "", error_type: str = "") -> None:
         super().__init__(message)
         self.step, self.path, self.error_type = step, path, error_type
 
