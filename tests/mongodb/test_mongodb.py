@@ -286,7 +286,7 @@ def test_operators_are_no_ids(storage: MongoDbStorage) -> None:
         with pytest.raises(InvalidInputError):
             method(operator)
         with pytest.raises(InvalidInputError):
-            call("s", user_id=operator)
+            method("s", user_id=operator)
     with pytest.raises(InvalidInputError):
         storage.sessions(user_id=operator)
     assert inputs(storage) == ["x"]
