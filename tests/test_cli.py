@@ -100,7 +100,7 @@ def test_version(sessile: Command) -> None:
 
 def test_help_lists_the_commands(sessile: Command) -> None:
     listed = sessile("--help").out
-    for command in ("demo", "sessions", "show", "export", "delete", "sweep", "verify", "drivers"):
+    for command in ("demo", "sessions", "show", "export", "delete", "sweep", "verify", "doctor", "drivers"):
         assert f"  {command} " in listed
         assert sessile(command, "--help").code == 0
 
@@ -403,6 +403,20 @@ def test_verifies_a_session(sessile: Command, url: str, path: Path) -> None:
     done = sessile("verify", url, "trip")
     assert (done.code, done.out) == (1, "")
     assert "not what its log folds to" in done.err
+
+
+def test_the_doctor_names_what_is_wrong(sessile: Command, url: str, path: Path) -> None:
+    healthy = sessile("doctor", url)
+    assert (healthy.code, healthy.err) == (0, "")
+    assert healthy.out.endswith(" sound, 0 are not.\n")
+    assert "Warning" not in healthy.out
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'run_count\":1', 'run_count\":7')")
+    connection.close()
+    done = sessile("doctor", url)
+    assert done.code == 1
+    assert "Session trip is wrong: The head of session 'trip' is not what its log folds to." in done.out
+    assert "Warning: what is acknowledged may be gone" in sessile("doctor", "memory://").out
 
 
 # ---------------------------------------------------------------- databases

@@ -14,6 +14,7 @@ import sessile
 from sessile.drivers.objects import log, merging
 from sessile.drivers.objects.layout import digest
 from sessile.drivers.objects.ports import ThreadPort
+from sessile.errors import CorruptDataError
 from sessile.storage import Storage
 from sessile.storage.driver import Deadline, Span
 from sessile.storage.faces import step
@@ -326,3 +327,44 @@ def test_sweep_finds_what_it_looks_for_without_reading_all_sessions(storage: Sto
         patch.setattr(log.Log, "look", look)
         assert storage.sweep() == 1
     assert set(looked) == {digest("expired")}
+
+
+# ---------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b'{"format":1}'])
+@pytest.mark.parametrize("level", [0, 1])
+def test_merged_objects_that_are_lost_or_damaged_are_named(
+    storage: Storage, small: None, level: int, content: bytes | None
+) -> None:
+    """What is not in them can be read as before, and the session goes on."""
+    add(storage, "s", 40)
+    name = next(name for name in objects(storage, "logs") if f"/merged/{level}/" in name)
+    port = driver_of(storage).port
+    if content is None:
+        step(port.delete("By the test", [name], Deadline(30.0)))
+    else:
+        step(port.put("By the test", name, content, Deadline(30.0)))
+    for reading in (lambda: storage.run("s", 1), lambda: call(storage, "load", "s", 40)):
+        with pytest.raises(CorruptDataError, match=name):
+            reading()
+    add(storage, "s", 1)
+    assert [run.input for run in storage.runs("s", last=3)] == [39, 40, 41]
+
+
+def test_a_session_that_is_deleted_while_it_is_read_is_absent(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    """Its merged objects are gone before they are read: that is no damage."""
+    original = log.Log._merged
+
+    async def merged(self: log.Log, *args: Any) -> Any:
+        monkeypatch.setattr(log.Log, "_merged", original)
+        call(storage, "delete", "s", "i1")
+        return await original(self, *args)
+
+    for method, arguments, wanted in (("load", ("s", 40), None), ("entries", ("s", "i1", Span()), [])):
+        for seq in range(30):
+            assert call(storage, "append", append_of(expected=seq))
+        monkeypatch.setattr(log.Log, "_merged", merged)
+        assert call(storage, method, *arguments) == wanted

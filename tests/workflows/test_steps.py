@@ -282,3 +282,29 @@ def test_state_that_is_refused(storage: SqliteStorage, calls: Calls) -> None:
     assert caught.value.result.output == 1
     run = storage.run("s", 1)
     assert (run.status, run.output) == ("completed", 1)
+
+
+def test_state_inside_a_step_with_steps(storage: SqliteStorage, calls: Calls) -> None:
+    """What is changed inside a step is kept with that step, however it is reached."""
+    fail = [True]
+
+    @workflow
+    async def inner(ctx: Context) -> None:
+        ctx.state["inner"] = True
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> int:
+        async def group() -> int:
+            await ctx.step(Step(lambda: session_state().update(deep=True), "deep"))
+            ctx.state["group"] = sorted(ctx.state)
+            return 1
+
+        await ctx.step(Step(group))
+        await ctx.step(inner)
+        return await ctx.step(calls.broken if fail else Step(calls.plain, "broken"), len(ctx.state))
+
+    with pytest.raises(StepFailedError):
+        flow.run(session_id="s")
+    fail.clear()
+    result = flow.resume("s")
+    assert (result.output, result.state) == (3, {"deep": True, "group": ["deep"], "inner": True})

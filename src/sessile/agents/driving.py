@@ -126,13 +126,13 @@ def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
     if recorder.above is not None:  # runs of members have the lease of the run above them
         yield token
         return
-    with kept_alive(recorder.storage.settings.lease, recorder.turn.spec.run_id, recorder.renew, token.cancel):
+    with kept_alive(recorder.storage.settings.lease, recorder.turn.number, recorder.renew, token.cancel):
         yield token
 
 
 @contextmanager
 def kept_alive(
-    lease: float, run_id: str, renew_lease: Callable[[], Awaitable[bool]], stop: Callable[[], Any]
+    lease: float, run: int, renew_lease: Callable[[], Awaitable[bool]], stop: Callable[[], Any]
 ) -> Generator[None]:
     """Renew a run's lease at a third of its time, and stop the run if it was asked to or has lost the lease."""
     loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ def kept_alive(
         except LeaseLostError:
             stop()
         except StorageError as error:  # the next renewal may work; the lease holds until then
-            logger.warning("The lease of run %s could not be renewed: %s", run_id, error)
+            logger.warning("The lease of run %s could not be renewed: %s", run, error)
 
     def beat() -> None:
         task = loop.create_task(renew())

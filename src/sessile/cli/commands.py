@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from .._version import __version__
-from ..errors import InvalidInputError, SessileError, SessionNotFoundError
-from ..records import Entry, Head, JsonObject, Run, Status
+from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, SessileError, SessionNotFoundError
+from ..records import Entry, Head, JsonObject, Page, Run, Status
 from ..storage import Storage, open_storage
 from ..storage.registry import BUILT_IN, ENTRY_POINT_GROUP
 from .describe import head_lines, run_lines, usage_text
@@ -202,6 +202,36 @@ def verify(url: Url, session_id: SessionId) -> None:
     with _opened(url) as storage:
         commits = storage.verify(session_id)
     print(f"Session {clean(session_id)} is sound: {commits} commits, and its head is what they add up to.")
+
+
+@app.command()
+def doctor(
+    url: Url,
+    sessions: Annotated[int, typer.Option(min=0, max=PAGE, help="How many of the newest sessions to verify.")] = 20,
+) -> None:
+    """Look whether a database keeps what it is given: its settings, and the newest sessions.
+
+    Warns of what may be lost. Ends with code 1 if a session cannot be read, or its head is not what its log adds up to.
+    """
+    with _opened(url) as storage:
+        for warning in storage.warnings():
+            print(f"Warning: {warning}")
+        if not storage.capabilities.durable:
+            print("Warning: what is acknowledged may be gone when the database's process or machine ends.")
+        page = storage.sessions(limit=sessions) if sessions else Page[Head]([])
+        wrong = {session_id: str(error) for session_id, error in page.unreadable.items()}
+        for head in page:
+            try:
+                storage.verify(head.session_id)
+            except (CorruptDataError, NewerVersionError) as error:
+                wrong[head.session_id] = str(error)
+            except SessionNotFoundError:
+                continue  # deleted meanwhile
+    for session_id, problem in wrong.items():
+        print(f"Session {clean(session_id)} is wrong: {problem}")
+    print(f"{len(page) + len(page.unreadable) - len(wrong)} of the newest sessions are sound, {len(wrong)} are not.")
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple
 
@@ -265,6 +265,13 @@ class Driver(ABC):
         Called where heads may lag (without `transactional_head`), so that lists become right. Generic form: nothing,
         for drivers whose heads lag by design.
         """
+
+    def warnings(self) -> Sequence[str]:
+        """What may be lost with the database as it is set up, and what to do about it; one sentence or two each.
+
+        Known after `setup`. Generic form: none.
+        """
+        return ()
 
     async def sweep(self, before: int, deadline: Deadline) -> None:
         """Remove what crashes have left that no session refers to, of before that moment (microseconds UTC).

@@ -224,6 +224,14 @@ class Storage:
         """The `async` twin of `migrate`."""
         return await self.arun_operation(_migrate, finish, dry_run)
 
+    def warnings(self) -> list[str]:
+        """What may be lost with the database as it is set up, and what to do about it; empty where nothing is known."""
+        return self.run_operation(_warnings)
+
+    async def awarnings(self) -> list[str]:
+        """The `async` twin of `warnings`."""
+        return await self.arun_operation(_warnings)
+
     def close(self) -> None:
         """Close what the storage opened itself; further operations raise `ClosedError`. Idempotent.
 
@@ -340,6 +348,11 @@ async def _setup(core: Core) -> None:
 
 async def _migrate(core: Core, finish: bool, dry_run: bool) -> list[str]:
     return await core.driver.migrate(core.deadline(), finish=finish, dry_run=dry_run)
+
+
+async def _warnings(core: Core) -> list[str]:
+    await core.prepare(core.deadline())
+    return list(core.driver.warnings())
 
 
 def _check_follow(after: int, poll: float) -> None:

@@ -56,9 +56,10 @@ class BaseContext:
         """The session's state, to read and to change.
 
         What was changed is committed when the run ends or pauses. A replay begins with the state that the run began
-        with. Inside a step, use `session_state()`: what the step changes there is kept with its result.
+        with. Inside a step it is the step's own copy, the same as `session_state()`, whose changes are kept with the
+        step's result.
         """
-        return self._run.state
+        return scope_here.get().state
 
     @property
     def idempotency_key(self) -> str:
@@ -115,7 +116,7 @@ class BaseContext:
         self._run.check_at_work()
         self._run.journal.check_fits(path, GATHER)
         within = (GATHER, len(path))
-        return [Scope((*path, number), scope.now, within) for number in range(1, count + 1)]
+        return [Scope((*path, number), scope.now, scope.state, within) for number in range(1, count + 1)]
 
     async def _receive(self, call: Call, name: str) -> Any:
         """The value of the next event of that name, kept as what this position came to; `Pause` if there is none."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..agents.driving import kept_alive
 from ..agents.recorder import to_the_end
+from ..agents.state import enter
 from ..agents.storing import status_of
 from ..errors import (
     InvalidInputError,
@@ -123,7 +124,7 @@ async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -
             raise
         return run.cancelled
 
-    with kept_alive(run.storage.settings.lease, run.run_id, renew, work.cancel):
+    with kept_alive(run.storage.settings.lease, run.journal.turn.number, renew, work.cancel):
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError:
@@ -138,8 +139,9 @@ async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -
 
 
 async def _in_time(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any]:
-    scope = Scope((), began)
+    scope = Scope((), began, run.state)
     scope_here.set(scope)
+    enter(run.session(run.state))
     timeout = asyncio.timeout(limit)
     try:
         async with timeout:

@@ -67,7 +67,7 @@ def replayed(run: WorkflowRun, call: Call) -> tuple[Any] | None:
     if entry is None:
         return None
     data: JsonObject = entry.data
-    _ended(run, call, data)
+    _ended(call, data)
     seconds = (data["ended_at"] - data["started_at"]) / MICROSECOND
     about: JsonObject = {"attempt": data["attempt"], "seconds": seconds, "replayed": True}
     if entry.kind == STEP_FAILED:
@@ -80,9 +80,9 @@ def replayed(run: WorkflowRun, call: Call) -> tuple[Any] | None:
     return (value,)
 
 
-def _ended(run: WorkflowRun, call: Call, data: JsonObject) -> None:
-    """What the end of a step does to the run: the same when it is replayed."""
-    run.apply(data.get("state", []))
+def _ended(call: Call, data: JsonObject) -> None:
+    """What the end of a step does to what is around it: the same when it is replayed."""
+    call.scope.apply(data.get("state", []))
     call.scope.now = max(call.scope.now, data["ended_at"])
 
 
@@ -157,21 +157,18 @@ def _pause_after(step: Step[..., Any], error: Exception, tried: int) -> float | 
 
 
 async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Entry]) -> Outcome:
-    before = deepcopy(run.state)
+    before = deepcopy(call.scope.state)
     state = deepcopy(before)
-    with _inside(run, call, attempt), entered(run.session(state)):
+    with _inside(run, call, attempt, state), entered(run.session(state)):
         value = await _in_time(run, call, entries)
-    if isinstance(call.step.target, Nested):
-        changes: patch.Patch = []  # of its own steps, which have said so themselves
-    else:
-        changes = patch.diff(before, checked_copy(state, f"The state after step {call.name!r}"))
+    changes = patch.diff(before, checked_copy(state, f"The state after step {call.name!r}"))
     return Outcome(value, dump(value, f"What step {call.name!r} returned"), changes, entries)
 
 
 @contextmanager
-def _inside(run: WorkflowRun, call: Call, attempt: int) -> Any:
+def _inside(run: WorkflowRun, call: Call, attempt: int, state: JsonObject) -> Any:
     """The context of the code inside a step: its scope, and what it may know of itself."""
-    scope = Scope(call.path, call.scope.now, (call.name, len(call.path)))
+    scope = Scope(call.path, call.scope.now, state, (call.name, len(call.path)))
     tokens = scope_here.set(scope), step_here.set(CurrentStep(call.name, path_text(call.path), attempt, run))
     try:
         yield
@@ -219,7 +216,7 @@ async def _finished(
     if cached:
         data["cached"] = True
     await run.journal.commit(call.path, run.journal.entry(STEP_FINISHED, data), outcome.entries)
-    _ended(run, call, data)
+    _ended(call, data)
     seconds = (data["ended_at"] - started) / MICROSECOND
     run.tell("step.finished", call.name, call.path, attempt=attempt, seconds=seconds, cached=cached)
     return outcome.value
@@ -245,7 +242,7 @@ async def _store_failure(
         run.unheard.append(call.path)
         raise
     if pause is None:
-        _ended(run, call, data)
+        _ended(call, data)
         seconds = (data["ended_at"] - started) / MICROSECOND
         run.tell("step.failed", call.name, call.path, attempt=attempt, seconds=seconds, error=failure.message)
     else:

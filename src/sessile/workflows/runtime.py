@@ -42,6 +42,7 @@ class Scope:
     Attributes:
         path: its own position, `()` for the workflow's function.
         now: the time as the workflow sees it, microseconds: when the last step here ended.
+        state: the session's state as it is seen here: a step has a copy, whose changes are kept with its result.
         within: what the entries of its steps say about where they are: the name of what is around them, and how deep.
         owner: the task or thread that may count here; others would count in no certain order.
         steps, draws: how many positions and random values were given out.
@@ -49,10 +50,18 @@ class Scope:
 
     path: Path
     now: int
+    state: JsonObject
     within: tuple[str, int] | None = None
     owner: Any = None
     steps: int = 0
     draws: int = 0
+
+    def apply(self, changes: patch.Patch) -> None:
+        """Put changes into the state, which stays the same object for those who hold it."""
+        if changes:
+            changed = patch.apply(self.state, changes)
+            self.state.clear()
+            self.state.update(changed)
 
     def next_path(self) -> Path:
         """The next position, for the task or thread that works here."""
@@ -186,15 +195,6 @@ class WorkflowRun:
             for one in self.at_work.values()
         ]
         return steps or None
-
-    # ------------------------------------------------------------ state
-
-    def apply(self, changes: patch.Patch) -> None:
-        """Put changes into the state, which stays the same object for those who hold it."""
-        if changes:
-            changed = patch.apply(self.state, changes)
-            self.state.clear()
-            self.state.update(changed)
 
     def changes(self) -> patch.Patch:
         """What the run has changed in the state since its changes were last committed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -118,6 +118,9 @@ class RedisDriver(Driver):
             return None
         settings = list(cast("dict[bytes, bytes]", answer).values()) if isinstance(answer, dict) else answer[1:]
         return settings[0].decode() if settings else None
+
+    def warnings(self) -> Sequence[str]:
+        return () if self.durability is None else self.durability.warnings
 
     # ------------------------------------------------------------ reading
 
