@@ -16,7 +16,8 @@ from .redis import RedisServer
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts in the background ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             postgres = stack.enter_context(PostgresServer())
