@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import botocore.session  # pyright: ignore[reportMissingTypeStubs]
 from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 
 from ...errors import ClosedError, DeadlineError, StorageError, missing_dependency
 from ...storage.driver import Deadline
@@ -121,7 +122,8 @@ class Port(ABC):
                 if not failure.retry or attempt == ATTEMPTS:
                     raise failure from error
                 last = error
-            await self.pause(back_off(attempt, deadline))
+            if attempt > 1 or isinstance(last, ClientError):  # the first lost connection was mostly idle for too long
+                await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
     def _late(self, what: str, deadline: Deadline, *, unknown: bool) -> StorageError:
