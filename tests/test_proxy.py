@@ -25,6 +25,7 @@ from sessile.testing.proxy import (
     Framing,
     http_messages,
     mongodb_messages,
+    mongodb_monitoring,
     mysql_messages,
     postgres_messages,
     redis_messages,
@@ -346,9 +347,45 @@ def test_messages_of_mongodb_are_found_in_any_chunks(chunk: int) -> None:
     assert ends(mongodb_messages, "answer", stream, chunk) == [21, 321]
 
 
+def mongodb_proxy(host: str, port: int) -> CuttingProxy:
+    return CuttingProxy(host, port, framing=mongodb_messages, monitoring=mongodb_monitoring)
+
+
+def test_what_a_client_sends_to_watch_its_server_does_not_count(mongodb_url: str) -> None:
+    parts = urlsplit(mongodb_url)
+    with mongodb_proxy(parts.hostname or "", parts.port or 0) as proxy:
+        recording = proxy.record()
+        proxy.cut_after("request", 0)
+        address = parts._replace(netloc=proxy.address, query="heartbeatFrequencyMS=500").geturl()
+        heartbeats = Heartbeats()
+        with pymongo.MongoClient[Any](address, event_listeners=[heartbeats]) as client:
+            for _ in range(2):
+                assert heartbeats.answered.acquire(timeout=30)
+            assert (recording.request.total, recording.answer.total, proxy.cuts) == (0, 0, 0)
+            with pytest.raises(pymongo.errors.AutoReconnect):
+                client.get_default_database()["t"].insert_one({"_id": 0})
+            assert proxy.cuts == 1
+
+
+class Heartbeats(pymongo.monitoring.ServerHeartbeatListener):
+    """Counts the answers of a server that is watched."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Semaphore(0)
+
+    def started(self, event: object) -> None:
+        pass
+
+    def succeeded(self, event: object) -> None:
+        self.answered.release()
+
+    def failed(self, event: object) -> None:
+        pass
+
+
 def test_it_stands_between_pymongo_and_its_server(mongodb_url: str) -> None:
     parts = urlsplit(mongodb_url)
-    with CuttingProxy(parts.hostname or "", parts.port or 0, framing=mongodb_messages) as proxy:
+    with mongodb_proxy(parts.hostname or "", parts.port or 0) as proxy:
         address = parts._replace(netloc=proxy.address).geturl()
         with pymongo.MongoClient[dict[str, Any]](address) as client, pymongo.MongoClient[Any](mongodb_url) as direct:
             client.get_default_database()["t"].insert_one({"_id": 0})

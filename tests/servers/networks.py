@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,6 +17,7 @@ from sessile.testing.proxy import (
     Framing,
     http_messages,
     mongodb_messages,
+    mongodb_monitoring,
     mysql_messages,
     postgres_messages,
     redis_messages,
@@ -87,7 +89,7 @@ def mongodb_network(url: str, query: str = "", **more: Any) -> Network:
     PyMongo looks for a lost server at most twice a second, which only makes campaigns long; here it looks more often.
     """
     common.MIN_HEARTBEAT_INTERVAL = 0.01
-    return network(url, mongodb_messages, query, **more)
+    return replace(network(url, mongodb_messages, query, **more), monitoring=mongodb_monitoring)
 
 
 def objects_network(url: str, **more: Any) -> Network:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -65,12 +65,14 @@ class Network:
         connect: opens a storage on the data, at an address.
         host, port: where the server is.
         framing: finds the messages of its protocol; without it a cut comes at the ends of chunks.
+        monitoring: tells what clients send by themselves to watch the server (`CuttingProxy`).
     """
 
     connect: Connect
     host: str
     port: int
     framing: Framing | None = None
+    monitoring: Callable[[bytes], bool] | None = None
 
     def direct(self, **options: Any) -> Storage:
         """A storage that reaches the server without a proxy."""
@@ -78,7 +80,7 @@ class Network:
 
     def proxy(self) -> CuttingProxy:
         """A proxy before the server."""
-        return CuttingProxy(self.host, self.port, framing=self.framing)
+        return CuttingProxy(self.host, self.port, framing=self.framing, monitoring=self.monitoring)
 
     def trial(self, proxy: CuttingProxy, face: Face) -> Trial:
         """A storage that reaches the server through the proxy, used through a face."""

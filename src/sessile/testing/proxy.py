@@ -140,6 +140,11 @@ def mongodb_messages(direction: Direction) -> Framer:
     return lambda head: int.from_bytes(head[:4], "little") if len(head) >= 4 else None
 
 
+def mongodb_monitoring(chunk: bytes) -> bool:
+    """Whether a client of MongoDB greets or watches its server with this: a `hello`, in its new or its old form."""
+    return re.match(rb"(?s).{16}(.{10}|.{4}admin\.\$cmd\0.{13})(hello|is[mM]aster)\0", chunk) is not None
+
+
 class _Messages:
     """Finds where messages end in the chunks of one direction of one connection."""
 
@@ -226,15 +231,25 @@ class CuttingProxy:
     Args:
         host, port: the server.
         framing: finds the messages of its protocol, for recordings.
+        monitoring: tells what clients send by themselves, at any time, to watch the server. A connection counts, for
+            recordings and cuts, from its first other bytes on.
 
     Attributes:
         port: where it listens.
         cuts: how often connections were cut.
     """
 
-    def __init__(self, host: str, port: int, *, framing: Framing | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        framing: Framing | None = None,
+        monitoring: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._target = (host, port)
         self._framing = framing
+        self._monitoring = monitoring
         self._recording = Recording()
         self._cut: _Cut | None = None
         self._flowing = asyncio.Event()
@@ -352,13 +367,18 @@ class CuttingProxy:
     async def _accept(self, listener: socket.socket) -> None:
         while True:
             client, _ = await self._loop.sock_accept(listener)
-            connection = _Connection(self, client)
+            connection = _Connection(self, client, self._monitoring)
             self._connections.add(connection)
             connection.start(self._target, self._framing)
 
     def forget(self, connection: _Connection) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
+
+    async def forward_uncounted(self, chunk: bytes, to: socket.socket) -> None:
+        """Forward a chunk that no recording and no cut sees."""
+        await self._flowing.wait()
+        await self._loop.sock_sendall(to, chunk)
 
     async def forward(self, direction: Direction, chunk: bytes, messages: _Messages | None, to: socket.socket) -> None:
         """Forward a chunk, or what of it comes before the cut."""
@@ -400,8 +420,9 @@ class CuttingProxy:
 class _Connection:
     """The two sockets of one connection, each read by a task of its own."""
 
-    def __init__(self, proxy: CuttingProxy, client: socket.socket) -> None:
+    def __init__(self, proxy: CuttingProxy, client: socket.socket, monitoring: Callable[[bytes], bool] | None) -> None:
         self._proxy = proxy
+        self._monitoring = monitoring  # None as soon as the connection counts
         self._loop = asyncio.get_running_loop()
         self._client = client
         self._server = socket.socket()
@@ -440,11 +461,19 @@ class _Connection:
         messages = None if framing is None else _Messages(framing(direction))
         try:
             while not self._ended and (chunk := await self._loop.sock_recv(source, CHUNK)):
-                await self._proxy.forward(direction, chunk, messages, to)
+                if self._is_monitoring(direction, chunk):
+                    await self._proxy.forward_uncounted(chunk, to)
+                else:
+                    await self._proxy.forward(direction, chunk, messages, to)
             if not self._ended:
                 to.shutdown(socket.SHUT_WR)
         except OSError:
             self.end(reset=True)
+
+    def _is_monitoring(self, direction: Direction, chunk: bytes) -> bool:
+        if self._monitoring is not None and direction == "request" and not self._monitoring(chunk):
+            self._monitoring = None
+        return self._monitoring is not None
 
     def end(self, *, reset: bool) -> None:
         """End both sides. Idempotent."""
