@@ -218,6 +218,8 @@ class _Cut:
     left: int
     reset: bool
     refuse: bool
+    due: bool = False
+    """All its bytes have passed; until it has happened, nothing else does, in no direction."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Until it has happened, the chunks of all connections pass one after the other, so that the bytes are exact."""
 
@@ -384,30 +386,35 @@ class CuttingProxy:
         """Forward a chunk, or what of it comes before the cut."""
         await self._flowing.wait()
         cut = self._cut
-        if cut is None or cut.direction != direction:
+        if cut is None or (cut.direction != direction and not cut.due):
             self._note(direction, chunk, messages)
             await self._loop.sock_sendall(to, chunk)
             return
         async with cut.lock:
             if self._cut is cut:
-                await self._forward_until(cut, chunk, messages, to)
-                return
-        await self.forward(direction, chunk, messages, to)
+                chunk = await self._forward_until(cut, chunk, messages, to)
+        if chunk:
+            await self.forward(direction, chunk, messages, to)
 
-    async def _forward_until(self, cut: _Cut, chunk: bytes, messages: _Messages | None, to: socket.socket) -> None:
-        part = chunk[: cut.left]
+    async def _forward_until(self, cut: _Cut, chunk: bytes, messages: _Messages | None, to: socket.socket) -> bytes:
+        """Returns what is still to be forwarded, which is nothing unless the cut was taken back meanwhile."""
+        part, rest = chunk[: cut.left], chunk[cut.left :]
         cut.left -= len(part)
+        cut.due = not cut.left
         if part:
             self._note(cut.direction, part, messages)
             with suppress(OSError):  # the receiver has gone by itself; the others are cut all the same
                 await self._loop.sock_sendall(to, part)
                 if cut.reset:  # which would take back what has not arrived yet
                     await _received(to)
-        if not cut.left:
+        if self._cut is not cut:
+            return rest
+        if cut.due:
             self._cut = None
             if cut.refuse:
                 self._stop_listening()
             self._end_all(cut.reset)
+        return b""
 
     def _note(self, direction: Direction, part: bytes, messages: _Messages | None) -> None:
         track = self._recording.track(direction)
