@@ -282,8 +282,12 @@ class DynamoDbDriver(Driver):
                 return
 
     async def _remove_unclaimed(self, what: str, found: Item, deadline: Deadline) -> None:
-        """Mark a claim, after which its transaction cannot succeed any more; remove its chunks, then itself."""
-        place = key(plain(found["session_id"]), plain(found["sk"]))
+        """Mark a claim, after which its transaction cannot succeed any more; remove its chunks, then itself.
+
+        A claim that was sent twice may have arrived once more after the transaction; then its chunks stay.
+        """
+        session_id, claim = plain(found["session_id"]), plain(found["sk"])
+        place = key(session_id, claim)
         marked = {
             "TableName": self.table,
             "Item": {**place, **{name: found[name] for name in ("all_key", "updated_key")}, "swept": {"BOOL": True}},
@@ -293,10 +297,17 @@ class DynamoDbDriver(Driver):
             await self.port.write(what, "put_item", marked, deadline)
         except ConditionFailedError:
             return  # the commit is in the log by now
-        chunks = items.within(items.chunks_of(plain(found["sk"])))
-        pieces = await self._query(what, plain(found["session_id"]), chunks, deadline, only_keys=True)
-        await self._delete_all(what, pieces, deadline)
+        chunks = items.within(items.chunks_of(claim))
+        pieces = await self._query(what, session_id, chunks, deadline, only_keys=True)
+        if pieces and not await self._is_in_log(what, pieces[0], deadline):
+            await self._delete_all(what, pieces, deadline)
         await self._delete_all(what, [place], deadline)
+
+    async def _is_in_log(self, what: str, chunk: Item, deadline: Deadline) -> bool:
+        """Whether the commit that a chunk was written for is a part of the log."""
+        commit, chunks = items.commit_of(chunk)
+        item = await self._get(what, commit, deadline)
+        return item is not None and plain(item.get("chunks")) == chunks
 
     # ------------------------------------------------------------ records
 
