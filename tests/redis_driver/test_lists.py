@@ -78,7 +78,7 @@ def test_an_expired_session_is_kept_a_little_longer_for_who_prolongs_it(redis_ur
 def test_expired_sessions_leave_nothing_behind(redis_url: str, by: str) -> None:
     with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         for number in range(250):
-            append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running", expires_at=2**50)
+            append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running")
         append(storage, "left", user_id="u1", owner="o")
         for key in keys_of(redis_url):
             if key.startswith("{s"):
@@ -156,6 +156,24 @@ def test_a_crash_between_a_commit_and_its_lists(redis_cluster: RedisCluster, red
         assert listed(storage) == ["a", "c", "b"]
         assert client.zscore(f"{prefix}index:updated", "a") > before
         assert listed(storage, order="created") == ["c", "b", "a"]
+
+
+def test_a_crash_that_kept_a_session_out_of_a_list(
+    redis_cluster_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next list that meets the session enters it wherever it belongs, so that a sweep finds it."""
+    with sessile.open(redis_cluster_url) as storage:
+        assert append(storage, "s", updated_at=1000)
+
+        async def crash(*_: Any) -> None:
+            raise StorageUnavailableError("The process has ended.", retry=False)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(index.Index, "enter", crash)
+            assert append(storage, "s", 1, updated_at=2000, status="running")
+        assert listed(storage, status="running") == []
+        assert listed(storage) == ["s"]
+        assert listed(storage, status="running") == ["s"]
 
 
 def test_entries_of_sessions_in_the_making_are_left_alone(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
