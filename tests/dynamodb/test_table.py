@@ -24,6 +24,7 @@ from sessile.errors import (
     InvalidInputError,
     ReadOnlyError,
     StorageError,
+    UnsupportedError,
 )
 from sessile.storage import Storage
 
@@ -86,6 +87,19 @@ async def test_the_applications_own_asynchronous_client(dynamodb_url: str) -> No
             await storage.aadd_run("s", input=1)
             assert [run.input for run in await storage.aruns("s")] == [1]
         assert await client.describe_table(TableName=table_of(dynamodb_url))
+
+
+def test_an_asynchronous_client_serves_one_event_loop(dynamodb_url: str) -> None:
+    making = get_session().create_client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(dynamodb_url))
+    with asyncio.Runner() as runner:
+        client = runner.run(making.__aenter__())
+        storage = DynamoDbStorage(table_of(dynamodb_url), client=client)
+        runner.run(storage.aadd_run("s", input=1))
+        with pytest.raises(UnsupportedError, match="belong to another event loop"):
+            storage.add_run("s")
+        runner.run(making.__aexit__(None, None, None))
+    with pytest.raises(UnsupportedError, match="belong to another event loop"):
+        asyncio.run(storage.aadd_run("s"))
 
 
 @pytest.mark.parametrize(

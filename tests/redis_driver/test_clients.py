@@ -14,7 +14,7 @@ from tests.servers.redis import RedisCluster, RedisServer, Sentinel
 
 import sessile
 from sessile import RedisStorage
-from sessile.errors import DeadlineError, InvalidInputError, StorageError, StorageUnavailableError
+from sessile.errors import DeadlineError, InvalidInputError, StorageError, StorageUnavailableError, UnsupportedError
 
 from .helpers import inputs, listed, prefix_of
 
@@ -41,6 +41,26 @@ async def test_an_asynchronous_client_is_used_and_left_open(own_redis: RedisServ
             assert [run.input for run in await storage.aruns("s")] == [1]
             assert await storage.acount_sessions() == 1
         assert await client.ping()
+
+
+@pytest.mark.parametrize("of", ["server", "cluster"])
+def test_an_asynchronous_client_serves_one_event_loop(
+    redis_url: str, redis_cluster: RedisCluster, redis_cluster_url: str, of: str
+) -> None:
+    """Also when that is closed: a commit over a connection it has left open would be sent, and its answer lost."""
+    client: Any = redis.asyncio.Redis.from_url(redis_url.partition("?")[0])
+    if of == "cluster":
+        client = redis.asyncio.RedisCluster(host="127.0.0.1", port=redis_cluster.nodes[0].port)
+    storage = RedisStorage(client, prefix=prefix_of(redis_url if of == "server" else redis_cluster_url))
+    with asyncio.Runner() as runner:
+        runner.run(storage.aadd_run("s", input=1))
+        for another in (storage.add_run, lambda *args: asyncio.run(storage.aadd_run(*args))):
+            with pytest.raises(UnsupportedError, match="belong to another event loop"):
+                another("s")
+        assert [run.input for run in runner.run(storage.aruns("s"))] == [1]
+        runner.run(client.aclose())
+    with pytest.raises(UnsupportedError, match="belong to another event loop"):
+        asyncio.run(storage.aadd_run("s"))
 
 
 def test_a_client_of_a_cluster(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:

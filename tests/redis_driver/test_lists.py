@@ -158,9 +158,7 @@ def test_a_crash_between_a_commit_and_its_lists(redis_cluster: RedisCluster, red
         assert listed(storage, order="created") == ["c", "b", "a"]
 
 
-def test_a_crash_that_kept_a_session_out_of_a_list(
-    redis_cluster_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_that_kept_a_session_out_of_a_list(redis_cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next list that meets the session enters it wherever it belongs, so that a sweep finds it."""
     with sessile.open(redis_cluster_url) as storage:
         assert append(storage, "s", updated_at=1000)

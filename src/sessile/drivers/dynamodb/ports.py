@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError  # pyright: ignore[reportMissingType
 
 from ...errors import ClosedError, DeadlineError, StorageError, missing_dependency
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from .errors import FAILURES, check_whole, translate
 
 T = TypeVar("T")
@@ -200,6 +201,7 @@ class TaskPort(Port):
         self._closed = False
         self._connecting = asyncio.Lock()
         self._opened = AsyncExitStack()
+        self._loop = OneLoop(target.where)
 
     async def _connected(self) -> Any:
         if self._client is None:
@@ -218,6 +220,7 @@ class TaskPort(Port):
         return _new_client(cast(Any, session).get_session(), self._target, config.AioConfig)
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
+        self._loop.check()
         async with asyncio.timeout(deadline.remaining()):
             return await getattr(await self._connected(), operation)(**request)
 

@@ -18,6 +18,7 @@ from redis import exceptions as theirs
 
 from ...errors import ClosedError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from .errors import code_of, late, translate
 from .ports import LEAST_SECONDS, Call, Command, Port
 from .scripts import Script
@@ -197,9 +198,11 @@ class TaskClusterPort(ClusterPort):
     def __init__(self, make: Callable[[], Any], where: str, pool_size: int, *, borrowed: bool = False) -> None:
         super().__init__(make, where, pool_size, borrowed=borrowed)
         self._free = asyncio.Semaphore(pool_size)
+        self._loop = OneLoop(where)
 
     @asynccontextmanager
     async def _turn(self, deadline: Deadline) -> AsyncGenerator[Any]:
+        self._loop.check()
         try:
             async with asyncio.timeout(deadline.remaining()):
                 await self._free.acquire()

@@ -17,6 +17,7 @@ from redis import exceptions as theirs
 
 from ...errors import StorageUnavailableError
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from ..sql.pool import TaskPool, ThreadPool
 from .errors import LateError, is_lost, late, refused, translate
 from .scripts import READ, Script
@@ -289,8 +290,10 @@ class BorrowedTaskPort(ServerPort):
     def __init__(self, client: Any, where: str) -> None:
         super().__init__(where)
         self._client = client
+        self._loop = OneLoop(where)
 
     async def _exchange(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
+        self._loop.check()
         pool = self._client.connection_pool
         try:
             async with asyncio.timeout(deadline.remaining()):
