@@ -43,6 +43,10 @@ from sessile.storage import Storage
         lambda: DynamoDbStorage("table", client=boto3.client("s3", region_name=REGION)),
         lambda: DynamoDbStorage("table", client=boto3.client("dynamodb", region_name=REGION), region=REGION),
         lambda: sessile.open("dynamodb://table/more"),
+        lambda: DynamoDbStorage("table", endpoint=7),  # pyright: ignore[reportArgumentType]
+        lambda: DynamoDbStorage("table", endpoint="http://local host"),
+        lambda: DynamoDbStorage("table", endpoint="http://localhost:port"),
+        lambda: DynamoDbStorage("table", endpoint="http:///path"),
         lambda: sessile.open("dynamodb://table?endpoint=localhost:8000"),
         lambda: sessile.open("dynamodb://table?pool_size=many"),
         lambda: sessile.open("dynamodb://table?zone=1"),

@@ -72,6 +72,8 @@ def test_addresses(own_redis: RedisServer) -> None:
         lambda: RedisStorage("redis+sentinel://:1/service"),
         lambda: RedisStorage("redis://host/1", cluster=True),
         lambda: RedisStorage("unix:///socket", cluster=True),
+        lambda: RedisStorage("redis://host?decode_responses=true", cluster=True),
+        lambda: RedisStorage("redis://host?retry_on_timeout=true", cluster=True),
         lambda: RedisStorage(7),  # pyright: ignore[reportArgumentType]
         lambda: RedisStorage("redis://host", prefix="a{b}"),
         lambda: RedisStorage("redis://host", prefix="a b"),

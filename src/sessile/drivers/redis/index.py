@@ -2,8 +2,8 @@
 
 On one server a commit's script changes them together with the session, so they are exact. On a cluster they lie on
 other slots: a session is entered in all of its lists before it is made, entered again after each commit, and nothing
-but a look at its head takes it out. A score there is never lowered by a writer, so entries may be old; after a crash one
-may be missing in the list of what is running or hidden, until any other list meets the session.
+but a look at its head takes it out. A score there is never lowered by a writer, so entries may be old. After a crash
+one may be missing among those of what is running or hidden, until any other list meets the session.
 """
 
 from __future__ import annotations
