@@ -428,15 +428,21 @@ def test_durable_is_what_the_server_says(appendonly: str, durable: bool) -> None
 
 def test_warnings() -> None:
     kept = {"aof_enabled": "1", "maxmemory": "0", "maxmemory_policy": "noeviction"}
-    assert durability([kept], "always").warnings == ()
-    assert "last second" in " ".join(durability([kept], "everysec").warnings)
-    assert "half minute" in " ".join(durability([kept], "no").warnings)
-    assert durability([kept, {**kept, "aof_enabled": "0"}], "always").log is False
+    assert durability([kept], ["always"]).warnings == ()
+    assert "last second" in " ".join(durability([kept, kept], ["always", "everysec"]).warnings)
+    assert "half minute" in " ".join(durability([kept], ["no"]).warnings)
+    assert durability([kept, {**kept, "aof_enabled": "0"}], ["always"]).log is False
     assert "noeviction" in " ".join(
         durability([{**kept, "maxmemory": "9", "maxmemory_policy": "allkeys-lru"}]).warnings
     )
     assert durability([]).log is False
     assert "ask who runs it" in " ".join(durability([]).warnings)
+
+
+def test_warnings_of_a_cluster(redis_cluster_url: str) -> None:
+    with sessile.open(redis_cluster_url) as storage:
+        (warning,) = storage.warnings()
+        assert "appendfsync is everysec" in warning
 
 
 def test_a_user_who_may_not_ask_the_server(own_redis: RedisServer) -> None:

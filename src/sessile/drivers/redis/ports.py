@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from redis import exceptions as theirs
 
@@ -66,6 +66,10 @@ class Port(ABC):
     @abstractmethod
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
         """What INFO says, of each server that takes writes."""
+
+    @abstractmethod
+    async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
+        """The values of a setting, on each server that takes writes; none where it does not exist."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -149,6 +153,11 @@ class ServerPort(Port):
         (text,) = await self.send("Asking the server about itself", [(b"INFO",)], deadline)
         lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
         return [{name: value for name, separator, value in lines if separator}]
+
+    async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
+        (answer,) = await self.send("Asking for a setting", [(b"CONFIG", b"GET", name.encode())], deadline)
+        values = list(answer.values()) if isinstance(answer, dict) else answer[1:]  # RESP3 has maps
+        return [value.decode() for value in cast("list[bytes]", values)]
 
 
 def _call(call: Call) -> tuple[bytes, ...]:
