@@ -174,6 +174,14 @@ def test_the_table_is_left_alone_when_the_storage_is_told_so(dynamodb_url: str) 
         assert inputs(storage) == ["a"]
 
 
+def test_a_mistyped_name_on_the_command_line_makes_no_table(dynamodb_url: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "sessile", "doctor", dynamodb_url], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There is no DynamoDB table" in done.stderr
+    assert "`sessile migrate`" in done.stderr
+    assert table_of(dynamodb_url) not in dynamodb_client(dynamodb_url).list_tables()["TableNames"]
+
+
 def test_a_table_of_somebody_elses_is_refused(dynamodb_url: str) -> None:
     dynamodb_client(dynamodb_url).create_table(
         TableName=table_of(dynamodb_url),
