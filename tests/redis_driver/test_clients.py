@@ -98,6 +98,12 @@ def test_a_client_that_cannot_connect() -> None:
     assert caught.value.written == "no"
 
 
+def test_an_error_names_the_service_that_sentinels_know() -> None:
+    client = redis.Sentinel([("127.0.0.1", 1)]).master_for("main")
+    with RedisStorage(client) as storage, pytest.raises(StorageUnavailableError, match="Redis 'main' of the Sentinels"):
+        storage.session("s")
+
+
 # ---------------------------------------------------------------- clusters
 
 
