@@ -23,7 +23,7 @@ from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 
-from ...errors import ClosedError, DeadlineError, StorageError, missing_dependency
+from ...errors import ClosedError, DeadlineError, StorageError, StorageUnavailableError, missing_dependency
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
 from .errors import FAILURES, check_whole, translate
@@ -115,6 +115,9 @@ class Port(ABC):
             except TimeoutError as error:
                 unknown = unknown or writes
                 raise self._late(what, deadline, unknown=unknown) from error
+            except StorageError as error:  # of ours, before anything was sent
+                error.written = "unknown" if unknown else "no"
+                raise
             except FAILURES as error:
                 failure = translate(error, what, self.where, "unknown" if writes else "no")
                 unknown = unknown or failure.written != "no"
@@ -154,9 +157,15 @@ class ThreadPort(Port):
         self._client = client
         self._ours = client is None
         self._closed = False
-        self._lock = threading.Lock()
+        self._forget()
         if client is not None:
             _check_answers(client)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        # botocore makes as many connections as there are threads, and only keeps no more than it is told.
+        most = self._target.pool_size if self._ours else self._client.meta.config.max_pool_connections
+        self._free = threading.Semaphore(most)
 
     def _connected(self) -> Any:
         with self._lock:
@@ -168,7 +177,15 @@ class ThreadPort(Port):
             return self._client
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
-        return getattr(self._connected(), operation)(**request)
+        if not self._free.acquire(timeout=deadline.remaining()):
+            raise StorageUnavailableError(
+                f"All connections to {self.where} were in use for {deadline.timeout:g} s.",
+                hint="Try again, or make the storage with a larger pool_size.",
+            )
+        try:
+            return getattr(self._connected(), operation)(**request)
+        finally:
+            self._free.release()
 
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
@@ -184,7 +201,7 @@ class ThreadPort(Port):
             client.close()
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._forget()
         if self._ours:
             self._client = None
 
