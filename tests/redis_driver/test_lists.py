@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from tests.servers.redis import RedisCluster, redis_client
 import sessile
 from sessile.drivers.redis import driver, index
 from sessile.errors import StorageUnavailableError
-from sessile.storage import Storage
+from sessile.storage import Deadline, Storage
 from sessile.storage.core import Core
 from sessile.testing.samples import append_of
 
-from .helpers import keys_of, listed, prefix_of
+from .helpers import driver_of, keys_of, listed, prefix_of
 
 
 def of_session(keys: set[str], session_id: str = "s") -> set[str]:
@@ -138,6 +139,25 @@ def test_many_sessions_of_one_moment(redis_url: str) -> None:
             if cursor is None:
                 break
         assert found == names[::-1]
+
+
+def test_a_session_that_changes_during_a_list_is_in_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to the top, where the list has been already."""
+    with sessile.open(redis_url) as storage:
+        for number in range(250):
+            append(storage, f"s{number:03}", updated_at=number, name="last" if number == 0 else None)
+        heads, waiting = index.Index.heads, [1]
+
+        async def change_first(*args: Any) -> Any:
+            if waiting:
+                write = append_of("s000", waiting.pop(), updated_at=time.time_ns() // 1000, name="last")
+                assert await driver_of(storage).append(write, Deadline(20))
+            return await heads(*args)
+
+        monkeypatch.setattr(index.Index, "heads", change_first)
+        assert storage.count_sessions() == 250
+        waiting.append(2)
+        assert listed(storage, name_prefix="last") == ["s000"]
 
 
 # ---------------------------------------------------------------- on a cluster
