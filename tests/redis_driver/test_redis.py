@@ -94,6 +94,7 @@ def test_errors_never_show_the_password(url: str) -> None:
         storage.session("s")
     assert "geheim" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+    assert ".." not in str(caught.value)
     assert (caught.value.written, caught.value.retry) == ("no", True)
 
 

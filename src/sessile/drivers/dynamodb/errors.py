@@ -91,7 +91,7 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     """
     if isinstance(error, ClientError):
         return _refused(error, what, where, written)
-    text = f"{what} failed on {where}: {' '.join(str(error).split())}."
+    text = f"{what} failed on {where}: {' '.join(str(error).split()).rstrip('.')}."
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
         return StorageError(text, hint="Name a region, and give credentials as for any program that uses AWS.")
     if _was_never_sent(error):
