@@ -196,6 +196,23 @@ def test_a_table_of_somebody_elses_is_refused(dynamodb_url: str) -> None:
         storage.session("s")
 
 
+def test_a_table_with_replicas_in_other_regions_is_warned_of(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str
+) -> None:
+    assert through.warnings() == []
+
+    def replicated(_: Any) -> tuple[int, dict[str, Any]]:
+        answer = dynamodb_client(dynamodb_url).describe_table(TableName=table_of(dynamodb_url))
+        kept = ("TableName", "TableStatus", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
+        table = {name: answer["Table"][name] for name in kept}
+        return 200, {"Table": {**table, "Replicas": [{"RegionName": "eu-west-1"}, {"RegionName": "us-west-2"}]}}
+
+    proxy.fail("DescribeTable", replicated)
+    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as storage:
+        (warning,) = storage.warnings()
+        assert "replicas in eu-west-1, us-west-2" in warning
+
+
 def test_a_table_that_another_process_is_creating_is_waited_for(
     through: Storage, proxy: FaultyProxy, dynamodb_url: str
 ) -> None:

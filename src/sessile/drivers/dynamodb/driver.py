@@ -51,6 +51,7 @@ class DynamoDbDriver(Driver):
         self.port = port
         self.table = table
         self.auto_migrate = auto_migrate
+        self._replicas: list[str] = []
 
     # ------------------------------------------------------------ the table
 
@@ -102,9 +103,18 @@ class DynamoDbDriver(Driver):
                     hint="Choose another name, or add what is missing.",
                 )
             if answer["Table"]["TableStatus"] != "CREATING":
+                self._replicas = [replica["RegionName"] for replica in answer["Table"].get("Replicas") or []]
                 return True
             deadline.check(what)
             await self.port.pause(back_off(4, deadline))
+
+    def warnings(self) -> Sequence[str]:
+        if not self._replicas:
+            return ()
+        return (
+            f"The table has replicas in {', '.join(self._replicas)}: commits to one session from two regions at once "
+            "overwrite each other. Write each session in one region only.",
+        )
 
     # ------------------------------------------------------------ the log
 
