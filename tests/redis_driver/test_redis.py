@@ -427,6 +427,12 @@ def test_durable_is_what_the_server_says(appendonly: str, durable: bool) -> None
         assert (storage.warnings() == []) is durable
 
 
+async def test_durable_is_known_to_who_uses_the_asynchronous_face_only(own_redis: RedisServer) -> None:
+    async with RedisStorage(own_redis.url) as storage:
+        await storage.asession("s")
+        assert storage.capabilities.durable
+
+
 def test_warnings() -> None:
     kept = {"aof_enabled": "1", "maxmemory": "0", "maxmemory_policy": "noeviction"}
     assert durability([kept], ["always"]).warnings == ()
