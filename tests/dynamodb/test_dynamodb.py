@@ -273,6 +273,22 @@ def test_a_request_that_is_sent_again_is_answered_as_the_first_one(through: Stor
     assert proxy.seen["TransactWriteItems"] == 2
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_page_of_a_proxy_is_no_answer(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str, asynchronous: bool
+) -> None:
+    """Neither that a commit was done, nor that nothing is there."""
+    through.create_session("s")
+    for operation in ("DescribeTable", "GetItem", "Query", "TransactWriteItems"):
+        proxy.fail(operation, lambda _: (200, b"<html>Log in</html>"))
+    add_run(through, proxy, dynamodb_url, "a", asynchronous)
+    assert proxy.seen["TransactWriteItems"] == 3
+    assert inputs(through) == ["a"]
+    proxy.fail("GetItem", lambda _: (200, b""), times=1000)
+    with pytest.raises(StorageUnavailableError, match="not one of DynamoDB's"):
+        through.session("s")
+
+
 def test_what_a_transaction_was_refused_for_decides(through: Storage, proxy: FaultyProxy) -> None:
     """A failed condition is a lost race, whatever else was wrong; a mistake is no reason to try again."""
     through.create_session("s")

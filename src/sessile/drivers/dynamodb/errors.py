@@ -76,6 +76,23 @@ def check_whole(response_dict: dict[str, Any], **_: Any) -> None:
         raise AnswerCutError
 
 
+class ForeignAnswerError(HTTPClientError):
+    """Something between us and DynamoDB has answered."""
+
+    fmt = "the answer is not one of DynamoDB's: {start!r}"
+
+
+def check_json(response_dict: dict[str, Any], **_: Any) -> None:
+    """Raise `ForeignAnswerError` if an answer without an error is not JSON, such as the page of a proxy.
+
+    For the event `before-parse`. botocore would take it for an empty answer: for a write that was done, or for an item
+    that is not there.
+    """
+    start = bytes(response_dict["body"][:80])
+    if response_dict["status_code"] < 300 and not start.lstrip().startswith(b"{"):
+        raise ForeignAnswerError(start=start.decode(errors="replace"))
+
+
 class TableMissingError(StorageError):
     """There is no such table."""
 

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError  # pyright: ignore[reportMissingType
 from ...errors import ClosedError, DeadlineError, StorageError, StorageUnavailableError, missing_dependency
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
-from .errors import FAILURES, check_whole, translate
+from .errors import FAILURES, check_json, check_whole, translate
 
 T = TypeVar("T")
 
@@ -219,12 +219,16 @@ class TaskPort(Port):
         self._connecting = asyncio.Lock()
         self._opened = AsyncExitStack()
         self._loop = OneLoop(target.where)
+        if client is not None:
+            _check_answers(client)
 
     async def _connected(self) -> Any:
         if self._client is None:
             async with self._connecting:
                 if self._client is None and not self._closed:
-                    self._client = await self._opened.enter_async_context(self._new_client())
+                    client = await self._opened.enter_async_context(self._new_client())
+                    _check_answers(client)
+                    self._client = client
         if self._closed:
             raise ClosedError("This storage was closed.")
         return self._client
@@ -269,8 +273,11 @@ def _loader() -> Any:
 
 
 def _check_answers(client: Any) -> None:
-    """Let a client of botocore's refuse answers that are not whole (aiohttp, below aiobotocore, does so by itself)."""
-    client.meta.events.register("before-parse.dynamodb", check_whole, unique_id="sessile-check-whole")
+    """Let a client refuse answers that are not whole (aiohttp, below aiobotocore, does so by itself), or no JSON."""
+    events = client.meta.events
+    if not is_asynchronous(client):
+        events.register("before-parse.dynamodb", check_whole, unique_id="sessile-check-whole")
+    events.register("before-parse.dynamodb", check_json, unique_id="sessile-check-json")
 
 
 def is_client(value: Any) -> bool:
