@@ -103,7 +103,8 @@ class DynamoDbDriver(Driver):
                     hint="Choose another name, or add what is missing.",
                 )
             if answer["Table"]["TableStatus"] != "CREATING":
-                self._replicas = [replica["RegionName"] for replica in answer["Table"].get("Replicas") or []]
+                replicas: list[Answer] = answer["Table"].get("Replicas") or []
+                self._replicas = [replica["RegionName"] for replica in replicas]
                 return True
             deadline.check(what)
             await self.port.pause(back_off(4, deadline))

@@ -164,7 +164,7 @@ class ThreadPort(Port):
     def _forget(self) -> None:
         self._lock = threading.Lock()
         # botocore makes as many connections as there are threads, and only keeps no more than it is told.
-        most = self._target.pool_size if self._ours else self._client.meta.config.max_pool_connections
+        most = self._target.pool_size if self._ours else cast(Any, self._client).meta.config.max_pool_connections
         self._free = threading.Semaphore(most)
 
     def _connected(self) -> Any:

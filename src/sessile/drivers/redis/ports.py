@@ -156,8 +156,9 @@ class ServerPort(Port):
 
     async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
         (answer,) = await self.send("Asking for a setting", [(b"CONFIG", b"GET", name.encode())], deadline)
-        values = list(answer.values()) if isinstance(answer, dict) else answer[1:]  # RESP3 has maps
-        return [value.decode() for value in cast("list[bytes]", values)]
+        # RESP3 has maps.
+        values: list[bytes] = [*cast("dict[bytes, bytes]", answer).values()] if isinstance(answer, dict) else answer[1:]
+        return [value.decode() for value in values]
 
 
 def _call(call: Call) -> tuple[bytes, ...]:
