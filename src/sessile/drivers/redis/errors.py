@@ -81,6 +81,8 @@ def translate(error: Exception, what: str, where: str, *, written: Written = "no
         return CorruptDataError(text, hint="Was the log evicted? maxmemory-policy must be noeviction.")
     if code == "WRONGTYPE":
         return CorruptDataError(text, hint="Something else uses these keys: choose another prefix.", written=written)
+    if type(error) is theirs.ClusterError:  # so many redirections, and requests to try again: nothing was done
+        return StorageUnavailableError(text, hint=f"{TEMPORARY['TRYAGAIN']} Try again.")
     if isinstance(error, theirs.AuthenticationError):
         return StorageError(text, hint="Check the user and the password.")
     if isinstance(error, theirs.MaxConnectionsError):
