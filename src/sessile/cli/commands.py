@@ -280,9 +280,7 @@ def _state(target: str) -> str:
 @contextmanager
 def _opened(url: str) -> Generator[Storage]:
     _check_file(url)
-    named = urlsplit(url).scheme == "dynamodb"
-    options = {"auto_migrate": False} if named else {}  # nor must a mistyped name become an empty table
-    with open_storage(url, **options) as storage:
+    with open_storage(url) as storage:
         yield storage
 
 

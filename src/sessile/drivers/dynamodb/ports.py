@@ -17,8 +17,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import botocore.session  # pyright: ignore[reportMissingTypeStubs]
+import botocore.utils  # pyright: ignore[reportMissingTypeStubs]
 from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
@@ -288,3 +290,15 @@ def is_client(value: Any) -> bool:
 def is_asynchronous(client: Any) -> bool:
     """Whether the methods of a client are to be awaited."""
     return any(base.__module__.startswith("aiobotocore") for base in type(client).__mro__)
+
+
+def is_endpoint(value: str) -> bool:
+    """Whether a value is a URL that botocore takes for an endpoint; another one it would refuse at first use."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.port == 0:
+            return False
+    except (ValueError, TypeError, AttributeError):
+        return False
+    known = cast(Any, botocore.utils)
+    return bool(known.is_valid_endpoint_url(value) or known.is_valid_ipv6_endpoint_url(value))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
-
-import botocore.utils  # pyright: ignore[reportMissingTypeStubs]
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_count, check_seconds
 from ...storage.storage import Storage
 from .driver import DynamoDbDriver
-from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client
+from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client, is_endpoint
 
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
@@ -45,8 +43,8 @@ class DynamoDbStorage(Storage):
             raise InvalidInputError(
                 f"table must be 3 to 255 letters, digits, dashes, dots and underscores; it is {table!r}."
             )
-        if endpoint is not None and not _is_endpoint(endpoint):
-            raise InvalidInputError(f"endpoint must be a URL like http://localhost:8000; it is {endpoint!r}.")
+        if endpoint is not None and not is_endpoint(endpoint):
+            raise InvalidInputError("endpoint must be a URL like http://localhost:8000, without a user or a key.")
         check_count(pool_size, "pool_size", least=1)
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
@@ -82,18 +80,6 @@ class DynamoDbStorage(Storage):
         if "pool_size" in query:
             query["pool_size"] = _number(query["pool_size"])
         return cls(parts.netloc, **{**query, **options})
-
-
-def _is_endpoint(value: str) -> bool:
-    """Whether botocore takes a value for an endpoint; it would refuse another one at first use."""
-    try:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or parts.port == 0:
-            return False
-    except (ValueError, TypeError, AttributeError):
-        return False
-    known = cast(Any, botocore.utils)
-    return bool(known.is_valid_endpoint_url(value) or known.is_valid_ipv6_endpoint_url(value))
 
 
 def _number(value: str) -> int:
