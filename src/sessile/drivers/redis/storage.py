@@ -109,14 +109,6 @@ def _borrowed(client: Any, pool_size: int) -> Port:
     raise InvalidInputError(f"A URL or a client of redis-py's is needed, not {type(client).__name__}.")
 
 
-def _place_of(pool: Any) -> str:
-    """Names the server that a pool of redis-py's leads to."""
-    if service := getattr(pool, "service_name", None):
-        return f"Redis {service!r} of the Sentinels"
-    options = pool.connection_kwargs
-    return f"Redis at {options.get('path') or options.get('host', 'localhost')}"
-
-
 def _number(text: str) -> int:
     try:
         return int(text)
@@ -129,3 +121,11 @@ def _truth(text: str) -> bool:
         return _TRUE[text.lower()]
     except KeyError:
         raise InvalidInputError(f"cluster must be true or false; it is {text!r}.") from None
+
+
+def _place_of(pool: Any) -> str:
+    """Names the server that a pool of redis-py's leads to."""
+    if service := getattr(pool, "service_name", None):
+        return f"Redis {service!r} of the Sentinels"
+    options = pool.connection_kwargs
+    return f"Redis at {options.get('path') or options.get('host', 'localhost')}"
