@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 Request = dict[str, Any]
-Instead = Callable[[Request], tuple[int, dict[str, Any]]]
-"""Makes the answer to a request that is not forwarded: its status and body."""
+Instead = Callable[[Request], tuple[int, dict[str, Any] | bytes]]
+"""Makes the answer to a request that is not forwarded: its status and body, JSON or as it stands."""
 
 
 def refusal(code: str, status: int = 400, **more: Any) -> Instead:
@@ -86,7 +86,7 @@ class FaultyProxy:
         fault = self._next_fault(handler.headers["X-Amz-Target"].rpartition(".")[2])
         if fault is not None and fault.instead is not None:
             status, answer = fault.instead(json.loads(body))
-            self._answer(handler, status, json.dumps(answer).encode())
+            self._answer(handler, status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
             return
         status, content = self._forward(handler, body)
         if fault is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,16 @@ def test_a_server_that_is_not_there_at_first_use(dynamodb_url: str) -> None:
 def test_a_server_that_does_not_answer(dynamodb_url: str) -> None:
     """An attempt ends with the storage's timeout, also for synchronous callers, and connections are made anew."""
     run_exhausted(dynamodb_network(dynamodb_url, pool_size=2, timeout=1.0), pool_size=2)
+
+
+def test_threads_share_no_more_connections_than_the_pool_may_have(dynamodb_url: str) -> None:
+    network = dynamodb_network(dynamodb_url, pool_size=2)
+    with network.proxy() as proxy, network.connect("127.0.0.1", proxy.port) as storage, ThreadPoolExecutor(8) as pool:
+        storage.create_session("s")
+        writers = [pool.submit(storage.add_run, "s", input=number) for number in range(24)]
+        while not all(writer.done() for writer in writers):
+            assert proxy.connections <= 2
+        assert sorted(writer.result().number for writer in writers) == [*range(1, 25)]
 
 
 def test_restarts_while_many_write(

@@ -110,6 +110,28 @@ def test_pieces_that_a_crash_has_left_are_swept(through: Storage, proxy: FaultyP
     assert inputs(through) == [large]
 
 
+def test_a_claim_that_arrives_once_more_after_its_commit_takes_nothing_with_it(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str
+) -> None:
+    """Its answer was late, so that it was sent again; the first request came through when all was done."""
+    large = "x" * (TRANSACTION_BYTES + BODY_BYTES)
+    client = dynamodb_client(dynamodb_url)
+
+    def claim_again(request: Any) -> tuple[int, dict[str, Any]]:
+        (place,) = (action["Delete"]["Key"] for action in request["TransactItems"] if "Delete" in action)
+        claim = client.get_item(TableName=table_of(dynamodb_url), Key=place, ConsistentRead=True)["Item"]
+        client.transact_write_items(**request)
+        client.put_item(TableName=table_of(dynamodb_url), Item=claim)
+        return 200, {}
+
+    proxy.fail("TransactWriteItems", claim_again)
+    through.add_run("s", input=large)
+    kept = [sk for sk in sort_keys(dynamodb_url) if not sk.startswith("claim#")]
+    sweep(through, before=time.time_ns() // 1000)
+    assert sort_keys(dynamodb_url) == kept
+    assert inputs(through) == [large]
+
+
 def test_a_large_commit_that_is_swept_while_it_is_written_is_written_again(
     through: Storage, proxy: FaultyProxy, dynamodb_url: str
 ) -> None:
@@ -249,6 +271,22 @@ def test_a_request_that_is_sent_again_is_answered_as_the_first_one(through: Stor
     proxy.lose("TransactWriteItems")
     assert through.run_operation(lambda core: core.driver.append(append_of(), Deadline(20)))
     assert proxy.seen["TransactWriteItems"] == 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_page_of_a_proxy_is_no_answer(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str, asynchronous: bool
+) -> None:
+    """Neither that a commit was done, nor that nothing is there."""
+    through.create_session("s")
+    for operation in ("DescribeTable", "GetItem", "Query", "TransactWriteItems"):
+        proxy.fail(operation, lambda _: (200, b"<html>Log in</html>"))
+    add_run(through, proxy, dynamodb_url, "a", asynchronous)
+    assert proxy.seen["TransactWriteItems"] == 3
+    assert inputs(through) == ["a"]
+    proxy.fail("GetItem", lambda _: (200, b""), times=1000)
+    with pytest.raises(StorageUnavailableError, match="not one of DynamoDB's"):
+        through.session("s")
 
 
 def test_what_a_transaction_was_refused_for_decides(through: Storage, proxy: FaultyProxy) -> None:

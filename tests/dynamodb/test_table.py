@@ -24,6 +24,7 @@ from sessile.errors import (
     InvalidInputError,
     ReadOnlyError,
     StorageError,
+    UnsupportedError,
 )
 from sessile.storage import Storage
 
@@ -42,6 +43,11 @@ from sessile.storage import Storage
         lambda: DynamoDbStorage("table", client=boto3.client("s3", region_name=REGION)),
         lambda: DynamoDbStorage("table", client=boto3.client("dynamodb", region_name=REGION), region=REGION),
         lambda: sessile.open("dynamodb://table/more"),
+        lambda: DynamoDbStorage("table", endpoint=7),  # pyright: ignore[reportArgumentType]
+        lambda: DynamoDbStorage("table", endpoint="http://local host"),
+        lambda: DynamoDbStorage("table", endpoint="http://localhost:port"),
+        lambda: DynamoDbStorage("table", endpoint="http:///path"),
+        lambda: DynamoDbStorage("table", endpoint="http://user:key@localhost"),
         lambda: sessile.open("dynamodb://table?endpoint=localhost:8000"),
         lambda: sessile.open("dynamodb://table?pool_size=many"),
         lambda: sessile.open("dynamodb://table?zone=1"),
@@ -86,6 +92,19 @@ async def test_the_applications_own_asynchronous_client(dynamodb_url: str) -> No
             await storage.aadd_run("s", input=1)
             assert [run.input for run in await storage.aruns("s")] == [1]
         assert await client.describe_table(TableName=table_of(dynamodb_url))
+
+
+def test_an_asynchronous_client_serves_one_event_loop(dynamodb_url: str) -> None:
+    making = get_session().create_client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(dynamodb_url))
+    with asyncio.Runner() as runner:
+        client = runner.run(making.__aenter__())
+        storage = DynamoDbStorage(table_of(dynamodb_url), client=client)
+        runner.run(storage.aadd_run("s", input=1))
+        with pytest.raises(UnsupportedError, match="belong to another event loop"):
+            storage.add_run("s")
+        runner.run(making.__aexit__(None, None, None))
+    with pytest.raises(UnsupportedError, match="belong to another event loop"):
+        asyncio.run(storage.aadd_run("s"))
 
 
 @pytest.mark.parametrize(
@@ -168,6 +187,23 @@ def test_a_table_of_somebody_elses_is_refused(dynamodb_url: str) -> None:
     )
     with sessile.open(dynamodb_url) as storage, pytest.raises(StorageError, match=lacks):
         storage.session("s")
+
+
+def test_a_table_with_replicas_in_other_regions_is_warned_of(
+    through: Storage, proxy: FaultyProxy, dynamodb_url: str
+) -> None:
+    assert through.warnings() == []
+
+    def replicated(_: Any) -> tuple[int, dict[str, Any]]:
+        answer = dynamodb_client(dynamodb_url).describe_table(TableName=table_of(dynamodb_url))
+        kept = ("TableName", "TableStatus", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
+        table = {name: answer["Table"][name] for name in kept}
+        return 200, {"Table": {**table, "Replicas": [{"RegionName": "eu-west-1"}, {"RegionName": "us-west-2"}]}}
+
+    proxy.fail("DescribeTable", replicated)
+    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as storage:
+        (warning,) = storage.warnings()
+        assert "replicas in eu-west-1, us-west-2" in warning
 
 
 def test_a_table_that_another_process_is_creating_is_waited_for(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,9 +16,9 @@ from tests.servers.redis import RedisCluster, RedisServer, Sentinel
 
 import sessile
 from sessile import RedisStorage
-from sessile.errors import DeadlineError, InvalidInputError, StorageError, StorageUnavailableError
+from sessile.errors import DeadlineError, InvalidInputError, StorageError, StorageUnavailableError, UnsupportedError
 
-from .helpers import inputs, listed, prefix_of
+from .helpers import inputs, listed, prefix_of, wait_until
 
 # ---------------------------------------------------------------- clients of the application's
 
@@ -41,6 +43,26 @@ async def test_an_asynchronous_client_is_used_and_left_open(own_redis: RedisServ
             assert [run.input for run in await storage.aruns("s")] == [1]
             assert await storage.acount_sessions() == 1
         assert await client.ping()
+
+
+@pytest.mark.parametrize("of", ["server", "cluster"])
+def test_an_asynchronous_client_serves_one_event_loop(
+    redis_url: str, redis_cluster: RedisCluster, redis_cluster_url: str, of: str
+) -> None:
+    """Also when that is closed: a commit over a connection it has left open would be sent, and its answer lost."""
+    client: Any = redis.asyncio.Redis.from_url(redis_url.partition("?")[0])
+    if of == "cluster":
+        client = redis.asyncio.RedisCluster(host="127.0.0.1", port=redis_cluster.nodes[0].port)
+    storage = RedisStorage(client, prefix=prefix_of(redis_url if of == "server" else redis_cluster_url))
+    with asyncio.Runner() as runner:
+        runner.run(storage.aadd_run("s", input=1))
+        for another in (storage.add_run, lambda *args: asyncio.run(storage.aadd_run(*args))):
+            with pytest.raises(UnsupportedError, match="belong to another event loop"):
+                another("s")
+        assert [run.input for run in runner.run(storage.aruns("s"))] == [1]
+        runner.run(client.aclose())
+    with pytest.raises(UnsupportedError, match="belong to another event loop"):
+        asyncio.run(storage.aadd_run("s"))
 
 
 def test_a_client_of_a_cluster(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:
@@ -76,6 +98,12 @@ def test_a_client_that_cannot_connect() -> None:
     with RedisStorage(redis.Redis(port=1, retry=None)) as storage, pytest.raises(StorageUnavailableError) as caught:
         storage.add_run("s")
     assert caught.value.written == "no"
+
+
+def test_an_error_names_the_service_that_sentinels_know() -> None:
+    client = redis.Sentinel([("127.0.0.1", 1)]).master_for("main")
+    with RedisStorage(client) as storage, pytest.raises(StorageUnavailableError, match="Redis 'main' of the Sentinels"):
+        storage.session("s")
 
 
 # ---------------------------------------------------------------- clusters
@@ -119,17 +147,55 @@ def owns(node: RedisServer, slot: int) -> bool:
     return any(first <= slot <= last and primary[1] == node.port for first, last, primary, *_ in ranges)
 
 
-def move(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
-    """Move a slot with its keys."""
+@contextmanager
+def moving(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> Iterator[None]:
+    """A slot that is on its way to another node, with its keys, which go in the end."""
     with source.connect() as old, target.connect() as new:
         old_id, new_id = (client.execute_command("CLUSTER", "MYID").decode() for client in (old, new))
         new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
         old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        yield
         while keys := old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
             old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
     for node in (target, source, *cluster.nodes):
         with node.connect() as client:
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+
+
+def move(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
+    """Move a slot with its keys."""
+    with moving(cluster, slot, source, target):
+        pass
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_commit_waits_while_its_slot_is_moving(
+    redis_cluster: RedisCluster, redis_cluster_url: str, asynchronous: bool
+) -> None:
+    """A session has no records mostly, and whether those are on the other node already the old one cannot know."""
+    with sessile.open(redis_cluster_url, timeout=60) as storage, redis_cluster.connect() as client:
+        storage.add_run("s", input=1)
+        slot = client.keyslot(f"{prefix_of(redis_cluster_url)}{{s}}:head")
+        owner = next(node for node in redis_cluster.nodes if owns(node, slot))
+        other = next(node for node in redis_cluster.nodes if node is not owner)
+
+        async def add() -> None:
+            async with sessile.open(redis_cluster_url, timeout=60) as another:
+                await another.aadd_run("s", input=2)
+
+        with owner.connect() as counting, ThreadPoolExecutor(1) as pool:
+
+            def refused() -> int:
+                return counting.info("errorstats").get("errorstat_TRYAGAIN", {"count": 0})["count"]
+
+            with moving(redis_cluster, slot, owner, other):
+                before = refused()
+                writer = pool.submit(lambda: asyncio.run(add()) if asynchronous else storage.add_run("s", input=2))
+                wait_until(lambda: refused() > before + 20 or writer.done())  # redis-py itself gives up after 16
+            writer.result()
+        assert inputs(storage) == [1, 2]
+        assert storage.verify("s") == 2
+        move(redis_cluster, slot, other, owner)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -16,6 +16,7 @@ import sessile
 from sessile import RedisStorage
 from sessile.drivers.redis.addresses import address_of
 from sessile.drivers.redis.listener import Listener
+from sessile.errors import ClosedError
 from sessile.records import Entry
 from sessile.storage import Deadline, Storage
 
@@ -118,6 +119,22 @@ async def test_a_connection_that_is_silent_is_replaced(redis_url: str) -> None:
         async with asyncio.timeout(60):
             await event.wait()
         await listener.close()
+
+
+async def test_one_that_is_closed_while_it_connects_leaves_nothing_open(redis_url: str) -> None:
+    before = asyncio.all_tasks()
+    with redis_network(redis_url).proxy() as proxy:
+        address = address_of(f"redis://{proxy.address}/0")
+        listener = Listener(address.asynchronous, address.where)
+        proxy.stall()
+        registering = asyncio.create_task(listener.register(b"channel", Deadline(60)))
+        await asyncio.to_thread(wait_until, lambda: proxy.connections)
+        await listener.close()
+        proxy.heal()
+        with pytest.raises(ClosedError):
+            await registering
+        await asyncio.to_thread(wait_until, lambda: not proxy.connections)
+        assert asyncio.all_tasks() == before
 
 
 def test_where_nobody_pushes_a_follower_looks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from tests.servers.redis import RedisCluster, redis_client
 import sessile
 from sessile.drivers.redis import driver, index
 from sessile.errors import StorageUnavailableError
-from sessile.storage import Storage
+from sessile.storage import Deadline, Storage
 from sessile.storage.core import Core
 from sessile.testing.samples import append_of
 
-from .helpers import keys_of, listed, prefix_of
+from .helpers import driver_of, keys_of, listed, prefix_of
 
 
 def of_session(keys: set[str], session_id: str = "s") -> set[str]:
@@ -78,7 +79,7 @@ def test_an_expired_session_is_kept_a_little_longer_for_who_prolongs_it(redis_ur
 def test_expired_sessions_leave_nothing_behind(redis_url: str, by: str) -> None:
     with sessile.open(redis_url) as storage, redis_client(redis_url) as client:
         for number in range(250):
-            append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running", expires_at=2**50)
+            append(storage, f"s{number}", user_id=f"u{number % 7}", owner="o", status="running")
         append(storage, "left", user_id="u1", owner="o")
         for key in keys_of(redis_url):
             if key.startswith("{s"):
@@ -140,6 +141,25 @@ def test_many_sessions_of_one_moment(redis_url: str) -> None:
         assert found == names[::-1]
 
 
+def test_a_session_that_changes_during_a_list_is_in_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to the top, where the list has been already."""
+    with sessile.open(redis_url) as storage:
+        for number in range(250):
+            append(storage, f"s{number:03}", updated_at=number, name="last" if number == 0 else None)
+        heads, waiting = index.Index.heads, [1]
+
+        async def change_first(*args: Any) -> Any:
+            if waiting:
+                write = append_of("s000", waiting.pop(), updated_at=time.time_ns() // 1000, name="last")
+                assert await driver_of(storage).append(write, Deadline(20))
+            return await heads(*args)
+
+        monkeypatch.setattr(index.Index, "heads", change_first)
+        assert storage.count_sessions() == 250
+        waiting.append(2)
+        assert listed(storage, name_prefix="last") == ["s000"]
+
+
 # ---------------------------------------------------------------- on a cluster
 
 
@@ -156,6 +176,22 @@ def test_a_crash_between_a_commit_and_its_lists(redis_cluster: RedisCluster, red
         assert listed(storage) == ["a", "c", "b"]
         assert client.zscore(f"{prefix}index:updated", "a") > before
         assert listed(storage, order="created") == ["c", "b", "a"]
+
+
+def test_a_crash_that_kept_a_session_out_of_a_list(redis_cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next list that meets the session enters it wherever it belongs, so that a sweep finds it."""
+    with sessile.open(redis_cluster_url) as storage:
+        assert append(storage, "s", updated_at=1000)
+
+        async def crash(*_: Any) -> None:
+            raise StorageUnavailableError("The process has ended.", retry=False)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(index.Index, "enter", crash)
+            assert append(storage, "s", 1, updated_at=2000, status="running")
+        assert listed(storage, status="running") == []
+        assert listed(storage) == ["s"]
+        assert listed(storage, status="running") == ["s"]
 
 
 def test_entries_of_sessions_in_the_making_are_left_alone(redis_cluster: RedisCluster, redis_cluster_url: str) -> None:

@@ -72,6 +72,8 @@ def test_addresses(own_redis: RedisServer) -> None:
         lambda: RedisStorage("redis+sentinel://:1/service"),
         lambda: RedisStorage("redis://host/1", cluster=True),
         lambda: RedisStorage("unix:///socket", cluster=True),
+        lambda: RedisStorage("redis://host?decode_responses=true", cluster=True),
+        lambda: RedisStorage("redis://host?retry_on_timeout=true", cluster=True),
         lambda: RedisStorage(7),  # pyright: ignore[reportArgumentType]
         lambda: RedisStorage("redis://host", prefix="a{b}"),
         lambda: RedisStorage("redis://host", prefix="a b"),
@@ -92,6 +94,7 @@ def test_errors_never_show_the_password(url: str) -> None:
         storage.session("s")
     assert "geheim" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+    assert ".." not in str(caught.value)
     assert (caught.value.written, caught.value.retry) == ("no", True)
 
 
@@ -424,17 +427,29 @@ def test_durable_is_what_the_server_says(appendonly: str, durable: bool) -> None
         assert (storage.warnings() == []) is durable
 
 
+async def test_durable_is_known_to_who_uses_the_asynchronous_face_only(own_redis: RedisServer) -> None:
+    async with RedisStorage(own_redis.url) as storage:
+        await storage.asession("s")
+        assert storage.capabilities.durable
+
+
 def test_warnings() -> None:
     kept = {"aof_enabled": "1", "maxmemory": "0", "maxmemory_policy": "noeviction"}
-    assert durability([kept], "always").warnings == ()
-    assert "last second" in " ".join(durability([kept], "everysec").warnings)
-    assert "half minute" in " ".join(durability([kept], "no").warnings)
-    assert durability([kept, {**kept, "aof_enabled": "0"}], "always").log is False
+    assert durability([kept], ["always"]).warnings == ()
+    assert "last second" in " ".join(durability([kept, kept], ["always", "everysec"]).warnings)
+    assert "half minute" in " ".join(durability([kept], ["no"]).warnings)
+    assert durability([kept, {**kept, "aof_enabled": "0"}], ["always"]).log is False
     assert "noeviction" in " ".join(
         durability([{**kept, "maxmemory": "9", "maxmemory_policy": "allkeys-lru"}]).warnings
     )
     assert durability([]).log is False
     assert "ask who runs it" in " ".join(durability([]).warnings)
+
+
+def test_warnings_of_a_cluster(redis_cluster_url: str) -> None:
+    with sessile.open(redis_cluster_url) as storage:
+        (warning,) = storage.warnings()
+        assert "appendfsync is everysec" in warning
 
 
 def test_a_user_who_may_not_ask_the_server(own_redis: RedisServer) -> None:

@@ -193,10 +193,12 @@ class Storage:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the database declares that it does."""
-        if self._core is not None:
-            return self._core.driver.capabilities
-        return self._loop_core(background.loop()).driver.capabilities
+        """What the database declares that it does; some of it, some databases say at first use."""
+        with self._lock:
+            cores = [core for core in (self._core, *self._loop_cores.values()) if core is not None]
+        asked = [core for core in cores if core.ready]
+        first = next(iter(asked or cores), None) or self._loop_core(background.loop())
+        return first.driver.capabilities
 
     @property
     def settings(self) -> Settings:

@@ -51,6 +51,7 @@ class DynamoDbDriver(Driver):
         self.port = port
         self.table = table
         self.auto_migrate = auto_migrate
+        self._replicas: list[str] = []
 
     # ------------------------------------------------------------ the table
 
@@ -102,9 +103,19 @@ class DynamoDbDriver(Driver):
                     hint="Choose another name, or add what is missing.",
                 )
             if answer["Table"]["TableStatus"] != "CREATING":
+                replicas: list[Answer] = answer["Table"].get("Replicas") or []
+                self._replicas = [replica["RegionName"] for replica in replicas]
                 return True
             deadline.check(what)
             await self.port.pause(back_off(4, deadline))
+
+    def warnings(self) -> Sequence[str]:
+        if not self._replicas:
+            return ()
+        return (
+            f"The table has replicas in {', '.join(self._replicas)}: commits to one session from two regions at once "
+            "overwrite each other. Write each session in one region only.",
+        )
 
     # ------------------------------------------------------------ the log
 
@@ -282,8 +293,12 @@ class DynamoDbDriver(Driver):
                 return
 
     async def _remove_unclaimed(self, what: str, found: Item, deadline: Deadline) -> None:
-        """Mark a claim, after which its transaction cannot succeed any more; remove its chunks, then itself."""
-        place = key(plain(found["session_id"]), plain(found["sk"]))
+        """Mark a claim, after which its transaction cannot succeed any more; remove its chunks, then itself.
+
+        A claim that was sent twice may have arrived once more after the transaction; then its chunks stay.
+        """
+        session_id, claim = plain(found["session_id"]), plain(found["sk"])
+        place = key(session_id, claim)
         marked = {
             "TableName": self.table,
             "Item": {**place, **{name: found[name] for name in ("all_key", "updated_key")}, "swept": {"BOOL": True}},
@@ -293,10 +308,17 @@ class DynamoDbDriver(Driver):
             await self.port.write(what, "put_item", marked, deadline)
         except ConditionFailedError:
             return  # the commit is in the log by now
-        chunks = items.within(items.chunks_of(plain(found["sk"])))
-        pieces = await self._query(what, plain(found["session_id"]), chunks, deadline, only_keys=True)
-        await self._delete_all(what, pieces, deadline)
+        chunks = items.within(items.chunks_of(claim))
+        pieces = await self._query(what, session_id, chunks, deadline, only_keys=True)
+        if pieces and not await self._is_in_log(what, pieces[0], deadline):
+            await self._delete_all(what, pieces, deadline)
         await self._delete_all(what, [place], deadline)
+
+    async def _is_in_log(self, what: str, chunk: Item, deadline: Deadline) -> bool:
+        """Whether the commit that a chunk was written for is a part of the log."""
+        commit, chunks = items.commit_of(chunk)
+        item = await self._get(what, commit, deadline)
+        return item is not None and plain(item.get("chunks")) == chunks
 
     # ------------------------------------------------------------ records
 

@@ -76,6 +76,23 @@ def check_whole(response_dict: dict[str, Any], **_: Any) -> None:
         raise AnswerCutError
 
 
+class ForeignAnswerError(HTTPClientError):
+    """Something between us and DynamoDB has answered."""
+
+    fmt = "the answer is not one of DynamoDB's: {start!r}"
+
+
+def check_json(response_dict: dict[str, Any], **_: Any) -> None:
+    """Raise `ForeignAnswerError` if an answer without an error is not JSON, such as the page of a proxy.
+
+    For the event `before-parse`. botocore would take it for an empty answer: for a write that was done, or for an item
+    that is not there.
+    """
+    start = bytes(response_dict["body"][:80])
+    if response_dict["status_code"] < 300 and not start.lstrip().startswith(b"{"):
+        raise ForeignAnswerError(start=start.decode(errors="replace"))
+
+
 class TableMissingError(StorageError):
     """There is no such table."""
 
@@ -91,7 +108,7 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     """
     if isinstance(error, ClientError):
         return _refused(error, what, where, written)
-    text = f"{what} failed on {where}: {' '.join(str(error).split())}."
+    text = f"{what} failed on {where}: {' '.join(str(error).split()).rstrip('.')}."
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
         return StorageError(text, hint="Name a region, and give credentials as for any program that uses AWS.")
     if _was_never_sent(error):

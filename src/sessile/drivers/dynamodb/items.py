@@ -214,6 +214,13 @@ def chunks_of(claim: str) -> str:
     return f"{CHUNKS}{claim.removeprefix(CLAIMS)}#"
 
 
+def commit_of(chunk: Item) -> tuple[Item, str]:
+    """The key of the commit that a chunk was written for, and what that commit calls its chunks."""
+    start, attempt, seq, _ = plain(chunk["sk"]).rsplit("#", 3)
+    incarnation = start.removeprefix(f"{CHUNKS}#")
+    return key(plain(chunk["session_id"]), log_key(incarnation, int(seq))), f"{attempt}#{seq}"
+
+
 def is_below(item: Item, incarnation: str) -> bool:
     """Whether an item belongs to an incarnation, its head aside."""
     return plain(item["sk"]).startswith(tuple(prefix(area, incarnation) for area in AREAS))

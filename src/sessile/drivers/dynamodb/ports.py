@@ -17,15 +17,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import botocore.session  # pyright: ignore[reportMissingTypeStubs]
+import botocore.utils  # pyright: ignore[reportMissingTypeStubs]
 from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 
-from ...errors import ClosedError, DeadlineError, StorageError, missing_dependency
+from ...errors import ClosedError, DeadlineError, StorageError, StorageUnavailableError, missing_dependency
 from ...storage.driver import Deadline
-from .errors import FAILURES, check_whole, translate
+from ...storage.faces import OneLoop
+from .errors import FAILURES, check_json, check_whole, translate
 
 T = TypeVar("T")
 
@@ -114,6 +117,9 @@ class Port(ABC):
             except TimeoutError as error:
                 unknown = unknown or writes
                 raise self._late(what, deadline, unknown=unknown) from error
+            except StorageError as error:  # of ours, before anything was sent
+                error.written = "unknown" if unknown else "no"
+                raise
             except FAILURES as error:
                 failure = translate(error, what, self.where, "unknown" if writes else "no")
                 unknown = unknown or failure.written != "no"
@@ -153,9 +159,15 @@ class ThreadPort(Port):
         self._client = client
         self._ours = client is None
         self._closed = False
-        self._lock = threading.Lock()
+        self._forget()
         if client is not None:
             _check_answers(client)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        # botocore makes as many connections as there are threads, and only keeps no more than it is told.
+        most = self._target.pool_size if self._ours else cast(Any, self._client).meta.config.max_pool_connections
+        self._free = threading.Semaphore(most)
 
     def _connected(self) -> Any:
         with self._lock:
@@ -167,7 +179,15 @@ class ThreadPort(Port):
             return self._client
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
-        return getattr(self._connected(), operation)(**request)
+        if not self._free.acquire(timeout=deadline.remaining()):
+            raise StorageUnavailableError(
+                f"All connections to {self.where} were in use for {deadline.timeout:g} s.",
+                hint="Try again, or make the storage with a larger pool_size.",
+            )
+        try:
+            return getattr(self._connected(), operation)(**request)
+        finally:
+            self._free.release()
 
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
@@ -183,7 +203,7 @@ class ThreadPort(Port):
             client.close()
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._forget()
         if self._ours:
             self._client = None
 
@@ -200,12 +220,17 @@ class TaskPort(Port):
         self._closed = False
         self._connecting = asyncio.Lock()
         self._opened = AsyncExitStack()
+        self._loop = OneLoop(target.where)
+        if client is not None:
+            _check_answers(client)
 
     async def _connected(self) -> Any:
         if self._client is None:
             async with self._connecting:
                 if self._client is None and not self._closed:
-                    self._client = await self._opened.enter_async_context(self._new_client())
+                    client = await self._opened.enter_async_context(self._new_client())
+                    _check_answers(client)
+                    self._client = client
         if self._closed:
             raise ClosedError("This storage was closed.")
         return self._client
@@ -218,6 +243,7 @@ class TaskPort(Port):
         return _new_client(cast(Any, session).get_session(), self._target, config.AioConfig)
 
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
+        self._loop.check()
         async with asyncio.timeout(deadline.remaining()):
             return await getattr(await self._connected(), operation)(**request)
 
@@ -249,8 +275,11 @@ def _loader() -> Any:
 
 
 def _check_answers(client: Any) -> None:
-    """Let a client of botocore's refuse answers that are not whole (aiohttp, below aiobotocore, does so by itself)."""
-    client.meta.events.register("before-parse.dynamodb", check_whole, unique_id="sessile-check-whole")
+    """Let a client refuse answers that are not whole (aiohttp, below aiobotocore, does so by itself), or no JSON."""
+    events = client.meta.events
+    if not is_asynchronous(client):
+        events.register("before-parse.dynamodb", check_whole, unique_id="sessile-check-whole")
+    events.register("before-parse.dynamodb", check_json, unique_id="sessile-check-json")
 
 
 def is_client(value: Any) -> bool:
@@ -261,3 +290,15 @@ def is_client(value: Any) -> bool:
 def is_asynchronous(client: Any) -> bool:
     """Whether the methods of a client are to be awaited."""
     return any(base.__module__.startswith("aiobotocore") for base in type(client).__mro__)
+
+
+def is_endpoint(value: str) -> bool:
+    """Whether a value is a URL that botocore takes for an endpoint; another one it would refuse at first use."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.port == 0:
+            return False
+    except (ValueError, TypeError, AttributeError):
+        return False
+    known = cast(Any, botocore.utils)
+    return bool(known.is_valid_endpoint_url(value) or known.is_valid_ipv6_endpoint_url(value))

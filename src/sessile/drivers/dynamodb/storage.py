@@ -10,9 +10,8 @@ from ...errors import InvalidInputError
 from ...storage.reads import check_count, check_seconds
 from ...storage.storage import Storage
 from .driver import DynamoDbDriver
-from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client
+from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client, is_endpoint
 
-_ENDPOINT = re.compile(r"https?://[^/]+")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 
@@ -44,8 +43,8 @@ class DynamoDbStorage(Storage):
             raise InvalidInputError(
                 f"table must be 3 to 255 letters, digits, dashes, dots and underscores; it is {table!r}."
             )
-        if endpoint is not None and not _ENDPOINT.match(endpoint):
-            raise InvalidInputError(f"endpoint must be a URL like http://localhost:8000; it is {endpoint!r}.")
+        if endpoint is not None and not is_endpoint(endpoint):
+            raise InvalidInputError("endpoint must be a URL like http://localhost:8000, without a user or a key.")
         check_count(pool_size, "pool_size", least=1)
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")

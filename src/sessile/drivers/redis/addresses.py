@@ -96,6 +96,8 @@ def _cluster(url: str) -> Address:
     options, tls = _read(url)
     if "path" in options or options.pop("db", 0):
         raise ValueError("a cluster has no socket file, and no database but 0")
+    if options.get("decode_responses"):
+        raise ValueError("what a cluster answers must not be decoded: leave decode_responses out")
     place = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
     def recipe(library: Any) -> Any:
@@ -105,6 +107,7 @@ def _cluster(url: str) -> Address:
         plain, limited = f"redis{url[url.index(':') :]}", LimitedSSLConnection if tls else LimitedConnection
         return library.RedisCluster.from_url(plain, **OURS, connection_class=limited, retry=_once(library))
 
+    recipe(ASYNCHRONOUS)  # connects to nothing, and raises for what connections take, and clusters do not
     return _address("cluster", f"the Redis cluster at {place}", recipe)
 
 

@@ -18,6 +18,7 @@ from redis import exceptions as theirs
 
 from ...errors import ClosedError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from .errors import code_of, late, translate
 from .ports import LEAST_SECONDS, Call, Command, Port
 from .scripts import Script
@@ -128,13 +129,21 @@ class ClusterPort(Port):
         return failed
 
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
-        try:
-            found = await self._call("INFO", deadline=deadline, target_nodes="primaries")
-        except (theirs.RedisError, theirs.RedisClusterException, TimeoutError) as error:
-            raise self._error(error, "Asking the servers about themselves", deadline, "no") from error
-        # One answer where there is one primary, else one by the name of each.
-        nodes = [found] if "redis_version" in found else found.values()
+        nodes = await self._ask("Asking the servers about themselves", "INFO", deadline=deadline, known="redis_version")
         return [{name: str(value) for name, value in node.items()} for node in nodes]
+
+    async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
+        nodes = await self._ask("Asking for a setting", "CONFIG GET", name, deadline=deadline, known=name)
+        return [str(node[name]) for node in nodes if name in node]
+
+    async def _ask(self, what: str, *command: str, deadline: Deadline, known: str) -> list[Mapping[str, Any]]:
+        """What each primary answers, which has the name `known`."""
+        try:
+            found = await self._call(*command, deadline=deadline, target_nodes="primaries")
+        except (theirs.RedisError, theirs.RedisClusterException, TimeoutError) as error:
+            raise self._error(error, what, deadline, "no") from error
+        # One answer where there is one primary, else one by the name of each.
+        return [found] if known in found else list(found.values())
 
 
 class ThreadClusterPort(ClusterPort):
@@ -197,9 +206,11 @@ class TaskClusterPort(ClusterPort):
     def __init__(self, make: Callable[[], Any], where: str, pool_size: int, *, borrowed: bool = False) -> None:
         super().__init__(make, where, pool_size, borrowed=borrowed)
         self._free = asyncio.Semaphore(pool_size)
+        self._loop = OneLoop(where)
 
     @asynccontextmanager
     async def _turn(self, deadline: Deadline) -> AsyncGenerator[Any]:
+        self._loop.check()
         try:
             async with asyncio.timeout(deadline.remaining()):
                 await self._free.acquire()

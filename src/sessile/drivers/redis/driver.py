@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from redis import exceptions as theirs
 
@@ -81,7 +81,7 @@ class RedisDriver(Driver):
             raise CorruptDataError(f"The key {self.keys.schema!r} holds no version: {error}.") from error
         if layout > LAYOUT:
             raise NewerVersionError(f"{self.port.where} has keys of layout {layout}; this program knows {LAYOUT}.")
-        self.durability = durability(servers, await self._fsync(deadline) if servers else None)
+        self.durability = durability(servers, await self._fsyncs(deadline) if servers else ())
         self.capabilities = replace(self.capabilities, durable=self.durability.log)
 
     async def _servers(self, deadline: Deadline) -> list[Any]:
@@ -105,19 +105,14 @@ class RedisDriver(Driver):
                 hint="Use ?cluster=true in the URL, or give the storage a RedisCluster.",
             )
 
-    async def _fsync(self, deadline: Deadline) -> str | None:
-        """The setting `appendfsync`; None where it may not be read, and on a cluster, whose nodes may differ."""
-        if not self.port.one_server:
-            return None
+    async def _fsyncs(self, deadline: Deadline) -> Sequence[str]:
+        """The setting `appendfsync` of each server; none where it may not be read."""
         try:
-            command = (b"CONFIG", b"GET", b"appendfsync")
-            (answer,) = await self.port.send("Asking for a setting", [command], deadline)  # RESP3 has maps
+            return await self.port.settings("appendfsync", deadline)
         except StorageError as error:
             if error.retry:
                 raise
-            return None
-        settings = list(cast("dict[bytes, bytes]", answer).values()) if isinstance(answer, dict) else answer[1:]
-        return settings[0].decode() if settings else None
+            return ()
 
     def warnings(self) -> Sequence[str]:
         return () if self.durability is None else self.durability.warnings

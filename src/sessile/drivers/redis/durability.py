@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -19,12 +19,12 @@ class Durability:
     warnings: tuple[str, ...]
 
 
-def durability(servers: Sequence[Mapping[str, str]], fsync: str | None = None) -> Durability:
+def durability(servers: Sequence[Mapping[str, str]], fsyncs: Collection[str] = ()) -> Durability:
     """Judge what servers keep.
 
     Args:
         servers: what INFO says of each server that takes writes, by its names; empty if it may not be asked.
-        fsync: the setting `appendfsync`; None if it is not known.
+        fsyncs: the setting `appendfsync` of each; none if it is not known.
 
     Sources: redis.io/docs/latest/operate/oss_and_stack/management/persistence, and
     redis.io/docs/latest/develop/reference/eviction.
@@ -38,11 +38,15 @@ def durability(servers: Sequence[Mapping[str, str]], fsync: str | None = None) -
                 "The server keeps no append-only file: all commits since its last snapshot, if it makes any, are lost "
                 "when it ends. Set appendonly yes."
             )
-        elif fsync is not None and fsync != "always":
-            since = "the last second" if fsync == "everysec" else "the last half minute or so"
-            warnings.append(f"appendfsync is {fsync}: a power cut may take the commits of {since}. Set it to always.")
+        else:
+            warnings += [_of_fsync(fsync) for fsync in fsyncs if fsync != "always"]
         policy = server.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and server.get("maxmemory", "0") != "0":
             warnings.append(f"maxmemory-policy is {policy}: the server may drop sessions. Set it to noeviction.")
     kept = bool(servers) and all(server.get("aof_enabled") == "1" for server in servers)
     return Durability(kept, tuple(dict.fromkeys(warnings)))
+
+
+def _of_fsync(fsync: str) -> str:
+    since = "the last second" if fsync == "everysec" else "the last half minute or so"
+    return f"appendfsync is {fsync}: a power cut may take the commits of {since}. Set it to always."

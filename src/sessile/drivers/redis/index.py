@@ -2,7 +2,8 @@
 
 On one server a commit's script changes them together with the session, so they are exact. On a cluster they lie on
 other slots: a session is entered in all of its lists before it is made, entered again after each commit, and nothing
-but a look at its head takes it out. A score there is never lowered by a writer, so entries may be old, never missing.
+but a look at its head takes it out. A score there is never lowered by a writer, so entries may be old. After a crash
+one may be missing among those of what is running or hidden, until any other list meets the session.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Index:
             gone = [entry for entry in gone if entry.score < before]
         try:
             await self._port.run("Mending a list", MEND, calls, deadline, writes=True)
+            if not self._port.one_server:  # what kept this list from being refreshed kept all others, too
+                await self.enter([head for _, head in wrong], deadline)
             await self.forget([entry.member for entry in gone], deadline)
         except StorageError:
             return

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import exceptions as theirs
 
-from ...errors import StorageUnavailableError
+from ...errors import ClosedError, StorageUnavailableError
 from ...storage.driver import Deadline
 from .ports import close_sentinels, open_connection
 
@@ -31,6 +31,7 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
         self._subscribed: dict[bytes, asyncio.Event] = {}
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self._closed = False
 
     async def register(self, channel: bytes, deadline: Deadline) -> asyncio.Event:
         """An event that is set by the next announcement from now on, or when the connection is lost.
@@ -57,7 +58,11 @@ class Listener:
         """The event that the server has confirmed the subscription, or has not and the connection is lost."""
         async with self._connecting:
             if self._task is None:
-                self._connection = await open_connection(self._theirs, self._where, deadline)
+                connection = await open_connection(self._theirs, self._where, deadline)
+                if self._closed:
+                    await connection.disconnect(nowait=True)
+                    raise ClosedError("This storage was closed.")
+                self._connection = connection
                 self._task = asyncio.create_task(self._serve(self._connection))
             if channel not in self._subscribed:
                 self._subscribed[channel] = asyncio.Event()
@@ -114,6 +119,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening."""
+        self._closed = True
         task = self._drop()
         if task is not None:
             await asyncio.wait([task])

@@ -36,22 +36,24 @@ class Lists:
     async def page(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
         """The heads that a query asks for, in its order."""
         found: dict[str, HeadRow] = {}
-        walk = self._walk(query, query.limit)
-        while not walk.over:
-            for head in await self._step(walk, FIELDS, deadline):
-                if matches(head, query) and (query.after is None or place_of(head, query) < query.after):
-                    found[head.session_id] = head
-            if walk.ordered and walk.enough(query, found):
-                break
+        walk: Walk | None = self._walk(query, query.limit)
+        while walk is not None:
+            while not (walk.over or (walk.ordered and walk.enough(query, found))):
+                for head in await self._step(walk, FIELDS, deadline):
+                    if matches(head, query) and (query.after is None or place_of(head, query) < query.after):
+                        found[head.session_id] = head
+            walk = walk.above()
         return heapq.nlargest(query.limit, found.values(), key=lambda head: place_of(head, query))
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         """How many heads match."""
         found: set[str] = set()
-        walk = self._walk(query, MOST_BATCH)
-        while not walk.over:
-            heads = await self._step(walk, FIELDS_WITHOUT_BODY, deadline)
-            found.update(head.session_id for head in heads if matches(head, query))
+        walk: Walk | None = self._walk(query, MOST_BATCH)
+        while walk is not None:
+            while not walk.over:
+                heads = await self._step(walk, FIELDS_WITHOUT_BODY, deadline)
+                found.update(head.session_id for head in heads if matches(head, query))
+            walk = walk.above()
         return len(found)
 
     def _source(self, query: ListQuery) -> Source:
@@ -106,15 +108,19 @@ class Walk:
     def __init__(self, port: Port, source: Source, high: bytes, low: bytes, size: int) -> None:
         self._port = port
         self.key, self.ordered = source
+        self._bounded = high != b"+inf"
         self._high, self._low = high, low
         self._size = size
         self._frontier: tuple[float, str] | None = None
+        self._top: bytes | None = None
+        self._steps = 0
         self.over = False
 
     def begin_below(self, place: tuple[int, str]) -> None:
         """Begin after the last row of the page before."""
         self._frontier = (float(place[0]), place[1])
         self._high = str(place[0]).encode()
+        self._bounded = True
 
     async def next(self, deadline: Deadline) -> list[Entry]:
         """The next entries. More are read where more have the same score than fit."""
@@ -129,13 +135,23 @@ class Walk:
                 break
             size *= 2
         if fresh:
+            self._top = self._top or fresh[0].text
             self._frontier = _place(fresh[-1])
             self._high = fresh[-1].text
+        self._steps += 1
         return fresh
+
+    def above(self) -> Walk | None:
+        """A walk over what may have been further down, and has come to the top before this one was there.
+
+        None if there is no such thing: where this one took a single step, or did not begin at the top.
+        """
+        if self._steps < 2 or self._top is None or self._bounded:
+            return None
+        return Walk(self._port, Source(self.key, self.ordered), b"+inf", self._top, self._size)
 
     def enough(self, query: ListQuery, found: dict[str, HeadRow]) -> bool:
         """Whether a page is full of heads that nothing further down can come before."""
-        assert self._frontier is not None or self.over, "a walk that is not over has come somewhere"
         if self._frontier is None or len(found) < query.limit:
             return False
         places = (place_of(head, query) for head in found.values())

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from redis import exceptions as theirs
 
 from ...errors import StorageUnavailableError
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from ..sql.pool import TaskPool, ThreadPool
 from .errors import LateError, is_lost, late, refused, translate
 from .scripts import READ, Script
@@ -65,6 +66,10 @@ class Port(ABC):
     @abstractmethod
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
         """What INFO says, of each server that takes writes."""
+
+    @abstractmethod
+    async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
+        """The values of a setting, on each server that takes writes; none where it does not exist."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -148,6 +153,12 @@ class ServerPort(Port):
         (text,) = await self.send("Asking the server about itself", [(b"INFO",)], deadline)
         lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
         return [{name: value for name, separator, value in lines if separator}]
+
+    async def settings(self, name: str, deadline: Deadline) -> Sequence[str]:
+        (answer,) = await self.send("Asking for a setting", [(b"CONFIG", b"GET", name.encode())], deadline)
+        # RESP3 has maps.
+        values: list[bytes] = [*cast("dict[bytes, bytes]", answer).values()] if isinstance(answer, dict) else answer[1:]
+        return [value.decode() for value in values]
 
 
 def _call(call: Call) -> tuple[bytes, ...]:
@@ -289,8 +300,10 @@ class BorrowedTaskPort(ServerPort):
     def __init__(self, client: Any, where: str) -> None:
         super().__init__(where)
         self._client = client
+        self._loop = OneLoop(where)
 
     async def _exchange(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
+        self._loop.check()
         pool = self._client.connection_pool
         try:
             async with asyncio.timeout(deadline.remaining()):

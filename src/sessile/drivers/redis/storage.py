@@ -104,10 +104,8 @@ def _borrowed(client: Any, pool_size: int) -> Port:
         kind = ThreadClusterPort if isinstance(client, redis.RedisCluster) else TaskClusterPort
         return kind(lambda: client, "the Redis cluster", pool_size, borrowed=True)
     if isinstance(client, (redis.Redis, redis.asyncio.Redis)):
-        options = client.connection_pool.connection_kwargs
-        where = f"Redis at {options.get('path') or options.get('host', 'localhost')}"
         kind = BorrowedThreadPort if isinstance(client, redis.Redis) else BorrowedTaskPort
-        return kind(client, where)
+        return kind(client, _place_of(client.connection_pool))
     raise InvalidInputError(f"A URL or a client of redis-py's is needed, not {type(client).__name__}.")
 
 
@@ -123,3 +121,11 @@ def _truth(text: str) -> bool:
         return _TRUE[text.lower()]
     except KeyError:
         raise InvalidInputError(f"cluster must be true or false; it is {text!r}.") from None
+
+
+def _place_of(pool: Any) -> str:
+    """Names the server that a pool of redis-py's leads to."""
+    if service := getattr(pool, "service_name", None):
+        return f"Redis {service!r} of the Sentinels"
+    options = pool.connection_kwargs
+    return f"Redis at {options.get('path') or options.get('host', 'localhost')}"
