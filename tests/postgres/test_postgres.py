@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from tests.servers.postgres import PostgresServer
+from tests.servers.fixtures import Address
+from tests.servers.postgres import PgBouncer, PostgresServer
 
 import sessile
 from sessile import PostgresStorage
@@ -225,6 +226,27 @@ def test_followers_behind_a_pooler(pgbouncer_url: str, postgres_url: str) -> Non
     for listen_url in (None, postgres_url):
         with PostgresStorage(pgbouncer_url, listen_url=listen_url) as storage:
             assert follow_one(storage, storage.add_run) == "run.started"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_pooler_that_has_no_server_for_us(
+    pgbouncer: PgBouncer | Address, pgbouncer_url: str, asynchronous: bool
+) -> None:
+    """It lets clients in, and then lets them wait: the deadline ends that, also before the first statement."""
+    if isinstance(pgbouncer, Address):
+        pytest.skip("Only a PgBouncer of our own can be paused.")
+    name = urlsplit(pgbouncer_url).path[1:]
+    sql(pgbouncer_url, "SELECT 1")
+    with psycopg.connect(pgbouncer.admin_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as admin:
+        admin.execute(f"PAUSE {name}".encode())
+        storage = PostgresStorage(pgbouncer_url, timeout=1)
+        with pytest.raises(StorageUnavailableError, match="no answer in time") as caught:
+            asyncio.run(storage.aadd_run("s")) if asynchronous else storage.add_run("s")
+        assert caught.value.written == "no"
+        admin.execute(f"RESUME {name}".encode())
+        storage.add_run("s", input="a")
+        assert inputs(storage) == ["a"]
+        storage.close()
 
 
 def test_lists_from_a_replica(own_postgres: PostgresServer) -> None:

@@ -60,17 +60,12 @@ class Target:
 
         Raises `StorageError` if the database cannot hold all text.
         """
-        encoding = connection.info.parameter_status("server_encoding")
-        if encoding != "UTF8":
-            raise StorageError(
-                f"{self.where} has the encoding {encoding}, which cannot hold all text.",
-                hint="Make the database with ENCODING 'UTF8'.",
-            )
+        _check_encoding(connection, self.where)
         self.pooled = connection.info.backend_pid != backend
         if self.prepare is None and self.pooled:
             connection.prepare_threshold = None
 
-    def refused(self, error: psycopg.Error) -> StorageUnavailableError:
+    def refused(self, error: psycopg.Error | LateError) -> StorageUnavailableError:
         """The error of a connection that could not be made."""
         reason = " ".join(str(error).split()) or type(error).__name__
         return StorageUnavailableError(
@@ -80,6 +75,15 @@ class Target:
 
 
 WHO_ANSWERS = "SELECT pg_backend_pid()"
+
+
+def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any], where: str) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StorageError(
+            f"{where} has the encoding {encoding}, which cannot hold all text.",
+            hint="Make the database with ENCODING 'UTF8'.",
+        )
 
 
 def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
@@ -92,7 +96,7 @@ def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> 
         while True:
             ready = yield wanted
             if not ready and deadline is not None and deadline.remaining() <= 0:
-                raise LateError
+                raise LateError("no answer in time")
             wanted = generator.send(ready)
     except StopIteration as stop:
         return stop.value
@@ -155,12 +159,18 @@ class ThreadPort(PostgresPort):
         return ThreadPool(self._connect, _close, self._pool_size)
 
     def _connect(self, deadline: Deadline) -> DeadlineConnection:
+        connection = None
         try:
             connection = DeadlineConnection.connect(self.target.conninfo, **self.target.options(deadline))
             if self.target.pooled is None:
+                connection.deadline = deadline
                 self.target.learn(connection, connection.execute(WHO_ANSWERS).fetchall()[0][0])
-        except psycopg.Error as error:
-            raise self.target.refused(error) from error
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, (psycopg.Error, LateError)):
+                raise self.target.refused(error) from error
+            raise
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -226,14 +236,20 @@ class TaskPort(PostgresPort):
         self._pool = TaskPool(self._connect, _aclose, pool_size)
 
     async def _connect(self, deadline: Deadline) -> AsyncDeadlineConnection:
+        connection = None
         try:
             options = self.target.options(deadline)
             connection = await AsyncDeadlineConnection.connect(self.target.conninfo, **options)
             if self.target.pooled is None:
+                connection.deadline = deadline
                 cursor = await connection.execute(WHO_ANSWERS)
                 self.target.learn(connection, (await cursor.fetchall())[0][0])
-        except psycopg.Error as error:
-            raise self.target.refused(error) from error
+        except BaseException as error:
+            if connection is not None:
+                await connection.close()
+            if isinstance(error, (psycopg.Error, LateError)):
+                raise self.target.refused(error) from error
+            raise
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
