@@ -14,8 +14,9 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
-from ...errors import ReadOnlyError, StorageError, StorageUnavailableError, Written
+from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
@@ -26,18 +27,24 @@ CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
 
 
+def where_of(conninfo: str) -> str:
+    """The database in words, without user and password."""
+    fields = conninfo_to_dict(conninfo)
+    port = f":{fields['port']}" if "port" in fields else ""
+    return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
+
+
 class Target:
     """Where connections lead, and what was learned about it from the first one.
 
     Args:
         conninfo: a URL or connection string of libpq's.
-        where: names it in messages, without the password.
         prepare: whether statements that are run often are prepared; None: unless a pooler stands in between.
     """
 
-    def __init__(self, conninfo: str, where: str, *, prepare: bool | None = None) -> None:
+    def __init__(self, conninfo: str, *, prepare: bool | None = None) -> None:
         self.conninfo = conninfo
-        self.where = where
+        self.where = where_of(conninfo)
         self.prepare = prepare
         self.several = "," in str(conninfo_to_dict(conninfo).get("host", ""))
         """Whether there are several hosts, of which another one may take writes."""
@@ -304,34 +311,53 @@ class TaskPort(PostgresPort):
 class BorrowedPort:
     """One connection of the application's, and the transaction that it is in, if any. Never commits, never closes.
 
-    A statement that fails has spoiled the transaction, so no error of it is worth a retry.
+    A statement that fails has spoiled the transaction, so no error of it is worth a retry. Raises `InvalidInputError`
+    for a connection that is closed or cannot carry all text.
     """
 
-    def __init__(self, connection: Connection[Any] | AsyncConnection[Any], where: str) -> None:
+    def __init__(self, connection: Connection[Any] | AsyncConnection[Any]) -> None:
+        if connection.closed:
+            raise InvalidInputError("The connection is closed.")
+        if connection.info.encoding != "utf-8":
+            raise InvalidInputError(
+                f"The connection has the encoding {connection.info.encoding}, which cannot carry all text.",
+                hint='Connect with client_encoding="UTF8".',
+            )
         self.connection = connection
-        self.where = where
+        self.where = where_of(connection.info.dsn)
+        _check_encoding(connection, self.where)
         self.suspends = isinstance(connection, AsyncConnection)
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement inside the application's transaction."""
+        return await self._run(what, sql, parameters, "no")
+
+    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
+        """Run a statement inside the application's transaction; outside of one it is a transaction of its own."""
+        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
+        return await self._run(what, sql, parameters, "unknown" if self.connection.autocommit and idle else "no")
+
+    async def _run(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
+        """Run a statement; `written`: what is known if the connection is lost."""
         try:
+            # Not the connection's own cursors: the application may have chosen other rows or parameters.
             if isinstance(self.connection, AsyncConnection):
-                return await _aresult(await self.connection.cursor().execute(cast("Any", sql), parameters))
-            return _result(self.connection.cursor().execute(cast("Any", sql), parameters))
+                async_cursor = psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
+                return await _aresult(await async_cursor.execute(cast("Any", sql), parameters))
+            cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
+            return _result(cursor.execute(cast("Any", sql), parameters))
         except psycopg.Error as error:
-            failed = translate(error, what, self.where, written="unknown" if is_lost(error) else "no")
+            failed = translate(error, what, self.where, written=written)
             failed.retry = False
             failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
             raise failed from error
-
-    write = read
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
         """The application's transaction."""
 
         async def execute(sql: str, parameters: Parameters | None) -> Result:
-            return await self.read(what, sql, parameters or {}, deadline)
+            return await self.write(what, sql, parameters or {}, deadline)
 
         yield execute
 

@@ -72,15 +72,15 @@ class PostgresStorage(Storage):
         check_count(pool_size, "pool_size", least=1)
         words = _words(schema, prefix)
         if isinstance(database, (psycopg.Connection, psycopg.AsyncConnection)):
-            port = BorrowedPort(database, _where(database.info.dsn))
+            port = BorrowedPort(database)
             driver = PostgresDriver(port, words, schema=schema, auto_migrate=False)
             if port.suspends:
                 super().__init__(None, async_driver=lambda: driver, **options)
             else:
                 super().__init__(driver, **options)
             return
-        target = Target(_checked(database), _where(database), prepare=prepare)
-        replica = None if replica_url is None else Target(_checked(replica_url), _where(replica_url), prepare=prepare)
+        target = Target(_checked(database), prepare=prepare)
+        replica = None if replica_url is None else Target(_checked(replica_url), prepare=prepare)
         listen = None if listen_url is None else _checked(listen_url)
 
         def make(kind: type[ThreadPort] | type[TaskPort]) -> PostgresDriver:
@@ -290,13 +290,6 @@ def _checked(conninfo: Any) -> str:
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
         return make_conninfo(conninfo, target_session_attrs="read-write")
     return conninfo
-
-
-def _where(conninfo: str) -> str:
-    """The database in words, without user and password."""
-    fields = conninfo_to_dict(conninfo)
-    port = f":{fields['port']}" if "port" in fields else ""
-    return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
 
 
 def _number(text: str, what: str) -> int:
