@@ -68,6 +68,20 @@ def test_addresses(postgres_url: str) -> None:
         assert names
 
 
+def test_options_of_libpqs_in_an_address(postgres_url: str) -> None:
+    """They arrive as they are written, also in an address without a host."""
+    fields = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    where = f"host={fields['host']}&port={fields['port']}&user={fields['user']}"
+    options = "options=-c%20search_path%3Delsewhere&application_name=a+b%26c"
+    sql(postgres_url, "CREATE SCHEMA elsewhere")
+    with sessile.open(f"postgresql:///{fields['dbname']}?{where}&{options}&prefix=%78_") as storage:
+        storage.setup()
+        names = sql(postgres_url, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'a+b&c'")
+        assert names == [(1,)]
+    tables = sql(postgres_url, "SELECT schemaname FROM pg_tables WHERE tablename = 'x_sessions'")
+    assert tables == [("elsewhere",)]
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 from zlib import crc32
 
 import psycopg
@@ -34,6 +34,8 @@ POLL_SECONDS = 0.5
 
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
+
+_OURS = ("schema", "prefix", "pool_size")
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
@@ -98,13 +100,14 @@ class PostgresStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("schema", "prefix", "pool_size")}
-        theirs = [(key, value) for key, value in query if key not in ours]
+        # Taken apart by hand: libpq's URLs may have no host, or several, and "+" means nothing in them.
+        address, _, query = url.partition("?")
+        options_of_url = [option.partition("=") for option in query.split("&") if option]
+        ours: dict[str, Any] = {key: unquote(value) for key, _, value in options_of_url if key in _OURS}
+        theirs = "&".join("".join(option) for option in options_of_url if option[0] not in _OURS)
         if "pool_size" in ours:
             ours["pool_size"] = _number(ours["pool_size"], "pool_size")
-        return cls(urlunsplit(parts._replace(query=urlencode(theirs))), **{**ours, **options})
+        return cls(f"{address}?{theirs}" if theirs else address, **{**ours, **options})
 
 
 class PostgresDriver(SqlDriver):
