@@ -127,6 +127,13 @@ def test_schema_and_prefix_of_the_users_choice(postgres_url: str) -> None:
     }
 
 
+def test_prefixes_that_differ_in_case_only(postgres_url: str) -> None:
+    with PostgresStorage(postgres_url, prefix="App_") as one, PostgresStorage(postgres_url, prefix="app_") as other:
+        one.add_run("s", input="one")
+        other.add_run("s", input="other")
+        assert inputs(one) == ["one"]
+
+
 def test_eight_processes_that_start_at_once(postgres_url: str) -> None:
     code = "import sys, sessile; s = sessile.open(sys.argv[1]); s.add_run('s', input=1); s.close()"
     children = [subprocess.Popen([sys.executable, "-c", code, postgres_url]) for _ in range(8)]
