@@ -165,8 +165,7 @@ def test_a_user_who_may_not_create_tables(postgres_url: str) -> None:
                 storage.add_run("s")
             assert caught.value.written == "no"
             missing = storage.migrate(dry_run=True)
-        sql(postgres_url, ";".join(missing))
-        sql(postgres_url, "INSERT INTO sessile_schema VALUES (1, 1); GRANT SELECT ON sessile_schema TO limited")
+        sql(postgres_url, ";".join([*missing, "GRANT SELECT ON sessile_schema TO limited"]))
         with PostgresStorage(limited) as storage, pytest.raises(ReadOnlyError, match=r"sessile_sessions.*GRANT"):
             storage.add_run("s")
         sql(postgres_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited")
@@ -183,6 +182,18 @@ def test_tables_are_left_alone_when_the_storage_is_told_so(postgres_url: str) ->
         with pytest.raises(StorageError, match=r"(?s)lacks schema version 1.*CREATE TABLE.*sessile migrate"):
             storage.add_run("s")
         assert storage.migrate(dry_run=True) == storage.migrate()
+        storage.add_run("s", input="a")
+        assert inputs(storage) == ["a"]
+
+
+def test_statements_that_somebody_else_runs(postgres_url: str) -> None:
+    """They are all that is missing, with the schema to begin with and the version in the end."""
+    with PostgresStorage(postgres_url, schema="agents", auto_migrate=False) as storage:
+        with pytest.raises(StorageError, match='CREATE SCHEMA "agents"'):
+            storage.add_run("s")
+        for statement in storage.migrate(dry_run=True):
+            sql(postgres_url, statement)
+        assert storage.migrate(dry_run=True) == []
         storage.add_run("s", input="a")
         assert inputs(storage) == ["a"]
 

@@ -130,7 +130,7 @@ class PostgresDriver(SqlDriver):
             port,
             database="postgres",
             words=words,
-            migrations=Migrations(read_texts("postgres"), words),
+            migrations=Migrations(read_texts("postgres"), words, table=words["schema_state"]),
             metadata=_Metadata(),
             style="pyformat",
             where=port.where,
@@ -154,9 +154,11 @@ class PostgresDriver(SqlDriver):
         """One transaction, in which PostgreSQL also creates and alters tables, under a lock that ends with it."""
         async with self.port.transaction("Migrating the database", deadline) as execute:
             await execute(self.sql["lock_migrations"], None)
-            if self._schema is not None and not (await execute(self.sql["namespace_exists"], None)).rows[0][0]:
-                await execute(self.sql["create_namespace"], None)
             yield execute
+
+    async def _namespace(self, execute: Execute) -> list[str]:
+        there = self._schema is None or (await execute(self.sql["namespace_exists"], None)).rows[0][0]
+        return [] if there else [f'CREATE SCHEMA "{self._schema}"']
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         sql = put_in(self.sql["create" if write.expected == 0 else "advance"], {"rows": _rows(len(write.commits))})
