@@ -135,6 +135,23 @@ def test_an_engine_without_transactions_is_refused(server: str, request: pytest.
     engine.dispose()
 
 
+def test_every_connection_is_looked_at(postgres_url: str) -> None:
+    """Also where an earlier storage has seen that the tables are there."""
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    SqlAlchemyStorage(engine).setup()
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        pytest.raises(InvalidInputError, match="every statement by itself"),
+    ):
+        SqlAlchemyStorage(connection).add_run("s")
+    engine.dispose()
+
+
+def test_a_session_without_an_engine_is_refused() -> None:
+    with Session() as session, pytest.raises(InvalidInputError, match="not bound to one engine"):
+        SqlAlchemyStorage(session)
+
+
 def test_a_file_without_transactions_has_ours(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
     with SqlAlchemyStorage(engine) as storage:
