@@ -28,6 +28,7 @@ from sessile.errors import (
     StorageError,
     StorageUnavailableError,
     TooLargeError,
+    UnsupportedError,
 )
 from sessile.storage.driver import Deadline
 
@@ -284,6 +285,8 @@ async def test_the_applications_asynchronous_transaction(mysql_url: str) -> None
         await connection.begin()
         await ours.aadd_run("s", input="a")
         assert await storage.asession("s") is None
+        with pytest.raises(UnsupportedError, match="another event loop"):
+            await asyncio.to_thread(ours.runs, "s")
         await connection.commit()
         assert [run.input for run in await storage.aruns("s")] == ["a"]
     connection.close()

@@ -12,6 +12,7 @@ from pymysql.constants import SERVER_STATUS
 from ...errors import InvalidInputError, StorageError, UnsupportedError
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
+from ..sql.loops import OneLoop
 from .errors import translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
@@ -38,6 +39,7 @@ class BorrowedPort:
         self.connection = connection
         self.where = where
         self.suspends = isinstance(connection, aiomysql.Connection)
+        self._loop = OneLoop(where, connection.loop if self.suspends else None)
         self.max_packet: int | None = None
         """The server's `max_allowed_packet`, known from the first statement on."""
 
@@ -79,6 +81,7 @@ class BorrowedPort:
 
     async def _send(self, sql: str, parameters: Parameters) -> Result:
         if self.suspends:
+            self._loop.check()
             return joined(await aexecute(self.connection, sql, parameters, self.max_packet))
         return joined(execute(self.connection, sql, parameters, self.max_packet))
 

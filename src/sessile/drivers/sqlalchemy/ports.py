@@ -7,15 +7,15 @@ SQLAlchemy, which lets it wait without blocking. So an operation passes that bri
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine, NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ...errors import InvalidInputError, UnsupportedError
+from ...errors import InvalidInputError
 from ...storage.driver import Deadline
+from ..sql.loops import OneLoop
 from .errors import Attempt
 
 R = TypeVar("R")
@@ -208,23 +208,3 @@ class AsyncBorrowedPort(_Borrowed):
         attempt.phase = "working"
         async with asyncio.timeout(deadline.remaining()):
             return await self._run_sync(lambda inside: work(self._connection(inside)))
-
-
-class OneLoop:
-    """Sees to it that asynchronous connections are used on one event loop only, that of their first use."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-
-    def check(self) -> None:
-        """Raise `UnsupportedError` on another event loop than the first, while that one is there."""
-        loop = asyncio.get_running_loop()
-        first = None if self._loop is None else self._loop()
-        if first is None or first.is_closed():
-            self._loop = weakref.ref(loop)
-        elif first is not loop:
-            raise UnsupportedError(
-                f"The asynchronous connections to {self._where} belong to another event loop.",
-                hint="Make the storage from a URL, which serves every loop and synchronous callers too.",
-            )
