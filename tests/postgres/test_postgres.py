@@ -291,6 +291,11 @@ def test_lists_from_a_replica(own_postgres: PostgresServer) -> None:
             wait_until(lambda: sql(replica.url, "SELECT 1 FROM pg_class WHERE relname = 'sessile_records'") != [])
             wait_until(lambda: storage.count_sessions() == 1)
             assert [head.session_id for head in storage.sessions()] == ["s"]
+            sql(replica.url, "SELECT pg_wal_replay_pause()")
+            storage.add_run("late", user_id="ada")
+            assert storage.count_sessions() == 1
+            assert storage.delete_user("ada") == 1  # misses nothing
+            assert storage.session("late") is None
             replica.stop()
             assert inputs(storage) == ["a"]
             with pytest.raises(StorageUnavailableError):

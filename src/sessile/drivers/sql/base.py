@@ -173,14 +173,18 @@ class SqlDriver(Driver):
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
         page, parameters = filters.page(query, self._metadata)
         sql = put_in(self.sql["list"], {"page": in_style(page, self._style)})
-        result = await (self.replica or self.port).read("Listing sessions", sql, parameters, deadline)
+        result = await self._port_for(query).read("Listing sessions", sql, parameters, deadline)
         return [_head(row) for row in result.rows]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         where, parameters = filters.conditions(query, self._metadata)
         sql = put_in(self.sql["count"], {"where": in_style(where, self._style)})
-        result = await (self.replica or self.port).read("Counting sessions", sql, parameters, deadline)
+        result = await self._port_for(query).read("Counting sessions", sql, parameters, deadline)
         return result.rows[0][0]
+
+    def _port_for(self, query: ListQuery) -> Port:
+        """Where to list: what asks for hidden heads is about to remove sessions, and must not miss any."""
+        return self.port if self.replica is None or query.hidden is not False else self.replica
 
     # ------------------------------------------------------------ records
 
