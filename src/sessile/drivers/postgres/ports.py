@@ -46,8 +46,8 @@ class Target:
         self.conninfo = conninfo
         self.where = where_of(conninfo)
         self.prepare = prepare
-        self.several = "," in str(conninfo_to_dict(conninfo).get("host", ""))
-        """Whether there are several hosts, of which another one may take writes."""
+        self.hosts = str(conninfo_to_dict(conninfo).get("host", "")).count(",") + 1
+        """How many hosts there are: if one takes no writes, another one may."""
         self.pooled: bool | None = None
         """Whether a pooler stands in between, None before the first connection."""
 
@@ -56,7 +56,8 @@ class Target:
         options: dict[str, Any] = {
             "autocommit": True,
             "client_encoding": "UTF8",
-            "connect_timeout": max(2, int(deadline.remaining())),  # libpq knows none that is shorter
+            # For each host, so that one that says nothing leaves time for the others. libpq knows none under 2.
+            "connect_timeout": max(2, int(deadline.remaining() / self.hosts)),
         }
         if self.prepare is False or (self.prepare is None and self.pooled):
             options["prepare_threshold"] = None
@@ -148,7 +149,7 @@ class PostgresPort(PooledPort[psycopg.Error]):
         """The error of a statement. One that was refused for being sent to a follower may be sent to another host."""
         failed = translate(error, what, self.where, written=written)
         if isinstance(failed, ReadOnlyError):
-            failed.retry = self.target.several
+            failed.retry = self.target.hosts > 1
         return failed
 
 
