@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -186,6 +187,28 @@ def test_a_record_in_the_applications_transaction(
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) is None
     connection.commit()
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) == b"\0\xff"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_operations_at_the_same_time_take_turns(
+    mysql_url: str, storage: MySQLStorage, asynchronous: bool
+) -> None:
+    """As when an agent renews its lease while a tool's result is stored: a connection serves one at a time."""
+    parts = urlsplit(mysql_url)
+    where = {"host": parts.hostname or "", "port": parts.port or 0, "user": parts.username}
+    name = database_of(mysql_url)
+    connection: Any = (
+        await aiomysql.connect(**where, db=name)
+        if asynchronous
+        else pymysql.connect(**where, database=name, charset="utf8mb4")
+    )
+    ours = MySQLStorage(connection)
+    await asyncio.gather(*(ours.aadd_run("s", input=number) for number in range(8)))
+    outcome = connection.commit()
+    if asynchronous:
+        await outcome
+    connection.close()
+    assert storage.verify("s") == 9
 
 
 async def test_the_asynchronous_connection_of_the_application(mysql_url: str, storage: MySQLStorage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -241,6 +242,15 @@ async def test_an_asynchronous_url_serves_everybody(async_url: str) -> None:
     storage.add_run("s", input="b")
     assert [run.input for run in await storage.aruns("s")] == ["a", "b"]
     await storage.aclose()
+
+
+async def test_operations_at_the_same_time_take_turns(engine: Engine, outside: SqlAlchemyStorage) -> None:
+    """In the threads that serve tasks, where a session or connection is used by one at a time."""
+    with Session(engine) as session:
+        ours = SqlAlchemyStorage(session)
+        await asyncio.gather(*(ours.aadd_run("s", input=number) for number in range(8)))
+        session.commit()
+    assert outside.verify("s") == 8
 
 
 def test_savepoints_of_the_application(engine: Engine, outside: SqlAlchemyStorage) -> None:

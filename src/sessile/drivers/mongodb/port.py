@@ -23,7 +23,7 @@ from ..._version import __version__
 from ...errors import ClosedError, InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline
-from ..sql.loops import OneLoop
+from ..sql.borrowed import OneLoop
 from .documents import Document
 from .errors import DUPLICATE_KEY, refusal, translate
 

@@ -12,7 +12,7 @@ from pymysql.constants import SERVER_STATUS
 from ...errors import InvalidInputError, StorageError, UnsupportedError
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
-from ..sql.loops import OneLoop
+from ..sql.borrowed import OneAtATime, OneLoop
 from .errors import translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
@@ -39,23 +39,31 @@ class BorrowedPort:
         self.connection = connection
         self.where = where
         self.suspends = isinstance(connection, aiomysql.Connection)
-        self._loop = OneLoop(where, connection.loop if self.suspends else None)
+        self._turns = OneAtATime(OneLoop(where, connection.loop) if self.suspends else None)
         self.max_packet: int | None = None
         """The server's `max_allowed_packet`, known from the first statement on."""
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements inside the application's transaction."""
+        async with self._turns.turn(deadline):
+            return await self._read(what, sql, parameters)
+
+    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
+        """Run statements whole or not at all."""
+        statements = sql.split(SEPARATOR)
+        async with self._turns.turn(deadline):
+            if len(statements) == 1:
+                return await self._read(what, sql, parameters)
+            return await self._write(what, statements, parameters)
+
+    async def _read(self, what: str, sql: str, parameters: Parameters) -> Result:
         inside = self._in_transaction()
         try:
             return await self._run(sql, parameters)
         except Failure as error:
             raise self._failed(error, what, inside=inside) from error
 
-    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
-        """Run statements whole or not at all."""
-        statements = sql.split(SEPARATOR)
-        if len(statements) == 1:
-            return await self.read(what, sql, parameters, deadline)
+    async def _write(self, what: str, statements: list[str], parameters: Parameters) -> Result:
         inside = self._in_transaction()
         begin, end, undo = INSIDE if inside else ALONE
         try:
@@ -81,7 +89,6 @@ class BorrowedPort:
 
     async def _send(self, sql: str, parameters: Parameters) -> Result:
         if self.suspends:
-            self._loop.check()
             return joined(await aexecute(self.connection, sql, parameters, self.max_packet))
         return joined(execute(self.connection, sql, parameters, self.max_packet))
 
