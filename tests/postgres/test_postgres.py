@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -345,6 +346,29 @@ def test_followers_are_woken_and_others_cost_no_announcement(postgres_url: str) 
         assert list(watcher.notifies(timeout=0.2)) == []
         assert follow_one(storage, storage.add_run) == "run.started"
         assert len(list(watcher.notifies(timeout=0.2))) >= 1
+
+
+def test_followers_where_nobody_listens(postgres_url: str) -> None:
+    """An address for announcements that does not answer is not tried again at every look: followers poll."""
+    accepted: list[Any] = []
+
+    def refuse(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, address = server.accept()
+            except OSError:
+                return
+            accepted.append(address)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=refuse, args=(server,), daemon=True).start()
+        listen_url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/nobody"
+        with PostgresStorage(postgres_url, listen_url=listen_url) as storage:
+            for _ in range(3):
+                assert follow_one(storage, storage.add_run) == "run.started"
+        server.shutdown(socket.SHUT_RDWR)
+    assert len(accepted) <= 2  # libpq may try with encryption, and without
 
 
 async def test_many_followers_share_one_connection(postgres_url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -188,8 +187,9 @@ class PostgresDriver(SqlDriver):
     # ------------------------------------------------------------ following
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
-        event = await self._register(incarnation)
-        if event is None:
+        listener = self._listening()
+        event = None if listener is None else await self._on_loop(listener.register(incarnation))
+        if listener is None or event is None:
             await self.pause(min(POLL_SECONDS, deadline.remaining()))
             return
         parameters = {
@@ -204,19 +204,16 @@ class PostgresDriver(SqlDriver):
             if result.rows and result.rows[0][0] <= revision:
                 seconds = deadline.remaining()
         finally:
-            await self._on_loop(cast(Listener, self._listener).wait(incarnation, event, seconds))
+            await self._on_loop(listener.wait(incarnation, event, seconds))
 
-    async def _register(self, incarnation: str) -> asyncio.Event | None:
-        """The event of the next announcement; None if announcements do not come through."""
+    def _listening(self) -> Listener | None:
+        """Who hears announcements; None if they do not come through."""
         assert self._target is not None, "a borrowed connection does not declare that it pushes"
         if self._target.pooled and self._listen is None:
             return None
         if self._listener is None:
             self._listener = Listener(self._listen or self._target.conninfo, self._channel)
-        try:
-            return await self._on_loop(self._listener.register(incarnation))
-        except psycopg.Error:
-            return None
+        return self._listener
 
     async def _on_loop(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Await on the driver's own event loop; a blocking driver uses the lasting one in the background."""
