@@ -14,7 +14,7 @@ from tests.mysql.helpers import database_of, driver_of, inputs, sql
 from tests.servers.fixtures import connect_mysql
 
 from sessile import MySQLStorage
-from sessile.errors import InvalidInputError, StorageError, TooLargeError, UnsupportedError
+from sessile.errors import InvalidInputError, StorageError, StorageUnavailableError, TooLargeError, UnsupportedError
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
 
@@ -187,6 +187,15 @@ def test_a_record_in_the_applications_transaction(
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) is None
     connection.commit()
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) == b"\0\xff"
+
+
+def test_a_connection_that_was_closed_says_so(storage: MySQLStorage, connection: pymysql.Connection[Any]) -> None:
+    ours = MySQLStorage(connection)
+    ours.add_run("s")
+    connection.close()
+    with pytest.raises(StorageUnavailableError, match="connection is closed") as caught:
+        ours.add_run("s")
+    assert (caught.value.written, caught.value.retry) == ("no", False)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

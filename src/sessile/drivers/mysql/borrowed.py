@@ -9,11 +9,11 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from ...errors import InvalidInputError, StorageError, UnsupportedError
+from ...errors import InvalidInputError, StorageError, UnsupportedError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.borrowed import OneAtATime, OneLoop
-from .errors import translate
+from .errors import is_lost, translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
 Failure = pymysql.err.MySQLError
@@ -46,24 +46,24 @@ class BorrowedPort:
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements inside the application's transaction."""
         async with self._turns.turn(deadline):
-            return await self._read(what, sql, parameters)
+            return await self._one(what, sql, parameters, "no")
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements whole or not at all."""
         statements = sql.split(SEPARATOR)
         async with self._turns.turn(deadline):
             if len(statements) == 1:
-                return await self._read(what, sql, parameters)
-            return await self._write(what, statements, parameters)
+                return await self._one(what, sql, parameters, "unknown")
+            return await self._several(what, statements, parameters)
 
-    async def _read(self, what: str, sql: str, parameters: Parameters) -> Result:
+    async def _one(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
         inside = self._in_transaction()
         try:
             return await self._run(sql, parameters)
         except Failure as error:
-            raise self._failed(error, what, inside=inside) from error
+            raise self._failed(error, what, written, inside=inside) from error
 
-    async def _write(self, what: str, statements: list[str], parameters: Parameters) -> Result:
+    async def _several(self, what: str, statements: list[str], parameters: Parameters) -> Result:
         inside = self._in_transaction()
         begin, end, undo = INSIDE if inside else ALONE
         try:
@@ -75,7 +75,7 @@ class BorrowedPort:
                 await self._undo(undo)
                 raise
         except Failure as error:
-            raise self._failed(error, what, inside=inside) from error
+            raise self._failed(error, what, "unknown", inside=inside) from error
         return joined(results)
 
     def _in_transaction(self) -> bool:
@@ -98,10 +98,13 @@ class BorrowedPort:
         except Failure:
             return  # the server has rolled the whole transaction back, or will: the connection is lost
 
-    def _failed(self, error: Failure, what: str, *, inside: bool) -> StorageError:
-        """A deadlock rolls the whole transaction back, and without the application nothing of it is committed."""
-        failed = translate(error, what, self.where, written="no" if inside else "unknown")
-        if inside:
+    def _failed(self, error: Failure, what: str, written: Written, *, inside: bool) -> StorageError:
+        """A deadlock rolls the whole transaction back, and without the application nothing of it is committed.
+
+        `written`: what is known outside of a transaction, if the connection is lost. There is no other one to try.
+        """
+        failed = translate(error, what, self.where, written="no" if inside else written)
+        if inside or is_lost(error):
             failed.retry = False
             failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
         return failed
