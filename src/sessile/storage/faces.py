@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from ..errors import SessileError
+from ..errors import SessileError, UnsupportedError
 from .core import Core
 
 if TYPE_CHECKING:
@@ -243,6 +244,34 @@ def forget_closed(by_loop: MutableMapping[asyncio.AbstractEventLoop, Any]) -> No
     """
     for loop in [loop for loop in by_loop if loop.is_closed()]:
         del by_loop[loop]
+
+
+class OneLoop:
+    """Sees to it that asynchronous connections are used on one event loop only, that of their first use.
+
+    Args:
+        where: names the database in messages.
+        reusable: whether another event loop may use them when the first one is closed.
+    """
+
+    def __init__(self, where: str, *, reusable: bool = False) -> None:
+        self._where = where
+        self._reusable = reusable
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    def check(self) -> None:
+        """Raise `UnsupportedError` on another event loop than theirs."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        first = None if self._loop is None else self._loop()
+        if self._loop is None or (self._reusable and (first is None or first.is_closed())):
+            self._loop = weakref.ref(loop)
+        elif first is not loop:
+            raise UnsupportedError(
+                f"The asynchronous connections to {self._where} belong to another event loop.",
+                hint="Let the storage make its own, which serve every loop and synchronous callers too.",
+            )
 
 
 class Face(Generic[P, R]):

@@ -23,7 +23,7 @@ from ..._version import __version__
 from ...errors import ClosedError, InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline
-from ..sql.borrowed import OneLoop
+from ...storage.faces import OneLoop
 from .documents import Document
 from .errors import DUPLICATE_KEY, refusal, translate
 

@@ -11,8 +11,9 @@ from pymysql.constants import SERVER_STATUS
 
 from ...errors import InvalidInputError, StorageError, UnsupportedError, Written
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from ..sql.base import Execute, Parameters, Result
-from ..sql.borrowed import OneAtATime, OneLoop
+from ..sql.borrowed import OneAtATime
 from .errors import is_lost, translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
@@ -39,7 +40,7 @@ class BorrowedPort:
         self.connection = connection
         self.where = where
         self.suspends = isinstance(connection, aiomysql.Connection)
-        self._turns = OneAtATime(OneLoop(where, connection.loop) if self.suspends else None)
+        self._turns = OneAtATime(OneLoop(where) if self.suspends else None)
         self.max_packet: int | None = None
         """The server's `max_allowed_packet`, known from the first statement on."""
 

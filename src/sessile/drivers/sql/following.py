@@ -1,4 +1,4 @@
-"""What followers of sessions share, whatever announces commits to them."""
+"""What followers of sessions share where announcements come over one connection for all sessions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import time
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
+from ...storage.waking import Waking
+
 S = TypeVar("S")
 
 RETRY_SECONDS = 10.0
 """How long after a connection for announcements could not be opened the next attempt is made; until then they poll."""
 
 
-class Announcements(ABC, Generic[S]):
-    """One connection for all followers of a storage on one event loop, which wakes who waits for a commit."""
+class Announcements(Waking, ABC, Generic[S]):
+    """One connection for all followers of a storage on one event loop, opened when the first of them waits."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._opening = asyncio.Lock()
         self._not_before = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._waiting: dict[str, set[asyncio.Event]] = {}
 
     @abstractmethod
     async def _open(self) -> S | None:
@@ -41,38 +42,15 @@ class Announcements(ABC, Generic[S]):
                     self._not_before = time.monotonic() + RETRY_SECONDS
                     return None
                 self._task = asyncio.create_task(self._serve(connection))
-        event = asyncio.Event()
-        self._waiting.setdefault(incarnation, set()).add(event)
-        return event
-
-    async def wait(self, incarnation: str, event: asyncio.Event, seconds: float) -> None:
-        """Wait for a registered event, at most so long, and forget it."""
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
-        finally:
-            events = self._waiting.get(incarnation, set())
-            events.discard(event)
-            if not events:
-                self._waiting.pop(incarnation, None)
-
-    def wake(self, incarnation: str) -> None:
-        """Wake who waits for a commit to an incarnation."""
-        for event in self._waiting.get(incarnation, ()):
-            event.set()
+        return self.expect(incarnation)
 
     async def _serve(self, connection: S) -> None:
         try:
             await self._listen(connection)
-        finally:  # whoever waits next connects anew
-            for incarnation in self._waiting:
-                self.wake(incarnation)
+        finally:
+            self.wake_all()  # whoever waits next connects anew
 
     async def close(self) -> None:
         """Stop listening."""
         async with self._opening:
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+            await super().close()

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...errors import InvalidInputError
 from ...storage.driver import Deadline
-from ..sql.borrowed import OneAtATime, OneLoop
+from ...storage.faces import OneLoop
+from ..sql.borrowed import OneAtATime
 from .errors import Attempt
 
 R = TypeVar("R")
@@ -127,7 +128,7 @@ class AsyncEnginePort:
     def __init__(self, engine: AsyncEngine, where: str, *, owned: bool) -> None:
         self.engine, self.where, self.owned = engine, where, owned
         self.dialect = engine.dialect
-        self._loop = OneLoop(where)
+        self._loop = OneLoop(where, reusable=True)
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work on a connection of the pool's."""
@@ -202,7 +203,7 @@ class AsyncBorrowedPort(_Borrowed):
     ) -> None:
         super().__init__(dialect, where)
         self._run_sync, self._connection = run_sync, connection
-        self._turns = OneAtATime(OneLoop(where))
+        self._turns = OneAtATime(OneLoop(where, reusable=True))
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work inside the application's transaction."""
