@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import unquote
 from zlib import crc32
 
 import psycopg
@@ -19,6 +18,7 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import take_settings
 from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
@@ -33,8 +33,6 @@ POLL_SECONDS = 0.5
 
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
-
-_OURS = ("schema", "prefix", "pool_size")
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
@@ -99,14 +97,8 @@ class PostgresStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        # Taken apart by hand: libpq's URLs may have no host, or several, and "+" means nothing in them.
-        address, _, query = url.partition("?")
-        options_of_url = [option.partition("=") for option in query.split("&") if option]
-        ours: dict[str, Any] = {key: unquote(value) for key, _, value in options_of_url if key in _OURS}
-        theirs = "&".join("".join(option) for option in options_of_url if option[0] not in _OURS)
-        if "pool_size" in ours:
-            ours["pool_size"] = _number(ours["pool_size"], "pool_size")
-        return cls(f"{address}?{theirs}" if theirs else address, **{**ours, **options})
+        ours, address = take_settings(url, ("schema", "prefix", "pool_size"))
+        return cls(address, **{**ours, **options})
 
 
 class PostgresDriver(SqlDriver):
@@ -292,13 +284,6 @@ def _checked(conninfo: Any) -> str:
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
         return make_conninfo(conninfo, target_session_attrs="read-write")
     return conninfo
-
-
-def _number(text: str, what: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError(f"{what} must be a whole number; it is {text!r}.") from None
 
 
 __all__ = ["PostgresDriver", "PostgresStorage"]
