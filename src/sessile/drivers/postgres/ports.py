@@ -84,6 +84,9 @@ class Target:
 
 WHO_ANSWERS = "SELECT pg_backend_pid()"
 
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the database's default: whoever has waited for a lock must see what was done under it."""
+
 
 def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any], where: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
@@ -211,7 +214,7 @@ class ThreadPort(PostgresPort):
 
         try:
             connection.deadline = deadline
-            await execute("BEGIN", None)
+            await execute(BEGIN, None)
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
@@ -290,7 +293,7 @@ class TaskPort(PostgresPort):
 
         try:
             connection.deadline = deadline
-            await execute("BEGIN", None)
+            await execute(BEGIN, None)
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
