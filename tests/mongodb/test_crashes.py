@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from tests.mongodb.helpers import FUTURE, MIB, Documents, call, inputs, kinds, wait_until_answered
+from tests.mongodb.helpers import FUTURE, MIB, Documents, call, driver_of, inputs, kinds, wait_until_answered
 from tests.servers.mongodb import FerretServer
 
 import sessile
@@ -18,6 +18,8 @@ from sessile.errors import (
     StorageError,
     TooLargeError,
 )
+from sessile.storage.driver import Deadline
+from sessile.storage.faces import step
 from sessile.testing.samples import append_of
 
 # ---------------------------------------------------------------- processes that are killed between two writes
@@ -300,6 +302,16 @@ def test_killed_between_parts_and_claim(mongodb_url: str, storage: MongoDbStorag
     call(storage, "sweep", FUTURE)
     assert kinds(documents).count(-1) == 0
     assert inputs(storage) == ["a"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_part_that_cannot_be_written_is_no_commit(storage: MongoDbStorage) -> None:
+    """There is nothing to look for: the claim comes last."""
+    storage.setup()
+    too_late = Deadline(0)
+    with pytest.raises(StorageError) as caught:
+        step(driver_of(storage).append(append_of(text="x" * 70_000), too_late))
+    assert caught.value.written == "no"
 
 
 def test_large_commits_are_refused_before_anything_is_sent(mongodb_url: str, documents: Documents) -> None:

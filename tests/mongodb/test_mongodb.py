@@ -34,6 +34,7 @@ from sessile.errors import (
     StorageError,
     StorageFullError,
     StorageUnavailableError,
+    UnsupportedError,
 )
 from sessile.records import Entry
 from sessile.storage.driver import Deadline
@@ -126,11 +127,33 @@ def test_a_client_of_the_applications_is_left_open(mongodb_url: str) -> None:
             assert inputs(storage) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"w": "majority", "j": True}),
+        ({"journal": True}, {"w": "majority", "j": True}),
+        ({"wtimeoutMS": 20_000}, {"w": "majority", "j": True}),
+        ({"w": 1}, {"w": 1}),
+    ],
+)
+def test_commits_wait_for_the_majority_unless_w_is_given(
+    mongodb_url: str, options: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Other options of the write concern leave that as it is: a server's own default may be w=1."""
+    sent = Sent()
+    with pymongo.MongoClient[dict[str, Any]](mongodb_url, event_listeners=[sent], **options) as client:
+        MongoDbStorage(client).add_run("s")
+    assert sent.concerns[-1] == expected
+
+
 async def test_an_asynchronous_client_of_the_applications(mongodb_url: str) -> None:
     async with pymongo.AsyncMongoClient[dict[str, Any]](mongodb_url) as client:
         async with MongoDbStorage(client) as storage:
             await storage.aadd_run("s", input="a")
             assert [run.input for run in await storage.aruns("s")] == ["a"]
+            with pytest.raises(UnsupportedError, match="another event loop") as caught:
+                await asyncio.to_thread(storage.runs, "s")
+            assert caught.value.written == "no"
         assert await client.get_default_database()["sessile_sessions"].count_documents({}) == 2
 
 
@@ -144,13 +167,16 @@ def test_a_client_that_was_closed_says_so(mongodb_url: str) -> None:
 
 
 class Sent(CommandListener):
-    """The names of the commands that a client sends."""
+    """The names of the commands that a client sends, and their write concerns."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.concerns: list[Any] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         self.names.append(event.command_name)
+        if event.command_name in ("insert", "update"):
+            self.concerns.append(event.command.get("writeConcern"))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         pass

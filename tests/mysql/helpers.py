@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tests.servers.fixtures import connect_mysql
 
 from sessile import MySQLStorage
+from sessile.storage import Storage
 
 LOCK_WAITS = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
 
@@ -26,7 +27,7 @@ def sql(url: str, *statements: str) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def driver_of(storage: MySQLStorage) -> Any:
+def driver_of(storage: Storage) -> Any:
     """The driver of synchronous callers."""
     assert storage._core is not None
     return storage._core.driver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from tests.mysql.helpers import database_of, driver_of, inputs, sql
 from tests.servers.fixtures import connect_mysql
 
 from sessile import MySQLStorage
-from sessile.errors import InvalidInputError, StorageError, TooLargeError, UnsupportedError
+from sessile.errors import InvalidInputError, StorageError, StorageUnavailableError, TooLargeError, UnsupportedError
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
 
@@ -171,7 +172,7 @@ def test_a_migration_that_would_commit_the_applications_transaction(
     ours = MySQLStorage(connection)
     with pytest.raises(UnsupportedError, match="would commit the application's transaction"):
         ours.migrate()
-    assert len(ours.migrate(dry_run=True)) == 4
+    assert len(ours.migrate(dry_run=True)) == 6
     assert sql(mysql_url, "SHOW TABLES") == []
 
 
@@ -186,6 +187,37 @@ def test_a_record_in_the_applications_transaction(
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) is None
     connection.commit()
     assert step(driver_of(storage).get_record("s", incarnation, "k", Deadline(5))) == b"\0\xff"
+
+
+def test_a_connection_that_was_closed_says_so(storage: MySQLStorage, connection: pymysql.Connection[Any]) -> None:
+    ours = MySQLStorage(connection)
+    ours.add_run("s")
+    connection.close()
+    with pytest.raises(StorageUnavailableError, match="connection is closed") as caught:
+        ours.add_run("s")
+    assert (caught.value.written, caught.value.retry) == ("no", False)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_operations_at_the_same_time_take_turns(
+    mysql_url: str, storage: MySQLStorage, asynchronous: bool
+) -> None:
+    """As when an agent renews its lease while a tool's result is stored: a connection serves one at a time."""
+    parts = urlsplit(mysql_url)
+    where = {"host": parts.hostname or "", "port": parts.port or 0, "user": parts.username}
+    name = database_of(mysql_url)
+    connection: Any = (
+        await aiomysql.connect(**where, db=name)
+        if asynchronous
+        else pymysql.connect(**where, database=name, charset="utf8mb4")
+    )
+    ours = MySQLStorage(connection)
+    await asyncio.gather(*(ours.aadd_run("s", input=number) for number in range(8)))
+    outcome = connection.commit()
+    if asynchronous:
+        await outcome
+    connection.close()
+    assert storage.verify("s") == 9
 
 
 async def test_the_asynchronous_connection_of_the_application(mysql_url: str, storage: MySQLStorage) -> None:

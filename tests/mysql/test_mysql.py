@@ -28,6 +28,7 @@ from sessile.errors import (
     StorageError,
     StorageUnavailableError,
     TooLargeError,
+    UnsupportedError,
 )
 from sessile.storage.driver import Deadline
 
@@ -157,7 +158,7 @@ def test_a_user_who_may_not_create_tables(mysql_url: str) -> None:
                 storage.add_run("s")
             assert caught.value.written == "no"
             missing = storage.migrate(dry_run=True)
-        sql(mysql_url, *missing, "INSERT INTO sessile_schema VALUES (1, 1)")
+        sql(mysql_url, *missing)
         with MySQLStorage(limited) as storage, pytest.raises(ReadOnlyError, match=r"INSERT command denied.*GRANT"):
             storage.add_run("s")
         sql(mysql_url, f"GRANT INSERT, UPDATE, DELETE ON {name}.* TO {user}")
@@ -284,6 +285,8 @@ async def test_the_applications_asynchronous_transaction(mysql_url: str) -> None
         await connection.begin()
         await ours.aadd_run("s", input="a")
         assert await storage.asession("s") is None
+        with pytest.raises(UnsupportedError, match="another event loop"):
+            await asyncio.to_thread(ours.runs, "s")
         await connection.commit()
         assert [run.input for run in await storage.aruns("s")] == ["a"]
     connection.close()

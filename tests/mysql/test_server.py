@@ -20,11 +20,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import create_engine
 from tests.mysql.helpers import LOCK_WAITS, driver_of, inputs, sql, wait_until
 from tests.servers import MariaDbServer
 from tests.servers.fixtures import connect_mysql, running
 
-from sessile import MySQLStorage
+from sessile import MySQLStorage, SqlAlchemyStorage
 from sessile.errors import DeadlineError, StorageUnavailableError
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
@@ -96,14 +97,19 @@ def test_the_clock_does_not_go_back_when_summer_ends(monkeypatch: pytest.MonkeyP
     with running(MariaDbServer) as server, MySQLStorage(server.url) as storage:
         storage.create_session("s")
         connection = connect_mysql(server.url)
-        ours = driver_of(MySQLStorage(connection))
+        engine = create_engine(server.url.replace("mysql:", "mysql+pymysql:"))
+        SqlAlchemyStorage(engine, prefix="sa_").create_session("s")
         for moment in (1_762_061_400, 1_762_065_000):  # 1:30 of summer, 1:30 of winter
             with connection.cursor() as cursor:
                 cursor.execute(f"SET timestamp = {moment}.25")
-            loaded = step(ours.load("s", 0, Deadline(5)))
-            assert loaded is not None
-            assert loaded.now == moment * 1_000_000 + 250_000
+            with engine.connect() as borrowed:
+                borrowed.exec_driver_sql(f"SET timestamp = {moment}.25")
+                for ours in (MySQLStorage(connection), SqlAlchemyStorage(borrowed, prefix="sa_")):
+                    loaded = step(driver_of(ours).load("s", 0, Deadline(5)))
+                    assert loaded is not None
+                    assert loaded.now == moment * 1_000_000 + 250_000
         connection.close()
+        engine.dispose()
 
 
 # ---------------------------------------------------------------- deadlocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from tests.servers.postgres import PostgresServer
+from tests.servers.fixtures import Address
+from tests.servers.postgres import PgBouncer, PostgresServer
 
 import sessile
 from sessile import PostgresStorage
@@ -67,6 +69,20 @@ def test_addresses(postgres_url: str) -> None:
         assert names
 
 
+def test_options_of_libpqs_in_an_address(postgres_url: str) -> None:
+    """They arrive as they are written, also in an address without a host."""
+    fields = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    where = f"host={fields['host']}&port={fields['port']}&user={fields['user']}"
+    options = "options=-c%20search_path%3Delsewhere&application_name=a+b%26c"
+    sql(postgres_url, "CREATE SCHEMA elsewhere")
+    with sessile.open(f"postgresql:///{fields['dbname']}?{where}&{options}&prefix=%78_") as storage:
+        storage.setup()
+        names = sql(postgres_url, "SELECT 1 FROM pg_stat_activity WHERE application_name = 'a+b&c'")
+        assert names == [(1,)]
+    tables = sql(postgres_url, "SELECT schemaname FROM pg_tables WHERE tablename = 'x_sessions'")
+    assert tables == [("elsewhere",)]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -112,7 +128,17 @@ def test_schema_and_prefix_of_the_users_choice(postgres_url: str) -> None:
     }
 
 
+def test_prefixes_that_differ_in_case_only(postgres_url: str) -> None:
+    with PostgresStorage(postgres_url, prefix="App_") as one, PostgresStorage(postgres_url, prefix="app_") as other:
+        one.add_run("s", input="one")
+        other.add_run("s", input="other")
+        assert inputs(one) == ["one"]
+
+
 def test_eight_processes_that_start_at_once(postgres_url: str) -> None:
+    """Whatever isolation the database gives to transactions."""
+    name = urlsplit(postgres_url).path[1:]
+    sql(postgres_url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     code = "import sys, sessile; s = sessile.open(sys.argv[1]); s.add_run('s', input=1); s.close()"
     children = [subprocess.Popen([sys.executable, "-c", code, postgres_url]) for _ in range(8)]
     assert [child.wait() for child in children] == [0] * 8
@@ -143,8 +169,7 @@ def test_a_user_who_may_not_create_tables(postgres_url: str) -> None:
                 storage.add_run("s")
             assert caught.value.written == "no"
             missing = storage.migrate(dry_run=True)
-        sql(postgres_url, ";".join(missing))
-        sql(postgres_url, "INSERT INTO sessile_schema VALUES (1, 1); GRANT SELECT ON sessile_schema TO limited")
+        sql(postgres_url, ";".join([*missing, "GRANT SELECT ON sessile_schema TO limited"]))
         with PostgresStorage(limited) as storage, pytest.raises(ReadOnlyError, match=r"sessile_sessions.*GRANT"):
             storage.add_run("s")
         sql(postgres_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited")
@@ -161,6 +186,18 @@ def test_tables_are_left_alone_when_the_storage_is_told_so(postgres_url: str) ->
         with pytest.raises(StorageError, match=r"(?s)lacks schema version 1.*CREATE TABLE.*sessile migrate"):
             storage.add_run("s")
         assert storage.migrate(dry_run=True) == storage.migrate()
+        storage.add_run("s", input="a")
+        assert inputs(storage) == ["a"]
+
+
+def test_statements_that_somebody_else_runs(postgres_url: str) -> None:
+    """They are all that is missing, with the schema to begin with and the version in the end."""
+    with PostgresStorage(postgres_url, schema="agents", auto_migrate=False) as storage:
+        with pytest.raises(StorageError, match='CREATE SCHEMA "agents"'):
+            storage.add_run("s")
+        for statement in storage.migrate(dry_run=True):
+            sql(postgres_url, statement)
+        assert storage.migrate(dry_run=True) == []
         storage.add_run("s", input="a")
         assert inputs(storage) == ["a"]
 
@@ -227,6 +264,27 @@ def test_followers_behind_a_pooler(pgbouncer_url: str, postgres_url: str) -> Non
             assert follow_one(storage, storage.add_run) == "run.started"
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_pooler_that_has_no_server_for_us(
+    pgbouncer: PgBouncer | Address, pgbouncer_url: str, asynchronous: bool
+) -> None:
+    """It lets clients in, and then lets them wait: the deadline ends that, also before the first statement."""
+    if isinstance(pgbouncer, Address):
+        pytest.skip("Only a PgBouncer of our own can be paused.")
+    name = urlsplit(pgbouncer_url).path[1:]
+    sql(pgbouncer_url, "SELECT 1")
+    with psycopg.connect(pgbouncer.admin_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as admin:
+        admin.execute(f"PAUSE {name}".encode())
+        storage = PostgresStorage(pgbouncer_url, timeout=1)
+        with pytest.raises(StorageUnavailableError, match="no answer in time") as caught:
+            asyncio.run(storage.aadd_run("s")) if asynchronous else storage.add_run("s")
+        assert caught.value.written == "no"
+        admin.execute(f"RESUME {name}".encode())
+        storage.add_run("s", input="a")
+        assert inputs(storage) == ["a"]
+        storage.close()
+
+
 def test_lists_from_a_replica(own_postgres: PostgresServer) -> None:
     replica = PostgresServer(replica_of=own_postgres)
     replica.start()
@@ -237,6 +295,11 @@ def test_lists_from_a_replica(own_postgres: PostgresServer) -> None:
             wait_until(lambda: sql(replica.url, "SELECT 1 FROM pg_class WHERE relname = 'sessile_records'") != [])
             wait_until(lambda: storage.count_sessions() == 1)
             assert [head.session_id for head in storage.sessions()] == ["s"]
+            sql(replica.url, "SELECT pg_wal_replay_pause()")
+            storage.add_run("late", user_id="ada")
+            assert storage.count_sessions() == 1
+            assert storage.delete_user("ada") == 1  # misses nothing
+            assert storage.session("late") is None
             replica.stop()
             assert inputs(storage) == ["a"]
             with pytest.raises(StorageUnavailableError):
@@ -286,6 +349,29 @@ def test_followers_are_woken_and_others_cost_no_announcement(postgres_url: str) 
         assert list(watcher.notifies(timeout=0.2)) == []
         assert follow_one(storage, storage.add_run) == "run.started"
         assert len(list(watcher.notifies(timeout=0.2))) >= 1
+
+
+def test_followers_where_nobody_listens(postgres_url: str) -> None:
+    """An address for announcements that does not answer is not tried again at every look: followers poll."""
+    accepted: list[Any] = []
+
+    def refuse(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, address = server.accept()
+            except OSError:
+                return
+            accepted.append(address)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=refuse, args=(server,), daemon=True).start()
+        listen_url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/nobody"
+        with PostgresStorage(postgres_url, listen_url=listen_url) as storage:
+            for _ in range(3):
+                assert follow_one(storage, storage.add_run) == "run.started"
+        server.shutdown(socket.SHUT_RDWR)
+    assert len(accepted) <= 2  # libpq may try with encryption, and without
 
 
 async def test_many_followers_share_one_connection(postgres_url: str) -> None:

@@ -142,6 +142,11 @@ class PgBouncer(Server):
     def url(self) -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
 
+    @property
+    def admin_url(self) -> str:
+        """Its console, which takes only unprepared statements."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/pgbouncer"
+
     def prepare(self) -> None:
         (self.folder / "users").write_text(f'"{USER}" ""\n')
         (self.folder / "pgbouncer.ini").write_text(

@@ -66,6 +66,13 @@ def test_a_dry_run_shows_what_migrate_runs(url: str) -> None:
         storage.add_run("s")
 
 
+def test_statements_that_somebody_else_runs(url: str) -> None:
+    with SqlAlchemyStorage(url, auto_migrate=False) as storage:
+        execute(url, *storage.migrate(dry_run=True))
+        assert storage.migrate(dry_run=True) == []
+        storage.add_run("s")
+
+
 def test_tables_are_not_made_unasked(url: str) -> None:
     with SqlAlchemyStorage(url, auto_migrate=False) as storage:
         with pytest.raises(StorageError, match=r"lacks schema version 1.*CREATE TABLE sessile_"):
@@ -125,6 +132,14 @@ def test_what_an_interrupted_migration_has_left_is_completed(mysql_url: str) -> 
         storage.add_run("s")
         assert tables(url) == OURS
         assert storage.migrate() == []
+
+
+def test_a_connection_without_a_database(mysql_url: str) -> None:
+    """MySQL and MariaDB have such: then the schema says where the tables are."""
+    address, _, schema = mysql_url.replace("mysql:", "mysql+pymysql:").rpartition("/")
+    with SqlAlchemyStorage(f"{address}/", schema=schema, timeout=5) as storage:
+        storage.add_run("s")
+        assert storage.verify("s") == 1
 
 
 def test_tables_of_somebody_else_are_left_alone(url: str) -> None:

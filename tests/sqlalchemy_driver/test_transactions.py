@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_an_engine_without_transactions_is_refused(server: str, request: pytest.
     engine.dispose()
 
 
+def test_every_connection_is_looked_at(postgres_url: str) -> None:
+    """Also where an earlier storage has seen that the tables are there."""
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    SqlAlchemyStorage(engine).setup()
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        pytest.raises(InvalidInputError, match="every statement by itself"),
+    ):
+        SqlAlchemyStorage(connection).add_run("s")
+    engine.dispose()
+
+
+def test_a_session_without_an_engine_is_refused() -> None:
+    with Session() as session, pytest.raises(InvalidInputError, match="not bound to one engine"):
+        SqlAlchemyStorage(session)
+
+
 def test_a_file_without_transactions_has_ours(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url, isolation_level="AUTOCOMMIT")
     with SqlAlchemyStorage(engine) as storage:
@@ -224,6 +242,15 @@ async def test_an_asynchronous_url_serves_everybody(async_url: str) -> None:
     storage.add_run("s", input="b")
     assert [run.input for run in await storage.aruns("s")] == ["a", "b"]
     await storage.aclose()
+
+
+async def test_operations_at_the_same_time_take_turns(engine: Engine, outside: SqlAlchemyStorage) -> None:
+    """In the threads that serve tasks, where a session or connection is used by one at a time."""
+    with Session(engine) as session:
+        ours = SqlAlchemyStorage(session)
+        await asyncio.gather(*(ours.aadd_run("s", input=number) for number in range(8)))
+        session.commit()
+    assert outside.verify("s") == 8
 
 
 def test_savepoints_of_the_application(engine: Engine, outside: SqlAlchemyStorage) -> None:

@@ -106,7 +106,7 @@ class SqliteDriver(Driver):
             commits_per_append=500,
             max_record_bytes=16 * 1024 * 1024,
         )
-        self._migrations = Migrations(read_texts("sqlite"), {})
+        self._migrations = Migrations(read_texts("sqlite"), {}, table="sessile_schema")
         self._closed = False
         self._forget()
 
@@ -274,8 +274,6 @@ class SqliteDriver(Driver):
             for part in parts:
                 for statement in part.statements:
                     connection.execute(statement)
-                connection.execute(_SQL["forget_schema_state"])
-                connection.execute(_SQL["set_schema_state"], part.after._asdict())
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 from uuid import uuid4
 
-from ...errors import CorruptDataError, TooLargeError
+from ...errors import CorruptDataError, StorageError, TooLargeError
 from ...storage.driver import Append, CommitRow, Deadline
 from .documents import PART, Document, commit_key, commit_of, incarnation_of, part_key
 from .port import Port
@@ -64,8 +64,15 @@ class Parts:
                 "born": claim["at"],
                 "value": piece,
             }
-            await self._port.put("Writing a part of a commit", part, deadline)
+            await self._put(part, deadline)
         return {**claim, "body": "", "parts": len(pieces), "token": token}
+
+    async def _put(self, part: Document, deadline: Deadline) -> None:
+        try:
+            await self._port.put("Writing a part of a commit", part, deadline)
+        except StorageError as error:
+            error.written = "no"  # a part without a claim is nothing
+            raise
 
     async def remove(self, claim: Document, deadline: Deadline) -> None:
         """Remove the parts that a claim names."""

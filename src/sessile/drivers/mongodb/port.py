@@ -23,6 +23,7 @@ from ..._version import __version__
 from ...errors import ClosedError, InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from .documents import Document
 from .errors import DUPLICATE_KEY, refusal, translate
 
@@ -74,6 +75,7 @@ class Port:
         self.replicated = False
         """Whether the server is one of several: then it can tell what the majority has, and announce changes."""
         self._borrowed = borrowed
+        self._loop = OneLoop(self.where) if suspends and borrowed is not None else None
         self._closed = False
         self._learned: float | None = None
         self._ahead = 0
@@ -117,8 +119,10 @@ class Port:
 
         Where they do not, such reads could miss what this storage has just written.
         """
-        default = client.write_concern.is_server_default
-        write_concern = WriteConcern("majority", j=True) if default else client.write_concern
+        write_concern = client.write_concern
+        if "w" not in write_concern.document:  # then it would be the server's default, which may be less
+            waits: dict[str, Any] = {"w": "majority", "j": True, **write_concern.document}
+            write_concern = WriteConcern(**waits)
         majority = self.replicated and write_concern.document.get("w") == "majority"
         return client.get_default_database(DATABASE).get_collection(
             name,
@@ -147,6 +151,8 @@ class Port:
 
     async def run(self, what: str, action: Callable[[], Any], deadline: Deadline, *, write: bool) -> Any:
         """One operation of PyMongo's, by a deadline, with its errors as ours."""
+        if self._loop is not None:
+            self._loop.check()
         try:
             with pymongo.timeout(max(deadline.remaining(), 0.001)):  # 0 would be no limit
                 return await self._settled(action())

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from ...errors import StorageError
 from ...storage.driver import Deadline
-from ..sql.migrations import Migrations, Part, SchemaState, Texts, statements_of
+from ..sql.migrations import Migrations, Part, SchemaState, Texts
 from .documents import Document
 from .errors import NOT_IMPLEMENTED, code_of
 from .port import Port
@@ -62,7 +62,7 @@ class Schema:
     def __init__(self, port: Port, *, auto_migrate: bool) -> None:
         self._port = port
         self._auto_migrate = auto_migrate
-        self._migrations = Migrations(TEXTS, {"sessions": port.target.sessions})
+        self._migrations = Migrations(TEXTS, {"sessions": port.target.sessions}, table=None)
 
     async def setup(self, deadline: Deadline, pause: Callable[[float], Awaitable[None]]) -> None:
         """What `Driver.setup` does; `pause` waits between two attempts."""
@@ -95,7 +95,12 @@ class Schema:
         parts = self._migrations.to_do(state, finish=finish)
         for part in [] if dry_run else parts:
             await self._run_part(part, deadline)
-        return statements_of(parts)
+        return [command for part in parts for command in (*part.statements, self._noting(part.after))]
+
+    def _noting(self, state: SchemaState) -> str:
+        """What `remember` does with a state, as a command in JSON."""
+        update = {"q": {"_id": STATE}, "u": {"$max": state._asdict()}, "upsert": True}
+        return json.dumps({"update": self._port.target.schema, "updates": [update]})
 
     async def state(self, deadline: Deadline) -> SchemaState:
         """What the database has."""

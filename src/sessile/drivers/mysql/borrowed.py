@@ -9,10 +9,12 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from ...errors import InvalidInputError, StorageError, UnsupportedError
+from ...errors import InvalidInputError, StorageError, UnsupportedError, Written
 from ...storage.driver import Deadline
+from ...storage.faces import OneLoop
 from ..sql.base import Execute, Parameters, Result
-from .errors import translate
+from ..sql.borrowed import OneAtATime
+from .errors import is_lost, translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
 Failure = pymysql.err.MySQLError
@@ -38,22 +40,31 @@ class BorrowedPort:
         self.connection = connection
         self.where = where
         self.suspends = isinstance(connection, aiomysql.Connection)
+        self._turns = OneAtATime(OneLoop(where) if self.suspends else None)
         self.max_packet: int | None = None
         """The server's `max_allowed_packet`, known from the first statement on."""
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements inside the application's transaction."""
-        inside = self._in_transaction()
-        try:
-            return await self._run(sql, parameters)
-        except Failure as error:
-            raise self._failed(error, what, inside=inside) from error
+        async with self._turns.turn(deadline):
+            return await self._one(what, sql, parameters, "no")
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements whole or not at all."""
         statements = sql.split(SEPARATOR)
-        if len(statements) == 1:
-            return await self.read(what, sql, parameters, deadline)
+        async with self._turns.turn(deadline):
+            if len(statements) == 1:
+                return await self._one(what, sql, parameters, "unknown")
+            return await self._several(what, statements, parameters)
+
+    async def _one(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
+        inside = self._in_transaction()
+        try:
+            return await self._run(sql, parameters)
+        except Failure as error:
+            raise self._failed(error, what, written, inside=inside) from error
+
+    async def _several(self, what: str, statements: list[str], parameters: Parameters) -> Result:
         inside = self._in_transaction()
         begin, end, undo = INSIDE if inside else ALONE
         try:
@@ -65,7 +76,7 @@ class BorrowedPort:
                 await self._undo(undo)
                 raise
         except Failure as error:
-            raise self._failed(error, what, inside=inside) from error
+            raise self._failed(error, what, "unknown", inside=inside) from error
         return joined(results)
 
     def _in_transaction(self) -> bool:
@@ -88,10 +99,13 @@ class BorrowedPort:
         except Failure:
             return  # the server has rolled the whole transaction back, or will: the connection is lost
 
-    def _failed(self, error: Failure, what: str, *, inside: bool) -> StorageError:
-        """A deadlock rolls the whole transaction back, and without the application nothing of it is committed."""
-        failed = translate(error, what, self.where, written="no" if inside else "unknown")
-        if inside:
+    def _failed(self, error: Failure, what: str, written: Written, *, inside: bool) -> StorageError:
+        """A deadlock rolls the whole transaction back, and without the application nothing of it is committed.
+
+        `written`: what is known outside of a transaction, if the connection is lost. There is no other one to try.
+        """
+        failed = translate(error, what, self.where, written="no" if inside else written)
+        if inside or is_lost(error):
             failed.retry = False
             failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
         return failed

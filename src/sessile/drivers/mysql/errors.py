@@ -78,7 +78,7 @@ def translate(error: pymysql.err.MySQLError, what: str, where: str, *, written: 
     or has failed may have happened.
     """
     number = number_of(error)
-    reason = str(error.args[-1]) if error.args else type(error).__name__
+    reason = str(error.args[-1] if error.args else "") or "the connection is closed"  # of which PyMySQL says no more
     text = f"{what} failed on {where}: {reason} ({number})."
     if number in READ_ONLY:
         return ReadOnlyError(text, hint="The server only follows another one, or was set read-only; name the primary.")

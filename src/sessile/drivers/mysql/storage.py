@@ -108,7 +108,7 @@ class MySQLDriver(SqlDriver):
             port,
             database="mysql",
             words=words,
-            migrations=Migrations(read_texts("mysql"), words),
+            migrations=Migrations(read_texts("mysql"), words, table=words["schema_state"]),
             metadata=_Metadata(),
             style="pyformat",
             where=port.where,

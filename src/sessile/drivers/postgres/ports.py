@@ -14,8 +14,9 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
-from ...errors import ReadOnlyError, StorageError, StorageUnavailableError, Written
+from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import TaskPool, ThreadPool
@@ -26,21 +27,27 @@ CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
 
 
+def where_of(conninfo: str) -> str:
+    """The database in words, without user and password."""
+    fields = conninfo_to_dict(conninfo)
+    port = f":{fields['port']}" if "port" in fields else ""
+    return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
+
+
 class Target:
     """Where connections lead, and what was learned about it from the first one.
 
     Args:
         conninfo: a URL or connection string of libpq's.
-        where: names it in messages, without the password.
         prepare: whether statements that are run often are prepared; None: unless a pooler stands in between.
     """
 
-    def __init__(self, conninfo: str, where: str, *, prepare: bool | None = None) -> None:
+    def __init__(self, conninfo: str, *, prepare: bool | None = None) -> None:
         self.conninfo = conninfo
-        self.where = where
+        self.where = where_of(conninfo)
         self.prepare = prepare
-        self.several = "," in str(conninfo_to_dict(conninfo).get("host", ""))
-        """Whether there are several hosts, of which another one may take writes."""
+        self.hosts = str(conninfo_to_dict(conninfo).get("host", "")).count(",") + 1
+        """How many hosts there are: if one takes no writes, another one may."""
         self.pooled: bool | None = None
         """Whether a pooler stands in between, None before the first connection."""
 
@@ -49,7 +56,8 @@ class Target:
         options: dict[str, Any] = {
             "autocommit": True,
             "client_encoding": "UTF8",
-            "connect_timeout": max(2, int(deadline.remaining())),  # libpq knows none that is shorter
+            # For each host, so that one that says nothing leaves time for the others. libpq knows none under 2.
+            "connect_timeout": max(2, int(deadline.remaining() / self.hosts)),
         }
         if self.prepare is False or (self.prepare is None and self.pooled):
             options["prepare_threshold"] = None
@@ -60,17 +68,12 @@ class Target:
 
         Raises `StorageError` if the database cannot hold all text.
         """
-        encoding = connection.info.parameter_status("server_encoding")
-        if encoding != "UTF8":
-            raise StorageError(
-                f"{self.where} has the encoding {encoding}, which cannot hold all text.",
-                hint="Make the database with ENCODING 'UTF8'.",
-            )
+        _check_encoding(connection, self.where)
         self.pooled = connection.info.backend_pid != backend
         if self.prepare is None and self.pooled:
             connection.prepare_threshold = None
 
-    def refused(self, error: psycopg.Error) -> StorageUnavailableError:
+    def refused(self, error: psycopg.Error | LateError) -> StorageUnavailableError:
         """The error of a connection that could not be made."""
         reason = " ".join(str(error).split()) or type(error).__name__
         return StorageUnavailableError(
@@ -80,6 +83,18 @@ class Target:
 
 
 WHO_ANSWERS = "SELECT pg_backend_pid()"
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the database's default: whoever has waited for a lock must see what was done under it."""
+
+
+def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any], where: str) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StorageError(
+            f"{where} has the encoding {encoding}, which cannot hold all text.",
+            hint="Make the database with ENCODING 'UTF8'.",
+        )
 
 
 def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
@@ -92,7 +107,7 @@ def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> 
         while True:
             ready = yield wanted
             if not ready and deadline is not None and deadline.remaining() <= 0:
-                raise LateError
+                raise LateError("no answer in time")
             wanted = generator.send(ready)
     except StopIteration as stop:
         return stop.value
@@ -137,7 +152,7 @@ class PostgresPort(PooledPort[psycopg.Error]):
         """The error of a statement. One that was refused for being sent to a follower may be sent to another host."""
         failed = translate(error, what, self.where, written=written)
         if isinstance(failed, ReadOnlyError):
-            failed.retry = self.target.several
+            failed.retry = self.target.hosts > 1
         return failed
 
 
@@ -155,12 +170,18 @@ class ThreadPort(PostgresPort):
         return ThreadPool(self._connect, _close, self._pool_size)
 
     def _connect(self, deadline: Deadline) -> DeadlineConnection:
+        connection = None
         try:
             connection = DeadlineConnection.connect(self.target.conninfo, **self.target.options(deadline))
             if self.target.pooled is None:
+                connection.deadline = deadline
                 self.target.learn(connection, connection.execute(WHO_ANSWERS).fetchall()[0][0])
-        except psycopg.Error as error:
-            raise self.target.refused(error) from error
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, (psycopg.Error, LateError)):
+                raise self.target.refused(error) from error
+            raise
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -193,7 +214,7 @@ class ThreadPort(PostgresPort):
 
         try:
             connection.deadline = deadline
-            await execute("BEGIN", None)
+            await execute(BEGIN, None)
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
@@ -226,14 +247,20 @@ class TaskPort(PostgresPort):
         self._pool = TaskPool(self._connect, _aclose, pool_size)
 
     async def _connect(self, deadline: Deadline) -> AsyncDeadlineConnection:
+        connection = None
         try:
             options = self.target.options(deadline)
             connection = await AsyncDeadlineConnection.connect(self.target.conninfo, **options)
             if self.target.pooled is None:
+                connection.deadline = deadline
                 cursor = await connection.execute(WHO_ANSWERS)
                 self.target.learn(connection, (await cursor.fetchall())[0][0])
-        except psycopg.Error as error:
-            raise self.target.refused(error) from error
+        except BaseException as error:
+            if connection is not None:
+                await connection.close()
+            if isinstance(error, (psycopg.Error, LateError)):
+                raise self.target.refused(error) from error
+            raise
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -266,7 +293,7 @@ class TaskPort(PostgresPort):
 
         try:
             connection.deadline = deadline
-            await execute("BEGIN", None)
+            await execute(BEGIN, None)
             yield execute
             await execute("COMMIT", None)
         except LateError as error:
@@ -288,34 +315,53 @@ class TaskPort(PostgresPort):
 class BorrowedPort:
     """One connection of the application's, and the transaction that it is in, if any. Never commits, never closes.
 
-    A statement that fails has spoiled the transaction, so no error of it is worth a retry.
+    A statement that fails has spoiled the transaction, so no error of it is worth a retry. Raises `InvalidInputError`
+    for a connection that is closed or cannot carry all text.
     """
 
-    def __init__(self, connection: Connection[Any] | AsyncConnection[Any], where: str) -> None:
+    def __init__(self, connection: Connection[Any] | AsyncConnection[Any]) -> None:
+        if connection.closed:
+            raise InvalidInputError("The connection is closed.")
+        if connection.info.encoding != "utf-8":
+            raise InvalidInputError(
+                f"The connection has the encoding {connection.info.encoding}, which cannot carry all text.",
+                hint='Connect with client_encoding="UTF8".',
+            )
         self.connection = connection
-        self.where = where
+        self.where = where_of(connection.info.dsn)
+        _check_encoding(connection, self.where)
         self.suspends = isinstance(connection, AsyncConnection)
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement inside the application's transaction."""
+        return await self._run(what, sql, parameters, "no")
+
+    async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
+        """Run a statement inside the application's transaction; outside of one it is a transaction of its own."""
+        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
+        return await self._run(what, sql, parameters, "unknown" if self.connection.autocommit and idle else "no")
+
+    async def _run(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
+        """Run a statement; `written`: what is known if the connection is lost."""
         try:
+            # Not the connection's own cursors: the application may have chosen other rows or parameters.
             if isinstance(self.connection, AsyncConnection):
-                return await _aresult(await self.connection.cursor().execute(cast("Any", sql), parameters))
-            return _result(self.connection.cursor().execute(cast("Any", sql), parameters))
+                async_cursor = psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
+                return await _aresult(await async_cursor.execute(cast("Any", sql), parameters))
+            cursor = psycopg.Cursor(self.connection, row_factory=tuple_row)
+            return _result(cursor.execute(cast("Any", sql), parameters))
         except psycopg.Error as error:
-            failed = translate(error, what, self.where, written="unknown" if is_lost(error) else "no")
+            failed = translate(error, what, self.where, written=written)
             failed.retry = False
             failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
             raise failed from error
-
-    write = read
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
         """The application's transaction."""
 
         async def execute(sql: str, parameters: Parameters | None) -> Result:
-            return await self.read(what, sql, parameters or {}, deadline)
+            return await self.write(what, sql, parameters or {}, deadline)
 
         yield execute
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from zlib import crc32
 
 import psycopg
@@ -20,6 +18,7 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import take_settings
 from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
@@ -72,15 +71,15 @@ class PostgresStorage(Storage):
         check_count(pool_size, "pool_size", least=1)
         words = _words(schema, prefix)
         if isinstance(database, (psycopg.Connection, psycopg.AsyncConnection)):
-            port = BorrowedPort(database, _where(database.info.dsn))
+            port = BorrowedPort(database)
             driver = PostgresDriver(port, words, schema=schema, auto_migrate=False)
             if port.suspends:
                 super().__init__(None, async_driver=lambda: driver, **options)
             else:
                 super().__init__(driver, **options)
             return
-        target = Target(_checked(database), _where(database), prepare=prepare)
-        replica = None if replica_url is None else Target(_checked(replica_url), _where(replica_url), prepare=prepare)
+        target = Target(_checked(database), prepare=prepare)
+        replica = None if replica_url is None else Target(_checked(replica_url), prepare=prepare)
         listen = None if listen_url is None else _checked(listen_url)
 
         def make(kind: type[ThreadPort] | type[TaskPort]) -> PostgresDriver:
@@ -98,13 +97,8 @@ class PostgresStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("schema", "prefix", "pool_size")}
-        theirs = [(key, value) for key, value in query if key not in ours]
-        if "pool_size" in ours:
-            ours["pool_size"] = _number(ours["pool_size"], "pool_size")
-        return cls(urlunsplit(parts._replace(query=urlencode(theirs))), **{**ours, **options})
+        ours, address = take_settings(url, ("schema", "prefix", "pool_size"))
+        return cls(address, **{**ours, **options})
 
 
 class PostgresDriver(SqlDriver):
@@ -127,7 +121,7 @@ class PostgresDriver(SqlDriver):
             port,
             database="postgres",
             words=words,
-            migrations=Migrations(read_texts("postgres"), words),
+            migrations=Migrations(read_texts("postgres"), words, table=words["schema_state"]),
             metadata=_Metadata(),
             style="pyformat",
             where=port.where,
@@ -151,9 +145,11 @@ class PostgresDriver(SqlDriver):
         """One transaction, in which PostgreSQL also creates and alters tables, under a lock that ends with it."""
         async with self.port.transaction("Migrating the database", deadline) as execute:
             await execute(self.sql["lock_migrations"], None)
-            if self._schema is not None and not (await execute(self.sql["namespace_exists"], None)).rows[0][0]:
-                await execute(self.sql["create_namespace"], None)
             yield execute
+
+    async def _namespace(self, execute: Execute) -> list[str]:
+        there = self._schema is None or (await execute(self.sql["namespace_exists"], None)).rows[0][0]
+        return [] if there else [f'CREATE SCHEMA "{self._schema}"']
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         sql = put_in(self.sql["create" if write.expected == 0 else "advance"], {"rows": _rows(len(write.commits))})
@@ -183,8 +179,9 @@ class PostgresDriver(SqlDriver):
     # ------------------------------------------------------------ following
 
     async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
-        event = await self._register(incarnation)
-        if event is None:
+        listener = self._listening()
+        event = None if listener is None else await self._on_loop(listener.register(incarnation))
+        if listener is None or event is None:
             await self.pause(min(POLL_SECONDS, deadline.remaining()))
             return
         parameters = {
@@ -199,19 +196,16 @@ class PostgresDriver(SqlDriver):
             if result.rows and result.rows[0][0] <= revision:
                 seconds = deadline.remaining()
         finally:
-            await self._on_loop(cast(Listener, self._listener).wait(incarnation, event, seconds))
+            await self._on_loop(listener.wait(incarnation, event, seconds))
 
-    async def _register(self, incarnation: str) -> asyncio.Event | None:
-        """The event of the next announcement; None if announcements do not come through."""
+    def _listening(self) -> Listener | None:
+        """Who hears announcements; None if they do not come through."""
         assert self._target is not None, "a borrowed connection does not declare that it pushes"
         if self._target.pooled and self._listen is None:
             return None
         if self._listener is None:
             self._listener = Listener(self._listen or self._target.conninfo, self._channel)
-        try:
-            return await self._on_loop(self._listener.register(incarnation))
-        except psycopg.Error:
-            return None
+        return self._listener
 
     async def _on_loop(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Await on the driver's own event loop; a blocking driver uses the lasting one in the background."""
@@ -290,20 +284,6 @@ def _checked(conninfo: Any) -> str:
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
         return make_conninfo(conninfo, target_session_attrs="read-write")
     return conninfo
-
-
-def _where(conninfo: str) -> str:
-    """The database in words, without user and password."""
-    fields = conninfo_to_dict(conninfo)
-    port = f":{fields['port']}" if "port" in fields else ""
-    return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
-
-
-def _number(text: str, what: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError(f"{what} must be a whole number; it is {text!r}.") from None
 
 
 __all__ = ["PostgresDriver", "PostgresStorage"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ...errors import StorageError
 from ...storage.driver import CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from . import filters, log
-from .migrations import Migrations, Part, SchemaState, statements_of
+from .migrations import Migrations, SchemaState, statements_of
 from .statements import Style, in_style, load_statements, put_in
 
 Parameters = Mapping[str, Any]
@@ -103,45 +103,45 @@ class SqlDriver(Driver):
         """Statements on one connection, while no other process migrates; a transaction where the engine can."""
 
     async def setup(self, deadline: Deadline) -> None:
-        state = await self._state(deadline)
-        if self._migrations.up_to_date(state, self.where):
+        reading = self._reading(deadline)
+        if self._migrations.up_to_date(await self._state_by(reading), self.where):
             return
         if not self.auto_migrate:
-            missing = self._migrations.to_do(state)[0]
+            missing = await self._to_do(reading, finish=False)
             raise StorageError(
-                f"{self.where} lacks schema version {missing.version}, beginning with: {missing.statements[0]}",
+                f"{self.where} lacks schema version {self._migrations.newest}, beginning with: {missing[0]}",
                 hint="Let a user who may change the schema run `sessile migrate`; `--dry-run` shows the statements.",
             )
         await self.migrate(deadline)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         if dry_run:
-            state = await self._state(deadline)
-            self._migrations.up_to_date(state, self.where)
-            return statements_of(self._migrations.to_do(state, finish=finish))
+            return await self._to_do(self._reading(deadline), finish=finish)
         async with self.migrating(deadline) as execute:
-            state = await self._state_by(execute)
-            self._migrations.up_to_date(state, self.where)
-            parts = self._migrations.to_do(state, finish=finish)
-            for part in parts:
-                await self._run_part(execute, part)
-        return statements_of(parts)
+            statements = await self._to_do(execute, finish=finish)
+            for statement in statements:
+                try:
+                    await execute(in_style(statement, self._style), None)
+                except StorageError as error:
+                    error.message += f" The statement was: {statement}"
+                    raise
+        return statements
 
-    async def _run_part(self, execute: Execute, part: Part) -> None:
-        for statement in part.statements:
-            try:
-                await execute(in_style(statement, self._style), None)
-            except StorageError as error:
-                error.message += f" The statement was: {statement}"
-                raise
-        await execute(self.sql["forget_schema_state"], None)
-        await execute(self.sql["set_schema_state"], part.after._asdict())
+    async def _to_do(self, execute: Execute, *, finish: bool) -> list[str]:
+        """The statements that bring the database up to date, in order."""
+        state = await self._state_by(execute)
+        self._migrations.up_to_date(state, self.where)
+        return [*await self._namespace(execute), *statements_of(self._migrations.to_do(state, finish=finish))]
 
-    async def _state(self, deadline: Deadline) -> SchemaState:
+    async def _namespace(self, execute: Execute) -> list[str]:
+        """The statement that makes the schema that the tables shall be in, if it is not there."""
+        return []
+
+    def _reading(self, deadline: Deadline) -> Execute:
         async def execute(sql: str, parameters: Parameters | None) -> Result:
             return await self.port.read("Reading the schema version", sql, parameters or {}, deadline)
 
-        return await self._state_by(execute)
+        return execute
 
     async def _state_by(self, execute: Execute) -> SchemaState:
         if not (await execute(self.sql["schema_exists"], None)).rows[0][0]:
@@ -173,14 +173,18 @@ class SqlDriver(Driver):
     async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
         page, parameters = filters.page(query, self._metadata)
         sql = put_in(self.sql["list"], {"page": in_style(page, self._style)})
-        result = await (self.replica or self.port).read("Listing sessions", sql, parameters, deadline)
+        result = await self._port_for(query).read("Listing sessions", sql, parameters, deadline)
         return [_head(row) for row in result.rows]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         where, parameters = filters.conditions(query, self._metadata)
         sql = put_in(self.sql["count"], {"where": in_style(where, self._style)})
-        result = await (self.replica or self.port).read("Counting sessions", sql, parameters, deadline)
+        result = await self._port_for(query).read("Counting sessions", sql, parameters, deadline)
         return result.rows[0][0]
+
+    def _port_for(self, query: ListQuery) -> Port:
+        """Where to list: what asks for hidden heads is about to remove sessions, and must not miss any."""
+        return self.port if self.replica is None or query.hidden is not False else self.replica
 
     # ------------------------------------------------------------ records
 

@@ -30,7 +30,7 @@ class SchemaState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a migration: its statements, and the state that the database is in after it."""
+    """One part of a migration: its statements, the last of which note the state that the database is in after it."""
 
     version: int
     kind: Literal["pre", "post"]
@@ -48,11 +48,13 @@ class Migrations:
     Args:
         texts: their scripts; `read_texts` reads those of a database.
         words: what `{words}` in them stand for.
+        table: the one that has the state, by the name that stands in SQL. None: it is noted in a way of its own.
     """
 
-    def __init__(self, texts: Texts, words: Mapping[str, str]) -> None:
+    def __init__(self, texts: Texts, words: Mapping[str, str], *, table: str | None) -> None:
         self._texts = texts
         self._words = words
+        self._table = table
         self.newest = max(version for version, _ in texts)
         """The schema version of this program."""
 
@@ -82,7 +84,13 @@ class Migrations:
         return parts
 
     def _part(self, version: int, kind: Literal["pre", "post"], after: SchemaState) -> Part:
-        return Part(version, kind, tuple(split(put_in(self._texts[version, kind], self._words))), after)
+        statements = split(put_in(self._texts[version, kind], self._words))
+        if self._table is not None:
+            statements += [
+                f"DELETE FROM {self._table}",
+                f"INSERT INTO {self._table} (version, oldest) VALUES ({after.version}, {after.oldest})",
+            ]
+        return Part(version, kind, tuple(statements), after)
 
 
 def statements_of(parts: Sequence[Part]) -> list[str]:

@@ -41,7 +41,9 @@ class Migrator:
 
     def migrations(self, connection: Connection) -> Migrations:
         """All migrations, in the words of this database, which only a connection knows for certain."""
-        return Migrations(scripts(self._sql, connection.dialect), {})
+        dialect = connection.dialect
+        table = dialect.identifier_preparer.format_table(self._version)
+        return Migrations(scripts(self._sql, dialect), {}, table=table)
 
     def state(self, connection: Connection) -> SchemaState:
         """What the database has; version 0 if there are no tables of ours."""
@@ -84,8 +86,6 @@ class Migrator:
                 begun = begun or number == 0
                 if not (begun and is_already_there(error, connection.dialect.name)):
                     raise
-        connection.execute(self._sql.forget_schema_state)
-        connection.execute(self._sql.set_schema_state, part.after._asdict())
 
     def _namespace(self, connection: Connection) -> list[str]:
         """The statement that makes the user's schema, if there is none of that name."""
@@ -104,12 +104,14 @@ class Migrator:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": crc32(name.encode())})
             yield
         elif dialect in ("mysql", "mariadb"):
-            lock: dict[str, Any] = {"name": f"sessile_{crc32(name.encode())}", "seconds": int(deadline.remaining()) + 1}
-            if connection.scalar(text("SELECT GET_LOCK(CONCAT(DATABASE(), :name), :seconds)"), lock) != 1:
+            # MySQL takes names of up to 64 characters, as long as that of a database; without one, that is NULL.
+            key = "CONCAT('sessile.', SHA1(CONCAT_WS('.', DATABASE(), :name)))"
+            lock: dict[str, Any] = {"name": name, "seconds": int(deadline.remaining()) + 1}
+            if connection.scalar(text(f"SELECT GET_LOCK({key}, :seconds)"), lock) != 1:
                 raise StorageUnavailableError(f"Another process is migrating {self._where} all the time.")
             try:
                 yield
             finally:
-                connection.execute(text("SELECT RELEASE_LOCK(CONCAT(DATABASE(), :name))"), lock)
+                connection.execute(text(f"SELECT RELEASE_LOCK({key})"), {"name": name})
         else:
             yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import URL, Connection, Dialect, Engine, SingletonThreadPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -132,7 +132,13 @@ def _always(port: Port) -> Opened:
 
 
 def _engine_of(database: Any) -> Engine:
-    found = database.get_bind() if isinstance(database, Session) else database.engine
+    try:
+        found = database.get_bind() if isinstance(database, Session) else database.engine
+    except UnboundExecutionError as error:
+        raise InvalidInputError(
+            "This session is not bound to one engine.",
+            hint="Give the connection that it has for its tables: session.connection(bind_arguments=…).",
+        ) from error
     found = found.engine if isinstance(found, Connection) else found
     return found.sync_engine if isinstance(found, AsyncEngine) else found
 

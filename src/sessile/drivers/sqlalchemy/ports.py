@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ...errors import InvalidInputError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
+from ..sql.borrowed import OneAtATime
 from .errors import Attempt
 
 R = TypeVar("R")
@@ -174,11 +175,13 @@ class BorrowedPort(_Borrowed):
     def __init__(self, connection: Callable[[], Connection], dialect: Dialect, where: str) -> None:
         super().__init__(dialect, where)
         self._connection = connection
+        self._turns = OneAtATime(None)
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work inside the application's transaction."""
         attempt.phase = "working"
-        return work(self._connection())
+        async with self._turns.turn(deadline):
+            return work(self._connection())
 
 
 class AsyncBorrowedPort(_Borrowed):
@@ -200,11 +203,10 @@ class AsyncBorrowedPort(_Borrowed):
     ) -> None:
         super().__init__(dialect, where)
         self._run_sync, self._connection = run_sync, connection
-        self._loop = OneLoop(where, reusable=True)
+        self._turns = OneAtATime(OneLoop(where, reusable=True))
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work inside the application's transaction."""
-        self._loop.check()
         attempt.phase = "working"
-        async with asyncio.timeout(deadline.remaining()):
+        async with self._turns.turn(deadline), asyncio.timeout(deadline.remaining()):
             return await self._run_sync(lambda inside: work(self._connection(inside)))

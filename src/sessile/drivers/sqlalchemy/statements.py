@@ -12,7 +12,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Delete,
-    Executable,
     Insert,
     Select,
     and_,
@@ -32,11 +31,14 @@ from ...storage.driver import CommitRow, HeadRow, ListQuery
 from .tables import Tables
 from .types import MAX_BYTES
 
+# Not by way of local time, of which an hour comes twice a year.
+_MYSQL_CLOCK = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+
 CLOCKS = {
     "cockroachdb": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
-    "mariadb": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+    "mariadb": _MYSQL_CLOCK,
     "mssql": "DATEDIFF_BIG(microsecond, '19700101', SYSUTCDATETIME())",
-    "mysql": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+    "mysql": _MYSQL_CLOCK,
     "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 }
 """The database's clock in microseconds UTC. On others this machine's clock decides, which for SQLite is the same."""
@@ -85,8 +87,6 @@ class Statements:
         self.add_record = insert(tables.records).values(_values(records.keys()))
         self.remove_record = delete(tables.records).where(of_record)
         self.schema_state = select(version.version, version.oldest)
-        self.forget_schema_state: Executable = delete(tables.version)
-        self.set_schema_state: Executable = insert(tables.version)
 
     def _create(self) -> Insert:
         """Insert a head unless there is one of that id; where a database has no such statement, that is an error."""

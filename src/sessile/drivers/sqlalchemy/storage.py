@@ -138,12 +138,11 @@ class SqlAlchemyDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         known = _CURRENT.setdefault(self.port.dialect, set())
-        if self.port.borrowed and self.sql in known:
-            return
+        current = self.port.borrowed and self.sql in known
 
         def work(connection: Connection) -> Part | None:
             check_transactions(connection)
-            return self._migrator.missing(connection)
+            return None if current else self._migrator.missing(connection)
 
         missing = await self._run("Reading the schema version", work, deadline)
         if missing is not None and not self._auto_migrate:

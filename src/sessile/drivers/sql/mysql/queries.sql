@@ -89,9 +89,3 @@ WHERE table_schema = DATABASE() AND table_name = '{prefix}schema';
 
 -- name: schema_state
 SELECT version, oldest FROM {schema_state};
-
--- name: forget_schema_state
-DELETE FROM {schema_state};
-
--- name: set_schema_state
-INSERT INTO {schema_state} (version, oldest) VALUES (:version, :oldest);

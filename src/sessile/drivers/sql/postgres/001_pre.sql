@@ -26,13 +26,13 @@ CREATE TABLE {sessions} (
     followed_until bigint NOT NULL DEFAULT 0  -- until then commits are announced: somebody follows the session
 ) WITH (fillfactor = 80);
 
-CREATE INDEX {prefix}sessions_updated ON {sessions} (updated_at, session_id);
-CREATE INDEX {prefix}sessions_created ON {sessions} (created_at, session_id);
-CREATE INDEX {prefix}sessions_user ON {sessions} (user_id, updated_at, session_id) WHERE user_id IS NOT NULL;
-CREATE INDEX {prefix}sessions_owner ON {sessions} (owner, updated_at, session_id) WHERE owner IS NOT NULL;
-CREATE INDEX {prefix}sessions_expires ON {sessions} (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX {prefix}sessions_hidden ON {sessions} (updated_at) WHERE hidden;
-CREATE INDEX {prefix}sessions_metadata ON {sessions} USING gin (filterable) WHERE filterable IS NOT NULL;
+CREATE INDEX "{prefix}sessions_updated" ON {sessions} (updated_at, session_id);
+CREATE INDEX "{prefix}sessions_created" ON {sessions} (created_at, session_id);
+CREATE INDEX "{prefix}sessions_user" ON {sessions} (user_id, updated_at, session_id) WHERE user_id IS NOT NULL;
+CREATE INDEX "{prefix}sessions_owner" ON {sessions} (owner, updated_at, session_id) WHERE owner IS NOT NULL;
+CREATE INDEX "{prefix}sessions_expires" ON {sessions} (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX "{prefix}sessions_hidden" ON {sessions} (updated_at) WHERE hidden;
+CREATE INDEX "{prefix}sessions_metadata" ON {sessions} USING gin (filterable) WHERE filterable IS NOT NULL;
 
 -- The log: written once, never changed. Removed with its session by one statement, so it needs no foreign key.
 CREATE TABLE {commits} (
@@ -46,7 +46,7 @@ CREATE TABLE {commits} (
     PRIMARY KEY (session_id, incarnation, seq)
 );
 
-CREATE INDEX {prefix}commits_run ON {commits} (session_id, incarnation, run, seq) WHERE run > 0;
+CREATE INDEX "{prefix}commits_run" ON {commits} (session_id, incarnation, run, seq) WHERE run > 0;
 
 -- Small values beside the log: leases, cancel requests, media. Written at any time, so they need the foreign key.
 CREATE TABLE {records} (

@@ -97,9 +97,6 @@ SELECT pg_advisory_xact_lock({lock});
 -- name: namespace_exists
 SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{namespace}');
 
--- name: create_namespace
-CREATE SCHEMA "{namespace}";
-
 -- name: schema_exists
 -- A query, and not to_regclass, which may answer out of a cache what was true before the lock was waited for.
 SELECT EXISTS (
@@ -109,9 +106,3 @@ SELECT EXISTS (
 
 -- name: schema_state
 SELECT version, oldest FROM {schema_state};
-
--- name: forget_schema_state
-DELETE FROM {schema_state};
-
--- name: set_schema_state
-INSERT INTO {schema_state} (version, oldest) VALUES (:version, :oldest);

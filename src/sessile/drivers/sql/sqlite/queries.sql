@@ -60,9 +60,3 @@ DELETE FROM sessile_records WHERE session_id = :session_id AND incarnation = :in
 
 -- name: schema_state
 SELECT version, oldest FROM sessile_schema;
-
--- name: forget_schema_state
-DELETE FROM sessile_schema;
-
--- name: set_schema_state
-INSERT INTO sessile_schema (version, oldest) VALUES (:version, :oldest);
