@@ -176,6 +176,39 @@ def test_a_damaged_line_is_named_and_costs_nothing_else(
     assert folder.inputs(last=2) == ["question 3", "question 4"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"seq":2,', '"seq": 2, '), ("}\n", ',"note":"by me"}\n'), ('{"seq"', '{"by":"me","seq"')]
+)
+def test_a_line_may_be_written_otherwise(tmp_path: Path, old: str, new: str) -> None:
+    folder = Folder("json", tmp_path)
+    lines = folder.log.read_text("utf-8").splitlines(keepends=True)
+    lines[2] = lines[2].replace(old, new)
+    folder.log.write_text("".join(lines), "utf-8")
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+    assert folder.inputs(from_run=2, to_run=2) == ["question 2"]
+
+
+def test_what_is_not_json_is_refused(tmp_path: Path) -> None:
+    folder = Folder("json", tmp_path)
+    folder.edit(folder.log, '"question 2"', "NaN")
+    with pytest.raises(CorruptDataError, match=r"Line 3 of '.*log\.jsonl' cannot be read: NaN is not JSON"):
+        folder.inputs()
+
+
+def test_a_commit_that_somebody_took_away_is_missed(folder: Folder) -> None:
+    end = b"\n...\n" if folder.kind == "yaml" else b"\n"
+    records = folder.log.read_bytes().split(end)
+    missing = records.pop(2)
+    folder.log.write_bytes(end.join(records))
+    wanted = r"Line \d+ of '.*log\.\w+' cannot be read: it is commit 3, and commit 2 should be there"
+    for options in ({}, {"last": 2}, {"from_run": 2, "to_run": 2}, {"from_run": 2}):
+        with pytest.raises(CorruptDataError, match=wanted):
+            folder.inputs(**options)
+    assert folder.inputs(last=1) == ["question 3"]
+    folder.log.write_bytes(end.join([*records[:2], missing, *records[2:]]))
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+
+
 def test_a_damaged_document_is_named_with_its_line(tmp_path: Path) -> None:
     folder = Folder("yaml", tmp_path)
     text = folder.log.read_text("utf-8")

@@ -392,7 +392,7 @@ def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
     good: list[Stored] = []
     pending: list[Stored] = []
     rest: list[Chunk] = []
-    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)):
+    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)[0]):
         stored = _readable(log, chunk)
         seq = revision + len(good) + len(pending) + 1
         rest.append(chunk)
