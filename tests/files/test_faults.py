@@ -13,7 +13,11 @@ import pytest
 from tests.files.test_files import KINDS, Folder
 
 from sessile.drivers.files import disk, locks, sessions
+from sessile.drivers.files.formats import JsonFormat
+from sessile.drivers.files.storage import FileDriver
 from sessile.errors import StorageError, StorageFullError
+from sessile.storage.driver import Deadline
+from sessile.storage.faces import step
 
 CALLS = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
 
@@ -81,6 +85,44 @@ def test_every_call_may_fail(
                 break
             if code == errno.ENOSPC:
                 assert error is None or isinstance(error, StorageFullError)
+
+
+@pytest.mark.parametrize("value", [b"new", None])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_every_call_that_writes_a_record_may_fail(
+    value: bytes | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = Folder("json", tmp_path / "template")
+    with template.open() as storage:
+        head = storage.session("s")
+    assert head is not None
+
+    def driver(path: Path) -> FileDriver:
+        return FileDriver(path, JsonFormat())
+
+    arguments = ("s", head.incarnation, "key")
+    assert step(driver(template.path).put_record(*arguments, b"old", Deadline(5)))
+    for number in count(1):
+        shutil.copytree(template.path, tmp_path / "folder")
+        failing = FailingOs(number, code, lasting=False)
+        error: StorageError | None = None
+        with monkeypatch.context() as patch:
+            for module in (disk, locks, sessions):
+                patch.setattr(module, "os", failing)
+            try:
+                step(driver(tmp_path / "folder").put_record(*arguments, value, Deadline(5)))
+            except StorageError as caught:
+                error = caught
+        found = step(driver(tmp_path / "folder").get_record(*arguments, Deadline(5)))
+        assert found == value if error is None else found in (b"old", value)
+        assert error is None or error.written == "unknown" or found == b"old"
+        names = [file.name for file in (tmp_path / "folder").rglob("records/*")]
+        assert not [name for name in names if name.startswith(".")]
+        shutil.rmtree(tmp_path / "folder")
+        if failing.calls < number:
+            assert error is None
+            assert number > 1
+            break
 
 
 def examine(kind: str, path: Path, session_id: str, error: StorageError | None) -> None:

@@ -172,7 +172,7 @@ class Log:
     # ------------------------------------------------------------ spans
 
     def newest(self, count: int, revision: int) -> list[CommitRow]:
-        """The newest commits up to a revision, the oldest of them first; only those after one that is damaged or missing.
+        """The newest commits up to a revision, the oldest of them first; only those after one that is damaged, or away.
 
         Who needs what was before asks for it, and is told then.
         """

@@ -378,12 +378,13 @@ class Sessions:
         with disk.translated("Writing a record", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.head is None or view.head.incarnation != incarnation:
                 return value is None
-            if value is not None:
-                disk.make_folders(file.parent)
-                disk.replace(file, value)
-            elif file.exists():
-                file.unlink()
-                disk.sync_folder(file.parent)
+            with disk.translated("Writing a record", place.folder, "unknown"):
+                if value is not None:
+                    disk.make_folders(file.parent)
+                    disk.replace(file, value)
+                elif file.exists():
+                    file.unlink()
+                    disk.sync_folder(file.parent)
         return True
 
 
