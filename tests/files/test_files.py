@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,37 @@ def test_a_head_that_is_missing_or_half_written_is_made_anew(folder: Folder, lef
         storage.verify("s")
 
 
+def test_a_head_that_lost_its_end_by_hand_is_kept(folder: Folder) -> None:
+    text = folder.head.read_text("utf-8")
+    written = text[: text.rindex("state")] + "typed by hand"
+    folder.head.write_text(written, "utf-8")
+    with folder.open() as storage:
+        storage.verify("s")
+    assert folder.head.with_name(f"{folder.head.name}.cut").read_text("utf-8") == written
+
+
+def test_a_mark_before_the_first_line_is_passed_over(folder: Folder) -> None:
+    for file in (folder.head, folder.log):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+    with folder.open() as storage:
+        storage.add_run("s", input="question 4")
+    assert folder.inputs()[-1] == "question 4"
+
+
+def test_line_ends_of_windows(folder: Folder) -> None:
+    """JSON Lines may have them (jsonlines.org); the end of a document in a log of YAML is fixed, and an error says so."""
+    for file in (folder.head, folder.log):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    if folder.kind == "yaml":
+        with pytest.raises(CorruptDataError, match=r"Line 1 of '.*log\.yaml' .* without a carriage return"):
+            folder.inputs()
+        return
+    with folder.open() as storage:
+        storage.add_run("s", input="question 4")
+    assert folder.inputs() == ["question 1", "question 2", "question 3", "question 4"]
+
+
 # ---------------------------------------------------------------- the end of the log
 
 
@@ -345,6 +377,35 @@ def test_a_folder_under_a_wrong_name_is_named(folder: Folder, caplog: pytest.Log
     with folder.open() as storage:
         assert [head.session_id for head in storage.sessions().items] == ["s"]
     assert "whose folder is" in caplog.text
+
+
+def test_a_damaged_session_is_named_once_in_a_list(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    with folder.open() as storage:
+        storage.add_run("other")
+        storage.sessions()
+        folder.edit(folder.head, "kind", "kint")
+        assert {head.session_id for head in storage.sessions().items} == {"s", "other"}
+    assert caplog.text.count("cannot be read") == 1
+
+
+def test_a_folder_that_is_gone_has_not_no_sessions(folder: Folder) -> None:
+    with folder.open() as storage:
+        assert storage.count_sessions() == 1
+        shutil.rmtree(folder.path / "sessions")
+        for read in (storage.count_sessions, storage.sessions, partial(storage.session, "s")):
+            with pytest.raises(StorageError, match="is gone"):
+                read()
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(folder: Folder, tmp_path: Path) -> None:
+    shutil.move(folder.session, tmp_path / "elsewhere")
+    folder.session.symlink_to(tmp_path / "elsewhere")
+    with folder.open() as storage:
+        with pytest.raises(StorageError, match="Deleting a session failed") as caught:
+            storage.delete("s")
+        assert caught.value.written == "yes"
+        assert storage.session("s") is None
+    assert list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_list_opens_no_heads(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +488,20 @@ def test_a_folder_that_may_not_be_written(folder: Folder) -> None:
             storage.add_run("s")
     finally:
         folder.session.chmod(0o700)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_whoever_may_only_read_can_read_sessions(folder: Folder) -> None:
+    files = [folder.path / ".sessile", *(folder.path / ".sessile").iterdir()]
+    for file in files:
+        file.chmod(0o500)
+    try:
+        assert folder.inputs() == ["question 1", "question 2", "question 3"]
+        with folder.open() as storage, pytest.raises(ReadOnlyError, match="index"):
+            storage.sessions()
+    finally:
+        for file in files:
+            file.chmod(0o700)
 
 
 def test_a_damaged_index_says_what_to_do(folder: Folder) -> None:

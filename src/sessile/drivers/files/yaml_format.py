@@ -46,7 +46,7 @@ class YamlFormat(Format):
 
     def parse(self, text: bytes) -> Any:
         try:
-            documents = cast(list[Any], yaml12.parse_yaml(text.decode(), multi=True))
+            documents = cast(list[Any], yaml12.parse_yaml(text.decode("utf-8-sig"), multi=True))
         except (ValueError, RecursionError) as error:
             reason, *place = _PLACE.split(str(error))
             column, line = (f" (column {place[1]})", int(place[0])) if place else ("", 0)
