@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,32 @@ import pytest
 from tests.files.test_files import KINDS, Folder
 
 from sessile.drivers.files import disk, locks, sessions
+from sessile.drivers.files import storage as module_of_storage
 from sessile.drivers.files.formats import JsonFormat
 from sessile.drivers.files.storage import FileDriver
 from sessile.errors import StorageError, StorageFullError
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
 
-CALLS = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
+CHANGES = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
+READS = ("open", "read", "pread", "stat", "fstat", "scandir")
 
 
 class FailingOs:
-    """The module `os`, of whose calls the n-th that changes something fails, or all from then on."""
+    """The module `os`, of whose calls the n-th that changes something (or of other names) fails, or all from then on."""
 
-    def __init__(self, number: int, code: int, *, lasting: bool) -> None:
+    def __init__(self, number: int, code: int, *, lasting: bool, names: tuple[str, ...] = CHANGES) -> None:
         self.number, self.code, self.lasting = number, code, lasting
+        self.names = names
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in CALLS:
+        if name not in self.names:
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if name == "open" and not arguments[1] & os.O_CREAT:
+            if self.names is CHANGES and name == "open" and not arguments[1] & os.O_CREAT:
                 return real(*arguments, **options)
             self.calls += 1
             if self.calls == self.number or (self.lasting and self.calls > self.number):
@@ -122,6 +126,26 @@ def test_every_call_that_writes_a_record_may_fail(
         if failing.calls < number:
             assert error is None
             assert number > 1
+            break
+
+
+def test_every_read_that_makes_the_index_anew_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list is whole or an error, and the next one has everything."""
+    folder = Folder("json", tmp_path / "folder")
+    with folder.open() as storage:
+        storage.add_run("t")
+    for number in count(1):
+        shutil.rmtree(folder.path / ".sessile")
+        failing = FailingOs(number, errno.EIO, lasting=False, names=READS)
+        with folder.open() as storage:
+            with monkeypatch.context() as patch:
+                for module in (disk, locks, sessions, module_of_storage):
+                    patch.setattr(module, "os", failing)
+                with suppress(StorageError):
+                    assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
+            assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
+        if failing.calls < number:
+            assert number > 20
             break
 
 

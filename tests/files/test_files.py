@@ -293,7 +293,7 @@ def test_a_mark_before_the_first_line_is_passed_over(folder: Folder) -> None:
 
 
 def test_line_ends_of_windows(folder: Folder) -> None:
-    """JSON Lines may have them (jsonlines.org); the end of a document in a log of YAML is fixed, and an error says so."""
+    """JSON Lines may have them (jsonlines.org); in YAML the end of a document is fixed, and an error says so."""
     for file in (folder.head, folder.log):
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     if folder.kind == "yaml":
