@@ -26,7 +26,7 @@ READS = ("open", "read", "pread", "stat", "fstat", "scandir")
 
 
 class FailingOs:
-    """The module `os`, of whose calls the n-th that changes something (or of other names) fails, or all from then on."""
+    """The module `os`, of whose calls the n-th that changes something (or of other names) fails, or all from then."""
 
     def __init__(self, number: int, code: int, *, lasting: bool, names: tuple[str, ...] = CHANGES) -> None:
         self.number, self.code, self.lasting = number, code, lasting
