@@ -408,6 +408,24 @@ def test_what_cannot_be_removed_is_not_said_to_be(folder: Folder, tmp_path: Path
     assert list((tmp_path / "elsewhere").iterdir())
 
 
+def test_what_a_crash_has_left_of_a_deleted_session_is_swept(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crash(BaseException):
+        """The process is gone."""
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    with folder.open() as storage:
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", crash)
+            with pytest.raises(Crash):
+                storage.delete("s")
+        assert storage.session("s") is None
+        assert list((folder.path / ".sessile" / "trash").iterdir())
+        storage.sweep()
+        assert not list((folder.path / ".sessile" / "trash").iterdir())
+
+
 def test_a_list_opens_no_heads(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     with folder.open() as storage:
         for number in range(30):

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from ...errors import CorruptDataError, StorageError, Written
@@ -327,9 +327,13 @@ class Sessions:
             place.folder.rename(away)
             disk.sync_folder(self.folder)
             self.index.remove(session_id)
-            shutil.rmtree(away, onerror=_unless_gone)
-        for folder in self.trash.iterdir():  # what a crash has left, or somebody else is removing
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(away)
+
+    def empty_trash(self) -> None:
+        """Remove the files of deleted sessions that a crash has left."""
+        with disk.translated("Removing what is left of deleted sessions", self.trash):
+            for folder in self.trash.iterdir() if self.trash.exists() else ():
+                _remove(folder)
 
     def refresh(self, session_id: str, deadline: Deadline) -> None:
         """Let the index say what the head says, after a crash or a change by hand."""
@@ -437,10 +441,11 @@ def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
             raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")
 
 
-def _unless_gone(_function: object, _path: str, raised: tuple[Any, BaseException, Any]) -> None:
-    """Of the errors of `shutil.rmtree`, those that matter: another process may be removing the same."""
-    if not isinstance(raised[1], FileNotFoundError):
-        raise raised[1]
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, which another process may be doing as well."""
+    while os.path.lexists(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _undone(file: int, size: int) -> Written:

@@ -186,6 +186,10 @@ class FileDriver(Driver):
         self._check_open()
         self.sessions.delete(session_id, incarnation, deadline)
 
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        self._check_open()
+        self.sessions.empty_trash()
+
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
