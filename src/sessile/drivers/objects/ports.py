@@ -193,15 +193,18 @@ class Port(ABC):
         self, what: str, send: Callable[[], Coroutine[Any, Any, T]], deadline: Deadline, written: Written
     ) -> T:
         """Send a request until it has an answer."""
-        unknown = False
+        unknown, failed = False, None
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._send(what, send, deadline, written)
             except StorageError as error:
                 unknown = unknown or error.written == "unknown"
-                error.written = "unknown" if unknown else "no"
-                if not error.retry or attempt == ATTEMPTS or deadline.remaining() <= 0:
-                    raise
+                if failed is None or not isinstance(error, DeadlineError):
+                    failed = error  # which says more than that time is up
+                failed.written = "unknown" if unknown else "no"
+                over = not error.retry or attempt == ATTEMPTS or deadline.remaining() <= 0
+            if over:
+                raise failed
             await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
