@@ -383,7 +383,9 @@ class CuttingProxy:
                 await self._loop.sock_sendall(to, part)
                 if cut.reset:  # which would take back what has not arrived yet
                     await _received(to)
-        if not cut.left:
+        if self._cut is not cut:  # `heal` was called meanwhile: it does not happen any more
+            await self.forward(cut.direction, chunk[len(part) :], messages, to)
+        elif not cut.left:
             self._cut = None
             if cut.refuse:
                 self._stop_listening()
