@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import socketserver
 import threading
@@ -232,6 +233,26 @@ def test_healing_takes_back_a_cut_that_has_not_happened(proxy: CuttingProxy) -> 
         proxy.heal()
         client.sendall(b"llo")
         assert receive(client, 3) == b"llo"
+    assert proxy.cuts == 0
+
+
+def test_healing_takes_back_a_cut_that_is_about_to_happen(proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes have been forwarded, and are being waited for."""
+    begun, healed = threading.Event(), threading.Event()
+
+    async def received(_: socket.socket) -> None:
+        begun.set()
+        await asyncio.to_thread(healed.wait, 30)
+
+    monkeypatch.setattr("sessile.testing.proxy._received", received)
+    with connect(proxy) as client:
+        proxy.cut_after("request", 2, refuse=True)
+        client.sendall(b"hello")
+        assert begun.wait(30)
+        proxy.heal()
+        healed.set()
+        assert receive(client, 5) == b"hello"
+    connect(proxy).close()
     assert proxy.cuts == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,30 @@ def driver_code() -> str:
 
 def test_the_driver_is_short() -> None:
     assert len(driver_code().splitlines()) < 200
+
+
+FORKED = """
+import os
+from sessile.errors import StorageError
+
+storage = DuckDbStorage("sessions.duckdb")
+storage.add_run("s1", input=1)
+child = os.fork()
+if child == 0:
+    try:
+        storage.add_run("s1", input=2)
+    except StorageError as error:
+        os._exit(0 if error.written == "no" and "forked" in str(error) else 2)
+    os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+storage.add_run("s1", input=3)
+assert storage.verify("s1") == 2
+"""
+
+
+def test_a_forked_child_does_not_write_to_the_file_of_its_parent(tmp_path: Path) -> None:
+    if hasattr(os, "fork"):
+        run([sys.executable, "-c", f"{driver_code()}\n{FORKED}"], tmp_path)
 
 
 def test_a_package_with_an_entry_point_is_found(tmp_path: Path) -> None:

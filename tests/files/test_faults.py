@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,32 @@ import pytest
 from tests.files.test_files import KINDS, Folder
 
 from sessile.drivers.files import disk, locks, sessions
+from sessile.drivers.files import storage as module_of_storage
+from sessile.drivers.files.formats import JsonFormat
+from sessile.drivers.files.storage import FileDriver
 from sessile.errors import StorageError, StorageFullError
+from sessile.storage.driver import Deadline
+from sessile.storage.faces import step
 
-CALLS = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
+CHANGES = ("write", "fdatasync", "fsync", "replace", "ftruncate", "open")
+READS = ("open", "read", "pread", "stat", "fstat", "scandir")
 
 
 class FailingOs:
-    """The module `os`, of whose calls the n-th that changes something fails, or all from then on."""
+    """The module `os`, of whose calls the n-th that changes something (or of other names) fails, or all from then."""
 
-    def __init__(self, number: int, code: int, *, lasting: bool) -> None:
+    def __init__(self, number: int, code: int, *, lasting: bool, names: tuple[str, ...] = CHANGES) -> None:
         self.number, self.code, self.lasting = number, code, lasting
+        self.names = names
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in CALLS:
+        if name not in self.names:
             return real
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if name == "open" and not arguments[1] & os.O_CREAT:
+            if self.names is CHANGES and name == "open" and not arguments[1] & os.O_CREAT:
                 return real(*arguments, **options)
             self.calls += 1
             if self.calls == self.number or (self.lasting and self.calls > self.number):
@@ -81,6 +89,64 @@ def test_every_call_may_fail(
                 break
             if code == errno.ENOSPC:
                 assert error is None or isinstance(error, StorageFullError)
+
+
+@pytest.mark.parametrize("value", [b"new", None])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_every_call_that_writes_a_record_may_fail(
+    value: bytes | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = Folder("json", tmp_path / "template")
+    with template.open() as storage:
+        head = storage.session("s")
+    assert head is not None
+
+    def driver(path: Path) -> FileDriver:
+        return FileDriver(path, JsonFormat())
+
+    arguments = ("s", head.incarnation, "key")
+    assert step(driver(template.path).put_record(*arguments, b"old", Deadline(5)))
+    for number in count(1):
+        shutil.copytree(template.path, tmp_path / "folder")
+        failing = FailingOs(number, code, lasting=False)
+        error: StorageError | None = None
+        with monkeypatch.context() as patch:
+            for module in (disk, locks, sessions):
+                patch.setattr(module, "os", failing)
+            try:
+                step(driver(tmp_path / "folder").put_record(*arguments, value, Deadline(5)))
+            except StorageError as caught:
+                error = caught
+        found = step(driver(tmp_path / "folder").get_record(*arguments, Deadline(5)))
+        assert found == value if error is None else found in (b"old", value)
+        assert error is None or error.written == "unknown" or found == b"old"
+        names = [file.name for file in (tmp_path / "folder").rglob("records/*")]
+        assert not [name for name in names if name.startswith(".")]
+        shutil.rmtree(tmp_path / "folder")
+        if failing.calls < number:
+            assert error is None
+            assert number > 1
+            break
+
+
+def test_every_read_that_makes_the_index_anew_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list is whole or an error, and the next one has everything."""
+    folder = Folder("json", tmp_path / "folder")
+    with folder.open() as storage:
+        storage.add_run("t")
+    for number in count(1):
+        shutil.rmtree(folder.path / ".sessile")
+        failing = FailingOs(number, errno.EIO, lasting=False, names=READS)
+        with folder.open() as storage:
+            with monkeypatch.context() as patch:
+                for module in (disk, locks, sessions, module_of_storage):
+                    patch.setattr(module, "os", failing)
+                with suppress(StorageError):
+                    assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
+            assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
+        if failing.calls < number:
+            assert number > 20
+            break
 
 
 def examine(kind: str, path: Path, session_id: str, error: StorageError | None) -> None:

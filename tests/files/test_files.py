@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,39 @@ def test_a_damaged_line_is_named_and_costs_nothing_else(
     assert folder.inputs(last=2) == ["question 3", "question 4"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"seq":2,', '"seq": 2, '), ("}\n", ',"note":"by me"}\n'), ('{"seq"', '{"by":"me","seq"')]
+)
+def test_a_line_may_be_written_otherwise(tmp_path: Path, old: str, new: str) -> None:
+    folder = Folder("json", tmp_path)
+    lines = folder.log.read_text("utf-8").splitlines(keepends=True)
+    lines[2] = lines[2].replace(old, new)
+    folder.log.write_text("".join(lines), "utf-8")
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+    assert folder.inputs(from_run=2, to_run=2) == ["question 2"]
+
+
+def test_what_is_not_json_is_refused(tmp_path: Path) -> None:
+    folder = Folder("json", tmp_path)
+    folder.edit(folder.log, '"question 2"', "NaN")
+    with pytest.raises(CorruptDataError, match=r"Line 3 of '.*log\.jsonl' cannot be read: NaN is not JSON"):
+        folder.inputs()
+
+
+def test_a_commit_that_somebody_took_away_is_missed(folder: Folder) -> None:
+    end = b"\n...\n" if folder.kind == "yaml" else b"\n"
+    records = folder.log.read_bytes().split(end)
+    missing = records.pop(2)
+    folder.log.write_bytes(end.join(records))
+    wanted = r"Line \d+ of '.*log\.\w+' cannot be read: it is commit 3, and commit 2 should be there"
+    for options in ({}, {"last": 2}, {"from_run": 2, "to_run": 2}, {"from_run": 2}):
+        with pytest.raises(CorruptDataError, match=wanted):
+            folder.inputs(**options)
+    assert folder.inputs(last=1) == ["question 3"]
+    folder.log.write_bytes(end.join([*records[:2], missing, *records[2:]]))
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+
+
 def test_a_damaged_document_is_named_with_its_line(tmp_path: Path) -> None:
     folder = Folder("yaml", tmp_path)
     text = folder.log.read_text("utf-8")
@@ -238,6 +272,37 @@ def test_a_head_that_is_missing_or_half_written_is_made_anew(folder: Folder, lef
         assert [head.session_id for head in storage.sessions().items] == ["s"]
         assert storage.session("s") == before
         storage.verify("s")
+
+
+def test_a_head_that_lost_its_end_by_hand_is_kept(folder: Folder) -> None:
+    text = folder.head.read_text("utf-8")
+    written = text[: text.rindex("state")] + "typed by hand"
+    folder.head.write_text(written, "utf-8")
+    with folder.open() as storage:
+        storage.verify("s")
+    assert folder.head.with_name(f"{folder.head.name}.cut").read_text("utf-8") == written
+
+
+def test_a_mark_before_the_first_line_is_passed_over(folder: Folder) -> None:
+    for file in (folder.head, folder.log):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert folder.inputs() == ["question 1", "question 2", "question 3"]
+    with folder.open() as storage:
+        storage.add_run("s", input="question 4")
+    assert folder.inputs()[-1] == "question 4"
+
+
+def test_line_ends_of_windows(folder: Folder) -> None:
+    """JSON Lines may have them (jsonlines.org); in YAML the end of a document is fixed, and an error says so."""
+    for file in (folder.head, folder.log):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    if folder.kind == "yaml":
+        with pytest.raises(CorruptDataError, match=r"Line 1 of '.*log\.yaml' .* without a carriage return"):
+            folder.inputs()
+        return
+    with folder.open() as storage:
+        storage.add_run("s", input="question 4")
+    assert folder.inputs() == ["question 1", "question 2", "question 3", "question 4"]
 
 
 # ---------------------------------------------------------------- the end of the log
@@ -312,6 +377,53 @@ def test_a_folder_under_a_wrong_name_is_named(folder: Folder, caplog: pytest.Log
     with folder.open() as storage:
         assert [head.session_id for head in storage.sessions().items] == ["s"]
     assert "whose folder is" in caplog.text
+
+
+def test_a_damaged_session_is_named_once_in_a_list(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    with folder.open() as storage:
+        storage.add_run("other")
+        storage.sessions()
+        folder.edit(folder.head, "kind", "kint")
+        assert {head.session_id for head in storage.sessions().items} == {"s", "other"}
+    assert caplog.text.count("cannot be read") == 1
+
+
+def test_a_folder_that_is_gone_has_not_no_sessions(folder: Folder) -> None:
+    with folder.open() as storage:
+        assert storage.count_sessions() == 1
+        shutil.rmtree(folder.path / "sessions")
+        for read in (storage.count_sessions, storage.sessions, partial(storage.session, "s")):
+            with pytest.raises(StorageError, match="is gone"):
+                read()
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(folder: Folder, tmp_path: Path) -> None:
+    shutil.move(folder.session, tmp_path / "elsewhere")
+    folder.session.symlink_to(tmp_path / "elsewhere")
+    with folder.open() as storage:
+        with pytest.raises(StorageError, match="Deleting a session failed") as caught:
+            storage.delete("s")
+        assert caught.value.written == "yes"
+        assert storage.session("s") is None
+    assert list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_a_crash_has_left_of_a_deleted_session_is_swept(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crash(BaseException):
+        """The process is gone."""
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    with folder.open() as storage:
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", crash)
+            with pytest.raises(Crash):
+                storage.delete("s")
+        assert storage.session("s") is None
+        assert list((folder.path / ".sessile" / "trash").iterdir())
+        storage.sweep()
+        assert not list((folder.path / ".sessile" / "trash").iterdir())
 
 
 def test_a_list_opens_no_heads(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,6 +506,20 @@ def test_a_folder_that_may_not_be_written(folder: Folder) -> None:
             storage.add_run("s")
     finally:
         folder.session.chmod(0o700)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_whoever_may_only_read_can_read_sessions(folder: Folder) -> None:
+    files = [folder.path / ".sessile", *(folder.path / ".sessile").iterdir()]
+    for file in files:
+        file.chmod(0o500)
+    try:
+        assert folder.inputs() == ["question 1", "question 2", "question 3"]
+        with folder.open() as storage, pytest.raises(ReadOnlyError, match="index"):
+            storage.sessions()
+    finally:
+        for file in files:
+            file.chmod(0o700)
 
 
 def test_a_damaged_index_says_what_to_do(folder: Folder) -> None:

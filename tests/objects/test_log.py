@@ -11,7 +11,7 @@ import pytest
 from tests.objects.helpers import add, call, driver_of, objects
 
 import sessile
-from sessile.drivers.objects import log, merging
+from sessile.drivers.objects import log, merging, ports
 from sessile.drivers.objects.layout import digest
 from sessile.drivers.objects.ports import ThreadPort
 from sessile.errors import CorruptDataError
@@ -257,6 +257,18 @@ def test_a_reader_that_is_overtaken_begins_anew(storage: Storage, monkeypatch: p
 
     monkeypatch.setattr(log.Log, "_tail", tail)
     assert storage.session("s").run_count == 32  # type: ignore[union-attr]
+
+
+def test_more_appends_than_a_page_of_names_without_a_checkpoint(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "INTERVAL", 10**15)
+    monkeypatch.setattr(log, "MOST_TAIL", 10**9)
+    for module in (ports, log):
+        monkeypatch.setattr(module, "LIST_PAGE", 5)
+    add(storage, "s", 13)
+    assert [run.input for run in storage.runs("s")] == list(range(1, 14))
+    assert storage.verify("s") == 13
 
 
 # ---------------------------------------------------------------- lists

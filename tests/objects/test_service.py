@@ -156,6 +156,39 @@ def test_a_busy_service_is_asked_again(storage: Storage, proxy: CountingProxy) -
     assert storage.verify("s") == 4
 
 
+def test_a_service_that_is_busy_at_first_use_is_asked_again(storage: Storage, proxy: CountingProxy) -> None:
+    proxy.answer("PUT", "sessile", 503, b"<Code>SlowDown</Code>", times=2)
+    assert storage.session("s") is None
+
+
+def test_a_service_that_breaks_at_first_use_has_written_nothing(storage: Storage, proxy: CountingProxy) -> None:
+    proxy.answer("PUT", "sessile", 500, times=1000)
+    with pytest.raises(StorageUnavailableError) as caught:
+        storage.add_run("s", input=1)
+    assert caught.value.written == "no"
+
+
+def test_a_record_that_is_written_is_not_said_not_to_be(storage: Storage, proxy: CountingProxy) -> None:
+    """The look at its session afterwards fails."""
+    storage.add_run("s", input=1)
+    incarnation = storage.session("s").incarnation  # type: ignore[union-attr]
+    proxy.answer("GET", "heads", 403)
+    with pytest.raises(ReadOnlyError) as caught:
+        call(storage, "put_record", "s", incarnation, "k", b"x")
+    assert caught.value.written == "unknown"
+
+
+def test_checkpoints_that_may_not_be_written_are_told(
+    storage: Storage, proxy: CountingProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All commits are kept and read, but reading takes ever longer."""
+    add(storage, "s", 1)
+    proxy.answer("PUT", "heads", 403, times=1000)
+    add(storage, "s", 20)
+    assert storage.verify("s") == 21
+    assert "checkpoint of session 's' cannot be written" in caplog.text
+
+
 def test_a_service_that_stays_busy_is_an_error(storage: Storage, proxy: CountingProxy) -> None:
     storage.add_run("s", input=1)
     proxy.answer("GET", "heads", 503, b"<Code>SlowDown</Code>", times=1000)

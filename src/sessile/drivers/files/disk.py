@@ -132,6 +132,10 @@ def write_new(path: Path, data: bytes, *, synced: bool) -> os.stat_result:
 def replace(path: Path, data: bytes) -> None:
     """Put new content in place of a file's in one step, so that it is on the disk before this returns."""
     new = path.with_name(f".{path.name}.new")
-    write_new(new, data, synced=True)
-    os.replace(new, path)
+    try:
+        write_new(new, data, synced=True)
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)  # on a full disk nobody needs half of a file
+        raise
     sync_folder(path.parent)

@@ -123,8 +123,8 @@ class Format(ABC):
         """A head of these fields, in their order, for people to read."""
 
     @abstractmethod
-    def keeps(self, value: Any) -> bool:
-        """Whether the format brings this value back exactly as it is."""
+    def keeps(self, value: Any, text: str) -> bool:
+        """Whether the format brings this value back exactly as it is: what is read again has this JSON text."""
 
     # ------------------------------------------------------------ records
 
@@ -177,7 +177,7 @@ class Format(ABC):
     def _kept(self, name: str, text: str) -> Fields:
         """JSON text as a value if it comes back as it is, else as text."""
         value = json.loads(text)
-        return {name: value} if encode(value) == text and self.keeps(value) else {f"{name}_text": text}
+        return {name: value} if self.keeps(value, text) else {f"{name}_text": text}
 
     def _mapping(self, text: bytes) -> Fields:
         value = self.parse(text)
@@ -250,7 +250,7 @@ class JsonFormat(Format):
     head_end = b"\n}"
     prefix = re.compile(rb'\{"seq":(\d+),"run":(\d+),"top":(\d+),')
     _line = re.compile(
-        r'\{"seq":(\d+),"run":(\d+),"top":(\d+),"time":(-?\d+),"id":("(?:[^"\\]|\\.)*")(?:,"part":\[\d+,\d+\])?,"body":(.*)\}\n?',
+        r'\{"seq":(\d+),"run":(\d+),"top":(\d+),"time":(-?\d+),"id":("(?:[^"\\]|\\.)*")(?:,"part":(\[\d+,\d+\]))?,"body":(\{.*\})\}\n?',
     )
 
     def dump(self, fields: Fields) -> bytes:
@@ -258,14 +258,14 @@ class JsonFormat(Format):
 
     def parse(self, text: bytes) -> Any:
         try:
-            return json.loads(text)
+            return _DECODER.decode(text.decode("utf-8-sig"))  # some editors begin a file with the mark
         except json.JSONDecodeError as error:
             raise FormatError(f"{error.msg} (column {error.colno})", error.lineno) from error
         except (ValueError, RecursionError) as error:  # bytes that are not UTF-8, numbers of too many digits
             raise FormatError(str(error)) from error
 
-    def keeps(self, value: Any) -> bool:
-        return True
+    def keeps(self, value: Any, text: str) -> bool:
+        return encode(value) == text
 
     def encode_commit(self, commit: CommitRow, top: int, part: tuple[int, int]) -> bytes:
         """As it comes: the body is JSON already."""
@@ -275,16 +275,26 @@ class JsonFormat(Format):
 
     def decode_commit(self, text: bytes) -> Stored:
         """A body that stands where we put it comes back as its own text; it is read only to see that it can be."""
-        line = self._line.fullmatch(text.decode(errors="replace"))
-        if line is None:
+        try:
+            line = self._line.fullmatch(text.decode())
+            if line is None:
+                return super().decode_commit(text)
+            seq, run, top, time, commit_id, part, body = line.groups()
+            _DECODER.decode(body)
+            row = CommitRow(int(seq), json.loads(commit_id), int(run), int(time), body)
+        except (ValueError, RecursionError):  # changed by hand: what is wrong, if anything is, is said with its column
             return super().decode_commit(text)
-        fields = self._mapping(text)
-        seq, run, top, time, commit_id, body = line.groups()
-        row = CommitRow(int(seq), json.loads(commit_id), int(run), int(time), body)
-        return Stored(row, int(top), _part(fields, text))
+        return Stored(row, int(top), _part({} if part is None else {"part": json.loads(part)}, text))
 
     def dump_head(self, fields: Fields) -> bytes:
         return f"{_pretty(fields, 3)}\n".encode()
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_not_json)
 
 
 def _pretty(value: Any, levels: int, indent: str = "") -> str:

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import ClosedError, CorruptDataError, StorageError, StorageFullError, StorageUnavailableError
+from ...errors import (
+    ClosedError,
+    CorruptDataError,
+    ReadOnlyError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from ...storage.driver import HeadRow, ListQuery
 from ..sql import filters
 from ..sql.sqlite_metadata import SqliteMetadata
@@ -164,6 +171,8 @@ def _translated(path: Path) -> Generator[None]:
             raise StorageUnavailableError(text) from error
         if code == sqlite3.SQLITE_FULL:
             raise StorageFullError(text) from error
+        if code == sqlite3.SQLITE_READONLY:
+            raise ReadOnlyError(text) from error
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             hint = f"End the programs that use the folder, and remove {str(path.parent)!r}; it is made anew."
             raise CorruptDataError(text, hint=hint) from error

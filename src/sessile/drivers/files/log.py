@@ -5,7 +5,7 @@ What a reader does in a log of any length is bounded by what it is asked for, be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,8 +131,11 @@ class Log:
             if chunk.text.strip():
                 yield chunk
 
-    def find(self, reached: Callable[[Glance], bool]) -> int:
-        """Where the first commit begins for which `reached` holds, as it does for all after it; else the log's end."""
+    def find(self, reached: Callable[[Glance], bool]) -> tuple[int, int]:
+        """Where the first commit begins for which `reached` holds, as it does for all after it; else the log's end.
+
+        Also the `seq` of the commit before it, 0 if it is the first.
+        """
         low, high = self.begin, self.size
         while high - low > BLOCK:
             middle = self._next((low + high) // 2, high)
@@ -142,10 +145,11 @@ class Log:
                 low = middle.offset
         before = Glance(0, 0, 0)
         for chunk in self.forwards(low):
-            before = self._placed(chunk, before)
-            if reached(before):
-                return chunk.offset
-        return self.size
+            placed = self._placed(chunk, before)
+            if reached(placed):
+                return chunk.offset, before.seq
+            before = placed
+        return self.size, before.seq
 
     def _placed(self, chunk: Chunk, before: Glance) -> Glance:
         """The place of a record, also of one that cannot be read: that after the one before it."""
@@ -168,7 +172,7 @@ class Log:
     # ------------------------------------------------------------ spans
 
     def newest(self, count: int, revision: int) -> list[CommitRow]:
-        """The newest commits up to a revision, the oldest of them first; only those after one that cannot be read.
+        """The newest commits up to a revision, the oldest of them first; only those after one that is damaged, or away.
 
         Who needs what was before asks for it, and is told then.
         """
@@ -180,31 +184,46 @@ class Log:
             if self._beyond(chunk, revision):
                 continue
             try:
-                rows.append(self.decode(chunk).row)
+                row = self.decode(chunk).row
             except CorruptDataError:
                 break
+            if rows and row.seq != rows[-1].seq - 1:
+                break
+            rows.append(row)
         return rows[::-1]
 
     def span(self, span: Span, revision: int) -> list[CommitRow]:
         """The commits of a span, none of them beyond a revision."""
         last = revision if span.last is None else min(span.last, revision)
         low, high = (0, 0) if span.runs is None else (max(1, span.runs[0]), span.runs[1])
+        edge = span.first if span.newest_first else last
         rows: list[CommitRow] = []
-        for chunk in self._down(last) if span.newest_first else self._up(span.first, low):
-            if len(rows) == span.limit:
-                break
-            seen = self.glance(chunk)
-            if seen.seq < span.first or seen.top < low or seen.seq > last:
+        if span.limit <= 0:
+            return rows
+        for chunk, seen in self._down(last) if span.newest_first else self._up(span.first, low):
+            if not span.first <= seen.seq <= last or seen.top < low:
                 break
             if span.runs is None or low <= seen.run <= high:
                 rows.append(self.decode(chunk).row)
+            if len(rows) == span.limit or seen.seq == edge:
+                break  # before the next one is looked at, which may be damaged
         return rows
 
-    def _up(self, first: int, top: int) -> Iterator[Chunk]:
-        return self.forwards(self.find(lambda seen: seen.seq >= first and seen.top >= top))
+    def _up(self, first: int, top: int) -> Iterator[tuple[Chunk, Glance]]:
+        offset, before = self.find(lambda seen: seen.seq >= first and seen.top >= top)
+        return self._dense(self.forwards(offset), before + 1, 1)
 
-    def _down(self, last: int) -> Iterator[Chunk]:
-        return self.backwards(self.find(lambda seen: seen.seq > last))
+    def _down(self, last: int) -> Iterator[tuple[Chunk, Glance]]:
+        return self._dense(self.backwards(self.find(lambda seen: seen.seq > last)[0]), last, -1)
+
+    def _dense(self, chunks: Iterable[Chunk], expected: int, step: int) -> Iterator[tuple[Chunk, Glance]]:
+        """Records with their places, which follow each other; a line that somebody took away is named."""
+        for chunk in chunks:
+            seen = self.glance(chunk)
+            if seen.seq != expected:
+                raise self.damage(chunk, FormatError(f"it is commit {seen.seq}, and commit {expected} should be there"))
+            expected += step
+            yield chunk, seen
 
     def _beyond(self, chunk: Chunk, revision: int) -> bool:
         """Whether a record at the end was never acknowledged."""

@@ -127,7 +127,7 @@ class Sessions:
             file = disk.open_file(place.log, flags)
             if file is None:
                 if disk.read(place.head) is None or not place.folder.exists():
-                    return self._absent()
+                    return self.check_folder()
                 raise CorruptDataError(f"There is no {self.form.log_file} in {str(place.folder)!r}, but a head.")
             try:
                 view = self._opened(session_id, place, content, file)
@@ -138,7 +138,7 @@ class Sessions:
                 return view
             os.close(file)
 
-    def _absent(self) -> None:
+    def check_folder(self) -> None:
         """What is not there is absent only where it could be: not if the folder itself is away."""
         if not self.folder.is_dir():
             raise StorageError(f"The folder {str(self.folder)!r} is gone.", hint="Is its disk mounted?")
@@ -154,7 +154,10 @@ class Sessions:
                     f"The files in {str(place.folder)!r} say that they are of session {found.session_id!r}."
                 )
         if head is not None and owner is None:
-            raise CorruptDataError(f"{str(log.path)!r} does not begin with whose log it is.")
+            raise CorruptDataError(
+                f"Line 1 of {str(log.path)!r} does not say whose log it is.",
+                hint="Restore it. Lines must end with a line feed alone, without a carriage return.",
+            )
         if head is not None and owner is not None and head.incarnation != owner.incarnation:
             if disk.read(place.head) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
                 raise CorruptDataError(f"The head and the log in {str(place.folder)!r} are of different incarnations.")
@@ -216,6 +219,7 @@ class Sessions:
             good, rest = _whole_after(log, view.revision)
             if view.head is None:
                 _check_rest(log, good, rest)
+                _keep(place.head, disk.read(place.head) or b"")
             self._cut(log, rest[0].offset if rest else log.size)
             if not good:
                 if view.head is None:
@@ -232,9 +236,7 @@ class Sessions:
     def _cut(self, log: Log, offset: int) -> None:
         """Let the log end at an offset, with the end of a record; what is cut off is kept beside it."""
         rest = disk.read_at(log.file, log.size - offset, offset)
-        if rest.strip(b"\0 \r\n"):
-            with log.path.with_name(f"{log.path.name}.cut").open("ab") as kept:
-                kept.write(rest)
+        if _keep(log.path, rest):
             logger.warning(
                 "%s ended with %d bytes of a commit that was not written to its end, and not acknowledged. "
                 "They are in %s.cut now.",
@@ -325,8 +327,13 @@ class Sessions:
             place.folder.rename(away)
             disk.sync_folder(self.folder)
             self.index.remove(session_id)
-        for folder in self.trash.iterdir():  # this one, and what a crash has left
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(away)
+
+    def empty_trash(self) -> None:
+        """Remove the files of deleted sessions that a crash has left."""
+        with disk.translated("Removing what is left of deleted sessions", self.trash):
+            for folder in self.trash.iterdir() if self.trash.exists() else ():
+                _remove(folder)
 
     def refresh(self, session_id: str, deadline: Deadline) -> None:
         """Let the index say what the head says, after a crash or a change by hand."""
@@ -357,7 +364,7 @@ class Sessions:
     def _owner(self, path: Path) -> Owner | None:
         file = disk.open_file(path, os.O_RDONLY)
         if file is None:
-            return self._absent()
+            return self.check_folder()
         try:
             return Log(file, os.fstat(file).st_size, self.form, path).owner()
         finally:
@@ -378,13 +385,23 @@ class Sessions:
         with disk.translated("Writing a record", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.head is None or view.head.incarnation != incarnation:
                 return value is None
-            if value is not None:
-                disk.make_folders(file.parent)
-                disk.replace(file, value)
-            elif file.exists():
-                file.unlink()
-                disk.sync_folder(file.parent)
+            with disk.translated("Writing a record", place.folder, "unknown"):
+                if value is not None:
+                    disk.make_folders(file.parent)
+                    disk.replace(file, value)
+                elif file.exists():
+                    file.unlink()
+                    disk.sync_folder(file.parent)
         return True
+
+
+def _keep(path: Path, part: bytes) -> bool:
+    """Keep what is about to be removed from a file beside it, if it is anything; a person may have written it."""
+    if not part.strip(b"\0 \r\n"):
+        return False
+    with path.with_name(f"{path.name}.cut").open("ab") as kept:
+        kept.write(part)
+    return True
 
 
 def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
@@ -392,7 +409,7 @@ def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
     good: list[Stored] = []
     pending: list[Stored] = []
     rest: list[Chunk] = []
-    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)):
+    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)[0]):
         stored = _readable(log, chunk)
         seq = revision + len(good) + len(pending) + 1
         rest.append(chunk)
@@ -422,6 +439,13 @@ def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
         if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
             log.decode(rest[0])  # names the line, if it cannot be read
             raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, which another process may be doing as well."""
+    while os.path.lexists(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _undone(file: int, size: int) -> Written:

@@ -186,6 +186,10 @@ class FileDriver(Driver):
         self._check_open()
         self.sessions.delete(session_id, incarnation, deadline)
 
+    async def sweep(self, before: int, deadline: Deadline) -> None:
+        self._check_open()
+        self.sessions.empty_trash()
+
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
@@ -206,15 +210,15 @@ class FileDriver(Driver):
             rows = self.index.page(query)
             for _ in range(ATTEMPTS):
                 changed = [row.head.session_id for row in rows if self._head_stamp(row.folder) != row.stamp.head]
-                if not changed:
+                refreshed = [self._refresh(session_id, deadline) for session_id in changed]
+                if not any(refreshed):
                     break
-                for session_id in changed:
-                    self._refresh(session_id, deadline)
                 rows = self.index.page(query)
         return [row.head for row in rows]
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         self._compare_all(deadline)
+        self.sessions.check_folder()
         return self.index.count(query)
 
     def _head_stamp(self, folder: str) -> str | None:
@@ -224,12 +228,14 @@ class FileDriver(Driver):
         except FileNotFoundError:
             return None
 
-    def _refresh(self, session_id: str, deadline: Deadline) -> None:
+    def _refresh(self, session_id: str, deadline: Deadline) -> bool:
         """Let the index follow the files of a session. One that is damaged is named, and costs the others nothing."""
         try:
             self.sessions.refresh(session_id, deadline)
         except CorruptDataError as error:
             logger.warning("%s", error)
+            return False
+        return True
 
     def _compare_all(self, deadline: Deadline) -> None:
         """Once for each opened storage: find what crashes, power cuts and people have changed beside the index."""

@@ -46,7 +46,7 @@ class YamlFormat(Format):
 
     def parse(self, text: bytes) -> Any:
         try:
-            documents = cast(list[Any], yaml12.parse_yaml(text.decode(), multi=True))
+            documents = cast(list[Any], yaml12.parse_yaml(text.decode("utf-8-sig"), multi=True))
         except (ValueError, RecursionError) as error:
             reason, *place = _PLACE.split(str(error))
             column, line = (f" (column {place[1]})", int(place[0])) if place else ("", 0)
@@ -55,10 +55,10 @@ class YamlFormat(Format):
             raise FormatError(f"there are {len(documents)} documents where one should be", 1)
         return documents[0]
 
-    def keeps(self, value: Any) -> bool:
+    def keeps(self, value: Any, text: str) -> bool:
         """What was written is read again: numbers of over 64 bits, for example, would come back as others."""
         try:
-            text = yaml12.format_yaml(value, width=None)
-            return encode(yaml12.parse_yaml(text)) == encode(value) and "\n...\n" not in text
+            written = yaml12.format_yaml(value, width=None)
+            return encode(yaml12.parse_yaml(written)) == text and "\n...\n" not in written
         except (ValueError, TypeError, OverflowError, RecursionError):
             return False

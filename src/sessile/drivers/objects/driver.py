@@ -46,12 +46,15 @@ class ObjectDriver(Driver):
     async def setup(self, deadline: Deadline) -> None:
         """Find out whether the store keeps conditions: one that ignores them would lose writes."""
         what, content = "Setting up", b'{"format":1}\n'
+        create = partial(self.port.create, what, layout.SETUP, content, deadline, repeatable=True)
+        replace_unseen = partial(self.port.replace, what, layout.SETUP, content, NEVER, deadline, repeatable=True)
         try:
-            made = await self.port.create(what, layout.SETUP, content, deadline)
-            again = made and await self.port.create(what, layout.SETUP, content, deadline)
-            ignored = again or await self.port.replace(what, layout.SETUP, content, NEVER, deadline)
+            ignored = (await create() and await create()) or await replace_unseen()
         except ReadOnlyError:
             return  # whoever may only read loses nothing
+        except StorageError as error:
+            error.written = "no"  # of what the caller is about to write
+            raise
         if ignored:
             raise StorageError(
                 f"{self.port.where} ignores the conditions of writes: writers would overwrite each other's commits.",
@@ -165,9 +168,13 @@ class ObjectDriver(Driver):
             await self.port.delete(what, [name], deadline)
             return True
         await self.port.put(what, name, value, deadline)
-        if await self._is_there(what, session_id, incarnation, deadline):
-            return True
-        await self.port.delete(what, [name], deadline)
+        try:
+            if await self._is_there(what, session_id, incarnation, deadline):
+                return True
+            await self.port.delete(what, [name], deadline)
+        except StorageError as error:
+            error.written = "unknown"
+            raise
         return False
 
     # ------------------------------------------------------------ lists

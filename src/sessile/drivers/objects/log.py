@@ -13,9 +13,9 @@ half as long begins anew.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,9 @@ from ...storage.driver import Append, CommitRow, Deadline, HeadRow, Span
 from . import layout, lists
 from .layout import Appended, Checkpoint, Node
 from .merging import compact
-from .ports import Port, Version
+from .ports import LIST_PAGE, Port, Version
+
+logger = logging.getLogger("sessile")
 
 INTERVAL = 1_000_000
 """Microseconds between two checkpoints of a session. GCS takes about one write a second to one object."""
@@ -106,10 +108,10 @@ class Log:
         found = await self.port.get(what, first, deadline)
         if found is None:
             return []
-        listed = await self.port.list(what, f"{where}/commits", deadline, after=first)
-        later = await self.port.gather(partial(self.port.get, what, each.name, deadline) for each in listed)
+        names = await self._names_after(what, f"{where}/commits", first, deadline)
+        later = await self.port.gather(partial(self.port.get, what, name, deadline) for name in names)
         tail: list[Appended] = []
-        for name, each in zip([first, *(one.name for one in listed)], [found, *later], strict=True):
+        for name, each in zip([first, *names], [found, *later], strict=True):
             if each is None:
                 return None
             appended = layout.decode_append(each.data, name)
@@ -117,6 +119,15 @@ class Log:
             if appended.rows[0].seq == last + 1:  # else somebody has claimed a place in the void, and will see that
                 tail.append(appended)
         return tail
+
+    async def _names_after(self, what: str, prefix: str, first: str, deadline: Deadline) -> list[str]:
+        """The names of all objects below a prefix after a name. More than a page, if no checkpoint can be written."""
+        names = [first]
+        while True:
+            page = await self.port.list(what, prefix, deadline, after=names[-1])
+            names.extend(each.name for each in page)
+            if len(page) < LIST_PAGE:
+                return names[1:]
 
     async def newest(self, what: str, view: View, count: int, deadline: Deadline) -> list[CommitRow]:
         """The newest commits of a session, the oldest of them first."""
@@ -213,7 +224,7 @@ class Log:
     async def renew(self, view: View, deadline: Deadline, *, always: bool = False) -> None:
         """Write the checkpoint of a session and its places in lists, if it is time to, or a place is new.
 
-        A failure changes nothing: the next one who comes by writes it.
+        A failure changes nothing: the next one who comes by writes it. If that cannot be, reading takes ever longer.
         """
         now = time.time_ns() // 1000
         before = view.checkpoint
@@ -221,8 +232,11 @@ class Log:
         due = abs(now - before.written) >= INTERVAL or len(view.tail) >= MOST_TAIL
         if not view.tail or not (always or due or lists.names(places) != lists.names(before.places)):
             return
-        with suppress(StorageError):
+        try:
             await self._renew(view, now, places, deadline)
+        except StorageError as error:
+            if not error.retry:
+                logger.warning("The checkpoint of session %r cannot be written: %s", view.head.session_id, error)
 
     async def _renew(self, view: View, now: int, places: frozenset[str], deadline: Deadline) -> None:
         what, before = "Writing a checkpoint", view.checkpoint

@@ -143,21 +143,26 @@ class Port(ABC):
                 raise
             return Object(data, Version(meta["e_tag"], meta["version"]))
 
-        return await self._repeat(what, send, deadline, written="no")
+        return await self._repeat(what, send, deadline, "no")
 
     async def put(self, what: str, name: str, data: bytes, deadline: Deadline) -> None:
         """Write an object, whatever is there."""
-        await self._repeat(what, lambda: self._put(name, data, "overwrite", deadline), deadline, written="unknown")
+        await self._repeat(what, lambda: self._put(name, data, "overwrite", deadline), deadline, "unknown")
 
-    async def create(self, what: str, name: str, data: bytes, deadline: Deadline) -> bool:
-        """Write an object unless there is one of that name; False if there is."""
-        return await self._once(what, lambda: self._put(name, data, "create", deadline), deadline)
+    async def create(self, what: str, name: str, data: bytes, deadline: Deadline, *, repeatable: bool = False) -> bool:
+        """Write an object unless there is one of that name; False if there is. Sent once unless it is `repeatable`.
 
-    async def replace(self, what: str, name: str, data: bytes, seen: Version, deadline: Deadline) -> bool:
-        """Write an object over the content that was seen; False if it has another by now."""
+        One that is repeated may find what it has written itself.
+        """
+        return await self._conditional(what, lambda: self._put(name, data, "create", deadline), deadline, repeatable)
+
+    async def replace(
+        self, what: str, name: str, data: bytes, seen: Version, deadline: Deadline, *, repeatable: bool = False
+    ) -> bool:
+        """Write an object over the content that was seen; False if it has another now. `repeatable` as in `create`."""
         known = {"e_tag": seen.e_tag, "version": seen.generation}
         mode = {name: value for name, value in known.items() if value is not None}
-        return await self._once(what, lambda: self._put(name, data, mode, deadline), deadline)
+        return await self._conditional(what, lambda: self._put(name, data, mode, deadline), deadline, repeatable)
 
     async def delete(self, what: str, names: Sequence[str], deadline: Deadline) -> None:
         """Remove objects; those that are not there are removed already."""
@@ -173,7 +178,7 @@ class Port(ABC):
                 if not is_absent(error):
                     raise
 
-        await self._repeat(what, send, deadline, written="unknown")
+        await self._repeat(what, send, deadline, "unknown")
 
     async def list(self, what: str, prefix: str, deadline: Deadline, after: str | None = None) -> list[Listed]:
         """The first objects below `prefix` in the order of their names, after a name; at most `LIST_PAGE`."""
@@ -182,28 +187,33 @@ class Port(ABC):
             found = await self._list(prefix, after, deadline)
             return [Listed(meta["path"], int(meta["last_modified"].timestamp() * 1e6)) for meta in found]
 
-        return await self._repeat(what, send, deadline, written="no")
+        return await self._repeat(what, send, deadline, "no")
 
     async def _repeat(
-        self, what: str, send: Callable[[], Coroutine[Any, Any, T]], deadline: Deadline, *, written: Written
+        self, what: str, send: Callable[[], Coroutine[Any, Any, T]], deadline: Deadline, written: Written
     ) -> T:
         """Send a request until it has an answer."""
-        unknown = False
+        unknown, failed = False, None
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._send(what, send, deadline, written)
             except StorageError as error:
                 unknown = unknown or error.written == "unknown"
-                error.written = "unknown" if unknown else "no"
-                if not error.retry or attempt == ATTEMPTS or deadline.remaining() <= 0:
-                    raise
+                if failed is None or not isinstance(error, DeadlineError):
+                    failed = error  # which says more than that time is up
+                failed.written = "unknown" if unknown else "no"
+                over = not error.retry or attempt == ATTEMPTS or deadline.remaining() <= 0
+            if over:
+                raise failed
             await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(self, what: str, send: Callable[[], Coroutine[Any, Any, None]], deadline: Deadline) -> bool:
-        """Send a request with a condition, once; False if the condition does not hold."""
+    async def _conditional(
+        self, what: str, send: Callable[[], Coroutine[Any, Any, None]], deadline: Deadline, repeatable: bool
+    ) -> bool:
+        """Send a request with a condition; False if the condition does not hold."""
         try:
-            await self._send(what, send, deadline, "unknown")
+            await (self._repeat if repeatable else self._send)(what, send, deadline, "unknown")
         except _RefusedError:
             return False
         return True
