@@ -25,6 +25,7 @@ from ..storage.encoding import checked_copy
 from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Turn, TurnSpec
+from ..storage.uninterrupted import UninterruptedTask
 from .history import Past, Window
 from .messages import (
     FORMAT,
@@ -407,12 +408,16 @@ class Recorder:
 
 async def to_the_end(work: Awaitable[R]) -> R:
     """Await what must not be left half-way: cancellations that arrive meanwhile are raised when it is done."""
-    task = asyncio.ensure_future(work)
-    cancelled = await wait_out(task)
-    result = task.result()  # a failure counts for more than the cancellation: the caller must hear of it
-    if cancelled is not None:
-        raise cancelled
-    return result
+    task = UninterruptedTask(_awaited(work))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.result()  # a failure counts for more than the cancellation: the caller must hear of it
+        raise
+
+
+async def _awaited(work: Awaitable[R]) -> R:
+    return await work
 
 
 async def wait_out(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:

@@ -21,7 +21,7 @@ from ..records import JsonObject
 from ..storage import patch
 from ..storage.encoding import checked_copy
 from ..storage.storage import Storage
-from .events import Emit, WorkflowEvent
+from .events import Emit, WorkflowEvent, unheard
 from .journal import Journal, Path, path_of, path_text
 
 R = TypeVar("R")
@@ -186,7 +186,8 @@ class WorkflowRun:
 
     def tell(self, kind: Any, name: str, path: Path, **about: Any) -> None:
         """Tell whoever listens what has happened to a step."""
-        self.emit(WorkflowEvent(kind, name, path_text(path), **about))
+        if self.emit is not unheard:
+            self.emit(WorkflowEvent(kind, name, path_text(path), **about))
 
     def note(self) -> list[JsonObject] | None:
         """The steps at work, for the lease record."""
