@@ -10,7 +10,6 @@ from typing import Any, cast
 from ..agents.driving import kept_alive
 from ..agents.recorder import to_the_end
 from ..agents.state import enter
-from ..agents.storing import status_of
 from ..errors import (
     InvalidInputError,
     LeaseLostError,
@@ -38,9 +37,9 @@ Body = Callable[[WorkflowRun], Awaitable[Any]]
 
 
 async def begin(storage: Storage, spec: TurnSpec) -> Turn:
-    """Commit that the run has started; if that is cancelled when it is done already, the run ends as cancelled."""
+    """Commit that the run has started."""
     beginning = asyncio.ensure_future(storage.arun_operation(turns.begin_turn, spec, 0))
-    return await _unless_cancelled(storage, beginning, "cancelled")
+    return await _unless_cancelled(storage, beginning)
 
 
 async def take(storage: Storage, spec: TurnSpec, number: int | None) -> tuple[Turn, Run]:
@@ -55,7 +54,7 @@ async def take(storage: Storage, spec: TurnSpec, number: int | None) -> tuple[Tu
     async def taking() -> Turn:
         return (await storage.arun_operation(turns.take_turn, spec, number, 0, check))[0]
 
-    turn = await _unless_cancelled(storage, asyncio.ensure_future(taking()), "interrupted")
+    turn = await _unless_cancelled(storage, asyncio.ensure_future(taking()))
     return turn, taken[0]
 
 
@@ -74,12 +73,13 @@ def _check_resumable(storage: Storage, spec: TurnSpec, turn: Turn, run: Run) -> 
         )
 
 
-async def _unless_cancelled(storage: Storage, beginning: asyncio.Future[Turn], status: str) -> Turn:
+async def _unless_cancelled(storage: Storage, beginning: asyncio.Future[Turn]) -> Turn:
+    """The run that has been begun; if the task was cancelled meanwhile, it is stored as interrupted."""
     try:
         return await to_the_end(beginning)
     except asyncio.CancelledError:
         if not beginning.cancelled() and beginning.exception() is None:
-            await Journal(storage, beginning.result(), None).end({"status": status}, [])
+            await Journal(storage, beginning.result(), None).end({"status": "interrupted"}, [])
         raise
 
 
@@ -231,15 +231,20 @@ def _result(run: WorkflowRun, output: Any, status: Any, waits: Sequence[str] = (
 
 
 async def _failed(run: WorkflowRun, error: BaseException) -> None:
-    """Store how the run has failed, so that it can be resumed, or that it was cancelled."""
+    """Store how the run has ended, so that it can be resumed, unless somebody has asked to cancel it.
+
+    What ends the task or the process (a deploy) is not such a request: the run has been interrupted.
+    """
     problem = {"type": type(error).__name__, "message": str(error)[:10_000]}
     run.emit(WorkflowEvent("run.ended", error=f"{problem['type']}: {problem['message']}"))
     if isinstance(error, LeaseLostError):
         return
     if isinstance(error, WorkflowChangedError):
         await _end_or_told(run, {"status": "interrupted"}, error, with_state=False)
-    elif isinstance(error, RunCancelledError) or status_of(error) == "cancelled":
+    elif isinstance(error, RunCancelledError):
         await _end_or_told(run, {"status": "cancelled", "error": problem}, error)
+    elif isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        await _end_or_told(run, {"status": "interrupted"}, error)
     else:
         again = [path_text(path) for path in (*_to_do_again(run, error), *run.unheard)]
         if again:

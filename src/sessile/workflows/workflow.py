@@ -112,7 +112,7 @@ class Workflow(Nested, Generic[OutputT]):
             StepFailedError: a step has failed, and the function has not caught it; `resume` tries it again.
             NotResumableError: another process is at work on the run of that `run_id`, or it was cancelled.
             SessionNotFoundError: the session is another user's.
-            RunCancelledError: `storage.cancel_run` was called.
+            RunCancelledError: `storage.cancel_run` was called; such a run cannot be resumed.
             Exception: what else the function has raised; the run is stored as failed, and can be resumed.
         """
         with stored_on_sigterm(waiting=True):
@@ -131,13 +131,14 @@ class Workflow(Nested, Generic[OutputT]):
         run_metadata: JsonObject | None = None,
         **kwargs: Any,
     ) -> WorkflowResult[OutputT]:
-        """The `async` twin of `run`. A cancelled run is stored as cancelled, and cannot be resumed."""
+        """The `async` twin of `run`. Cancelling the task interrupts the run, which can be resumed."""
         spec = self._spec(session_id, user_id, run_id, run_metadata)
         return await self._start(spec, args, kwargs, unheard)
 
     def resume(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> WorkflowResult[OutputT]:
         """Go on with a run that was interrupted or has failed, or that waits for an event which has been sent.
 
+        Interrupted are runs whose process is gone or was told to stop (SIGTERM, Ctrl-C), or whose task was cancelled.
         What its finished steps came to is taken from the journal; steps whose failure ended the run are tried again.
 
         Args:
@@ -208,7 +209,7 @@ class Workflow(Nested, Generic[OutputT]):
     def stream(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowStream[OutputT]:
         """`run` (or, with `resume=True`, `resume`) with the same arguments, told as it happens.
 
-        An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it cancels the run.
+        An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it interrupts the run.
         """
         return WorkflowStream(self.astream(*args, resume=resume, **kwargs))
 
