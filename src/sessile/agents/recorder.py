@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import InvalidStateError, SessionBusyError, TooLargeError
+from ..errors import InvalidStateError, SessionBusyError, TooLargeError, problem_of
 from ..records import Entry, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
@@ -316,8 +316,7 @@ class Recorder:
 
     async def fail(self, error: BaseException, status: Status, *, with_state: bool = True) -> None:
         """Commit the end of a run that has failed or was cancelled, with the messages that it has made."""
-        problem = {"type": type(error).__name__, "message": _sound(str(error))}
-        await self._end(status, {"error": problem}, with_state)
+        await self._end(status, {"error": problem_of(error)}, with_state)
 
     async def _end(self, status: Status, ended: JsonObject, with_state: bool) -> None:
         async with self._lock:
@@ -444,7 +443,3 @@ def _key(message: ModelMessage) -> Any:
         for part in message.parts
     ]
     return (message.kind, message.timestamp if isinstance(message, ModelResponse) else None, *parts)
-
-
-def _sound(text: str) -> str:
-    return text[:10_000]

@@ -19,6 +19,7 @@ from ..errors import (
     SessileError,
     StorageError,
     WorkflowChangedError,
+    problem_of,
 )
 from ..records import Entry, JsonObject, Run
 from ..storage import turns
@@ -235,7 +236,7 @@ async def _failed(run: WorkflowRun, error: BaseException) -> None:
 
     What ends the task or the process (a deploy) is not such a request: the run has been interrupted.
     """
-    problem = {"type": type(error).__name__, "message": str(error)[:10_000]}
+    problem = problem_of(error)
     run.emit(WorkflowEvent("run.ended", error=f"{problem['type']}: {problem['message']}"))
     if isinstance(error, LeaseLostError):
         return

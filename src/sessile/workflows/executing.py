@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..agents.agent import Agent
 from ..agents.state import entered
-from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError
+from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError, problem_of
 from ..records import MICROSECOND, Entry, JsonObject
 from ..storage import cache, patch
 from ..storage.core import now_micros
@@ -231,8 +231,9 @@ async def _store_failure(
     entries: Sequence[Entry],
     pause: float | None,
 ) -> StepFailedError:
-    kind, message = type(error).__name__, _said(error)
-    data: JsonObject = {**call.data(attempt, started), "error": {"type": kind, "message": message}}
+    problem = problem_of(error)
+    kind, message = problem["type"], problem["message"]
+    data: JsonObject = {**call.data(attempt, started), "error": problem}
     if pause is not None:
         data["retry_in"] = round(pause, 3)
     failure = _failed(call, kind, message)
@@ -253,10 +254,6 @@ async def _store_failure(
 def _failed(call: Call, kind: str, message: str) -> StepFailedError:
     text = f"Step {call.name!r} has failed with {kind}: {message}"
     return StepFailedError(text.rstrip(": "), step=call.name, path=path_text(call.path), error_type=kind)
-
-
-def _said(error: BaseException) -> str:
-    return str(error)[:10_000]
 
 
 # ---------------------------------------------------------------- the cache
