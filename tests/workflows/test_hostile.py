@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from sessile import Context, SqliteStorage, workflow
-from sessile.errors import StepFailedError
+from sessile.errors import InvalidStateError, StepFailedError
+from sessile.storage import turns
 
 
 class Mute(Exception):
@@ -50,3 +52,41 @@ def test_errors_that_cannot_be_shown_or_made_again(storage: SqliteStorage, step:
     with pytest.raises((Mute, Odd)):
         raised.run(session_id="raised")
     assert storage.run("raised", 1).status == "failed"
+
+
+async def test_a_pause_that_cannot_be_stored(storage: SqliteStorage) -> None:
+    """The run has failed then, and does not pretend to be at work."""
+    good: list[int] = []
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> Any:
+        ctx.state["value"] = 1 if good else object()
+        return await ctx.wait("go")
+
+    with pytest.raises(InvalidStateError, match="type object"):
+        await flow.arun(session_id="s")
+    assert storage.run("s", 1).status == "failed"
+    good.append(1)
+    assert (await flow.aresume("s")).status == "paused"
+    assert (await flow.asend("s", "go", 2)).output == 2
+
+
+async def test_cancelled_while_the_pause_is_stored(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> Any:
+        return await ctx.wait("go")
+
+    running = asyncio.ensure_future(flow.arun(session_id="s"))
+    loop = asyncio.get_running_loop()
+    end_turn = turns.end_turn
+
+    async def cancelling(*args: Any, **kwargs: Any) -> None:
+        await end_turn(*args, **kwargs)
+        loop.call_soon_threadsafe(running.cancel)
+
+    monkeypatch.setattr(turns, "end_turn", cancelling)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    monkeypatch.undo()
+    assert storage.run("s", 1).status == "paused"
+    assert (await flow.asend("s", "go", 2)).output == 2

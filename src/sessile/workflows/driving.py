@@ -96,21 +96,29 @@ async def drive(run: WorkflowRun, body: Body, began: int, limit: float | None) -
     Raises what the function raises, after that was stored.
     """
     run.emit(WorkflowEvent("run.started"))
+    try:
+        worked = await _to_end_or_pause(run, body, began, limit)
+    except BaseException as error:
+        await _stopped(run)
+        if not run.journal.paused:
+            await _failed(run, error)
+        raise
+    if isinstance(worked, Pause):
+        return _result(run, None, "paused", worked.names)
+    await _stopped(run)
+    return await _completed(run, *worked)
+
+
+async def _to_end_or_pause(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any] | Pause:
+    """What the function returns, and its JSON form; or the pause, when it is stored."""
     while True:
         try:
-            output, data = await _work(run, body, began, limit)
+            return await _work(run, body, began, limit)
         except Pause as pause:
             await _idle(run)
             if await _paused(run, pause.names):
-                return _result(run, None, "paused", pause.names)
-            run.state = replayed_state(run.journal)  # an event has arrived just now: once more, up to where it is taken
-        except BaseException as error:
-            await _stopped(run)
-            await _failed(run, error)
-            raise
-        else:
-            await _stopped(run)
-            return await _completed(run, output, data)
+                return pause
+        run.state = replayed_state(run.journal)  # an event has arrived just now: once more, up to where it is taken
 
 
 async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any]:

@@ -51,6 +51,8 @@ class Journal:
         """What the agents of its steps have used; the log has it with their runs, and nothing of the workflow's own."""
         self.broken: SessileError | None = None
         """Why nothing can be kept any more; nothing is begun then either."""
+        self.paused = False
+        """Whether the run is stored as paused."""
         self.versions: set[str] = set()
         self._kept: dict[Path, Entry] = {}
         self._attempts: dict[Path, int] = {}
@@ -185,6 +187,7 @@ class Journal:
     async def _end(self, ended: JsonObject, changes: patch.Patch, only_at: int | None) -> None:
         async with self._lock:
             await self.storage.arun_operation(turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at)
+            self.paused = ended["status"] == "paused"
 
     # ------------------------------------------------------------ events from outside
 
