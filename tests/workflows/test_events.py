@@ -214,9 +214,13 @@ async def test_a_task_that_is_cancelled(storage: SqliteStorage) -> None:
 
 
 def long(storage: SqliteStorage, seconds: float) -> Workflow[str]:
+    async def sleep() -> str:
+        print("waiting", flush=True)
+        return await asyncio.sleep(seconds, "done")
+
     async def long(ctx: Context) -> str:
         await ctx.step(Step(lambda: print("begun", flush=True), "begin"))
-        return await ctx.step(asyncio.sleep, seconds, "done")
+        return await ctx.step(sleep)
 
     return Workflow(long, storage=storage)
 
@@ -246,7 +250,7 @@ def test_a_process_that_is_told_to_stop(
     code = STOPPED.format(tests=str(Path(__file__).resolve().parents[2]), path=str(path), call=call)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        assert (process.stdout.readline(), process.stdout.readline()) == ("begun\n", "waiting\n")
         process.send_signal(number)
         assert process.wait() != 0
     assert storage.run("s", 1).status == "interrupted"
