@@ -239,8 +239,7 @@ flow = long(SqliteStorage({path!r}), 60)
     ("call", "number"),
     [
         ('flow.run(session_id="s")', signal.SIGTERM),
-        ('flow.run(session_id="s")', signal.SIGINT),
-        ('asyncio.run(flow.arun(session_id="s"))', signal.SIGTERM),
+        ('asyncio.run(flow.arun(session_id="s"))', signal.SIGINT),
     ],
 )
 def test_a_process_that_is_told_to_stop(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai.models.test import TestModel
 
-from sessile import Context, SqliteStorage, workflow
+from sessile import Agent, Context, SqliteStorage, Step, workflow
 from sessile.errors import InvalidStateError, StepFailedError
 from sessile.storage import turns
 
@@ -90,3 +93,77 @@ async def test_cancelled_while_the_pause_is_stored(storage: SqliteStorage, monke
     monkeypatch.undo()
     assert storage.run("s", 1).status == "paused"
     assert (await flow.asend("s", "go", 2)).output == 2
+
+
+def test_a_result_that_is_too_large(path: Path) -> None:
+    """Refused with the step's name, as what has no JSON form is; the run can go on another way."""
+    with SqliteStorage(path, max_commit_bytes=2000) as storage:
+
+        def long(size: int) -> str:
+            return "x" * size
+
+        @workflow(storage=storage)
+        async def flow(ctx: Context) -> int:
+            try:
+                return len(await ctx.step(long, 3000))
+            except StepFailedError as error:
+                said.append(str(error))
+                return len(await ctx.step(long, 30))
+
+        said: list[str] = []
+        assert flow.run(session_id="s").output == 30
+        assert said[0].startswith("Step 'long' has failed with TooLargeError: The commit has 3,")
+        assert [one.status for one in flow.journal("s")] == ["failed", "finished"]
+        agent = Agent(TestModel(custom_output_text="x" * 3000))
+
+        @workflow(storage=storage)
+        async def asking(ctx: Context) -> None:
+            await ctx.step(agent, "Go on")
+
+        with pytest.raises(StepFailedError, match="TooLargeError"):
+            asking.run(session_id="t")
+        assert storage.run("t", 1).status == "failed"
+
+
+async def test_a_version_asked_for_while_a_step_is_stored(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is written with the next commit, also if one is being written when it is given."""
+    writing, go = threading.Event(), threading.Event()
+    append = turns.append_to_turn
+    fail = [True]
+
+    async def slowly(*args: Any) -> None:
+        writing.set()
+        go.wait()
+        await append(*args)
+
+    async def second() -> str:
+        return "new"
+
+    async def last() -> None:
+        if fail:
+            raise OSError("down")
+
+    async def one(ctx: Context) -> None:
+        await ctx.step(Step(lambda: None, "nothing"))
+
+    async def other(ctx: Context) -> str:
+        if not go.is_set():
+            await asyncio.to_thread(writing.wait)
+        new = ctx.version("new way")
+        go.set()
+        value = await ctx.step(second) if new else "old"
+        await ctx.step(last)
+        return value
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> Any:
+        return await ctx.gather(one(ctx), other(ctx))
+
+    monkeypatch.setattr(turns, "append_to_turn", slowly)
+    with pytest.raises(StepFailedError):
+        await flow.arun(session_id="s")
+    monkeypatch.undo()
+    fail.clear()
+    assert (await flow.aresume("s")).output == [None, "new"]

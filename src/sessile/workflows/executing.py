@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ..agents.agent import Agent
 from ..agents.state import entered
-from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError, problem_of
+from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError, TooLargeError, problem_of
 from ..records import MICROSECOND, Entry, JsonObject
 from ..storage import cache, patch
 from ..storage.core import now_micros
@@ -127,19 +127,20 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
         entries: list[Entry] = []
         try:
             outcome = await _attempt(run, call, attempt, entries)
+            await _finished(run, call, attempt, started, outcome)
+            return outcome
         except Exception as error:
             if run.journal.broken is not None or (isinstance(call.step.target, Nested) and _is_inner(run, call, error)):
                 raise
             pause = _pause_after(call.step, error, attempt - first + 1)
+            if isinstance(error, TooLargeError):
+                entries.clear()  # they may be what is too large
             failure = await _store_failure(run, call, attempt, started, error, entries, pause)
             if pause is None:
                 run.failures.append((failure, call.path))
                 raise failure from error
             await asyncio.sleep(pause)
             attempt += 1
-        else:
-            await _finished(run, call, attempt, started, outcome)
-            return outcome
         finally:
             run.at_work.pop(call.path, None)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..agents.recorder import to_the_end
-from ..errors import ConflictError, SessileError, WorkflowChangedError
+from ..errors import ConflictError, InvalidInputError, SessileError, WorkflowChangedError
 from ..records import Entry, JsonObject, Run, Usage
 from ..storage import fold, journals, patch, turns
 from ..storage.storage import Storage
@@ -162,12 +162,15 @@ class Journal:
             self.check_whole()
             entries = [*self._pending, *entries]
             before = self._revision()
+            noted = len(self._pending)  # more may be noted while this is written
             try:
                 await self.storage.arun_operation(turns.append_to_turn, self.turn, entries)
+            except InvalidInputError:  # refused, and nothing else is wrong
+                raise
             except SessileError as error:
                 self.broken = error
                 raise
-            self._pending.clear()
+            del self._pending[:noted]
             if self._seen == before and self._revision() == before + 1:
                 self._seen = before + 1  # nobody else has written meanwhile
             self._add(path, entries[-1])
