@@ -141,7 +141,7 @@ async def test_an_event_at_the_moment_of_the_pause(storage: SqliteStorage, monke
         found = await look(core, turn, seen)
         raced.append(seen)
         if len(raced) == 2:  # the look before the pause is committed
-            await journals.send_event(core, "s", "approval", "just in time")
+            await journals.send_event(core, "s", "order", "approval", "just in time")
         return found
 
     monkeypatch.setattr(journals, "new_events", looking)

@@ -11,7 +11,7 @@ import pytest
 from pydantic_ai.models.test import TestModel
 
 from sessile import Agent, Context, SqliteStorage, Step, workflow
-from sessile.errors import InvalidStateError, StepFailedError
+from sessile.errors import InvalidStateError, NotResumableError, StepFailedError
 from sessile.storage import turns
 
 
@@ -167,3 +167,24 @@ async def test_a_version_asked_for_while_a_step_is_stored(
     monkeypatch.undo()
     fail.clear()
     assert (await flow.aresume("s")).output == [None, "new"]
+
+
+def test_an_event_goes_to_a_run_of_its_workflow(storage: SqliteStorage) -> None:
+    """Not to what is newer in the same session, where nobody would ever receive it."""
+
+    @workflow(storage=storage)
+    async def first(ctx: Context) -> Any:
+        return await ctx.wait("go")
+
+    @workflow(storage=storage)
+    async def second(ctx: Context) -> Any:
+        return await ctx.wait("go")
+
+    first.run(session_id="s")
+    second.run(session_id="s")
+    with pytest.raises(NotResumableError, match="of workflow 'first'"):
+        first.send("s", "go", 1, run=2)
+    assert first.send("s", "go", 1).output == 1
+    with pytest.raises(NotResumableError, match="no run that could receive"):
+        first.send("s", "go", 1)
+    assert second.send("s", "go", 2).output == 2

@@ -174,7 +174,7 @@ class Workflow(Nested, Generic[OutputT]):
             session_id, user_id: the session, and whose it is.
             event: the name that the run waits for, now or later.
             value: what it receives: anything that a step may return.
-            run: the run's number; default: the newest of the current branch that is not over.
+            run: the run's number; default: the newest one of this workflow in the current branch that is not over.
             resume: whether a run on which no process is at work is gone on with here.
 
         The status of the result is `running` where another process is at work, which then receives the event, and what
@@ -197,7 +197,7 @@ class Workflow(Nested, Generic[OutputT]):
         check_id(event, "event")
         data = dump(value, f"The value of event {event!r}")
         sent = await self.storage.arun_operation(
-            journals.send_event, session_id, event, data, _checked_number(run), user_id=user_id
+            journals.send_event, session_id, self.name, event, data, _checked_number(run), user_id=user_id
         )
         if resume and not sent.at_work:
             try:
