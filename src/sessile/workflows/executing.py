@@ -13,7 +13,15 @@ from typing import Any, cast
 
 from ..agents.agent import Agent
 from ..agents.state import entered
-from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError, TooLargeError, problem_of
+from ..errors import (
+    InvalidInputError,
+    InvalidStateError,
+    StepFailedError,
+    StorageError,
+    TooLargeError,
+    UnknownFormatError,
+    problem_of,
+)
 from ..records import MICROSECOND, Entry, JsonObject
 from ..storage import cache, patch
 from ..storage.core import now_micros
@@ -104,12 +112,9 @@ async def execute(run: WorkflowRun, call: Call) -> Any:
 
 async def _executed(run: WorkflowRun, call: Call) -> Any:
     key = _cache_key(run, call) if call.step.cache is not None else None
-    if key is not None and call.step.cache is not None:
-        found = await run.storage.arun_operation(cache.read_result, key, call.step.cache, user_id=run.user_id)
-        if found is not None:
-            return await _finished(
-                run, call, 1, now_micros(), Outcome(load(found["output"]), found["output"]), cached=True
-            )
+    cached = None if key is None else await _cached(run, call, key)
+    if cached is not None:
+        return await _finished(run, call, 1, now_micros(), cached, cached=True)
     outcome = await _attempts(run, call)
     if key is not None:
         await _keep_in_cache(run, call, key, outcome)
@@ -267,6 +272,18 @@ def _cache_key(run: WorkflowRun, call: Call) -> str:
     except InvalidStateError as error:
         raise InvalidInputError(f"{error.message} Its results cannot be cached.") from error
     return cache.cache_key(run.user_id, step.name, step.version, encode(inputs))
+
+
+async def _cached(run: WorkflowRun, call: Call, key: str) -> Outcome | None:
+    """The result that is kept, if there is one that this program can read."""
+    assert call.step.cache is not None, "asked before"
+    found = await run.storage.arun_operation(cache.read_result, key, call.step.cache, user_id=run.user_id)
+    if found is None:
+        return None
+    try:
+        return Outcome(load(found["output"]), found["output"])
+    except UnknownFormatError:  # another version of the program has computed it: computed anew
+        return None
 
 
 async def _keep_in_cache(run: WorkflowRun, call: Call, key: str, outcome: Outcome) -> None:

@@ -166,8 +166,9 @@ class WorkflowRun:
 
     @property
     def user_id(self) -> str | None:
-        """Whose session it is."""
-        return self.journal.turn.spec.user_id
+        """Whose session it is, also where the caller has named no user."""
+        head = self.journal.turn.head
+        return self.journal.turn.spec.user_id if head is None else head.user_id
 
     @property
     def run_id(self) -> str:

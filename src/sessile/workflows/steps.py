@@ -92,7 +92,7 @@ class Step(Generic[P, R]):
         version: str = "1",
     ) -> None:
         self.target = _target(target)
-        self.name = check_id(_name_of(self.target) if name is None else name, "A step's name")
+        self.name = check_id(name_of(self.target) if name is None else name, "A step's name")
         if timeout is not None:
             check_seconds(timeout, "timeout")
         self.retry, self.timeout, self.version = retry, timeout, version
@@ -127,7 +127,8 @@ def step(target: Any = None, /, **options: Any) -> Any:
     """Make a function a `Step`: `@step`, or `@step(retry=…, timeout=…, cache=…)`."""
 
     def decorate(target: Any) -> Any:
-        return functools.update_wrapper(cast(Any, Step(target, **options)), target)
+        # Not the function's own attributes: they might have the names of the step's.
+        return functools.update_wrapper(cast(Any, Step(target, **options)), target, updated=())
 
     return decorate if target is None else decorate(target)
 
@@ -151,9 +152,10 @@ def _arun(target: Any) -> Any:
     return getattr(target, "arun", None)
 
 
-def _name_of(target: Any) -> str:
+def name_of(target: Any) -> str:
+    """What a function, an agent or another callable object is called."""
     if isinstance(target, functools.partial):
-        return _name_of(target.func)
+        return name_of(target.func)
     name = getattr(target, "name", None) or getattr(target, "__name__", None)
     if name == "<lambda>":
         raise InvalidInputError("A lambda has no name for the journal.", hint="Use Step(lambda: …, name=…).")
@@ -161,9 +163,20 @@ def _name_of(target: Any) -> str:
 
 
 def inputs_of(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a step was called with, by the names of its parameters where they are known, defaults included."""
+    """What a step was called with, by the names of its parameters where they are known, defaults included.
+
+    What is bound to the function before belongs to it: arguments of a `functools.partial`, the object of a method.
+    """
+    if isinstance(target, functools.partial):
+        return inputs_of(target.func, (*target.args, *args), {**target.keywords, **kwargs})
     if callable(target):
         bound = inspect.signature(target).bind(*args, **kwargs)
         bound.apply_defaults()
-        return dict(bound.arguments)
+        return {**_held_by(target), **bound.arguments}
     return {"args": list(args), **kwargs}
+
+
+def _held_by(target: Any) -> dict[str, Any]:
+    """The object that a method belongs to, or that is called itself: its content decides about the result as well."""
+    held = getattr(target, "__self__", target)
+    return {} if inspect.isroutine(held) or inspect.isclass(held) or inspect.ismodule(held) else {"$self": held}
