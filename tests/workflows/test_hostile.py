@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, Context, SqliteStorage, Step, workflow
+from sessile import Agent, Context, Retry, SqliteStorage, Step, Workflow, step, workflow
 from sessile.errors import InvalidStateError, NotResumableError, StepFailedError
 from sessile.storage import turns
 
@@ -188,3 +189,46 @@ def test_an_event_goes_to_a_run_of_its_workflow(storage: SqliteStorage) -> None:
     with pytest.raises(NotResumableError, match="no run that could receive"):
         first.send("s", "go", 1)
     assert second.send("s", "go", 2).output == 2
+
+
+def test_functions_with_attributes_of_their_own(storage: SqliteStorage) -> None:
+    """Other libraries' decorators leave some, which may be called like a step's options."""
+
+    def decorated(function: Any) -> Any:
+        function.retry = function.timeout = function.name = "theirs"
+        return function
+
+    @step(retry=Retry(on=OSError, wait=0), name="mine")
+    @decorated
+    def flaky() -> str:
+        if len(tried) < 2:
+            tried.append(1)
+            raise OSError("down")
+        return "up"
+
+    tried: list[int] = []
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(flaky)
+
+    assert flow.run(session_id="s").output == "up"
+    assert flaky.__name__ == "flaky"  # type: ignore[attr-defined]
+
+
+class Called:
+    async def __call__(self, ctx: Context, value: int) -> int:
+        return await ctx.step(abs, value)
+
+
+async def with_more(ctx: Context, more: int, value: int) -> int:
+    return await ctx.step(abs, value) + more
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "output"), [(Called(), "called", 3), (partial(with_more, more=4), "with_more", 7)]
+)
+def test_workflows_that_are_no_plain_function(storage: SqliteStorage, function: Any, name: str, output: int) -> None:
+    flow: Workflow[int] = Workflow(function, storage=storage)
+    assert flow.name == name
+    assert flow.run(value=-3).output == output

@@ -24,7 +24,7 @@ from .driving import begin, drive, prepare, take
 from .events import Emit, unheard
 from .result import StepRecord, WorkflowResult, step_records, stored_result
 from .runtime import WorkflowRun
-from .steps import Nested
+from .steps import Nested, name_of
 from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
 from .values import dump, load
 
@@ -76,9 +76,11 @@ class Workflow(Nested, Generic[OutputT]):
             raise InvalidInputError("A workflow needs either a function or steps=[…].")
         self.steps: tuple[Element, ...] = checked_elements(steps)
         self.function: Callable[..., Any] = function if function is not None else self._run_steps
-        self.name = check_id(name or (function.__name__ if function is not None else "workflow"), "name")
+        self.name = check_id(name or ("workflow" if function is None else name_of(function)), "name")
         self.storage = open_storage("memory://") if storage is None else storage
         self._parameters = _parameters(self.function)
+        called = type(self.function).__call__  # of an object that is called like a function
+        self._is_async = any(map(inspect.iscoroutinefunction, (self.function, called)))
         self._state = deepcopy(dict(checked_patch(state, "state")))
         if timeout is not None:
             check_seconds(timeout, "timeout")
@@ -264,7 +266,7 @@ class Workflow(Nested, Generic[OutputT]):
 
     async def body(self, run: WorkflowRun, *args: Any, **kwargs: Any) -> Any:
         """See `Nested`."""
-        if inspect.iscoroutinefunction(self.function):
+        if self._is_async:
             return await self.function(Context(run), *args, **kwargs)
         return await run.in_thread(lambda: self.function(SyncContext(run), *args, **kwargs))
 
