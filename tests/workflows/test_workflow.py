@@ -129,9 +129,9 @@ def test_what_is_refused(storage: SqliteStorage, calls: Calls) -> None:
     with pytest.raises(InvalidInputError, match="argument 'value' cannot be kept"):
         odd.run(object())
     with pytest.raises(InvalidInputError, match="named session_id"):
-        workflow(lambda ctx, session_id: None)
+        Workflow(lambda ctx, session_id: None, name="odd")
     with pytest.raises(InvalidInputError, match="first parameter"):
-        workflow(lambda: None)
+        Workflow(lambda: None, name="odd")
     with pytest.raises(InvalidInputError, match="either a function or steps"):
         Workflow()
     with pytest.raises(InvalidInputError, match="lambda has no name"):

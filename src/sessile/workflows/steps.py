@@ -158,7 +158,7 @@ def name_of(target: Any) -> str:
         return name_of(target.func)
     name = getattr(target, "name", None) or getattr(target, "__name__", None)
     if name == "<lambda>":
-        raise InvalidInputError("A lambda has no name for the journal.", hint="Use Step(lambda: …, name=…).")
+        raise InvalidInputError("A lambda has no name for the journal.", hint="Give it one: name=….")
     return name if isinstance(name, str) else type(target).__name__.lower()
 
 
