@@ -148,12 +148,24 @@ flowchart TD
     n15{"2 times"}
     n14 --> n15
     n15 -->|"again"| n14
-    n16(["wait for the &quot;boss&quot;"])
+    n16(["wait for the #quot;boss#quot;"])
     n15 --> n16
     finish((end))
     n16 --> finish
 """
     )
+
+
+def test_names_in_the_drawing_are_only_text() -> None:
+    name = '`a`"]\n    click n1 "javascript:x"\r<b>#9829; & %% '
+    flow: Workflow[Any] = Workflow(steps=[Router(Step(int, name), {name: [Wait(name)]})])
+    shown = "#96;a#96;#quot;]     click n1 #quot;javascript:x#quot; #lt;b#gt;#35;9829; #amp; %% "
+    assert flow.mermaid().splitlines()[2:6] == [
+        f'    n1{{"{shown}?"}}',
+        "    start --> n1",
+        f'    n2(["wait for {shown}"])',
+        f'    n1 -->|"{shown}"| n2',
+    ]
 
 
 def test_looking_through() -> None:

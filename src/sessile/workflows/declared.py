@@ -49,8 +49,17 @@ class Drawing:
             self.lines.append(f"    {end} {arrow} {name}")
 
 
+_CODES = str.maketrans(
+    {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\n": " ", "\r": " "}
+)
+"""What would be read as something else than text, by Mermaid (a code, a quote, Markdown) or by the page around it.
+
+The codes are Mermaid's own: mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters.
+"""
+
+
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.translate(_CODES)
 
 
 class Element(ABC):
