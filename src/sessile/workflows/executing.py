@@ -179,6 +179,7 @@ def _inside(run: WorkflowRun, call: Call, attempt: int, state: JsonObject) -> An
     try:
         yield
     finally:
+        scope.leave()
         scope_here.reset(tokens[0])
         step_here.reset(tokens[1])
 
