@@ -12,7 +12,7 @@ import pytest
 from pydantic_ai.models.test import TestModel
 
 from sessile import Agent, Context, Retry, SqliteStorage, Step, Workflow, step, workflow
-from sessile.errors import InvalidStateError, NotResumableError, StepFailedError
+from sessile.errors import InvalidStateError, NotResumableError, SessileError, StepFailedError, WorkflowChangedError
 from sessile.storage import turns
 
 
@@ -232,3 +232,23 @@ def test_workflows_that_are_no_plain_function(storage: SqliteStorage, function: 
     flow: Workflow[int] = Workflow(function, storage=storage)
     assert flow.name == name
     assert flow.run(value=-3).output == output
+
+
+def test_what_stops_the_run_cannot_be_caught_away(storage: SqliteStorage) -> None:
+    """Code that catches too much does not make a run that has to stop a completed one."""
+    changed: list[int] = []
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> str:
+        try:
+            await ctx.step(Step(lambda: 2, "two") if changed else Step(lambda: 1, "one"))
+        except SessileError:
+            return "nothing happened"
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        flow.run(session_id="s")
+    changed.append(1)
+    with pytest.raises(WorkflowChangedError, match="'one'; the code now calls 'two'"):
+        flow.resume("s")
+    assert storage.run("s", 1).status == "interrupted"

@@ -161,6 +161,7 @@ async def _in_time(run: WorkflowRun, body: Body, began: int, limit: float | None
         raise
     except BaseExceptionGroup as group:
         raise _of_group(group) from None
+    run.journal.check_whole()  # the function may have caught that, and gone on as if nothing were
     if run.journal.reach(()) > scope.steps:
         raise run.journal.changed(f"{scope.steps + 1} and perhaps more were done; the code now ends before")
     return output, dump(output, "What the workflow returned")
