@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class Retry:
         kinds = self.on if isinstance(self.on, tuple) else (self.on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"on must name the errors that are worth another attempt; it is {self.on!r}.")
-        if min(self.wait, self.longest) < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+        numbers = (self.wait, self.longest, self.factor, self.jitter)
+        finite = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not finite or min(self.wait, self.longest) < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
             raise InvalidInputError("wait and longest must be at least 0, factor at least 1, and jitter from 0 to 1.")
 
     def pause(self, failed: int) -> float:
@@ -95,7 +98,9 @@ class Step(Generic[P, R]):
         self.name = check_id(name_of(self.target) if name is None else name, "A step's name")
         if timeout is not None:
             check_seconds(timeout, "timeout")
-        self.retry, self.timeout, self.version = retry, timeout, version
+        if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"retry must be a Retry, not {retry!r}.", hint="retry=Retry(on=ConnectionError)")
+        self.retry, self.timeout, self.version = retry, timeout, check_id(version, "A step's version")
         self.cache = cache.total_seconds() if isinstance(cache, timedelta) else cache
         if self.cache is not None:
             check_seconds(self.cache, "cache")
