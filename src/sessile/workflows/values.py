@@ -33,6 +33,8 @@ from ..storage.encoding import MAX_DEPTH, check_json, encode
 
 TYPE = "$type"
 
+_HINT = "Nothing is lost: read it with the program that has kept it, or give its class back what it had."
+
 _PLAIN = (str, int, bool, type(None))
 
 
@@ -61,12 +63,12 @@ def load(data: Any) -> Any:
         return {key: load(item) for key, item in node.items()}
     loader = _LOADERS.get(kind)
     if loader is None:
-        raise UnknownFormatError(f"A kept value has the type {kind!r}, which this version does not know.")
+        raise UnknownFormatError(f"A kept value has the type {kind!r}, which this version does not know.", hint=_HINT)
     try:
         return loader(node)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownFormatError(
-            f"A kept value of the type {node.get('class', kind)} cannot be read: {error}."
+            f"A kept value of the type {node.get('class', kind)} cannot be read: {error}.", hint=_HINT
         ) from error
 
 
