@@ -282,6 +282,15 @@ class NotStoredError(StorageError):
         return await self._again()
 
 
+def problem_of(error: BaseException) -> dict[str, str]:
+    """An error as it is stored: its type and its text, which is cut after 10,000 characters."""
+    try:
+        message = str(error)
+    except Exception as problem:  # noqa: BLE001 (an error's own code, which may raise anything)
+        message = f"(its text cannot be made: {type(problem).__name__})"
+    return {"type": type(error).__name__, "message": message[:10_000]}
+
+
 def missing_dependency(package: str, extra: str, purpose: str) -> MissingDependencyError:
     """The one clear error of an optional part whose library is not installed."""
     return MissingDependencyError(

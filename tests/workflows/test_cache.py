@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -150,3 +152,75 @@ async def test_written_by_several_at_once(storage: SqliteStorage) -> None:
     assert await storage.arun_operation(cache.read_result, key, 60, user_id="bob") is None
     assert await storage.arun_operation(cache.read_result, key, 60) is None
     assert await storage.asession(key) is None
+
+
+@dataclass
+class Scale:
+    factor: int
+
+    def times(self, value: int) -> int:
+        return self.factor * value
+
+    def __call__(self, value: int) -> int:
+        return self.factor * value
+
+
+def test_what_is_bound_to_a_function(storage: SqliteStorage) -> None:
+    """It is an input as well: without it, one would get the result of another."""
+
+    def times(factor: int, value: int) -> int:
+        return factor * value
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context, target: str, factor: int) -> tuple[int, bool]:
+        targets = {
+            "partial": partial(times, factor),
+            "named": partial(times, factor=factor),
+            "method": Scale(factor).times,
+            "object": Scale(factor),
+            "builtin": (5).__add__ if factor == 2 else (15).__add__,
+        }
+        arguments = {"value": 5} if target == "named" else {}
+        step = Step(targets[target], target, cache=3600)
+        return await ctx.step(step, *(() if arguments else (5,)), **arguments)
+
+    for target in ("partial", "named", "method", "object", "builtin"):
+        assert [flow.run(target, factor, session_id=target).output for factor in (2, 4, 2)] == [10, 20, 10]
+        assert [flow.journal(target, run=run)[0].cached for run in (1, 2, 3)] == [False, False, True]
+
+
+def test_of_the_owner_of_the_session(storage: SqliteStorage, computed: list[Any]) -> None:
+    """Also where the caller has named no user: what is Ada's is nobody else's."""
+    square = cached_step(computed)
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> Any:
+        return ctx.user_id, await ctx.step(square, 3)
+
+    assert flow.run(session_id="hers", user_id="ada").output == ("ada", 9)
+    assert flow.run(session_id="hers").output == ("ada", 9)
+    assert flow.run(session_id="nobody's").output == (None, 9)
+    assert computed == [3, 3]
+
+
+def test_a_result_that_this_program_cannot_read(
+    storage: SqliteStorage, computed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its class is gone: it is computed anew, and kept in place of the old one."""
+
+    def scale(factor: int) -> Any:
+        computed.append(factor)
+        return kinds[-1](factor)
+
+    kinds: list[Any] = [Scale]
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> Any:
+        return await ctx.step(Step(scale, cache=3600), 3)
+
+    assert flow.run(session_id="a").output == Scale(3)
+    kinds.append(int)
+    monkeypatch.delattr(f"{__name__}.Scale")
+    assert flow.run(session_id="b").output == 3
+    assert flow.run(session_id="c").output == 3
+    assert computed == [3, 3]

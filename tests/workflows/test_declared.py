@@ -128,32 +128,50 @@ flowchart TD
     n5 --> n6
     n7["increase"]
     n6 -->|"yes"| n7
-    n8["double"]
-    n6 -->|"no"| n8
-    n9{"is_large?"}
-    n8 --> n9
-    n9 -->|"no"| n8
+    n9["double"]
+    n6 -->|"no"| n9
+    n8 -->|"no"| n9
+    n8{"is_large?"}
+    n9 --> n8
     n10{"kind?"}
     n7 --> n10
-    n9 -->|"yes"| n10
+    n8 -->|"yes"| n10
     n11["increase"]
     n10 -->|"even"| n11
     n12["double"]
     n10 -->|"odd"| n12
     n13["increase"]
     n12 --> n13
-    n14["increase"]
-    n11 --> n14
-    n13 --> n14
-    n15{"2 times"}
-    n14 --> n15
-    n15 -->|"again"| n14
-    n16(["wait for the &quot;boss&quot;"])
-    n15 --> n16
+    n15["increase"]
+    n11 --> n15
+    n13 --> n15
+    n14 -->|"again"| n15
+    n14{"2 times"}
+    n15 --> n14
+    n16(["wait for the #quot;boss#quot;"])
+    n14 --> n16
     finish((end))
     n16 --> finish
 """
     )
+
+
+def test_all_branches_of_a_loop_are_drawn_as_done_again() -> None:
+    flow: Workflow[Any] = Workflow(steps=[Loop(Parallel(double, increase), most=2)])
+    again = [line for line in flow.mermaid().splitlines() if "again" in line]
+    assert again == ['    n1 -->|"again"| n2', '    n1 -->|"again"| n3']
+
+
+def test_names_in_the_drawing_are_only_text() -> None:
+    name = '`a`"]\n    click n1 "javascript:x"\r<b>#9829; & %% '
+    flow: Workflow[Any] = Workflow(steps=[Router(Step(int, name), {name: [Wait(name)]})])
+    shown = "#96;a#96;#quot;]     click n1 #quot;javascript:x#quot; #lt;b#gt;#35;9829; #amp; %% "
+    assert flow.mermaid().splitlines()[2:6] == [
+        f'    n1{{"{shown}?"}}',
+        "    start --> n1",
+        f'    n2(["wait for {shown}"])',
+        f'    n1 -->|"{shown}"| n2',
+    ]
 
 
 def test_looking_through() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,7 +141,7 @@ async def test_an_event_at_the_moment_of_the_pause(storage: SqliteStorage, monke
         found = await look(core, turn, seen)
         raced.append(seen)
         if len(raced) == 2:  # the look before the pause is committed
-            await journals.send_event(core, "s", "approval", "just in time")
+            await journals.send_event(core, "s", "order", "approval", "just in time")
         return found
 
     monkeypatch.setattr(journals, "new_events", looking)
@@ -208,8 +209,72 @@ async def test_a_task_that_is_cancelled(storage: SqliteStorage) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ended == ["slow", "slow"]
-    assert storage.run("s", 1).status == "cancelled"
+    assert storage.run("s", 1).status == "interrupted"
     assert storage.session("s").state == {"seen": True}  # type: ignore[union-attr]
+
+
+def long(storage: SqliteStorage, seconds: float) -> Workflow[str]:
+    async def sleep() -> str:
+        print("waiting", flush=True)
+        return await asyncio.sleep(seconds, "done")
+
+    async def long(ctx: Context) -> str:
+        await ctx.step(Step(lambda: print("begun", flush=True), "begin"))
+        return await ctx.step(sleep)
+
+    return Workflow(long, storage=storage)
+
+
+STOPPED = """
+import asyncio, sys
+sys.path.insert(0, {tests!r})
+from sessile import SqliteStorage
+from tests.workflows.test_events import long
+flow = long(SqliteStorage({path!r}), 60)
+{call}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ('flow.run(session_id="s")', signal.SIGTERM),
+        ('asyncio.run(flow.arun(session_id="s"))', signal.SIGINT),
+    ],
+)
+def test_a_process_that_is_told_to_stop(
+    storage: SqliteStorage, path: Path, capfd: pytest.CaptureFixture[str], call: str, number: signal.Signals
+) -> None:
+    """A deploy stops the process, and the run goes on in the next one: at once, its lease is given back."""
+    code = STOPPED.format(tests=str(Path(__file__).resolve().parents[2]), path=str(path), call=call)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert (process.stdout.readline(), process.stdout.readline()) == ("begun\n", "waiting\n")
+        process.send_signal(number)
+        assert process.wait() != 0
+    assert storage.run("s", 1).status == "interrupted"
+    assert long(storage, 0).resume("s").output == "done"
+    assert "begun" not in capfd.readouterr().out, "what has finished does not run again"
+
+
+@pytest.mark.parametrize("leave", [sys.exit, lambda: asyncio.current_task().cancel()])  # type: ignore[union-attr]
+def test_a_step_that_ends_the_program(storage: SqliteStorage, leave: Any) -> None:
+    async def last() -> str:
+        if leaving:
+            leaving.pop()()
+            await asyncio.sleep(0)
+        return "done"
+
+    leaving = [leave]
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(last)
+
+    with pytest.raises((SystemExit, asyncio.CancelledError)):
+        flow.run(session_id="s")
+    assert storage.run("s", 1).status == "interrupted"
+    assert flow.resume("s").output == "done"
 
 
 async def test_what_is_at_work_stands_in_the_lease(path: Path) -> None:
@@ -290,7 +355,7 @@ async def test_a_stream_that_is_closed(storage: SqliteStorage) -> None:
         async for event in stream:
             if event.kind == "step.started":
                 break
-    assert storage.run("s", 1).status == "cancelled"
+    assert storage.run("s", 1).status == "interrupted"
 
 
 async def test_a_stream_of_a_failure(storage: SqliteStorage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from sessile import (
     Retry,
     SqliteStorage,
     Step,
+    SyncContext,
     current_step,
     session_state,
     step,
@@ -308,3 +310,49 @@ def test_state_inside_a_step_with_steps(storage: SqliteStorage, calls: Calls) ->
     fail.clear()
     result = flow.resume("s")
     assert (result.output, result.state) == (3, {"deep": True, "group": ["deep"], "inner": True})
+
+
+def test_threads_that_nobody_waits_for_begin_nothing_more(storage: SqliteStorage, calls: Calls) -> None:
+    """A plain function cannot be stopped, but its steps are: in a branch beside one that fails, in an attempt."""
+    free, refused = threading.Event(), threading.Event()
+
+    def hold(held: bool) -> None:
+        if held:
+            free.wait()
+
+    def holding(ctx: SyncContext, held: bool) -> int:
+        try:
+            ctx.step(hold, held)
+        except BaseException:
+            with pytest.raises(SessileError, match="given up"):
+                ctx.step(calls.plain, "never")
+            refused.set()
+            raise
+        return ctx.step(calls.plain, "second")
+
+    @workflow(storage=storage)
+    def branches(ctx: SyncContext) -> str:
+        with pytest.raises(StepFailedError):
+            ctx.gather(lambda: ctx.step(calls.broken, 1), lambda: holding(ctx, True))
+        refused.wait()
+        return ctx.step(calls.plain, "end")
+
+    @workflow(storage=storage)
+    def attempts(ctx: SyncContext) -> int:
+        tried = Step(lambda: holding(ctx, held.pop()), "tried", timeout=0.5, retry=Retry(TimeoutError, wait=0))
+        return ctx.step(tried)
+
+    assert branches.run(session_id="a").output == "end"
+    assert [one.path for one in branches.journal("a")] == ["1.1.1", "2"]
+    refused.clear()
+    held = [False, True]
+    assert attempts.run(session_id="b").output == "second"
+    refused.wait()
+    free.set()
+    assert [(one.path, one.status) for one in attempts.journal("b")] == [
+        ("1", "retrying"),
+        ("1.1", "finished"),
+        ("1.2", "finished"),
+        ("1", "finished"),
+    ]
+    assert calls == ["broken 1", "plain end", "plain second"]

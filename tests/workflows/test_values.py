@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import ipaddress
 import json
 import math
@@ -18,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr, field_validator
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr, field_validator
 from pydantic_ai import BinaryContent, BinaryImage
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
 
@@ -37,9 +38,19 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
 class Point(NamedTuple):
     x: int
     y: Any
+
+
+class Square(Point):
+    def __new__(cls, side: int) -> Square:
+        return Point.__new__(cls, side, side)
 
 
 class Shape(BaseModel):
@@ -63,6 +74,20 @@ class Page(BaseModel):
         return value * 2
 
 
+class Swapped(BaseModel):
+    first: int = Field(alias="second")
+    second: int = Field(alias="first")
+    _seen: list[int] = PrivateAttr(default_factory=list)
+    _unset: int = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        self._seen.append(self.first)
+
+    @functools.cached_property
+    def total(self) -> int:
+        return self.first + self.second
+
+
 class Numbers(RootModel[list[int]]):
     pass
 
@@ -75,6 +100,11 @@ class Frozen:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "twice", self.twice + 1)
+
+
+@dataclasses.dataclass
+class Refusal(Exception):
+    reason: str
 
 
 class Box(BaseModel, Generic[T]):
@@ -123,6 +153,12 @@ VALUES = [
     ModelResponse(parts=[TextPart("x"), ToolCallPart("call", {"a": 1}, "1")]),
     [ModelRequest(parts=[ToolReturnPart("call", {"a": 1}, "1")])],
     BinaryContent(b"123", media_type="image/png"),
+    time(2, 30, tzinfo=ZoneInfo("Europe/Rome"), fold=1),
+    Rights.READ | Rights.WRITE,
+    Rights(0),
+    Square(2),
+    Swapped(first=1, second=2),
+    Refusal("no"),
 ]
 
 
@@ -145,6 +181,17 @@ def test_deep_inside() -> None:
     assert load(dump(Shape(), "It")).model_fields_set == set()
     assert math.isnan(load(dump(math.nan, "It")))
     assert dump({3, 1, 2}, "It") == dump({2, 3, 1}, "It")
+
+
+def test_what_does_not_show_when_compared() -> None:
+    back = load(dump(time(2, 30, tzinfo=ZoneInfo("Europe/Rome"), fold=1), "It"))
+    assert (back.tzinfo.key, back.fold) == ("Europe/Rome", 1)
+    swapped = Swapped(first=1, second=2)
+    assert (swapped.total, swapped._seen) == (3, [2])
+    back = load(dump(swapped, "It"))
+    assert (back.first, back.second, back._seen, "total" in vars(back)) == (2, 1, [2], False)
+    with pytest.raises(AttributeError):
+        back._unset  # noqa: B018 (it never had a value)
 
 
 LEAVES = st.one_of(
@@ -245,4 +292,8 @@ def test_a_class_that_has_got_more_fields() -> None:
     data = dump(Circle(name="c"), "It")
     del data["value"]["radius"]
     assert load(data) == Circle(name="c")
+    data = dump(Swapped(first=1, second=2), "It")
+    del data["private"]
+    data["value"]["third"] = 3  # and of one that has lost one
+    assert load(data)._seen == []
     assert isinstance(load(dump(UUID(int=1), "It")), UUID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -129,9 +130,9 @@ def test_what_is_refused(storage: SqliteStorage, calls: Calls) -> None:
     with pytest.raises(InvalidInputError, match="argument 'value' cannot be kept"):
         odd.run(object())
     with pytest.raises(InvalidInputError, match="named session_id"):
-        workflow(lambda ctx, session_id: None)
+        Workflow(lambda ctx, session_id: None, name="odd")
     with pytest.raises(InvalidInputError, match="first parameter"):
-        workflow(lambda: None)
+        Workflow(lambda: None, name="odd")
     with pytest.raises(InvalidInputError, match="either a function or steps"):
         Workflow()
     with pytest.raises(InvalidInputError, match="lambda has no name"):
@@ -142,6 +143,13 @@ def test_what_is_refused(storage: SqliteStorage, calls: Calls) -> None:
         Step(odd, retry=Retry(on=ValueError))
     with pytest.raises(InvalidInputError, match="worth another attempt"):
         Retry(on=())
+    for wait in (math.nan, "1", -1):
+        with pytest.raises(InvalidInputError, match="at least 0"):
+            Retry(on=OSError, wait=wait)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="must be a Retry, not 3"):
+        Step(calls.plain, retry=3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="version must be a string"):
+        Step(calls.plain, version=2)  # type: ignore[arg-type]
     assert storage.sessions().items == []
     assert calls == []
 

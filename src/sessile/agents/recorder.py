@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import RunUsage
 
-from ..errors import InvalidStateError, SessionBusyError, TooLargeError
+from ..errors import InvalidStateError, SessionBusyError, TooLargeError, problem_of
 from ..records import Entry, JsonObject, Run, Status, Usage
 from ..storage import fold, patch, turns
 from ..storage.core import Core
@@ -25,6 +25,7 @@ from ..storage.encoding import checked_copy
 from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Turn, TurnSpec
+from ..storage.uninterrupted import UninterruptedTask
 from .history import Past, Window
 from .messages import (
     FORMAT,
@@ -315,8 +316,7 @@ class Recorder:
 
     async def fail(self, error: BaseException, status: Status, *, with_state: bool = True) -> None:
         """Commit the end of a run that has failed or was cancelled, with the messages that it has made."""
-        problem = {"type": type(error).__name__, "message": _sound(str(error))}
-        await self._end(status, {"error": problem}, with_state)
+        await self._end(status, {"error": problem_of(error)}, with_state)
 
     async def _end(self, status: Status, ended: JsonObject, with_state: bool) -> None:
         async with self._lock:
@@ -407,12 +407,16 @@ class Recorder:
 
 async def to_the_end(work: Awaitable[R]) -> R:
     """Await what must not be left half-way: cancellations that arrive meanwhile are raised when it is done."""
-    task = asyncio.ensure_future(work)
-    cancelled = await wait_out(task)
-    result = task.result()  # a failure counts for more than the cancellation: the caller must hear of it
-    if cancelled is not None:
-        raise cancelled
-    return result
+    task = UninterruptedTask(_awaited(work))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.result()  # a failure counts for more than the cancellation: the caller must hear of it
+        raise
+
+
+async def _awaited(work: Awaitable[R]) -> R:
+    return await work
 
 
 async def wait_out(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -439,7 +443,3 @@ def _key(message: ModelMessage) -> Any:
         for part in message.parts
     ]
     return (message.kind, message.timestamp if isinstance(message, ModelResponse) else None, *parts)
-
-
-def _sound(text: str) -> str:
-    return text[:10_000]

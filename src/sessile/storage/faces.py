@@ -64,8 +64,10 @@ class Worker:
         """
         import asyncio
 
+        from .uninterrupted import UninterruptedFuture
+
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: UninterruptedFuture[R] = UninterruptedFuture(loop=loop)
 
         def job() -> Callable[[], None]:
             try:
@@ -75,16 +77,7 @@ class Worker:
             return functools.partial(_deliver, loop, outcome)
 
         self._submit(job)
-        cancelled: asyncio.CancelledError | None = None
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            future.exception()  # heard of, if not told
-            raise cancelled
-        return future.result()
+        return await future
 
     def _submit(self, job: Job) -> None:
         with self._lock:

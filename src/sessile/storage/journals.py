@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..errors import NotResumableError, RunNotFoundError
-from ..records import Entry, Head, OpenRun, Run
+from ..records import Entry, Head, Run
 from . import fold
 from .core import Core, Draft, owned, rows_to_entries
-from .driver import Span
+from .driver import Deadline, Span
 from .leases import is_alive, lease_note
 from .runs import read_runs
 from .turns import Turn
@@ -28,9 +28,16 @@ class Sent(NamedTuple):
 
 
 async def send_event(
-    core: Core, session_id: str, name: str, value: Any, number: int | None = None, *, user_id: str | None = None
+    core: Core,
+    session_id: str,
+    workflow: str,
+    name: str,
+    value: Any,
+    number: int | None = None,
+    *,
+    user_id: str | None = None,
 ) -> Sent:
-    """Commit an event for a run that is not over (default: the newest such one of the current branch).
+    """Commit an event for a run of this workflow that is not over (default: the newest one of the current branch).
 
     Raises `NotResumableError` if there is none.
     """
@@ -40,7 +47,8 @@ async def send_event(
 
     async def change(snapshot: Any) -> Draft:
         head = owned(snapshot.head, session_id, user_id)
-        chosen, opened = _open_run(head, number)
+        chosen = await _receiver(core, head, workflow, number, deadline)
+        opened = head.open_runs[chosen]
         at_work = opened.status == "running" and await is_alive(core, snapshot, chosen, opened, deadline)
         sent[:] = [Sent(chosen, at_work)]
         return Draft([Entry(EVENT_SENT, {"name": name, "value": value}, opened.run_id, chosen)], chosen)
@@ -49,16 +57,30 @@ async def send_event(
     return sent[0]
 
 
-def _open_run(head: Head, number: int | None) -> tuple[int, OpenRun]:
+async def _receiver(core: Core, head: Head, workflow: str, number: int | None, deadline: Deadline) -> int:
     if number is None:
-        number = max((run for run in head.open_runs if head.on_path(run)), default=0)
+        candidates = sorted((run for run in head.open_runs if head.on_path(run)), reverse=True)
     elif number > head.run_count:
         raise RunNotFoundError(f"Session {head.session_id!r} has no run {number}.")
-    if number not in head.open_runs:
-        raise NotResumableError(
-            f"Session {head.session_id!r} has no run that could receive an event.", hint="Start a run first."
-        )
-    return number, head.open_runs[number]
+    else:
+        candidates = [number] if number in head.open_runs else []
+    for candidate in candidates:
+        if await _workflow_of(core, head, candidate, deadline) == workflow:
+            return candidate
+    raise NotResumableError(
+        f"Session {head.session_id!r} has no run that could receive an event of workflow {workflow!r}.",
+        hint="Start a run first.",
+    )
+
+
+async def _workflow_of(core: Core, head: Head, number: int, deadline: Deadline) -> str | None:
+    """The workflow whose run this is, as its first commit says; None if it is an agent's."""
+    span = Span(runs=(number, number), limit=1)
+    rows = await core.driver.entries(head.session_id, head.incarnation, span, deadline)
+    for entry in rows_to_entries(rows):
+        if entry.kind == fold.RUN_STARTED and entry.parent_run_id is None:
+            return entry.owner if entry.data.get("durability") == "workflow" else None
+    return None
 
 
 async def new_events(core: Core, turn: Turn, seen: int) -> tuple[int, list[Entry]]:

@@ -123,7 +123,7 @@ async def start_turn(core: Core, turn: Turn) -> None:
     `SessionBusyError` if another run is at work and the turn must not work beside it.
     """
     spec = turn.spec
-    created = creation(core, spec.session_id, user_id=spec.user_id, owner=spec.owner, kind=spec.kind, **spec.session)
+    created = _creation(core, spec)
 
     deadline = core.deadline()
 
@@ -160,6 +160,11 @@ def _check_new(snapshot: Snapshot, spec: TurnSpec) -> None:
     recent = (entry.run_id for entry in rows_to_entries(snapshot.rows) if entry.kind == fold.RUN_STARTED)
     if spec.run_id in (*(run.run_id for run in opened), *recent):
         raise AlreadyExistsError(f"Session {spec.session_id!r} has a run {spec.run_id!r} already.")
+
+
+def _creation(core: Core, spec: TurnSpec) -> Any:
+    """See `creation`: of the session that a turn makes if it is not there."""
+    return creation(core, spec.session_id, user_id=spec.user_id, owner=spec.owner, kind=spec.kind, **spec.session)
 
 
 def _started(core: Core, turn: Turn, now: int) -> Entry:
@@ -219,7 +224,7 @@ async def _commit(
 ) -> None:
     spec = turn.spec
     first = turn.head is None
-    created = creation(core, spec.session_id, user_id=spec.user_id, owner=spec.owner, kind=spec.kind, **spec.session)
+    created = _creation(core, spec) if first else None
 
     async def change(snapshot: Snapshot) -> Draft:
         prefix: list[Entry] = []
@@ -324,7 +329,7 @@ async def keep_media(core: Core, turn: Turn, value: Any) -> Any:
 
 async def _make_session(core: Core, turn: Turn) -> Head:
     spec = turn.spec
-    created = creation(core, spec.session_id, user_id=spec.user_id, owner=spec.owner, kind=spec.kind, **spec.session)
+    created = _creation(core, spec)
 
     async def change(snapshot: Snapshot) -> Draft | None:
         head, entries = existing_or_new(snapshot.head, spec.session_id, spec.user_id, created)

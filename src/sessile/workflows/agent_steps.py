@@ -18,7 +18,7 @@ from ..agents.messages import FORMAT, dump_input, dump_message, dump_output, usa
 from ..agents.state import session_state
 from ..agents.streaming import text_delta
 from ..agents.team import Team
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, problem_of
 from ..records import Entry, JsonObject
 from ..storage import fold, turns
 from ..storage.core import now_micros
@@ -67,8 +67,7 @@ async def run_agent(run: WorkflowRun, call: Call, agent: Agent[Any], entries: li
             result = await agent.arun_part(prompt, session_id=run.session_id, run_id=part.run_id, **options)
             output = _answer(agent, result.output)
         except Exception as error:
-            problem = {"type": type(error).__name__, "message": str(error)[:10_000]}
-            entries += await part.entries(messages, "failed", {"error": problem})
+            entries += await part.entries(messages, "failed", {"error": problem_of(error)})
             raise
     entries += await part.entries(result.new_messages(), "completed", {"output": dump_output(output)})
     return output

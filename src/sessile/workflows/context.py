@@ -218,7 +218,10 @@ async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]])
 
 async def _in_scope(scope: Scope, branch: Awaitable[Any]) -> Any:
     scope_here.set(scope)
-    return await branch
+    try:
+        return await branch
+    finally:
+        scope.leave()
 
 
 async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -286,4 +289,4 @@ class SyncContext(BaseContext):
         return self._await(self._receive(self._wait_call(event), event))
 
     def _await(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._run.loop).result()
+        return scope_here.get().wait(asyncio.run_coroutine_threadsafe(coroutine, self._run.loop))

@@ -29,15 +29,14 @@ class Drawing:
     lines: list[str] = field(default_factory=lambda: ["flowchart TD"])
     nodes: int = 0
 
-    @property
-    def next_node(self) -> str:
-        """The id that the next node will have."""
-        return f"n{self.nodes + 1}"
-
-    def node(self, text: str, ends: Ends, shape: tuple[str, str] = ("[", "]")) -> str:
-        """A node after these ends."""
-        name = self.next_node
+    def new_name(self) -> str:
+        """An id for a node."""
         self.nodes += 1
+        return f"n{self.nodes}"
+
+    def node(self, text: str, ends: Ends, shape: tuple[str, str] = ("[", "]"), name: str = "") -> str:
+        """A node after these ends; of an id that was used before, or a new one."""
+        name = name or self.new_name()
         self.lines.append(f'    {name}{shape[0]}"{_escaped(text)}"{shape[1]}')
         self.link(ends, name)
         return name
@@ -49,8 +48,17 @@ class Drawing:
             self.lines.append(f"    {end} {arrow} {name}")
 
 
+_CODES = str.maketrans(
+    {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\n": " ", "\r": " "}
+)
+"""What would be read as something else than text, by Mermaid (a code, a quote, Markdown) or by the page around it.
+
+The codes are Mermaid's own: mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters.
+"""
+
+
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.translate(_CODES)
 
 
 class Element(ABC):
@@ -201,11 +209,10 @@ class Loop(Element):
 
     def draw(self, drawing: Drawing, ends: Ends) -> Ends:
         """See `Element`."""
-        first = drawing.next_node
-        ends = draw_elements(self.steps, drawing, ends)
+        node = drawing.new_name()
         text, again = (f"{self.until.name}?", "no") if self.until is not None else (f"{self.most} times", "again")
-        node = drawing.node(text, ends, ("{", "}"))
-        drawing.link([(node, again)], first)
+        ends = draw_elements(self.steps, drawing, [*ends, (node, again)])
+        drawing.node(text, ends, ("{", "}"), node)
         return [(node, "yes" if self.until is not None else "")]
 
     def inside(self) -> Iterator[Sequence[Element]]:

@@ -10,7 +10,6 @@ from typing import Any, cast
 from ..agents.driving import kept_alive
 from ..agents.recorder import to_the_end
 from ..agents.state import enter
-from ..agents.storing import status_of
 from ..errors import (
     InvalidInputError,
     LeaseLostError,
@@ -20,6 +19,7 @@ from ..errors import (
     SessileError,
     StorageError,
     WorkflowChangedError,
+    problem_of,
 )
 from ..records import Entry, JsonObject, Run
 from ..storage import turns
@@ -38,9 +38,9 @@ Body = Callable[[WorkflowRun], Awaitable[Any]]
 
 
 async def begin(storage: Storage, spec: TurnSpec) -> Turn:
-    """Commit that the run has started; if that is cancelled when it is done already, the run ends as cancelled."""
+    """Commit that the run has started."""
     beginning = asyncio.ensure_future(storage.arun_operation(turns.begin_turn, spec, 0))
-    return await _unless_cancelled(storage, beginning, "cancelled")
+    return await _unless_cancelled(storage, beginning)
 
 
 async def take(storage: Storage, spec: TurnSpec, number: int | None) -> tuple[Turn, Run]:
@@ -55,7 +55,7 @@ async def take(storage: Storage, spec: TurnSpec, number: int | None) -> tuple[Tu
     async def taking() -> Turn:
         return (await storage.arun_operation(turns.take_turn, spec, number, 0, check))[0]
 
-    turn = await _unless_cancelled(storage, asyncio.ensure_future(taking()), "interrupted")
+    turn = await _unless_cancelled(storage, asyncio.ensure_future(taking()))
     return turn, taken[0]
 
 
@@ -74,12 +74,13 @@ def _check_resumable(storage: Storage, spec: TurnSpec, turn: Turn, run: Run) -> 
         )
 
 
-async def _unless_cancelled(storage: Storage, beginning: asyncio.Future[Turn], status: str) -> Turn:
+async def _unless_cancelled(storage: Storage, beginning: asyncio.Future[Turn]) -> Turn:
+    """The run that has been begun; if the task was cancelled meanwhile, it is stored as interrupted."""
     try:
         return await to_the_end(beginning)
     except asyncio.CancelledError:
         if not beginning.cancelled() and beginning.exception() is None:
-            await Journal(storage, beginning.result(), None).end({"status": status}, [])
+            await Journal(storage, beginning.result(), None).end({"status": "interrupted"}, [])
         raise
 
 
@@ -95,21 +96,29 @@ async def drive(run: WorkflowRun, body: Body, began: int, limit: float | None) -
     Raises what the function raises, after that was stored.
     """
     run.emit(WorkflowEvent("run.started"))
+    try:
+        worked = await _to_end_or_pause(run, body, began, limit)
+    except BaseException as error:
+        await _stopped(run)
+        if not run.journal.paused:
+            await _failed(run, error)
+        raise
+    if isinstance(worked, Pause):
+        return _result(run, None, "paused", worked.names)
+    await _stopped(run)
+    return await _completed(run, *worked)
+
+
+async def _to_end_or_pause(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any] | Pause:
+    """What the function returns, and its JSON form; or the pause, when it is stored."""
     while True:
         try:
-            output, data = await _work(run, body, began, limit)
+            return await _work(run, body, began, limit)
         except Pause as pause:
             await _idle(run)
             if await _paused(run, pause.names):
-                return _result(run, None, "paused", pause.names)
-            run.state = replayed_state(run.journal)  # an event has arrived just now: once more, up to where it is taken
-        except BaseException as error:
-            await _stopped(run)
-            await _failed(run, error)
-            raise
-        else:
-            await _stopped(run)
-            return await _completed(run, output, data)
+                return pause
+        run.state = replayed_state(run.journal)  # an event has arrived just now: once more, up to where it is taken
 
 
 async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any]:
@@ -152,6 +161,7 @@ async def _in_time(run: WorkflowRun, body: Body, began: int, limit: float | None
         raise
     except BaseExceptionGroup as group:
         raise _of_group(group) from None
+    run.journal.check_whole()  # the function may have caught that, and gone on as if nothing were
     if run.journal.reach(()) > scope.steps:
         raise run.journal.changed(f"{scope.steps + 1} and perhaps more were done; the code now ends before")
     return output, dump(output, "What the workflow returned")
@@ -231,15 +241,20 @@ def _result(run: WorkflowRun, output: Any, status: Any, waits: Sequence[str] = (
 
 
 async def _failed(run: WorkflowRun, error: BaseException) -> None:
-    """Store how the run has failed, so that it can be resumed, or that it was cancelled."""
-    problem = {"type": type(error).__name__, "message": str(error)[:10_000]}
+    """Store how the run has ended, so that it can be resumed, unless somebody has asked to cancel it.
+
+    What ends the task or the process (a deploy) is not such a request: the run has been interrupted.
+    """
+    problem = problem_of(error)
     run.emit(WorkflowEvent("run.ended", error=f"{problem['type']}: {problem['message']}"))
     if isinstance(error, LeaseLostError):
         return
     if isinstance(error, WorkflowChangedError):
         await _end_or_told(run, {"status": "interrupted"}, error, with_state=False)
-    elif isinstance(error, RunCancelledError) or status_of(error) == "cancelled":
+    elif isinstance(error, RunCancelledError):
         await _end_or_told(run, {"status": "cancelled", "error": problem}, error)
+    elif isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        await _end_or_told(run, {"status": "interrupted"}, error)
     else:
         again = [path_text(path) for path in (*_to_do_again(run, error), *run.unheard)]
         if again:

@@ -13,7 +13,15 @@ from typing import Any, cast
 
 from ..agents.agent import Agent
 from ..agents.state import entered
-from ..errors import InvalidInputError, InvalidStateError, StepFailedError, StorageError
+from ..errors import (
+    InvalidInputError,
+    InvalidStateError,
+    StepFailedError,
+    StorageError,
+    TooLargeError,
+    UnknownFormatError,
+    problem_of,
+)
 from ..records import MICROSECOND, Entry, JsonObject
 from ..storage import cache, patch
 from ..storage.core import now_micros
@@ -104,12 +112,9 @@ async def execute(run: WorkflowRun, call: Call) -> Any:
 
 async def _executed(run: WorkflowRun, call: Call) -> Any:
     key = _cache_key(run, call) if call.step.cache is not None else None
-    if key is not None and call.step.cache is not None:
-        found = await run.storage.arun_operation(cache.read_result, key, call.step.cache, user_id=run.user_id)
-        if found is not None:
-            return await _finished(
-                run, call, 1, now_micros(), Outcome(load(found["output"]), found["output"]), cached=True
-            )
+    cached = None if key is None else await _cached(run, call, key)
+    if cached is not None:
+        return await _finished(run, call, 1, now_micros(), cached, cached=True)
     outcome = await _attempts(run, call)
     if key is not None:
         await _keep_in_cache(run, call, key, outcome)
@@ -127,19 +132,20 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
         entries: list[Entry] = []
         try:
             outcome = await _attempt(run, call, attempt, entries)
+            await _finished(run, call, attempt, started, outcome)
+            return outcome
         except Exception as error:
             if run.journal.broken is not None or (isinstance(call.step.target, Nested) and _is_inner(run, call, error)):
                 raise
             pause = _pause_after(call.step, error, attempt - first + 1)
+            if isinstance(error, TooLargeError):
+                entries.clear()  # they may be what is too large
             failure = await _store_failure(run, call, attempt, started, error, entries, pause)
             if pause is None:
                 run.failures.append((failure, call.path))
                 raise failure from error
             await asyncio.sleep(pause)
             attempt += 1
-        else:
-            await _finished(run, call, attempt, started, outcome)
-            return outcome
         finally:
             run.at_work.pop(call.path, None)
 
@@ -173,6 +179,7 @@ def _inside(run: WorkflowRun, call: Call, attempt: int, state: JsonObject) -> An
     try:
         yield
     finally:
+        scope.leave()
         scope_here.reset(tokens[0])
         step_here.reset(tokens[1])
 
@@ -231,8 +238,9 @@ async def _store_failure(
     entries: Sequence[Entry],
     pause: float | None,
 ) -> StepFailedError:
-    kind, message = type(error).__name__, _said(error)
-    data: JsonObject = {**call.data(attempt, started), "error": {"type": kind, "message": message}}
+    problem = problem_of(error)
+    kind, message = problem["type"], problem["message"]
+    data: JsonObject = {**call.data(attempt, started), "error": problem}
     if pause is not None:
         data["retry_in"] = round(pause, 3)
     failure = _failed(call, kind, message)
@@ -255,10 +263,6 @@ def _failed(call: Call, kind: str, message: str) -> StepFailedError:
     return StepFailedError(text.rstrip(": "), step=call.name, path=path_text(call.path), error_type=kind)
 
 
-def _said(error: BaseException) -> str:
-    return str(error)[:10_000]
-
-
 # ---------------------------------------------------------------- the cache
 
 
@@ -269,6 +273,18 @@ def _cache_key(run: WorkflowRun, call: Call) -> str:
     except InvalidStateError as error:
         raise InvalidInputError(f"{error.message} Its results cannot be cached.") from error
     return cache.cache_key(run.user_id, step.name, step.version, encode(inputs))
+
+
+async def _cached(run: WorkflowRun, call: Call, key: str) -> Outcome | None:
+    """The result that is kept, if there is one that this program can read."""
+    assert call.step.cache is not None, "asked before"
+    found = await run.storage.arun_operation(cache.read_result, key, call.step.cache, user_id=run.user_id)
+    if found is None:
+        return None
+    try:
+        return Outcome(load(found["output"]), found["output"])
+    except UnknownFormatError:  # another version of the program has computed it: computed anew
+        return None
 
 
 async def _keep_in_cache(run: WorkflowRun, call: Call, key: str, outcome: Outcome) -> None:

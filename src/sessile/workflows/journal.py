@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..agents.recorder import to_the_end
-from ..errors import ConflictError, SessileError, WorkflowChangedError
+from ..errors import ConflictError, InvalidInputError, SessileError, WorkflowChangedError
 from ..records import Entry, JsonObject, Run, Usage
 from ..storage import fold, journals, patch, turns
 from ..storage.storage import Storage
@@ -51,6 +51,8 @@ class Journal:
         """What the agents of its steps have used; the log has it with their runs, and nothing of the workflow's own."""
         self.broken: SessileError | None = None
         """Why nothing can be kept any more; nothing is begun then either."""
+        self.paused = False
+        """Whether the run is stored as paused."""
         self.versions: set[str] = set()
         self._kept: dict[Path, Entry] = {}
         self._attempts: dict[Path, int] = {}
@@ -160,12 +162,15 @@ class Journal:
             self.check_whole()
             entries = [*self._pending, *entries]
             before = self._revision()
+            noted = len(self._pending)  # more may be noted while this is written
             try:
                 await self.storage.arun_operation(turns.append_to_turn, self.turn, entries)
+            except InvalidInputError:  # refused, and nothing else is wrong
+                raise
             except SessileError as error:
                 self.broken = error
                 raise
-            self._pending.clear()
+            del self._pending[:noted]
             if self._seen == before and self._revision() == before + 1:
                 self._seen = before + 1  # nobody else has written meanwhile
             self._add(path, entries[-1])
@@ -185,6 +190,7 @@ class Journal:
     async def _end(self, ended: JsonObject, changes: patch.Patch, only_at: int | None) -> None:
         async with self._lock:
             await self.storage.arun_operation(turns.end_turn, self.turn, self._pending, ended, changes, only_at=only_at)
+            self.paused = ended["status"] == "paused"
 
     # ------------------------------------------------------------ events from outside
 

@@ -7,6 +7,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ..records import JsonObject
 from ..storage import patch
 from ..storage.encoding import checked_copy
 from ..storage.storage import Storage
-from .events import Emit, WorkflowEvent
+from .events import Emit, WorkflowEvent, unheard
 from .journal import Journal, Path, path_of, path_text
 
 R = TypeVar("R")
@@ -46,6 +47,8 @@ class Scope:
         within: what the entries of its steps say about where they are: the name of what is around them, and how deep.
         owner: the task or thread that may count here; others would count in no certain order.
         steps, draws: how many positions and random values were given out.
+        pending: what a plain function waits for here, in its thread.
+        left: whether what works here was given up; a thread, which nobody can stop, then begins nothing more.
     """
 
     path: Path
@@ -55,6 +58,8 @@ class Scope:
     owner: Any = None
     steps: int = 0
     draws: int = 0
+    pending: Future[Any] | None = None
+    left: bool = False
 
     def apply(self, changes: patch.Patch) -> None:
         """Put changes into the state, which stays the same object for those who hold it."""
@@ -65,6 +70,11 @@ class Scope:
 
     def next_path(self) -> Path:
         """The next position, for the task or thread that works here."""
+        if self.left:
+            raise SessileError(
+                "A step was called in a branch or an attempt that was given up.",
+                hint="Another branch has failed, or its time limit was over; let the error end this one as well.",
+            )
         here = at_work_here()
         if self.owner is None:
             self.owner = here
@@ -75,6 +85,19 @@ class Scope:
             )
         self.steps += 1
         return (*self.path, self.steps)
+
+    def wait(self, future: Future[R]) -> R:
+        """What a plain function waits for, in its thread; cancelled when the scope is left."""
+        self.pending = future
+        if self.left:
+            future.cancel()
+        return future.result()
+
+    def leave(self) -> None:
+        """Nothing more is begun here."""
+        self.left = True
+        if self.pending is not None:
+            self.pending.cancel()
 
 
 def at_work_here() -> Any:
@@ -166,8 +189,9 @@ class WorkflowRun:
 
     @property
     def user_id(self) -> str | None:
-        """Whose session it is."""
-        return self.journal.turn.spec.user_id
+        """Whose session it is, also where the caller has named no user."""
+        head = self.journal.turn.head
+        return self.journal.turn.spec.user_id if head is None else head.user_id
 
     @property
     def run_id(self) -> str:
@@ -186,7 +210,8 @@ class WorkflowRun:
 
     def tell(self, kind: Any, name: str, path: Path, **about: Any) -> None:
         """Tell whoever listens what has happened to a step."""
-        self.emit(WorkflowEvent(kind, name, path_text(path), **about))
+        if self.emit is not unheard:
+            self.emit(WorkflowEvent(kind, name, path_text(path), **about))
 
     def note(self) -> list[JsonObject] | None:
         """The steps at work, for the lease record."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class Retry:
         kinds = self.on if isinstance(self.on, tuple) else (self.on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"on must name the errors that are worth another attempt; it is {self.on!r}.")
-        if min(self.wait, self.longest) < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+        numbers = (self.wait, self.longest, self.factor, self.jitter)
+        finite = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not finite or min(self.wait, self.longest) < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
             raise InvalidInputError("wait and longest must be at least 0, factor at least 1, and jitter from 0 to 1.")
 
     def pause(self, failed: int) -> float:
@@ -92,10 +95,12 @@ class Step(Generic[P, R]):
         version: str = "1",
     ) -> None:
         self.target = _target(target)
-        self.name = check_id(_name_of(self.target) if name is None else name, "A step's name")
+        self.name = check_id(name_of(self.target) if name is None else name, "A step's name")
         if timeout is not None:
             check_seconds(timeout, "timeout")
-        self.retry, self.timeout, self.version = retry, timeout, version
+        if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"retry must be a Retry, not {retry!r}.", hint="retry=Retry(on=ConnectionError)")
+        self.retry, self.timeout, self.version = retry, timeout, check_id(version, "A step's version")
         self.cache = cache.total_seconds() if isinstance(cache, timedelta) else cache
         if self.cache is not None:
             check_seconds(self.cache, "cache")
@@ -127,7 +132,8 @@ def step(target: Any = None, /, **options: Any) -> Any:
     """Make a function a `Step`: `@step`, or `@step(retry=…, timeout=…, cache=…)`."""
 
     def decorate(target: Any) -> Any:
-        return functools.update_wrapper(cast(Any, Step(target, **options)), target)
+        # Not the function's own attributes: they might have the names of the step's.
+        return functools.update_wrapper(cast(Any, Step(target, **options)), target, updated=())
 
     return decorate if target is None else decorate(target)
 
@@ -151,19 +157,31 @@ def _arun(target: Any) -> Any:
     return getattr(target, "arun", None)
 
 
-def _name_of(target: Any) -> str:
+def name_of(target: Any) -> str:
+    """What a function, an agent or another callable object is called."""
     if isinstance(target, functools.partial):
-        return _name_of(target.func)
+        return name_of(target.func)
     name = getattr(target, "name", None) or getattr(target, "__name__", None)
     if name == "<lambda>":
-        raise InvalidInputError("A lambda has no name for the journal.", hint="Use Step(lambda: …, name=…).")
+        raise InvalidInputError("A lambda has no name for the journal.", hint="Give it one: name=….")
     return name if isinstance(name, str) else type(target).__name__.lower()
 
 
 def inputs_of(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a step was called with, by the names of its parameters where they are known, defaults included."""
+    """What a step was called with, by the names of its parameters where they are known, defaults included.
+
+    What is bound to the function before belongs to it: arguments of a `functools.partial`, the object of a method.
+    """
+    if isinstance(target, functools.partial):
+        return inputs_of(target.func, (*target.args, *args), {**target.keywords, **kwargs})
     if callable(target):
         bound = inspect.signature(target).bind(*args, **kwargs)
         bound.apply_defaults()
-        return dict(bound.arguments)
+        return {**_held_by(target), **bound.arguments}
     return {"args": list(args), **kwargs}
+
+
+def _held_by(target: Any) -> dict[str, Any]:
+    """The object that a method belongs to, or that is called itself: its content decides about the result as well."""
+    held = getattr(target, "__self__", target)
+    return {} if inspect.isroutine(held) or inspect.isclass(held) or inspect.ismodule(held) else {"$self": held}

@@ -14,7 +14,7 @@ OutputT = TypeVar("OutputT")
 
 
 class AsyncWorkflowStream(AsyncRunStream[OutputT], Generic[OutputT]):
-    """A run at work: an iterator of its `WorkflowEvent`s. As a context manager it cancels a run that has not ended."""
+    """A run at work: an iterator of its `WorkflowEvent`s. As a context manager it interrupts a run at work."""
 
     @property
     def result(self) -> WorkflowResult[OutputT]:

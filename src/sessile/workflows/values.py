@@ -13,17 +13,18 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from ..agents.messages import FORMAT
 from ..errors import InvalidStateError, UnknownFormatError
@@ -31,6 +32,8 @@ from ..records import JsonObject
 from ..storage.encoding import MAX_DEPTH, check_json, encode
 
 TYPE = "$type"
+
+_HINT = "Nothing is lost: read it with the program that has kept it, or give its class back what it had."
 
 _PLAIN = (str, int, bool, type(None))
 
@@ -60,12 +63,12 @@ def load(data: Any) -> Any:
         return {key: load(item) for key, item in node.items()}
     loader = _LOADERS.get(kind)
     if loader is None:
-        raise UnknownFormatError(f"A kept value has the type {kind!r}, which this version does not know.")
+        raise UnknownFormatError(f"A kept value has the type {kind!r}, which this version does not know.", hint=_HINT)
     try:
         return loader(node)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownFormatError(
-            f"A kept value of the type {node.get('class', kind)} cannot be read: {error}."
+            f"A kept value of the type {node.get('class', kind)} cannot be read: {error}.", hint=_HINT
         ) from error
 
 
@@ -96,6 +99,8 @@ def _dump_dict(value: dict[Any, Any], depth: int) -> Any:
 
 
 def _dump_object(value: Any, kind: type[Any], depth: int) -> JsonObject:
+    if isinstance(value, Flag):  # combinations have no name of their own
+        return {TYPE: "flag", "class": _name(kind), "value": value.value}
     if isinstance(value, Enum):
         return {TYPE: "enum", "class": _name(kind), "value": value.name}
     if kind in (ModelRequest, ModelResponse):
@@ -106,7 +111,7 @@ def _dump_object(value: Any, kind: type[Any], depth: int) -> JsonObject:
         }
     if isinstance(value, BaseModel):
         return _dump_model(value, kind, depth)
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) and kind.__new__ is object.__new__:
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
         return {TYPE: "dataclass", "class": _name(kind), "value": _dump_fields(fields, depth)}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
@@ -115,12 +120,14 @@ def _dump_object(value: Any, kind: type[Any], depth: int) -> JsonObject:
     return _dump_by_pydantic(value, kind)
 
 
-def _dump_model(value: BaseModel, kind: type[Any], depth: int) -> JsonObject:
+def _dump_model(value: BaseModel, kind: type[BaseModel], depth: int) -> JsonObject:
     """Field by field, as Python holds them: what subclasses add is kept, and no validator runs a second time."""
-    data: JsonObject = {TYPE: "model", "class": _name(kind), "value": _dump_fields(value.__dict__, depth)}
-    if value.model_extra:
-        data["extra"] = _dump_fields(value.model_extra, depth)
-    unset = [name for name in type(value).model_fields if name not in value.model_fields_set]
+    fields = {name: item for name, item in value.__dict__.items() if name in kind.model_fields}
+    data: JsonObject = {TYPE: "model", "class": _name(kind), "value": _dump_fields(fields, depth)}
+    for part, items in (("extra", value.model_extra), ("private", value.__pydantic_private__)):
+        if items:
+            data[part] = _dump_fields(items, depth)
+    unset = [name for name in kind.model_fields if name not in value.model_fields_set]
     return {**data, "unset": unset} if unset else data
 
 
@@ -181,13 +188,34 @@ def _class(node: JsonObject, base: type[Any] = object) -> type[Any]:
 
 
 def _load_model(node: JsonObject) -> Any:
+    """As unpickling does it: what the class has got since then has its default, and nothing of the class's own runs."""
     kind = cast(type[BaseModel], _class(node, BaseModel))
-    values = {name: load(item) for name, item in node["value"].items()}
+    fields = {name: load(item) for name, item in node["value"].items() if name in kind.model_fields}
+    for name, field in kind.model_fields.items():
+        if name not in fields and not field.is_required():
+            fields[name] = field.get_default(call_default_factory=True, validated_data=fields)
     extra = {name: load(item) for name, item in node.get("extra", {}).items()}
-    known = set(values) - set(node.get("unset", ())) | set(extra)
-    if issubclass(kind, RootModel):
-        return cast(type[RootModel[Any]], kind).model_construct(values["root"], known)
-    return kind.model_construct(known, **values, **extra)
+    allowed = kind.model_config.get("extra") == "allow"
+    made = kind.__new__(kind)
+    made.__setstate__(
+        {
+            "__dict__": fields,
+            "__pydantic_extra__": extra if allowed else None,
+            "__pydantic_fields_set__": (set(node["value"]) & set(fields)) - set(node.get("unset", ())) | set(extra),
+            "__pydantic_private__": _private(kind, node.get("private", {})),
+        }
+    )
+    return made
+
+
+def _private(kind: type[BaseModel], stored: JsonObject) -> dict[str, Any] | None:
+    """The private attributes of a model; None if its class has none."""
+    known = cast(dict[str, Any], kind.__private_attributes__)
+    values = {name: load(item) for name, item in stored.items() if name in known}
+    for name, private in known.items():
+        if name not in values:
+            values[name] = private.default_factory() if private.default_factory else deepcopy(private.default)
+    return {name: value for name, value in values.items() if value is not PydanticUndefined} if known else None
 
 
 def _load_dataclass(node: JsonObject) -> Any:
@@ -211,22 +239,33 @@ def _field(field: dataclasses.Field[Any], values: JsonObject) -> Any:
     raise ValueError(f"it has no {field.name!r}")
 
 
+def _load_namedtuple(node: JsonObject) -> Any:
+    """Without the class's own `__new__`, which may take something else than its fields."""
+    kind = cast(Any, _class(node, tuple))
+    items = [load(item) for item in node["value"]]
+    return kind._make(items + [kind._field_defaults[name] for name in kind._fields[len(items) :]])
+
+
 def _load_message(node: JsonObject) -> Any:
     if node["format"] != FORMAT:
         raise UnknownFormatError(f"A kept message has the format {node['format']!r}; this version reads {FORMAT!r}.")
     return ModelMessagesTypeAdapter.validate_python([node["value"]])[0]
 
 
-def _dump_datetime(value: datetime, depth: int) -> JsonObject:
-    data: JsonObject = {TYPE: "datetime", "value": value.isoformat()}
+def _dump_time(value: datetime | time, depth: int) -> JsonObject:
+    """A moment, or a time of day, which alone has no offset in a zone with summer time."""
+    data: JsonObject = {TYPE: type(value).__name__, "value": value.isoformat()}
     if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
         data["zone"] = value.tzinfo.key
     return {**data, "fold": 1} if value.fold else data
 
 
-def _load_datetime(node: JsonObject) -> datetime:
-    value = datetime.fromisoformat(node["value"]).replace(fold=node.get("fold", 0))
-    return value.replace(tzinfo=ZoneInfo(node["zone"])) if "zone" in node else value
+def _load_time(kind: type[datetime] | type[time]) -> Callable[[JsonObject], datetime | time]:
+    def loader(node: JsonObject) -> datetime | time:
+        value = kind.fromisoformat(node["value"]).replace(fold=node.get("fold", 0))
+        return value.replace(tzinfo=ZoneInfo(node["zone"])) if "zone" in node else value
+
+    return loader
 
 
 def _as_text(tag: str) -> Callable[[Any, int], JsonObject]:
@@ -252,9 +291,9 @@ def _text(kind: Callable[[str], Any]) -> Callable[[JsonObject], Any]:
 
 _DUMPERS: dict[type[Any], Callable[[Any, int], JsonObject]] = {
     bytes: lambda value, depth: {TYPE: "bytes", "value": base64.b64encode(value).decode()},
-    datetime: _dump_datetime,
+    datetime: _dump_time,
     date: _as_text("date"),
-    time: _as_text("time"),
+    time: _dump_time,
     timedelta: lambda value, depth: {TYPE: "timedelta", "value": [value.days, value.seconds, value.microseconds]},
     UUID: _as_text("uuid"),
     Decimal: _as_text("decimal"),
@@ -266,9 +305,9 @@ _DUMPERS: dict[type[Any], Callable[[Any, int], JsonObject]] = {
 _LOADERS: dict[str, Callable[[JsonObject], Any]] = {
     "float": _text(float),
     "bytes": _text(base64.b64decode),
-    "datetime": _load_datetime,
+    "datetime": _load_time(datetime),
     "date": _text(date.fromisoformat),
-    "time": _text(time.fromisoformat),
+    "time": _load_time(time),
     "timedelta": lambda node: timedelta(*node["value"]),
     "uuid": _text(UUID),
     "decimal": _text(Decimal),
@@ -277,7 +316,8 @@ _LOADERS: dict[str, Callable[[JsonObject], Any]] = {
     "frozenset": _items(frozenset),
     "dict": lambda node: {load(key): load(item) for key, item in node["value"]},
     "enum": lambda node: cast(type[Enum], _class(node, Enum))[node["value"]],
-    "namedtuple": lambda node: _class(node, tuple)(*(load(item) for item in node["value"])),
+    "flag": lambda node: _class(node, Flag)(node["value"]),
+    "namedtuple": _load_namedtuple,
     "model": _load_model,
     "dataclass": _load_dataclass,
     "message": _load_message,

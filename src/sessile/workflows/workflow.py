@@ -24,7 +24,7 @@ from .driving import begin, drive, prepare, take
 from .events import Emit, unheard
 from .result import StepRecord, WorkflowResult, step_records, stored_result
 from .runtime import WorkflowRun
-from .steps import Nested
+from .steps import Nested, name_of
 from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
 from .values import dump, load
 
@@ -76,9 +76,11 @@ class Workflow(Nested, Generic[OutputT]):
             raise InvalidInputError("A workflow needs either a function or steps=[…].")
         self.steps: tuple[Element, ...] = checked_elements(steps)
         self.function: Callable[..., Any] = function if function is not None else self._run_steps
-        self.name = check_id(name or (function.__name__ if function is not None else "workflow"), "name")
+        self.name = check_id(name or ("workflow" if function is None else name_of(function)), "name")
         self.storage = open_storage("memory://") if storage is None else storage
         self._parameters = _parameters(self.function)
+        called = type(self.function).__call__  # of an object that is called like a function
+        self._is_async = any(map(inspect.iscoroutinefunction, (self.function, called)))
         self._state = deepcopy(dict(checked_patch(state, "state")))
         if timeout is not None:
             check_seconds(timeout, "timeout")
@@ -112,7 +114,7 @@ class Workflow(Nested, Generic[OutputT]):
             StepFailedError: a step has failed, and the function has not caught it; `resume` tries it again.
             NotResumableError: another process is at work on the run of that `run_id`, or it was cancelled.
             SessionNotFoundError: the session is another user's.
-            RunCancelledError: `storage.cancel_run` was called.
+            RunCancelledError: `storage.cancel_run` was called; such a run cannot be resumed.
             Exception: what else the function has raised; the run is stored as failed, and can be resumed.
         """
         with stored_on_sigterm(waiting=True):
@@ -131,13 +133,14 @@ class Workflow(Nested, Generic[OutputT]):
         run_metadata: JsonObject | None = None,
         **kwargs: Any,
     ) -> WorkflowResult[OutputT]:
-        """The `async` twin of `run`. A cancelled run is stored as cancelled, and cannot be resumed."""
+        """The `async` twin of `run`. Cancelling the task interrupts the run, which can be resumed."""
         spec = self._spec(session_id, user_id, run_id, run_metadata)
         return await self._start(spec, args, kwargs, unheard)
 
     def resume(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> WorkflowResult[OutputT]:
         """Go on with a run that was interrupted or has failed, or that waits for an event which has been sent.
 
+        Interrupted are runs whose process is gone or was told to stop (SIGTERM, Ctrl-C), or whose task was cancelled.
         What its finished steps came to is taken from the journal; steps whose failure ended the run are tried again.
 
         Args:
@@ -173,7 +176,7 @@ class Workflow(Nested, Generic[OutputT]):
             session_id, user_id: the session, and whose it is.
             event: the name that the run waits for, now or later.
             value: what it receives: anything that a step may return.
-            run: the run's number; default: the newest of the current branch that is not over.
+            run: the run's number; default: the newest one of this workflow in the current branch that is not over.
             resume: whether a run on which no process is at work is gone on with here.
 
         The status of the result is `running` where another process is at work, which then receives the event, and what
@@ -196,7 +199,7 @@ class Workflow(Nested, Generic[OutputT]):
         check_id(event, "event")
         data = dump(value, f"The value of event {event!r}")
         sent = await self.storage.arun_operation(
-            journals.send_event, session_id, event, data, _checked_number(run), user_id=user_id
+            journals.send_event, session_id, self.name, event, data, _checked_number(run), user_id=user_id
         )
         if resume and not sent.at_work:
             try:
@@ -208,7 +211,7 @@ class Workflow(Nested, Generic[OutputT]):
     def stream(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowStream[OutputT]:
         """`run` (or, with `resume=True`, `resume`) with the same arguments, told as it happens.
 
-        An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it cancels the run.
+        An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it interrupts the run.
         """
         return WorkflowStream(self.astream(*args, resume=resume, **kwargs))
 
@@ -263,7 +266,7 @@ class Workflow(Nested, Generic[OutputT]):
 
     async def body(self, run: WorkflowRun, *args: Any, **kwargs: Any) -> Any:
         """See `Nested`."""
-        if inspect.iscoroutinefunction(self.function):
+        if self._is_async:
             return await self.function(Context(run), *args, **kwargs)
         return await run.in_thread(lambda: self.function(SyncContext(run), *args, **kwargs))
 
