@@ -14,7 +14,7 @@ from pydantic_ai.usage import RunUsage
 from ..errors import MemberFailedError, NotStoredError
 from ..records import FINISHED, Run, Usage
 from .driving import Job, drive
-from .elsewhere import own_spec, resume_elsewhere, work_elsewhere
+from .elsewhere import own_spec, work_elsewhere
 from .member import MemberRecorder, path_of
 from .messages import run_usage, usage_of
 from .recorder import Recorder, wait_out
@@ -130,8 +130,8 @@ class MemberRuns:
             return recorder, drive(recorder, job)
         spec = own_spec(member, self.recorder, (*path_of(self.recorder), name))
         if kept is not None:
-            recorder, given = await take_member(self.recorder, kept, history, self.given)
-            return recorder, resume_elsewhere(member, elsewhere, recorder, job, spec, given)
+            recorder, _ = await take_member(self.recorder, kept, history, self.given)
+            return recorder, work_elsewhere(member, elsewhere, recorder, job, spec, self.given)
         place = {"session_id": spec.session_id}
         recorder = await MemberRecorder.start(self.recorder, name, key, history, prompt, place)
         return recorder, work_elsewhere(member, elsewhere, recorder, job, spec)

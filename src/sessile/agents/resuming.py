@@ -82,11 +82,16 @@ async def take_member(
     above: Recorder, run: Run, history: MemberHistory, given: DeferredToolResults
 ) -> tuple[MemberRecorder, DeferredToolResults]:
     """Take a member's run over; returns also what of the decisions is its."""
-    own = _part(given, set[str]().union(*_decidable(run)))
+    own = decidable_part(run, given)
     decided = [Entry(DECIDED, data) for data in _decided(run, own, await _dump(own))]
     recorder = await MemberRecorder.take(above, run, history, decided)
     recorder.usage_earlier = run.own_usage
     return recorder, own
+
+
+def decidable_part(run: Run, given: DeferredToolResults) -> DeferredToolResults:
+    """What of the decisions is about calls that the run, or runs below it, can go on with."""
+    return _part(given, set[str]().union(*_decidable(run)))
 
 
 def undecided(run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
