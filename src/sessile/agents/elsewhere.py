@@ -81,7 +81,7 @@ async def _begin(
 async def _go_on(
     member: Agent[Any], storage: Storage, recorder: MemberRecorder, job: Job, spec: TurnSpec, given: DeferredToolResults
 ) -> RunResult[Any]:
-    """Go on with what has begun; what has come to an end or a pause since the team's log was written is not repeated."""
+    """Go on with what has begun; what has come to an end or a pause since then is not repeated."""
     run = await _left_behind(storage, spec)
     if run is None:  # the process was gone before it had begun
         job.prompt = await load_input(recorder.record.input, recorder.media)
@@ -99,9 +99,11 @@ async def _left_behind(storage: Storage, spec: TurnSpec) -> Run | None:
 
     Its lease may hold a little longer than the one of the team's run, whose process is gone.
     """
-    while (run := await _find(storage, spec)) is not None and run.status == "running":
+    while True:
+        run = await _find(storage, spec)
+        if run is None or run.status != "running":
+            return run
         await asyncio.sleep(PAUSE)
-    return run
 
 
 async def _find(storage: Storage, spec: TurnSpec) -> Run | None:

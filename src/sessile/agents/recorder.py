@@ -338,6 +338,7 @@ class Recorder:
             self._ended = True
             record = self.record
             record.status, record.output, record.error = status, ended.get("output"), ended.get("error")
+            record.pending = ended.get("pending")
             record.usage = self.usage_earlier + used + self.usage_of_members
 
     def _changes_to_save(self) -> patch.Patch:
