@@ -259,10 +259,9 @@ class Recorder:
         State that is not JSON is left out here, and refused at the end of the run.
         """
         try:
-            changes = self._state_patch()
+            return {"state": self._state_patch()}
         except InvalidStateError:
             return {}
-        return {"state": changes} if changes else {}
 
     def saved(self, changes: patch.Patch) -> None:
         """Take these changes of the state for saved."""
