@@ -81,6 +81,52 @@ def test_a_model_that_gives_a_later_call_the_same_id(mode: Any) -> None:
         assert run.usage == result.usage
 
 
+class Killed:
+    """A plan of faults: the process is gone from the first append after `now`."""
+
+    def __init__(self) -> None:
+        self.gone = False
+
+    def now(self) -> str:
+        self.gone = True
+        return "killed"
+
+    def __call__(self, operation: str) -> faults.Fault | None:
+        return faults.CRASH_BEFORE if self.gone and operation == "append" else None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_call_id_that_is_given_twice_when_the_process_is_killed(tmp_path: Path, when: str) -> None:
+    """What the first call came to is not taken for what the second has."""
+    plan = Killed()
+
+    def leader(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if when == "before" and len(messages) == 3:
+            plan.now()
+        return respond(messages, info)
+
+    def second(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[TextPart(plan.now() if when == "after" and not plan.gone else "b here")])
+
+    respond = saying(delegates("call_0", member="a"), delegates("call_0", member="b")).function
+    assert respond is not None
+
+    def team(storage: Storage) -> Team[Any]:
+        members = [named("a"), Agent(FunctionModel(second), name="b")]
+        return Team(members, FunctionModel(leader), storage=storage, session_id="s1", durability="step")
+
+    with SqliteStorage(tmp_path / "a.db", lease=0.3) as storage:
+        faults.inject(storage, plan)
+        with pytest.raises(faults.SimulatedCrash):
+            team(storage).run("Hello")
+    with SqliteStorage(tmp_path / "a.db", lease=0.3) as storage:
+        wait_until(lambda: storage.runs("s1")[0].status == "interrupted")
+        result = team(storage).resume()
+        assert result.output == "a here; b here"
+        assert [one.output for one in result.members] == ["a here", "b here"]
+        assert storage.runs("s1")[0].usage == result.usage
+
+
 # ---------------------------------------------------------------- functions
 
 

@@ -85,12 +85,12 @@ class MemberRuns:
         if kept is None or kept.status not in FINISHED:
             waits = None if kept is None else undecided(kept, self.given)
             if waits is None:
-                limited = self.job.options.get("usage_limits") is not None
-                before = usage_of(usage) if limited else Usage()
+                earlier = Usage() if kept is None else kept.usage
+                before = usage_of(usage) - earlier if self.job.limited else Usage()
                 result = self.results[key] = await self._work(name, prompt, key, kept, before)
-                if limited:
-                    usage.incr(run_usage(result.usage))
-                    self.recorder.usage_below += result.usage
+                if self.job.limited:
+                    usage.incr(run_usage(result.usage - earlier))
+                    self.recorder.usage_below += result.usage - earlier
                 waits = result.pending
             if waits is not None:
                 self.waiting[key] = waits
