@@ -244,6 +244,9 @@ class OwnFunction(Teamwork):
         returned = self._last_returned(WORK)
         return output if returned is None else returned.content
 
+    def _leader_answers(self) -> bool:
+        return self._answers and self._given is not None and isinstance(self._given[0], str)
+
 
 def _returned(message: ModelMessage, tool: str) -> ToolReturnPart | None:
     """What a tool has returned, if the message says so."""
