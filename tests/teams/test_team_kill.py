@@ -144,7 +144,8 @@ def test_a_members_call_that_had_started_waits_for_a_decision(world: World) -> N
 
 
 def test_limits_of_a_resumed_team_count_what_members_have_used(world: World) -> None:
-    child = start(world, "run", then(ask("writer", call("note", text="a")), ask("checker", call("block_again", text="b"))))
+    prompt = then(ask("writer", call("note", text="a")), ask("checker", call("block_again", text="b")))
+    child = start(world, "run", prompt)
     world.traces.wait_for("block b")
     child.kill()
     world.interrupted()
