@@ -8,6 +8,7 @@ out of it to a file.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -50,17 +51,22 @@ def make_agent(url: str, storage: Any, traces: Traces, **options: Any) -> Agent[
     return Agent(model_at(url), storage=storage, name="worker", tools=tools_of(traces), **options)
 
 
-def make_team(url: str, storage: Any, traces: Traces, mode: Any = "coordinate", **options: Any) -> Team[Any]:
-    """A team of two agents and a team, all with all the tools. `mode` may also be `relay`: one after the other."""
+def make_team(
+    url: str, storage: Any, traces: Traces, mode: Any = "coordinate", own: Any = None, **options: Any
+) -> Team[Any]:
+    """A team of two agents and a team, all with all the tools. `mode` may also be `relay`: one after the other.
+
+    `own` is a storage of the writer's own.
+    """
 
     async def relay(task: str, members: Members) -> str:
         first = await members["writer"].run(task)
         return f"{first.output} / {(await members['checker'].run(task)).output}"
 
-    def agent(name: str) -> Agent[Any]:
-        return Agent(model_at(url), name=name, tools=tools_of(traces))
+    def agent(name: str, **options: Any) -> Agent[Any]:
+        return Agent(model_at(url), name=name, tools=tools_of(traces), **options)
 
-    members = [agent("writer"), agent("checker"), Team([agent("clerk")], model_at(url), name="desk")]
+    members = [agent("writer", storage=own), agent("checker"), Team([agent("clerk")], model_at(url), name="desk")]
     mode = relay if mode == "relay" else mode
     own = {} if mode is relay else {"tools": tools_of(traces)}
     return Team(members, model_at(url), name="crew", storage=storage, mode=mode, **own, **options)
@@ -173,8 +179,8 @@ class Nursery:
         return Child(self, pid, out)
 
 
-def storage_in(folder: Path, **options: Any) -> SqliteStorage:
-    return SqliteStorage(folder / "sessions.db", **options)
+def storage_in(folder: Path, name: str = "sessions.db", **options: Any) -> SqliteStorage:
+    return SqliteStorage(folder / name, **options)
 
 
 LEASE = 0.3
@@ -237,18 +243,23 @@ def a_nursery() -> Iterator[Nursery]:
 
 
 def _job(job: dict[str, Any]) -> Any:
-    """One call of an agent, or of a `team`. `lease`; `agent`: its options; `die`: see there;
-    `gate`: wait for it first; `approvals`; `calls`: results of calls that are executed elsewhere."""
+    """One call of an agent, or of a `team`. `lease`; `agent`: its options; `die`: see there; `own`: a file for the
+    writer's own storage; `gate`: wait for it first; `approvals`; `calls`: results of calls that are executed elsewhere.
+    """
     folder = Path(job["folder"])
     traces = Traces(folder)
     storage = storage_in(folder, lease=job.get("lease", 30.0))
     options = {"durability": "step", **job.get("agent", {})}
+    storages = [storage]
+    if "own" in job:
+        options["own"] = storage_in(folder, job["own"], lease=2 * job["lease"])  # held for longer than the team's
+        storages.append(options["own"])
     if "output_type" in options:
         options["output_type"] = City
     agent = (make_team if job.get("team") else make_agent)(job["url"], storage, traces, **options)
     signal.signal(signal.SIGUSR1, lambda *_: _stand_still(storage, traces))
     if "die" in job:
-        die_at_commit(storage, traces, *job["die"])
+        die_at_commit(storages, traces, *job["die"])
     options: dict[str, Any] = {"session_id": job.get("session_id", "s")}
     if job.get("approvals"):
         options["approvals"] = {call: _approval(value) for call, value in job["approvals"].items()}
@@ -284,16 +295,20 @@ def _stand_still(storage: SqliteStorage, traces: Traces) -> None:
         traces.wait_for("go on")  # this thread may not be stopped at once
 
 
-def die_at_commit(storage: SqliteStorage, traces: Traces, when: str, kind: str, which: int) -> None:
+def die_at_commit(storages: Sequence[SqliteStorage], traces: Traces, when: str, kind: str, which: int) -> None:
     """Kill (or `stop`) this process right `before` or `after` the nth commit that holds this kind of entry, or any."""
+    seen = itertools.count(1)
+    for storage in storages:
+        _watch(storage, traces, when, kind, lambda: next(seen) == which)
+
+
+def _watch(storage: SqliteStorage, traces: Traces, when: str, kind: str, reached: Callable[[], bool]) -> None:
     driver: Any = storage._core.driver
-    append, seen = driver.append, [0]
+    append = driver.append
 
     async def dying(write: Any, deadline: Any) -> bool:
         kinds = [entry.kind for row in write.commits for entry in decode_commit(row)]
-        hit = kind in (*kinds, "any")
-        seen[0] += hit
-        due = hit and seen[0] == which
+        due = kind in (*kinds, "any") and reached()
         if due and when == "stop":
             _stand_still(storage, traces)
         if due and when == "before":

@@ -209,6 +209,14 @@ def test_a_prompt_with_a_picture(world: World) -> None:
     assert world.parts == ["user", "text"]
 
 
+def test_a_change_that_was_taken_back(world: World) -> None:
+    steps = then(call("count", by=1), call("count", by=-1), call("block_again", text="b"))
+    kill_in_tool(world, steps, "block b", agent={"state": {"count": 0}})
+    world.traces.open_gate()
+    assert world.agent(state={"count": 0}).resume("s").state == {"count": 0}
+    assert world.storage.session("s").state == {"count": 0}  # type: ignore[union-attr]
+
+
 def test_limits_count_what_was_used_before(world: World) -> None:
     prompt = then(call("note", text="a"), call("block_again", text="b"))
     kill_in_tool(world, prompt, "block b")

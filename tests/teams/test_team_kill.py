@@ -12,11 +12,15 @@ import pytest
 
 pytest.importorskip("openai")
 
+from pydantic_ai import ToolApproved
+from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.usage import UsageLimits
 from tests.agents.resume_helpers import Nursery, World, a_nursery, a_world, call, ids, parts, then
 from tests.agents.resume_tools import wait_until
 from tests.teams.helpers import ask, tree
 
 from sessile import Run
+from sessile.errors import InvalidInputError
 from sessile.records import Usage
 
 # Nothing is called beside a count: what a call has changed before it ended is saved with one beside it that has ended.
@@ -129,9 +133,24 @@ def test_a_members_call_that_had_started_waits_for_a_decision(world: World) -> N
     assert tree(world.run())[1] == ("checker", "paused", None)
     assert team.session("s").pending()[1] == result.pending
     world.traces.open_gate()
+    with pytest.raises(InvalidInputError, match="cannot be changed"):
+        team.resume("s", approvals={ids(result.pending)["block"]: ToolApproved(override_args={"text": "c"})})
     result = team.resume("s", approvals=dict.fromkeys(ids(result.pending).values(), True))
     said = "Tool results: delegate_task=Tool results: note=noted a; delegate_task=Tool results: block=passed b"
     assert result.output == said
     assert world.traces.lines == ["note a", "block b", "block b"]
     assert [one.status for one in world.run().children] == ["completed", "completed"]
     assert world.run().usage == result.usage != Usage()
+
+
+def test_limits_of_a_resumed_team_count_what_members_have_used(world: World) -> None:
+    prompt = then(ask("writer", call("note", text="a")), ask("checker", call("block_again", text="b")))
+    child = start(world, "run", prompt)
+    world.traces.wait_for("block b")
+    child.kill()
+    world.interrupted()
+    world.traces.open_gate()
+    with pytest.raises(UsageLimitExceeded):
+        world.team().resume("s", usage_limits=UsageLimits(request_limit=5))
+    run = world.run()
+    assert (run.status, run.usage.requests, len(world.server.requests)) == ("failed", 5, 5)

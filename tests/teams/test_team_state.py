@@ -20,14 +20,15 @@ from sessile import Agent, MemoryStorage, SqliteStorage, Storage, Team, current_
 from sessile.agents import Members
 from sessile.errors import ConflictError, InvalidStateError
 
+SERVERS = ("postgres", "mysql", "redis", "mongodb", "dynamodb")
 MEMBERS = 8
 WRITES = 4
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "mysql"])
+@pytest.fixture(params=["memory", "sqlite", *SERVERS])
 def storages(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, Storage]]:
     """Two storages over one database."""
-    if request.param in ("postgres", "mysql"):
+    if request.param in SERVERS:
         url = request.getfixturevalue(f"{request.param}_url")
     else:
         url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'team.db'}"}[request.param]

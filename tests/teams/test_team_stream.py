@@ -11,7 +11,7 @@ from pydantic_ai.messages import FinalResultEvent, FunctionToolCallEvent
 from tests.model_server import ModelServer
 from tests.teams.helpers import FRANCE, ITALY, PARIS, ROME, ask, call, member, team_of, tree
 
-from sessile import SqliteStorage, Team
+from sessile import MemoryStorage, SqliteStorage, Team
 from sessile.agents import MemberEnded, Members, MemberStarted, TeamEvent
 from sessile.agents.streaming import text_delta
 from sessile.errors import InvalidInputError
@@ -59,6 +59,20 @@ def test_events_say_who_speaks(server: ModelServer, storage: SqliteStorage) -> N
     assert ended[-1][1] == MemberEnded("completed", "You said: Hello", None, run.children[1].usage)
     assert sum(isinstance(item.event, FunctionToolCallEvent) for item in events) == 4
     assert sum(isinstance(item.event, FinalResultEvent) for item in events) == 5
+
+
+def test_events_of_a_team_with_a_session_of_its_own(server: ModelServer, storage: SqliteStorage) -> None:
+    with MemoryStorage() as own:
+        desk = team_of(server, "clerk", name="desk", storage=own)
+        team = team_of(server, desk, storage=storage, session_id="s1")
+        with team.stream(ask("desk", ask("clerk", FRANCE)), events=True) as stream:
+            where = {(item.path, item.run_id, item.parent_run_id) for item in stream}
+        (run,), (below,) = storage.runs("s1"), own.runs("s1/desk")
+        assert where == {
+            ((), run.run_id, None),
+            (("desk",), below.run_id, run.run_id),
+            (("desk", "clerk"), below.children[0].run_id, below.run_id),
+        }
 
 
 @pytest.mark.parametrize("mode", ["coordinate", "route", "collaborate"])
@@ -173,3 +187,16 @@ async def test_failures_and_pauses_are_shown(
     assert "failed (ModelServerError: " in shown
     assert "paused, 1 request" in shown
     assert "Waits for a decision about: pay" in shown
+
+
+@pytest.mark.usefixtures("wide")
+def test_what_a_function_answers_is_shown_once(server: ModelServer, capsys: pytest.CaptureFixture[str]) -> None:
+    async def structured(task: str, members: Members) -> Any:
+        return {"capital": "Paris"}
+
+    team = Team([member(server, "geographer")], mode=structured)
+    assert list(team.stream(FRANCE)) == []
+    team.print_response(FRANCE)
+    shown = capsys.readouterr().out
+    assert shown.count("Paris") == 1
+    assert "{'capital': 'Paris'}" in shown

@@ -194,7 +194,7 @@ def _do(job: dict[str, Any]) -> None:
     storage = SqliteStorage(folder / "sessions.db", lease=job.get("lease", LEASE))
     flow = make(storage, Steps(traces, job.get("sleep", 0.0), job.get("inside", 0)))
     if "die" in job:
-        die_at_commit(storage, traces, *job["die"])
+        die_at_commit([storage], traces, *job["die"])
     if job.get("gate"):
         (folder / f"ready-{os.getpid()}").touch()
         wait_until(traces.gate.exists)

@@ -53,6 +53,11 @@ class Job:
     usage_before: Usage = field(default_factory=Usage)
     team: Teamwork | None = None
 
+    @property
+    def limited(self) -> bool:
+        """Whether the run has limits of its own, which hold for the runs below it as well."""
+        return self.options.get("usage_limits") is not None
+
 
 async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
     """Run the agent for a run that has started, and commit its end, whatever it is.
@@ -79,8 +84,8 @@ def join(recorder: Recorder, job: Job) -> None:
 async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentRunResult[Any]:
     history = await recorder.history(job.window, job.options.get("model") or getattr(job.agent, "model", None))
     head = recorder.turn.before.head
-    before = head.usage if job.session_usage and head is not None else recorder.usage_earlier
-    recorder.usage_before = job.usage_before + before
+    before = recorder.usage_earlier + (recorder.usage_of_members if job.limited else Usage())
+    recorder.usage_before = job.usage_before + (head.usage if job.session_usage and head is not None else before)
     conversation = Conversation(
         messages=_joined(history, job.own, recorder.run_id) if job.own else history,
         usage=run_usage(recorder.usage_before + recorder.usage_unstored),

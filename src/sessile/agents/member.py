@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic_ai.messages import UserContent
 
 from ..errors import InvalidStateError, StorageError
-from ..records import Entry, JsonObject, Run
+from ..records import Entry, JsonObject, Run, Usage
 from ..storage import fold, patch, turns
 from ..storage.ids import uuid7
 from .history import Past
@@ -39,6 +39,8 @@ class MemberRecorder(Recorder):
         self.name = name
         self.key = key
         self.path: tuple[str, ...] = (*path_of(above), name)
+        self.own_record: Run | None = None
+        """The run in a session of the member's own that goes with this one."""
         self._history = history
         self.record = Run(self.turn.number, self.run_id, "running", owner=name, parent_run_id=above.run_id, key=key)
 
@@ -79,13 +81,17 @@ class MemberRecorder(Recorder):
         return recorder
 
     def hold_together(self, own: Recorder) -> None:
-        """Let the run in the member's own session that goes with this one know the team."""
+        """Let this run and the one in the member's own session that goes with it know each other."""
         own.prefix = (*self.root.prefix, *self.path)
         own.session.team = self.session.team
+        self.own_record = own.record
+
+    def _used(self) -> Usage:
+        """What has been used since the team's log was written: in a session of the member's own, or here."""
+        return super()._used() if self.own_record is None else self.own_record.usage - self.usage_earlier
 
     async def end_as(self, result: RunResult[Any]) -> None:
         """Commit the end of a run whose messages are kept in a session of the member's own."""
-        self.usage_unstored = result.usage - self.usage_earlier
         ended: JsonObject = {"output": dump_output(result.output), "error": result.error}
         if result.pending is not None:
             ended = {"pending": {"requests": dump_requests(result.pending)}}

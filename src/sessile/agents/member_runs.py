@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
@@ -14,7 +15,7 @@ from pydantic_ai.usage import RunUsage
 from ..errors import MemberFailedError, NotStoredError
 from ..records import FINISHED, Run, Usage
 from .driving import Job, drive
-from .elsewhere import own_spec, resume_elsewhere, work_elsewhere
+from .elsewhere import own_spec, work_elsewhere
 from .member import MemberRecorder, path_of
 from .messages import run_usage, usage_of
 from .recorder import Recorder, wait_out
@@ -76,16 +77,20 @@ class MemberRuns:
     async def ask(self, name: str, prompt: Prompt, key: str, usage: RunUsage) -> RunResult[Any]:
         """Let a member work, or go on; one that has ended already in this run of the team is not asked again.
 
-        What it uses is counted in `usage` too, so that limits hold for the team as a whole. Raises
-        `MemberFailedError` if it fails, and `ApprovalRequired` if it waits for a decision.
+        What it uses is counted in `usage` too if the team's run has limits, which hold for the sum; without them each
+        run has Pydantic AI's own. Raises `MemberFailedError` if it fails, and `ApprovalRequired` if it waits for a
+        decision.
         """
         kept = self._kept.get(key)
         if kept is None or kept.status not in FINISHED:
             waits = None if kept is None else undecided(kept, self.given)
             if waits is None:
-                result = self.results[key] = await self._work(name, prompt, key, kept, usage_of(usage))
-                usage.incr(run_usage(result.usage))
-                self.recorder.usage_below += result.usage
+                earlier = Usage() if kept is None else kept.usage
+                before = usage_of(usage) - earlier if self.job.limited else Usage()
+                result = self.results[key] = await self._work(name, prompt, key, kept, before)
+                if self.job.limited:
+                    usage.incr(run_usage(result.usage - earlier))
+                    self.recorder.usage_below += result.usage - earlier
                 waits = result.pending
             if waits is not None:
                 self.waiting[key] = waits
@@ -130,8 +135,8 @@ class MemberRuns:
             return recorder, drive(recorder, job)
         spec = own_spec(member, self.recorder, (*path_of(self.recorder), name))
         if kept is not None:
-            recorder, given = await take_member(self.recorder, kept, history, self.given)
-            return recorder, resume_elsewhere(member, elsewhere, recorder, job, spec, given)
+            recorder, _ = await take_member(self.recorder, kept, history, self.given)
+            return recorder, work_elsewhere(member, elsewhere, recorder, job, spec, self.given)
         place = {"session_id": spec.session_id}
         recorder = await MemberRecorder.start(self.recorder, name, key, history, prompt, place)
         return recorder, work_elsewhere(member, elsewhere, recorder, job, spec)
@@ -148,7 +153,7 @@ class MemberRuns:
         """What the member comes to; a failure that is stored is a result as well, and ends nobody else's work."""
         task = asyncio.ensure_future(work)
         self._living.add(task)
-        task.add_done_callback(self._left)
+        task.add_done_callback(partial(self._left, recorder))
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -162,8 +167,9 @@ class MemberRuns:
             return as_result(recorder.session, recorder.record)
         return task.result()
 
-    def _left(self, task: asyncio.Task[Any]) -> None:
+    def _left(self, recorder: MemberRecorder, task: asyncio.Task[Any]) -> None:
         self._living.discard(task)
+        self.results[recorder.key] = as_result(recorder.session, recorder.record)
         if not task.cancelled():
             task.exception()  # of one that nobody waits for any more, it is stored, and not to be reported as lost
 

@@ -153,7 +153,7 @@ def _finished(result: RunResult[OutputT], show: Callable[[str], None]) -> RunRes
         calls = ", ".join(call.tool_name for call in (*result.pending.approvals, *result.pending.calls))
         show(f"\n\n*Waits for a decision about: {calls}*")
     elif not isinstance(result.output, str):
-        show(f"```\n{result.output!r}\n```")
+        show(f"\n\n```\n{result.output!r}\n```")
     return result
 
 

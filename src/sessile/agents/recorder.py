@@ -260,10 +260,9 @@ class Recorder:
         State that is not JSON is left out here, and refused at the end of the run.
         """
         try:
-            changes = self._state_patch()
+            return {"state": self._state_patch()}
         except InvalidStateError:
             return {}
-        return {"state": changes} if changes else {}
 
     def saved(self, changes: patch.Patch) -> None:
         """Take these changes of the state for saved."""
@@ -338,6 +337,7 @@ class Recorder:
             self._ended = True
             record = self.record
             record.status, record.output, record.error = status, ended.get("output"), ended.get("error")
+            record.pending = ended.get("pending")
             record.usage = self.usage_earlier + used + self.usage_of_members
 
     def _changes_to_save(self) -> patch.Patch:

@@ -11,6 +11,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.run import AgentRunResult
 
 from ..records import JsonObject, Run, Status, Usage
+from .messages import load_requests
 from .state import CurrentSession
 
 OutputT = TypeVar("OutputT")
@@ -66,14 +67,16 @@ class RunResult(Generic[OutputT]):
 
 def as_result(session: CurrentSession, run: Run) -> RunResult[Any]:
     """A run that has ended, or is open, as a result; its output in the form in which it is stored."""
+    pending = load_requests(run.pending["requests"]) if run.status == "paused" else None
     return RunResult(
-        output=run.output,
+        output=run.output if pending is None else pending,
         session_id=session.session_id,
         run_id=run.run_id,
         number=run.number,
         status=run.status,
         usage=run.usage,
         state=session.state,
+        pending=pending,
         owner=run.owner,
         error=run.error,
         members=[as_result(session, child) for child in run.children],

@@ -82,11 +82,16 @@ async def take_member(
     above: Recorder, run: Run, history: MemberHistory, given: DeferredToolResults
 ) -> tuple[MemberRecorder, DeferredToolResults]:
     """Take a member's run over; returns also what of the decisions is its."""
-    own = _part(given, set[str]().union(*_decidable(run)))
+    own = decidable_part(run, given)
     decided = [Entry(DECIDED, data) for data in _decided(run, own, await _dump(own))]
     recorder = await MemberRecorder.take(above, run, history, decided)
     recorder.usage_earlier = run.own_usage
     return recorder, own
+
+
+def decidable_part(run: Run, given: DeferredToolResults) -> DeferredToolResults:
+    """What of the decisions is about calls that the run, or runs below it, can go on with."""
+    return _part(given, set[str]().union(*_decidable(run)))
 
 
 def undecided(run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
@@ -213,8 +218,17 @@ def _check_resumable(run: Run, given: DeferredToolResults) -> None:
             f"Run {run.number} waits for decisions about {', '.join(sorted(missing))}.",
             hint="Pass them as approvals= or results=.",
         )
-    if not _waits(run) and any(isinstance(one, ToolApproved) and one.override_args for one in given.approvals.values()):
+    changed = {
+        call for call, one in given.approvals.items() if isinstance(one, ToolApproved) and one.override_args is not None
+    }
+    if changed & (_unsure(run) if run.status == "paused" else approvals):
         raise InvalidInputError("The arguments of a call that was interrupted cannot be changed.")
+
+
+def _unsure(run: Run) -> set[str]:
+    """Those of the calls that a paused run waits for, or members of it, that had started before it was interrupted."""
+    metadata = load_requests(run.pending["requests"]).metadata
+    return {call for call, said in metadata.items() if said == UNSURE}
 
 
 async def _dump(given: DeferredToolResults) -> JsonObject:
@@ -253,9 +267,9 @@ class Progress:
     """How far an interrupted run had come, beside its messages.
 
     Attributes:
-        results: what finished tool calls came to, by tool call id.
-        started: tool calls that had started and not finished.
-        returned: how many tool calls have returned something.
+        results: what finished tool calls of the last response came to, by tool call id.
+        started: those of them that had started and not finished.
+        returned: how many tool calls of the run have returned something.
         answers: what a pause was answered with, if no message was stored since.
         decided: what the user decided since then about calls that were interrupted.
     """
@@ -270,14 +284,18 @@ class Progress:
 def _progress(run: Run) -> Progress:
     progress = Progress()
     last = run.messages[-1].seq if run.messages else 0
+    asked = max((message.seq for message in run.messages if message.data.get("kind") == "response"), default=0)
     for step in run.steps:
         data = step.data
+        if step.kind == TOOL_ENDED:
+            progress.returned += data["outcome"] == "returned"
+        if step.kind in (TOOL_STARTED, TOOL_ENDED) and step.seq < asked:
+            continue  # of an earlier response, whose calls may have had the same ids
         if step.kind == TOOL_STARTED:
             progress.started.add(data["tool_call_id"])
         elif step.kind == TOOL_ENDED:
             progress.started.discard(data["tool_call_id"])
             progress.results[data["tool_call_id"]] = data
-            progress.returned += data["outcome"] == "returned"
         elif step.kind == DECIDED and step.seq > last:
             _decide(progress, data)
     return progress

@@ -109,7 +109,7 @@ class Team(Agent[OutputT]):
         output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
         **options: Unpack[TeamOptions],
     ) -> None:
-        _check_mode(mode, output_type)
+        _check_mode(mode, model.output_type if isinstance(model, AbstractAgent) else output_type)
         check_choice(member_history, "member_history", ("own", "team"))
         self.members = _by_name(members)
         self.mode: Mode = mode
@@ -145,6 +145,8 @@ class Team(Agent[OutputT]):
         self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
     ) -> Job:
         """See `Agent`."""
+        if "output_type" in options:
+            _check_mode(self.mode, options["output_type"])
         job = super().job(options, stored=stored)
         job.team = teamwork_of(self.mode)(self, listen, answers=answers)
         job.options["toolsets"] = [*(job.options.get("toolsets") or ()), job.team.toolset()]
@@ -195,7 +197,8 @@ def _check_mode(mode: Any, output_type: Any) -> None:
         check_choice(mode, "mode", MODES)
     elif not inspect.iscoroutinefunction(mode):
         raise InvalidInputError("A mode of your own is an `async def` function of the request and the members.")
-    if output_type is not str and (callable(mode) or mode == "route"):
+    text = output_type is str or (isinstance(output_type, Sequence) and str in output_type)
+    if not text and (callable(mode) or mode == "route"):
         raise InvalidInputError(
             "The answer is a member's or a function's here: the team has no output_type of its own."
         )

@@ -70,7 +70,8 @@ class Voice:
 
     def __init__(self, listen: Listen, name: str, recorder: Recorder, answering: Callable[[], bool]) -> None:
         self._listen, self._answering = listen, answering
-        above = recorder.record.parent_run_id
+        team = recorder.session.team
+        above = None if team is None else team.run_id
         self._who = (name, (*recorder.root.prefix, *path_of(recorder)), recorder.run_id, above)
 
     def say(self, event: AgentStreamEvent | MemberStarted | MemberEnded) -> None:

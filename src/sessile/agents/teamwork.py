@@ -9,15 +9,17 @@ streams and histories of a team are those of an agent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic_ai import DeferredToolRequests, ModelRetry, RunContext, Tool
 from pydantic_ai.exceptions import ToolFailed
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import RunUsage
 
-from ..errors import MemberFailedError
+from ..errors import InvalidInputError, MemberFailedError
 from ..storage.ids import uuid7
 from .member_runs import MemberRuns, Prompt
 from .messages import dump_output, load_input, made_up
@@ -90,26 +92,39 @@ class Teamwork(MemberRuns):
         return FunctionToolset([tool], id="sessile_team", instructions=self.team.briefing)
 
     def _tool(self) -> Tool[Any]:
-        names = list(self.team.members)
+        return Tool(self._delegate, name=DELEGATE, description=DELEGATE_HELP, prepare=self._described)
+
+    async def _described(self, context: RunContext[Any], definition: ToolDefinition) -> ToolDefinition:
+        """The tool with the members that there are."""
         properties = {
-            "member": {"type": "string", "enum": names, "description": "The member's name."},
+            "member": {"type": "string", "enum": list(self.team.members), "description": "The member's name."},
             "task": {
                 "type": "string",
                 "description": "All that the member needs to know. Default: the request as it is.",
             },
         }
         schema = {"type": "object", "properties": properties, "required": ["member"], "additionalProperties": False}
-        return Tool[Any].from_schema(self._delegate, DELEGATE, DELEGATE_HELP, schema, takes_ctx=True)
+        return replace(definition, parameters_json_schema=schema)
 
     async def _delegate(self, context: RunContext[Any], member: str, task: str | None = None) -> Any:
         if member not in self.team.members:
             raise ModelRetry(f"There is no member {member!r}. The members are: {', '.join(self.team.members)}.")
         prompt = await self._request() if task is None else task
         try:
-            result = await self.ask(member, prompt, context.tool_call_id or uuid7(), context.usage)
+            result = await self.ask(member, prompt, self._key(context.tool_call_id, context.messages), context.usage)
         except MemberFailedError as error:
             raise ToolFailed(error.message) from error
         return dump_output(result.output)
+
+    def _key(self, call_id: str | None, messages: Sequence[ModelMessage]) -> str:
+        """What a member's run is found again by: the id of the call, which some models give to later calls as well."""
+        said = [message for message in self._said(messages) if isinstance(message, ModelResponse)]
+        count = sum(call.tool_call_id == call_id for message in said for call in message.tool_calls)
+        return f"{call_id}/{count}" if count > 1 else f"{call_id}"
+
+    def _said(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+        """The messages of this run of the team, those from before it was resumed too."""
+        return [*self.recorder.earlier, *self.recorder.own(messages)]
 
     async def _request(self) -> Any:
         """What the team was asked."""
@@ -121,10 +136,14 @@ class Teamwork(MemberRuns):
         """What is said in the leader's place; None: its model is asked."""
         return None
 
+    def _last_returned(self, tool: str) -> ToolReturnPart | None:
+        """What a tool has returned right before the last response of the run."""
+        requests = [one for one in self._said(self.recorder.messages) if isinstance(one, ModelRequest)]
+        return _returned(requests[-1], tool) if requests else None
+
     def _begins(self, messages: Sequence[ModelMessage]) -> bool:
         """Whether nothing was said in this run of the team."""
-        own = [*self.recorder.earlier, *self.recorder.own(messages)]
-        return not any(isinstance(message, ModelResponse) for message in own)
+        return not any(isinstance(message, ModelResponse) for message in self._said(messages))
 
     def come_to(self, output: Any) -> Any:
         """What the team's run has come to, out of what its leader's has."""
@@ -173,14 +192,14 @@ class Routing(Teamwork):
 
     def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse | None:
         """See `Teamwork`."""
-        for part in messages[-1].parts:
-            if isinstance(part, ToolReturnPart) and part.tool_name == DELEGATE and part.outcome == "success":
-                self._chosen = part.tool_call_id
-                return made_up(TextPart(as_text(part.content)))
-        return None
+        answer = _returned(messages[-1], DELEGATE)
+        return None if answer is None else made_up(TextPart(as_text(answer.content)))
 
     def _answer(self, output: Any) -> Any:
-        return output if self._chosen is None else self.results[self._chosen].output
+        answer = self._last_returned(DELEGATE)
+        if answer is None:
+            return output
+        return self.results[self._key(answer.tool_call_id, self.recorder.messages)].output
 
     def _leader_answers(self) -> bool:
         return self._answers and self._chosen is None
@@ -192,26 +211,49 @@ class Routing(Teamwork):
 class OwnFunction(Teamwork):
     """A function of one's own asks the members and gives the answer; no leader's model is asked."""
 
-    _given: Any = None
+    _given: tuple[Any] | None = None
 
     def _tool(self) -> Tool[Any]:
-        return Tool[Any].from_schema(self._call, WORK, None, {"type": "object", "properties": {}}, takes_ctx=True)
+        return Tool(self._call, name=WORK)
 
     async def _call(self, context: RunContext[Any]) -> Any:
         function = self.team.mode
         assert callable(function), "the team's mode is a function"
-        self._given = await function(await self._request(), Members(self, context.usage))
-        return dump_output(self._given)
+        try:
+            given = await function(await self._request(), Members(self, context.usage))
+        except (ModelRetry, ToolFailed) as error:
+            raise InvalidInputError(
+                f"The team's function has raised {type(error).__name__}: {error.message}",
+                hint="No model would hear of it: handle what goes wrong in the function, or raise another error.",
+            ) from error
+        self._given = (given,)
+        return dump_output(given)
 
     def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse:
         """See `Teamwork`."""
         if self._begins(messages):
             return made_up(ToolCallPart(WORK, {}, tool_call_id=uuid7()))
-        returned = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
-        return made_up(TextPart(as_text(returned[-1].content)))
+        returned = _returned(messages[-1], WORK)
+        assert returned is not None, "the call has either returned, or ended the run"
+        return made_up(TextPart(as_text(returned.content)))
 
     def _answer(self, output: Any) -> Any:
-        return output if self._given is None else self._given
+        """What the function gave; in the form in which it was stored, if that was before the team's run was resumed."""
+        if self._given is not None:
+            return self._given[0]
+        returned = self._last_returned(WORK)
+        return output if returned is None else returned.content
+
+    def _leader_answers(self) -> bool:
+        return self._answers and self._given is not None and isinstance(self._given[0], str)
+
+
+def _returned(message: ModelMessage, tool: str) -> ToolReturnPart | None:
+    """What a tool has returned, if the message says so."""
+    for part in message.parts:
+        if isinstance(part, ToolReturnPart) and part.tool_name == tool and part.outcome == "success":
+            return part
+    return None
 
 
 def teamwork_of(mode: Mode) -> type[Teamwork]:
