@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, cast
 
 from pydantic_ai import Agent as ModelAgent
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
@@ -28,7 +28,7 @@ from .messages import usage_of
 from .models import LoopModels
 from .options import AgentOptions, RunOptions
 from .recorder import Recorder
-from .result import RunResult
+from .result import OutputT, RunResult
 from .resuming import resume_run
 from .shutdown import stored_on_sigterm
 from .state import may_have_placeholders
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .printing import AnswerView
     from .team_events import Listen
 
-OutputT = TypeVar("OutputT")
 Prompt = str | Sequence[UserContent]
 Approval = bool | ToolApproved | ToolDenied
 
@@ -98,7 +97,7 @@ class Agent(Generic[OutputT]):
         usage_scope: Literal["run", "session"] = "run",
         read_chat_history: bool = False,
         search_sessions: bool = False,
-        output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
+        output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
     ) -> None:
         check_choice(durability, "durability", ("run", "step", "exit"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
 
@@ -12,13 +12,11 @@ from ..records import Branch, Head, JsonObject, Message, Run
 from ..storage.storage import Storage
 from .messages import load_requests
 from .options import RunOptions
-from .result import RunResult
+from .result import OutputT, RunResult
 from .streaming import AsyncRunStream, RunStream
 
 if TYPE_CHECKING:
     from .agent import Agent, Approval, Prompt
-
-OutputT = TypeVar("OutputT")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .context import Context, SyncContext
 from .declared import Element, checked_elements, flowchart, run_elements
 from .driving import begin, drive, prepare, take
 from .events import Emit, unheard
-from .result import StepRecord, WorkflowResult, step_records, stored_result
+from .result import OutputT, StepRecord, WorkflowResult, step_records, stored_result
 from .runtime import WorkflowRun
 from .steps import Nested
 from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
@@ -30,7 +30,6 @@ from .values import dump, load
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OutputT = TypeVar("OutputT")
 
 RESERVED = ("session_id", "user_id", "run_id", "run_metadata")
 """Names that `run` takes itself, and a workflow's function cannot have."""
