@@ -428,7 +428,15 @@ def test_a_mistyped_path_makes_no_database(sessile: Command, tmp_path: Path) -> 
         done = sessile(arguments[0], f"sqlite:///{missing}", *arguments[1:])
         assert done.code == 1
         assert "There is no file" in done.err
+    assert "There is no file" in sessile("sessions", f"sqlalchemy+sqlite:///{missing}").err
     assert not missing.exists()
+
+
+def test_a_url_that_cannot_be_read_is_an_error_without_the_url(sessile: Command) -> None:
+    done = sessile("sessions", "postgresql://ada:Hunter[Tomato@host/db")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: This is not a URL.\n")
+    assert "Hunter" not in done.err
 
 
 def test_a_file_of_something_else(sessile: Command, tmp_path: Path) -> None:

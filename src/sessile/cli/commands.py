@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, cast, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import typer
 
@@ -18,6 +18,7 @@ from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, Ses
 from ..records import Entry, Head, JsonObject, Page, Run, Status
 from ..storage import Storage, open_storage
 from ..storage.registry import BUILT_IN, ENTRY_POINT_GROUP
+from ..storage.urls import split_url
 from .describe import head_lines, run_lines, usage_text
 from .output import Table, clean, moment, print_heading, print_table, to_json
 
@@ -286,12 +287,15 @@ def _opened(url: str) -> Generator[Storage]:
 
 def _check_file(url: str) -> None:
     """A mistyped path must not become an empty database, which a storage would make of it."""
-    parts = urlsplit(url)
-    path = unquote(parts.path.removeprefix("/"))
-    local = parts.scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
-    if local and not Path(path).exists():
+    parts = split_url(url)
+    scheme = parts.scheme.removeprefix("sqlalchemy+").partition("+")[0]
+    path = parts.path.removeprefix("/")
+    if scheme == parts.scheme:
+        path = unquote(path)  # SQLAlchemy takes it as it is
+    local = scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
+    if local and not path.startswith("file:") and not Path(path).exists():
         hint = f"Write {parts.scheme}:///relative/path or {parts.scheme}:////absolute/path."
-        raise InvalidInputError(f"There is no {'file' if parts.scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
+        raise InvalidInputError(f"There is no {'file' if scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
 
 
 def _not_found(session_id: str) -> SessionNotFoundError:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_count, check_seconds
 from ...storage.storage import Storage
+from ...storage.urls import split_url, take_settings
 from .driver import DynamoDbDriver
 from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client
 
-_ENDPOINT = re.compile(r"https?://[^/]+")
+_ENDPOINT = re.compile(r"https?://[^/@]+(/.*)?")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 
@@ -44,8 +44,8 @@ class DynamoDbStorage(Storage):
             raise InvalidInputError(
                 f"table must be 3 to 255 letters, digits, dashes, dots and underscores; it is {table!r}."
             )
-        if endpoint is not None and not _ENDPOINT.match(endpoint):
-            raise InvalidInputError(f"endpoint must be a URL like http://localhost:8000; it is {endpoint!r}.")
+        if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+            raise InvalidInputError("endpoint must be a URL like http://localhost:8000, without a user or a key.")
         check_count(pool_size, "pool_size", least=1)
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
@@ -71,22 +71,14 @@ class DynamoDbStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`dynamodb://table?region=eu-central-1`; with `endpoint=http://localhost:8000` and `pool_size` if wanted."""
-        parts = urlsplit(url)
-        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.path.strip("/") or parts.fragment or query.keys() - {"region", "endpoint", "pool_size"}:
+        parts = split_url(url)
+        settings, left = take_settings(parts.query, ("region", "endpoint", "pool_size"))
+        if "@" in parts.netloc or parts.path.strip("/") or parts.fragment or left:
             raise InvalidInputError(
-                f"{url!r} has more than a table, ?region=, endpoint= and pool_size=.",
+                "The URL has more than a table, ?region=, endpoint= and pool_size=.",
                 hint="Write dynamodb://table?region=eu-central-1, and give other options as keyword arguments.",
             )
-        if "pool_size" in query:
-            query["pool_size"] = _number(query["pool_size"])
-        return cls(parts.netloc, **{**query, **options})
-
-
-def _number(value: str) -> int:
-    if not value.isdecimal():
-        raise InvalidInputError(f"pool_size must be a whole number; it is {value!r}.")
-    return int(value)
+        return cls(parts.netloc, **{**settings, **options})
 
 
 __all__ = ["DynamoDbDriver", "DynamoDbStorage"]

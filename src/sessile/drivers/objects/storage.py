@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Self, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 import obstore.store
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_seconds
 from ...storage.storage import Storage
+from ...storage.urls import split_url, take_settings
 from .driver import ObjectDriver
 from .ports import Target, TaskPort, ThreadPort
 
@@ -40,13 +41,12 @@ class _ObjectStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`s3://bucket/prefix` or `gs://bucket/prefix`, with settings after `?` as for the class."""
-        parts = urlsplit(url)
-        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.fragment or query.keys() - cls._query:
+        parts = split_url(url)
+        settings, left = take_settings(parts.query, cls._query)
+        if set("@:") & set(parts.netloc) or parts.fragment or left:
             names = ", ".join(sorted(cls._query))
-            where = f"{parts.scheme}://{parts.netloc}{parts.path}"  # without keys, which nobody should read in a log
-            raise InvalidInputError(f"The URL of {where} has more than a bucket, a prefix and these settings: {names}.")
-        return cls(parts.netloc, unquote(parts.path).strip("/"), **{**query, **options})
+            raise InvalidInputError(f"The URL has more than a bucket, a prefix and these settings: {names}.")
+        return cls(parts.netloc, unquote(parts.path).strip("/"), **{**settings, **options})
 
 
 class S3Storage(_ObjectStorage):

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 from zlib import crc32
 
 import psycopg
@@ -20,6 +20,7 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import split_server_url, take_settings
 from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
@@ -34,6 +35,9 @@ POLL_SECONDS = 0.5
 
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
+
+_QUOTED = re.compile(r'(?<!parameter: )(?<!option )"[^"]*"')
+"""What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
@@ -98,13 +102,9 @@ class PostgresStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("schema", "prefix", "pool_size")}
-        theirs = [(key, value) for key, value in query if key not in ours]
-        if "pool_size" in ours:
-            ours["pool_size"] = _number(ours["pool_size"], "pool_size")
-        return cls(urlunsplit(parts._replace(query=urlencode(theirs))), **{**ours, **options})
+        parts = split_server_url(url)
+        ours, theirs = take_settings(parts.query, ("schema", "prefix", "pool_size"))
+        return cls(urlunsplit(parts._replace(query=theirs)), **{**ours, **options})
 
 
 class PostgresDriver(SqlDriver):
@@ -283,10 +283,13 @@ def _words(schema: Any, prefix: Any) -> dict[str, str]:
 
 def _checked(conninfo: Any) -> str:
     """A connection string; with several hosts it looks for the one that can be written to."""
+    if isinstance(conninfo, str) and "://" in conninfo:
+        split_server_url(conninfo)
     try:
         fields = conninfo_to_dict(conninfo)
     except (psycopg.Error, TypeError, AttributeError) as error:
-        raise InvalidInputError(f"This is not an address of PostgreSQL's: {' '.join(str(error).split())}.") from error
+        said = _QUOTED.sub('"…"', " ".join(str(error).split()))
+        raise InvalidInputError(f"This is not an address of PostgreSQL's: {said}.") from None
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
         return make_conninfo(conninfo, target_session_attrs="read-write")
     return conninfo
@@ -297,13 +300,6 @@ def _where(conninfo: str) -> str:
     fields = conninfo_to_dict(conninfo)
     port = f":{fields['port']}" if "port" in fields else ""
     return f"PostgreSQL at {fields.get('host', 'localhost')}{port}/{fields.get('dbname', '')}"
-
-
-def _number(text: str, what: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError(f"{what} must be a whole number; it is {text!r}.") from None
 
 
 __all__ = ["PostgresDriver", "PostgresStorage"]

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis.asyncio
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import split_server_url, take_settings
 from .addresses import Address, address_of
 from .cluster import TaskClusterPort, ThreadClusterPort
 from .driver import RedisDriver
@@ -76,12 +76,7 @@ class RedisStorage(Storage):
         Sentinels: `redis+sentinel://user:password@host:port,host:port/service/db`, with `sentinel_username` and
         `sentinel_password`.
         """
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("prefix", "pool_size", "cluster")}
-        left = urlencode([(key, value) for key, value in query if key not in ours])
-        if "pool_size" in ours:
-            ours["pool_size"] = _number(ours["pool_size"])
+        ours, left = take_settings(split_server_url(url).query, ("prefix", "pool_size", "cluster"))
         if "cluster" in ours:
             ours["cluster"] = _truth(ours["cluster"])
         return cls(url.partition("?")[0] + (left and f"?{left}"), **{**ours, **options})
@@ -109,13 +104,6 @@ def _borrowed(client: Any, pool_size: int) -> Port:
         kind = BorrowedThreadPort if isinstance(client, redis.Redis) else BorrowedTaskPort
         return kind(client, where)
     raise InvalidInputError(f"A URL or a client of redis-py's is needed, not {type(client).__name__}.")
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError(f"pool_size must be a whole number; it is {text!r}.") from None
 
 
 def _truth(text: str) -> bool:
