@@ -8,9 +8,9 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
-from ..errors import ClosedError, InvalidInputError, SessionNotFoundError
+from ..errors import ClosedError, InvalidInputError, SessionNotFoundError, UnsupportedError
 from ..records import Entry
 from . import branches as branching
 from . import media as keeping
@@ -256,6 +256,13 @@ class Storage:
             await ours.driver.close()
         if not self._closed:
             await self._worker.run(self.close)
+
+    def __reduce__(self) -> NoReturn:
+        """Refused: connections, locks and threads belong to one process, and to one object that closes them."""
+        raise UnsupportedError(
+            "A storage cannot be copied or pickled.",
+            hint="Use the same object in all threads, and make one from the same URL or path in each other process.",
+        )
 
     def __enter__(self) -> Self:
         return self

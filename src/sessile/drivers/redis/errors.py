@@ -68,7 +68,7 @@ def is_lost(error: Exception) -> bool:
 def translate(error: Exception, what: str, where: str, *, written: Written = "no") -> StorageError:
     """An error of an exchange; `written` is what is known of a write that was under way."""
     code = code_of(error)
-    text = f"{what} failed on {where}: {' '.join(str(error).split()) or type(error).__name__}."
+    text = f"{what} failed on {where}: {_said(error)}."
     if code in TEMPORARY:
         return StorageUnavailableError(text, hint=f"{TEMPORARY[code]} Try again.")
     if code == "READONLY":
@@ -94,10 +94,14 @@ def refused(error: Exception, where: str) -> StorageError:
     """The error of a connection that could not be made."""
     if isinstance(error, theirs.AuthenticationError) or code_of(error):
         return translate(error, "Connecting", where)
-    reason = " ".join(str(error).split()) or type(error).__name__
     return StorageUnavailableError(
-        f"Connecting to {where} failed: {reason}.", hint="Check that the server is up and reachable."
+        f"Connecting to {where} failed: {_said(error)}.", hint="Check that the server is up and reachable."
     )
+
+
+def _said(error: Exception) -> str:
+    """The text of an error on one line, without the clients and their settings that redis-py adds for Sentinels."""
+    return " ".join(str(error).partition(" : <")[0].split()).rstrip(".") or type(error).__name__
 
 
 def late(what: str, where: str, deadline: Deadline, written: Written) -> DeadlineError:
