@@ -54,6 +54,8 @@ async def use_agents() -> None:
     assert_type(writer.run("Hello"), RunResult[str])
     assert_type((await finder.arun("Paris")).output, City)
     assert_type(team.run("Hello").output, str)
+    assert_type(writer.print_response("Hello", run_metadata={"request": 1}), RunResult[str])
+    assert_type(finder.session("s1").run("Paris", run_metadata={"request": 1}).output, City)
     assert_type(finder.session("s1"), SessionHandle[City])
     async for text in writer.astream("Hello"):
         assert_type(text, Any)

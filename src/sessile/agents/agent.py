@@ -232,6 +232,7 @@ class Agent(Generic[OutputT]):
         *,
         session_id: str | None = None,
         user_id: str | None = None,
+        run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Run the agent and show question and answer in the terminal as they come; returns the result.
@@ -241,7 +242,14 @@ class Agent(Generic[OutputT]):
         from .printing import print_stream
 
         view = self._view()
-        stream = self.stream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        stream = self.stream(
+            prompt,
+            events=view.events,
+            session_id=session_id,
+            user_id=user_id,
+            run_metadata=run_metadata,
+            **options,
+        )
         return print_stream(prompt, stream, view)
 
     async def aprint_response(
@@ -250,13 +258,21 @@ class Agent(Generic[OutputT]):
         *,
         session_id: str | None = None,
         user_id: str | None = None,
+        run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `print_response`."""
         from .printing import aprint_stream
 
         view = self._view()
-        stream = self.astream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        stream = self.astream(
+            prompt,
+            events=view.events,
+            session_id=session_id,
+            user_id=user_id,
+            run_metadata=run_metadata,
+            **options,
+        )
         return await aprint_stream(prompt, stream, view)
 
     def _view(self) -> AnswerView:
