@@ -14,6 +14,7 @@ import sessile
 from sessile import MemoryStorage, SqliteStorage, Storage
 from sessile.errors import InvalidInputError, SessileError
 from sessile.storage import open_storage
+from sessile.storage.urls import take_settings
 
 from .helpers import child, finish
 
@@ -115,6 +116,16 @@ def test_no_error_shows_a_secret_among_the_settings(url: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         sessile.open(url)
     assert "Hunter" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_in_a_url_are_read_as_they_are_written() -> None:
+    settings, left = take_settings(
+        "s3://b/p?region=eu&secret_access_key=a+b/c%3D&x=%20+&pool_size=3", ("region", "pool_size")
+    )
+    assert settings == {"region": "eu", "pool_size": 3}
+    assert left == "s3://b/p?secret_access_key=a+b/c%3D&x=%20+"
+    assert take_settings(left, ("secret_access_key", "x")) == ({"secret_access_key": "a+b/c=", "x": " +"}, "s3://b/p")
+    assert take_settings("postgresql:///db", ("x",)) == ({}, "postgresql:///db")
 
 
 # ---------------------------------------------------------------- third parties

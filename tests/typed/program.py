@@ -12,6 +12,7 @@ from sessile import (
     Message,
     Page,
     Parallel,
+    PostgresStorage,
     Retry,
     Run,
     RunResult,
@@ -45,7 +46,7 @@ async def use_storage() -> None:
     assert_type(await storage.asession("s1"), Head | None)
     assert_type(storage.sessions(user_id="ada"), Page[Head])
     assert_type(await storage.aruns("s1", last=3), list[Run])
-    assert_type(storage.messages("s1"), list[Message])
+    assert_type(PostgresStorage("postgresql://host/db").messages("s1"), list[Message])
     async for entry in storage.afollow("s1"):
         assert_type(entry, Entry)
 

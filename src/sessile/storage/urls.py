@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import InvalidInputError
 
@@ -39,12 +39,18 @@ def split_server_url(url: str) -> SplitResult:
     return parts
 
 
-def take_settings(query: str, names: Collection[str]) -> tuple[dict[str, Any], str]:
-    """The settings of these names in a URL's query, `pool_size` as a number; and what is left of the query."""
-    pairs = parse_qsl(query, keep_blank_values=True)
-    ours: dict[str, Any] = {name: value for name, value in pairs if name in names}
+def take_settings(url: str, names: Collection[str]) -> tuple[dict[str, Any], str]:
+    """The settings of these names after a URL's `?`, `pool_size` as a number; and the URL without them.
+
+    What is left is as it was written: libraries differ in what they make of an address without a host, and of a `+`,
+    which here is a plus, as in the keys of AWS.
+    """
+    address, _, query = url.partition("?")
+    settings = [setting.partition("=") for setting in query.split("&") if setting]
+    ours: dict[str, Any] = {name: unquote(value) for name, _, value in settings if name in names}
+    left = "&".join("".join(setting) for setting in settings if setting[0] not in names)
     if "pool_size" in ours:
         if not re.fullmatch("[0-9]{1,9}", ours["pool_size"]):
             raise InvalidInputError(f"pool_size must be a whole number; it is {ours['pool_size']!r}.")
         ours["pool_size"] = int(ours["pool_size"])
-    return ours, urlencode([(name, value) for name, value in pairs if name not in names])
+    return ours, f"{address}?{left}" if left else address

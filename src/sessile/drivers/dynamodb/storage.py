@@ -12,7 +12,7 @@ from ...storage.urls import split_url, take_settings
 from .driver import DynamoDbDriver
 from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client
 
-_ENDPOINT = re.compile(r"https?://[^/@]+(/.*)?")
+_ENDPOINT = re.compile(r"https?://[^/]+")
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 
@@ -44,8 +44,8 @@ class DynamoDbStorage(Storage):
             raise InvalidInputError(
                 f"table must be 3 to 255 letters, digits, dashes, dots and underscores; it is {table!r}."
             )
-        if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
-            raise InvalidInputError("endpoint must be a URL like http://localhost:8000, without a user or a key.")
+        if endpoint is not None and not _ENDPOINT.match(endpoint):
+            raise InvalidInputError(f"endpoint must be a URL like http://localhost:8000; it is {endpoint!r}.")
         check_count(pool_size, "pool_size", least=1)
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
@@ -71,9 +71,10 @@ class DynamoDbStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`dynamodb://table?region=eu-central-1`; with `endpoint=http://localhost:8000` and `pool_size` if wanted."""
-        parts = split_url(url)
-        settings, left = take_settings(parts.query, ("region", "endpoint", "pool_size"))
-        if "@" in parts.netloc or parts.path.strip("/") or parts.fragment or left:
+        settings, address = take_settings(url, ("region", "endpoint", "pool_size"))
+        parts = split_url(address)
+        secret = "@" in parts.netloc or "@" in settings.get("endpoint", "")
+        if secret or parts.path.strip("/") or parts.query or "#" in url:
             raise InvalidInputError(
                 "The URL has more than a table, ?region=, endpoint= and pool_size=.",
                 hint="Write dynamodb://table?region=eu-central-1, and give other options as keyword arguments.",

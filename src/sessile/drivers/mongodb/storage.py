@@ -126,11 +126,10 @@ class MongoDbStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`mongodb://user@host/database`, with MongoDB's own options, `prefix` and `large_commits`."""
-        parts = split_server_url(url)
-        ours, theirs = take_settings(parts.query, ("prefix", "large_commits"))
-        # PyMongo wants a slash before the options, which urlunsplit leaves out.
-        whole = parts._replace(query=theirs, path=parts.path or "/")
-        return cls(urlunsplit(whole), **{**ours, **options})
+        ours, address = take_settings(url, ("prefix", "large_commits"))
+        parts = split_server_url(address)
+        # PyMongo wants a slash before the options.
+        return cls(urlunsplit(parts._replace(path=parts.path or "/")), **{**ours, **options})
 
 
 class MongoDbDriver(Driver):

@@ -45,9 +45,10 @@ class MySQLStorage(Storage):
     """Sessions in a MySQL (8.0 or later) or MariaDB (10.6 or later) database.
 
     Args:
-        database: a URL, as for `from_url`; or a connection of PyMySQL's (for synchronous callers) or aiomysql's (for
-            asynchronous ones), with the character set utf8mb4: then everything happens inside the transaction that it
-            is in, is committed or rolled back with it, and the tables must be there.
+        database: a URL, as for `from_url` but without settings that are arguments here; or a connection of PyMySQL's
+            (for synchronous callers) or aiomysql's (for asynchronous ones), with the character set utf8mb4: then
+            everything happens inside the transaction that it is in, is committed or rolled back with it, and the tables
+            must be there.
         prefix: what the tables' names begin with.
         pool_size: the most connections, for synchronous callers and for each event loop.
         auto_migrate: False: never create or migrate tables except by `migrate`.
@@ -87,8 +88,8 @@ class MySQLStorage(Storage):
         With `?prefix=`, `?pool_size=`, `?unix_socket=/path`, `?ssl=true` (the server's certificate is checked against
         the system's authorities) or `?ssl_ca=/path` (against these).
         """
-        ours, _ = take_settings(split_server_url(url).query, _OURS)
-        return cls(url, **{**ours, **options})
+        ours, address = take_settings(url, _OURS)
+        return cls(address, **{**ours, **options})
 
 
 class MySQLDriver(SqlDriver):
@@ -268,7 +269,7 @@ def _target(url: Any) -> Target:
     except ValueError as error:
         raise InvalidInputError(f"This is not the address of a database: {error}.") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = query.keys() - {*_OURS, *_THEIRS}
+    unknown = query.keys() - {*_THEIRS}
     database = unquote(parts.path.removeprefix("/"))
     if parts.scheme not in ("mysql", "mariadb") or unknown or not database:
         raise InvalidInputError(

@@ -41,9 +41,9 @@ class _ObjectStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`s3://bucket/prefix` or `gs://bucket/prefix`, with settings after `?` as for the class."""
-        parts = split_url(url)
-        settings, left = take_settings(parts.query, cls._query)
-        if set("@:") & set(parts.netloc) or parts.fragment or left:
+        settings, address = take_settings(url, cls._query)
+        parts = split_url(address)
+        if set("@:") & set(parts.netloc) or parts.query or "#" in url:
             names = ", ".join(sorted(cls._query))
             raise InvalidInputError(f"The URL has more than a bucket, a prefix and these settings: {names}.")
         return cls(parts.netloc, unquote(parts.path).strip("/"), **{**settings, **options})

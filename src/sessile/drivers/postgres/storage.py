@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import urlunsplit
 from zlib import crc32
 
 import psycopg
@@ -102,9 +101,8 @@ class PostgresStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        parts = split_server_url(url)
-        ours, theirs = take_settings(parts.query, ("schema", "prefix", "pool_size"))
-        return cls(urlunsplit(parts._replace(query=theirs)), **{**ours, **options})
+        ours, address = take_settings(url, ("schema", "prefix", "pool_size"))
+        return cls(address, **{**ours, **options})
 
 
 class PostgresDriver(SqlDriver):

@@ -12,7 +12,7 @@ import redis.asyncio
 from ...errors import InvalidInputError
 from ...storage.reads import check_count
 from ...storage.storage import Storage
-from ...storage.urls import split_server_url, take_settings
+from ...storage.urls import take_settings
 from .addresses import Address, address_of
 from .cluster import TaskClusterPort, ThreadClusterPort
 from .driver import RedisDriver
@@ -76,10 +76,10 @@ class RedisStorage(Storage):
         Sentinels: `redis+sentinel://user:password@host:port,host:port/service/db`, with `sentinel_username` and
         `sentinel_password`.
         """
-        ours, left = take_settings(split_server_url(url).query, ("prefix", "pool_size", "cluster"))
+        ours, address = take_settings(url, ("prefix", "pool_size", "cluster"))
         if "cluster" in ours:
             ours["cluster"] = _truth(ours["cluster"])
-        return cls(url.partition("?")[0] + (left and f"?{left}"), **{**ours, **options})
+        return cls(address, **{**ours, **options})
 
 
 def _ports(address: Address, pool_size: int) -> tuple[Callable[[], Port], Callable[[], Port]]:
