@@ -19,7 +19,8 @@ from ..errors import InvalidInputError
 from ..records import JsonObject
 from ..storage.faces import background
 from ..storage.ids import check_optional_id, uuid7
-from ..storage.storage import Storage
+from ..storage.reads import check_choice
+from ..storage.storage import Storage, check_storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from ..storage.writes import checked_patch
 from .driving import Job, drive
@@ -100,6 +101,7 @@ class Agent(Generic[OutputT]):
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
     ) -> None:
+        check_storage(storage)
         check_choice(durability, "durability", ("run", "step", "exit"))
         check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
         check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
@@ -467,9 +469,3 @@ def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
     Pydantic AI (2.68) has no public list of instructions.
     """
     return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
-
-
-def check_choice(value: Any, what: str, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices."""
-    if value not in choices:
-        raise InvalidInputError(f"{what} must be one of {', '.join(map(repr, choices))}; it is {value!r}.")

@@ -16,9 +16,10 @@ from pydantic_ai.output import OutputSpec
 from ..errors import InvalidInputError
 from ..records import JsonObject
 from ..storage import open_storage
+from ..storage.reads import check_choice
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
-from .agent import Agent, Prompt, check_choice
+from .agent import Agent, Prompt
 from .driving import Job
 from .history import History, RollingSummary
 from .member import MemberHistory

@@ -79,8 +79,6 @@ def sessions(
     json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
-    if status is not None and status not in get_args(Status):
-        raise InvalidInputError(f"There is no status {status!r}.", hint=f"Use {', '.join(get_args(Status))}.")
     heads: list[Head] = []
     cursor: str | None = None
     with _opened(url) as storage:

@@ -362,6 +362,15 @@ async def _warnings(core: Core) -> list[str]:
     return list(core.driver.warnings())
 
 
+def check_storage(value: Any) -> None:
+    """Refuse what is neither a storage nor None: a URL, for example."""
+    if value is not None and not isinstance(value, Storage):
+        raise InvalidInputError(
+            f"storage must be a storage object, not a {type(value).__name__}.",
+            hint='Make one: SqliteStorage("sessions.db"), or sessile.open(url).',
+        )
+
+
 def _check_follow(after: int, poll: float) -> None:
     check_count(after, "after", least=0)
     check_seconds(poll, "poll")

@@ -15,7 +15,7 @@ from ..storage.faces import background
 from ..storage.ids import check_id, check_optional_id, uuid7
 from ..storage.reads import check_count, check_seconds
 from ..storage.registry import open_storage
-from ..storage.storage import Storage
+from ..storage.storage import Storage, check_storage
 from ..storage.turns import TurnSpec
 from ..storage.writes import checked_patch
 from .context import Context, SyncContext
@@ -76,6 +76,7 @@ class Workflow(Nested, Generic[OutputT]):
         self.steps: tuple[Element, ...] = checked_elements(steps)
         self.function: Callable[..., Any] = function if function is not None else self._run_steps
         self.name = check_id(name or (function.__name__ if function is not None else "workflow"), "name")
+        check_storage(storage)
         self.storage = open_storage("memory://") if storage is None else storage
         self._parameters = _parameters(self.function)
         self._state = deepcopy(dict(checked_patch(state, "state")))
