@@ -24,6 +24,9 @@ from .output import Table, clean, moment, print_heading, print_table, to_json
 
 PAGE = 1000
 
+MIGRATED = frozenset({"dynamodb", "mariadb", "mongodb", "mongodb+srv", "mysql", "postgres", "postgresql"})
+"""The schemes of databases in which only `sessile migrate`, of all commands, makes or changes tables."""
+
 app = typer.Typer(
     name="sessile",
     help="Sessions of AI agents in your own database. A URL names it: sqlite:///sessions.db, sqlite:////abs/path.db",
@@ -278,13 +281,16 @@ def _state(target: str) -> str:
 
 @contextmanager
 def _opened(url: str) -> Generator[Storage]:
+    """The storage of a URL, which must be there: what is mistyped must not become empty tables, or an empty file."""
     _check_file(url)
-    with open_storage(url) as storage:
+    scheme = url.partition("://")[0].lower()
+    options = {"auto_migrate": False} if scheme in MIGRATED or scheme.startswith("sqlalchemy+") else {}
+    with open_storage(url, **options) as storage:
         yield storage
 
 
 def _check_file(url: str) -> None:
-    """A mistyped path must not become an empty database, which a storage would make of it."""
+    """Refuse a path where nothing is."""
     parts = split_url(url)
     scheme = parts.scheme.removeprefix("sqlalchemy+").partition("+")[0]
     path = parts.path.removeprefix("/")
