@@ -9,10 +9,12 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+from ...storage.waking import Waking
+
 CONNECT_SECONDS = 10
 
 
-class Listener:
+class Listener(Waking):
     """LISTENs on a channel, whose payloads are incarnations of sessions, and wakes who waits for one of them.
 
     Args:
@@ -21,11 +23,10 @@ class Listener:
     """
 
     def __init__(self, conninfo: str, channel: str) -> None:
+        super().__init__()
         self._conninfo = conninfo
         self._channel = channel
         self._connecting = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def register(self, incarnation: str) -> asyncio.Event:
         """An event that is set by the next announcement from now on, or when the connection is lost."""
@@ -36,38 +37,14 @@ class Listener:
                 )
                 await connection.execute(SQL("LISTEN {}").format(Identifier(self._channel)))
                 self._task = asyncio.create_task(self._serve(connection))
-        event = asyncio.Event()
-        self._waiting.setdefault(incarnation, set()).add(event)
-        return event
-
-    async def wait(self, incarnation: str, event: asyncio.Event, seconds: float) -> None:
-        """Wait for a registered event, at most so long, and forget it."""
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
-        finally:
-            events = self._waiting.get(incarnation, set())
-            events.discard(event)
-            if not events:
-                self._waiting.pop(incarnation, None)
+        return self.expect(incarnation)
 
     async def _serve(self, connection: AsyncConnection[Any]) -> None:
         try:
             async for notification in connection.notifies():
-                for event in self._waiting.get(notification.payload, ()):
-                    event.set()
+                self.wake(notification.payload)
         except psycopg.Error:
             return  # whoever waits next connects anew
         finally:
-            for events in self._waiting.values():
-                for event in events:
-                    event.set()
+            self.wake_all()
             await connection.close()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
