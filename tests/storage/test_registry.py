@@ -118,6 +118,17 @@ def test_no_error_shows_a_secret_among_the_settings(url: str) -> None:
     assert "Hunter" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("kind", ["SqliteStorage", "JsonStorage", "YamlStorage", "S3Storage", "GcsStorage"])
+def test_a_url_is_no_path_and_no_bucket(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder named `postgresql:` would hold a file whose path has the password in it."""
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///sessions.db", "postgresql://ada:Hunter@host/db"):
+        with pytest.raises(InvalidInputError, match=r"This is a URL, not the .* Give it to sessile\.open\.") as caught:
+            getattr(sessile, kind)(url)
+        assert "Hunter" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_settings_in_a_url_are_read_as_they_are_written() -> None:
     settings, left = take_settings(
         "s3://b/p?region=eu&secret_access_key=a+b/c%3D&x=%20+&pool_size=3", ("region", "pool_size")

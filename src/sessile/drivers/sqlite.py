@@ -38,6 +38,7 @@ from ..storage.driver import (
     Span,
 )
 from ..storage.storage import Storage
+from ..storage.urls import check_no_url
 from .sql import filters, log
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, statements_of
 from .sql.sqlite_metadata import SqliteMetadata
@@ -376,6 +377,7 @@ def _checked_path(path: Any) -> str:
     text = str(path)
     if not text or "\0" in text:
         raise InvalidInputError(f"{text!r} is not the path of a file.", hint='Name a file, or ":memory:".')
+    check_no_url(text, "the path of a file")
     return text if text == ":memory:" else os.path.abspath(text)
 
 

@@ -11,7 +11,7 @@ import obstore.store
 from ...errors import InvalidInputError
 from ...storage.reads import check_seconds
 from ...storage.storage import Storage
-from ...storage.urls import split_url, take_settings
+from ...storage.urls import check_no_url, split_url, take_settings
 from .driver import ObjectDriver
 from .ports import Target, TaskPort, ThreadPort
 
@@ -30,6 +30,7 @@ class _ObjectStorage(Storage):
                 raise InvalidInputError(f"{what} must be a string; it is {value!r}.")
         if not bucket:
             raise InvalidInputError("There must be the name of a bucket.")
+        check_no_url(bucket, "the name of a bucket")
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
         where = f"{self._scheme}://{bucket}/{prefix}".rstrip("/")

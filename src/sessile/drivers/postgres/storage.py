@@ -35,7 +35,7 @@ POLL_SECONDS = 0.5
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
 
-_QUOTED = re.compile(r'(?<!parameter: )(?<!option )"[^"]*"')
+_QUOTED = re.compile(r'(?<!parameter: )(?<!option )"(?!=")[^"]*"')
 """What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
@@ -281,11 +281,15 @@ def _words(schema: Any, prefix: Any) -> dict[str, str]:
 
 def _checked(conninfo: Any) -> str:
     """A connection string; with several hosts it looks for the one that can be written to."""
-    if isinstance(conninfo, str) and "://" in conninfo:
+    if not isinstance(conninfo, str):
+        raise InvalidInputError(
+            f"A database is a URL, a connection string or a connection, not {type(conninfo).__name__}."
+        )
+    if "://" in conninfo:
         split_server_url(conninfo)
     try:
         fields = conninfo_to_dict(conninfo)
-    except (psycopg.Error, TypeError, AttributeError) as error:
+    except psycopg.Error as error:
         said = _QUOTED.sub('"…"', " ".join(str(error).split()))
         raise InvalidInputError(f"This is not an address of PostgreSQL's: {said}.") from None
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
