@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from ..errors import InvalidInputError
 from .storage import Storage
-from .urls import split_url
 
 ENTRY_POINT_GROUP = "sessile.drivers"
 """Third parties register `scheme = "package.module:StorageClass"` in this entry point group."""
@@ -64,6 +63,8 @@ def _target(scheme: str) -> str | None:
 
 
 def _scheme(url: Any) -> str:
+    from .urls import split_url  # with urllib, which importing `sessile.storage` does without
+
     if not isinstance(url, str):
         raise InvalidInputError(f"A database is named by a URL, not by a {type(url).__name__}.", hint=_EXAMPLES)
     scheme, mark, _ = url.partition("://")  # `urlsplit` has no scheme for the `_` in names of SQLAlchemy's drivers
