@@ -7,7 +7,6 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from ...storage.waking import Waking
 from .port import Port
 
 OPEN_SECONDS = 10.0
@@ -19,7 +18,7 @@ COMMITS = [
 """What is announced: the incarnation of each commit, as soon as the majority has it."""
 
 
-class Changes(Waking):
+class Changes:
     """Wakes who waits for a commit to an incarnation.
 
     Args:
@@ -27,9 +26,10 @@ class Changes(Waking):
     """
 
     def __init__(self, port: Port) -> None:
-        super().__init__()
         self._port = port
         self._opening = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: dict[str, set[asyncio.Event]] = {}
 
     async def register(self, incarnation: str) -> asyncio.Event | None:
         """An event that is set by the next commit from now on, or at the end of the stream; None: there is none."""
@@ -41,14 +41,38 @@ class Changes(Waking):
                 except (PyMongoError, TimeoutError):
                     return None
                 self._task = asyncio.create_task(self._serve(stream))
-        return self.expect(incarnation)
+        event = asyncio.Event()
+        self._waiting.setdefault(incarnation, set()).add(event)
+        return event
+
+    async def wait(self, incarnation: str, event: asyncio.Event, seconds: float) -> None:
+        """Wait for a registered event, at most so long, and forget it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            events = self._waiting.get(incarnation, set())
+            events.discard(event)
+            if not events:
+                self._waiting.pop(incarnation, None)
 
     async def _serve(self, stream: Any) -> None:
         try:
             async with stream:
                 async for change in stream:
-                    self.wake(change["fullDocument"]["incarnation"])
+                    for event in self._waiting.get(change["fullDocument"]["incarnation"], ()):
+                        event.set()
         except PyMongoError:
             return  # whoever waits next opens another one
         finally:
-            self.wake_all()
+            for events in self._waiting.values():
+                for event in events:
+                    event.set()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
