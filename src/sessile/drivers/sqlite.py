@@ -78,13 +78,13 @@ class SqliteStorage(Storage):
         parts = urlsplit(url)
         if parts.netloc:
             raise InvalidInputError(
-                f"{url!r} names a host, which SQLite does not have.",
+                "The URL names a host, which SQLite does not have.",
                 hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
             )
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.fragment or "#" in url or query.keys() - {"synchronous"}:
             raise InvalidInputError(
-                f"{url!r} has more than a path and ?synchronous=.",
+                "The URL has more than a path and ?synchronous=.",
                 hint="Write # as %23 and ? as %3F, and give other options as keyword arguments.",
             )
         path = unquote(parts.path.removeprefix("/"))

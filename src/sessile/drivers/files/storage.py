@@ -49,7 +49,7 @@ class FileStorage(Storage):
         parts = urlsplit(url)
         if parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
             raise InvalidInputError(
-                f"{url!r} has more than the path of a folder.",
+                "The URL has more than the path of a folder.",
                 hint=f"Write {parts.scheme}:///relative or {parts.scheme}:////absolute/folder; # is %23, ? is %3F.",
             )
         return cls(unquote(parts.path.removeprefix("/")), **options)
