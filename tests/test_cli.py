@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -428,7 +429,30 @@ def test_a_mistyped_path_makes_no_database(sessile: Command, tmp_path: Path) -> 
         done = sessile(arguments[0], f"sqlite:///{missing}", *arguments[1:])
         assert done.code == 1
         assert "There is no file" in done.err
+    assert "There is no file" in sessile("sessions", f"sqlalchemy+sqlite:///{missing}").err
     assert not missing.exists()
+
+
+def test_only_migrate_makes_tables(sessile: Command, tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy")
+    file = tmp_path / "other.db"
+    file.touch()
+    url = f"sqlalchemy+sqlite:///{file}"
+    for arguments in (["sessions"], ["doctor"], ["sweep"], ["show", "s1"]):
+        done = sessile(arguments[0], url, *arguments[1:])
+        assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 2)
+        assert "sessile migrate" in done.err
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
+    assert sessile("migrate", url).code == 0
+    assert sessile("sessions", url).code == 0
+
+
+def test_a_url_that_cannot_be_read_is_an_error_without_the_url(sessile: Command) -> None:
+    done = sessile("sessions", "postgresql://ada:Hunter[Tomato@host/db")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: This is not a URL.\n")
+    assert "Hunter" not in done.err
 
 
 def test_a_file_of_something_else(sessile: Command, tmp_path: Path) -> None:

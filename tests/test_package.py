@@ -81,7 +81,25 @@ def test_the_public_names_hide_none_of_python() -> None:
     assert not set(sessile.__all__) & set(dir(builtins))
     assert "open" in dir(sessile)
     assert sessile.open("memory://").sessions().items == []
-    assert all(getattr(sessile, name) is not None for name in sessile.__all__)
+    assert {*sessile.__all__, "PostgresStorage"} < set(dir(sessile))
+    assert all(getattr(sessile, name) is not None for name in dir(sessile))
+
+
+WITHOUT_EXTRAS = """
+import sys
+for extra in ("aiomysql", "obstore", "psycopg", "pymongo", "pymysql", "redis", "sqlalchemy", "botocore", "yaml12"):
+    sys.modules[extra] = None
+from sessile import *
+print(Agent, SqliteStorage, JsonStorage)
+try:
+    from sessile import PostgresStorage
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_all_names_can_be_imported_without_any_extra() -> None:
+    assert 'pip install "sessile[postgres]"' in run(sys.executable, "-c", WITHOUT_EXTRAS)
 
 
 def test_source_files_are_short() -> None:

@@ -30,15 +30,16 @@ if TYPE_CHECKING:
         current_session,
         session_state,
     )
-    from .drivers.dynamodb import DynamoDbStorage
+    from .drivers.dynamodb import DynamoDbStorage as DynamoDbStorage
     from .drivers.files import JsonStorage, YamlStorage
     from .drivers.memory import MemoryStorage
-    from .drivers.mongodb import MongoDbStorage
-    from .drivers.mysql import MySQLStorage
-    from .drivers.objects import GcsStorage, S3Storage
-    from .drivers.postgres import PostgresStorage
-    from .drivers.redis import RedisStorage
-    from .drivers.sqlalchemy import SqlAlchemyStorage
+    from .drivers.mongodb import MongoDbStorage as MongoDbStorage
+    from .drivers.mysql import MySQLStorage as MySQLStorage
+    from .drivers.objects import GcsStorage as GcsStorage
+    from .drivers.objects import S3Storage as S3Storage
+    from .drivers.postgres import PostgresStorage as PostgresStorage
+    from .drivers.redis import RedisStorage as RedisStorage
+    from .drivers.sqlalchemy import SqlAlchemyStorage as SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
     from .records import Head, Message, Page, Run
     from .storage import Storage, open_storage
@@ -119,30 +120,23 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "open", *globals()])
+    return sorted({*__all__, *_NAMES, "open", *globals()})
 
 
-# Without `open`: `from sessile import *` must not hide Python's own.
+# Without `open`, which would hide Python's own, and without storages whose client library may not be installed: they
+# would be imported by `from sessile import *`.
 __all__ = [
     "Agent",
-    "DynamoDbStorage",
-    "GcsStorage",
     "Head",
     "JsonStorage",
     "LastRuns",
     "MemoryStorage",
     "Message",
-    "MongoDbStorage",
-    "MySQLStorage",
     "Page",
-    "PostgresStorage",
-    "RedisStorage",
     "RollingSummary",
     "Run",
     "RunResult",
-    "S3Storage",
     "SessionCapability",
-    "SqlAlchemyStorage",
     "SqliteStorage",
     "Storage",
     "Team",

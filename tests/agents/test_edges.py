@@ -12,8 +12,9 @@ import pytest
 from pydantic_ai.capabilities import ProcessHistory
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage
+from sessile import Agent, MemoryStorage, RollingSummary, SessionCapability, SqliteStorage, Team, Workflow
 from sessile.errors import InvalidInputError, SessionBusyError
 from sessile.storage import turns
 from sessile.storage.turns import TurnSpec
@@ -223,3 +224,20 @@ def test_an_output_type_of_one_run_keeps_the_pause_for_approval() -> None:
     with MemoryStorage() as storage:
         agent = Agent(FunctionModel(answer), storage=storage, tools=[Tool(refund, requires_approval=True)])
         assert agent.run("please", session_id="s", output_type=str).status == "paused"
+
+
+@pytest.mark.parametrize("make", [
+    lambda url: Agent(TestModel(), storage=url),
+    lambda url: Team([Agent(TestModel(), name="a")], TestModel(), storage=url),
+    lambda url: Workflow(steps=[len], storage=url),
+    lambda url: SessionCapability(url),
+])  # fmt: skip
+def test_a_url_is_no_storage(make: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"not a str\. Make one: .*sessile\.open\(url\)"):
+        make("sqlite:///sessions.db")
+
+
+@pytest.mark.parametrize("options", [{"durability": "steps"}, {"on_busy": "wait"}])
+def test_a_capability_refuses_what_is_no_choice(options: Any) -> None:
+    with pytest.raises(InvalidInputError, match="must be one of"):
+        SessionCapability(MemoryStorage(), **options)

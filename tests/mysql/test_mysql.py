@@ -54,6 +54,7 @@ def test_addresses(mysql_url: str) -> None:
         lambda: MySQLStorage("postgresql://host/db"),
         lambda: MySQLStorage("mysql://host:x/db"),
         lambda: MySQLStorage("mysql://host/db?no_such_option=1"),
+        lambda: MySQLStorage("mysql://host/db?prefix=mine_"),
         lambda: MySQLStorage(7),  # pyright: ignore[reportArgumentType]
         lambda: MySQLStorage("mysql://host/db", prefix="a-b"),
         lambda: MySQLStorage("mysql://host/db?ssl_ca=/no/such/file"),

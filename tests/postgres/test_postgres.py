@@ -551,3 +551,15 @@ async def test_a_cancelled_task_leaves_a_sound_pool(postgres_url: str) -> None:
                 await task
             other.rollback()
         assert (await storage.arename("s", "y")).name == "y"
+
+
+def test_of_all_commands_only_migrate_makes_tables(postgres_url: str) -> None:
+    def command(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "sessile", name, postgres_url], capture_output=True, text=True)
+
+    done = command("sessions")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "`sessile migrate`" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert command("migrate").returncode == 0
+    assert command("sessions").returncode == 0

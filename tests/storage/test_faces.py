@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import threading
 import weakref
 from pathlib import Path
@@ -333,3 +335,10 @@ def test_what_drivers_need_not_write_themselves() -> None:
         assert asyncio.run(Suspending().pause(0)) is None
         for hook in (driver.before_fork, driver.after_fork_in_parent, driver.after_fork):
             assert hook() is None
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_storage_is_not_copied(any_storage: Storage, copied: Any) -> None:
+    """A copy would share connections that only one of them knows to close, and to give up in a fork."""
+    with pytest.raises(UnsupportedError, match="in each other process"):
+        copied(any_storage)

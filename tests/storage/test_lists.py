@@ -151,3 +151,13 @@ def test_bad_filters_are_refused(storage: Storage, arguments: dict[str, Any]) ->
     if not arguments.keys() & {"limit", "cursor"}:
         with pytest.raises(InvalidInputError):
             storage.count_sessions(**arguments)
+
+
+def test_a_status_that_there_is_not_is_refused(storage: Storage) -> None:
+    """It would find nothing, and look as if nothing were there."""
+    for find in (storage.sessions, storage.count_sessions):
+        with pytest.raises(InvalidInputError, match="status must be one of 'running', "):
+            find(status="complete")  # pyright: ignore[reportArgumentType]
+    for status in ("complete", ["completed", "complete"]):
+        with pytest.raises(InvalidInputError, match="it is 'complete'"):
+            storage.runs("s", status=status)  # pyright: ignore[reportArgumentType]

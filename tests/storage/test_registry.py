@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 import sessile
 from sessile import MemoryStorage, SqliteStorage, Storage
-from sessile.errors import InvalidInputError
+from sessile.errors import InvalidInputError, SessileError
 from sessile.storage import open_storage
+from sessile.storage.urls import take_settings
 
 from .helpers import child, finish
 
@@ -66,7 +68,8 @@ def test_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "mysterydb://x", "sessions.db", "", "://", "/tmp/sessions.db", "sqlite://host/sessions.db", "sqlite:///a#b.db",
+        "mysterydb://x", "sessions.db", "", "://", "/tmp/sessions.db", "sqlite:sessions.db", "sqlite:/tmp/sessions.db",
+        "json:folder", "memory:", "memory://x", "memory://?lease=5", "sqlite://host/sessions.db", "sqlite:///a#b.db",
         "sqlite:///a.db#", "sqlite:///a.db?timeout=5", "sqlite:///a.db?synchronous=OFF", "sqlite:///a.db?synchronous=",
         "sqlite:///a%00b.db", "sqlite://[", Path("sessions.db"), None, b"sqlite://",
     ],
@@ -81,6 +84,60 @@ def test_bad_urls(url: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_unknown_scheme_says_what_is_known() -> None:
     with pytest.raises(InvalidInputError, match=r"There is no driver for 'mysterydb'\. Known are: .*memory.*sqlite"):
         open_storage("mysterydb://x")
+
+
+SERVERS = ["postgresql", "mysql", "redis", "rediss+sentinel", "valkey", "mongodb"]
+OTHERS = ["sqlite", "json", "dynamodb", "s3", "gs"]
+
+
+@pytest.mark.parametrize("mark", ["/", "?", "#", "[", "]", "[1]", "%zz", "℀", " "])
+@pytest.mark.parametrize("scheme", SERVERS + OTHERS)
+def test_no_error_shows_a_part_of_a_password(scheme: str, mark: str) -> None:
+    """Passwords with characters that a URL cannot hold as they are; some drivers understand some of them."""
+    url = f"{scheme}://ada:Hunter{mark}Tomato@127.0.0.1:1/db"
+    with pytest.raises(SessileError) as caught, sessile.open(url, timeout=0.5) as storage:
+        storage.session("s")
+    text = "".join(traceback.format_exception(caught.value))
+    assert "Hunter" not in text
+    assert "Tomato" not in text
+
+
+@pytest.mark.parametrize("scheme", SERVERS)
+def test_a_password_that_ends_the_address_is_told_how_to_be_written(scheme: str) -> None:
+    with pytest.raises(InvalidInputError, match="percent-encoded: / is %2F"):
+        sessile.open(f"{scheme}://ada:Hunter/Tomato@127.0.0.1/db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["dynamodb://table?secret=Hunter", "dynamodb://table?endpoint=http://ada:Hunter@h", "s3://b?secret_access_key=Hunter&x=1",
+     "postgresql://h/db?password=Hunter&x=1", "mysql://h/db?password=Hunter", "redis://h/0?password=Hunter&x=1"],
+)  # fmt: skip
+def test_no_error_shows_a_secret_among_the_settings(url: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        sessile.open(url)
+    assert "Hunter" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("kind", ["SqliteStorage", "JsonStorage", "YamlStorage", "S3Storage", "GcsStorage"])
+def test_a_url_is_no_path_and_no_bucket(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder named `postgresql:` would hold a file whose path has the password in it."""
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///sessions.db", "postgresql://ada:Hunter@host/db"):
+        with pytest.raises(InvalidInputError, match=r"This is a URL, not the .* Give it to sessile\.open\.") as caught:
+            getattr(sessile, kind)(url)
+        assert "Hunter" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_in_a_url_are_read_as_they_are_written() -> None:
+    settings, left = take_settings(
+        "s3://b/p?region=eu&secret_access_key=a+b/c%3D&x=%20+&pool_size=3", ("region", "pool_size")
+    )
+    assert settings == {"region": "eu", "pool_size": 3}
+    assert left == "s3://b/p?secret_access_key=a+b/c%3D&x=%20+"
+    assert take_settings(left, ("secret_access_key", "x")) == ({"secret_access_key": "a+b/c=", "x": " +"}, "s3://b/p")
+    assert take_settings("postgresql:///db", ("x",)) == ({}, "postgresql:///db")
 
 
 # ---------------------------------------------------------------- third parties

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, cast
 
 from pydantic_ai import Agent as ModelAgent
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
@@ -19,7 +19,8 @@ from ..errors import InvalidInputError
 from ..records import JsonObject
 from ..storage.faces import background
 from ..storage.ids import check_optional_id, uuid7
-from ..storage.storage import Storage
+from ..storage.reads import check_choice
+from ..storage.storage import Storage, check_storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from ..storage.writes import checked_patch
 from .driving import Job, drive
@@ -28,7 +29,7 @@ from .messages import usage_of
 from .models import LoopModels
 from .options import AgentOptions, RunOptions
 from .recorder import Recorder
-from .result import RunResult
+from .result import OutputT, RunResult
 from .resuming import resume_run
 from .shutdown import stored_on_sigterm
 from .state import may_have_placeholders
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .printing import AnswerView
     from .team_events import Listen
 
-OutputT = TypeVar("OutputT")
 Prompt = str | Sequence[UserContent]
 Approval = bool | ToolApproved | ToolDenied
 
@@ -98,9 +98,10 @@ class Agent(Generic[OutputT]):
         usage_scope: Literal["run", "session"] = "run",
         read_chat_history: bool = False,
         search_sessions: bool = False,
-        output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
+        output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
     ) -> None:
+        check_storage(storage)
         check_choice(durability, "durability", ("run", "step", "exit"))
         check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
         check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
@@ -233,6 +234,7 @@ class Agent(Generic[OutputT]):
         *,
         session_id: str | None = None,
         user_id: str | None = None,
+        run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Run the agent and show question and answer in the terminal as they come; returns the result.
@@ -242,7 +244,14 @@ class Agent(Generic[OutputT]):
         from .printing import print_stream
 
         view = self._view()
-        stream = self.stream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        stream = self.stream(
+            prompt,
+            events=view.events,
+            session_id=session_id,
+            user_id=user_id,
+            run_metadata=run_metadata,
+            **options,
+        )
         return print_stream(prompt, stream, view)
 
     async def aprint_response(
@@ -251,13 +260,21 @@ class Agent(Generic[OutputT]):
         *,
         session_id: str | None = None,
         user_id: str | None = None,
+        run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """The `async` twin of `print_response`."""
         from .printing import aprint_stream
 
         view = self._view()
-        stream = self.astream(prompt, events=view.events, session_id=session_id, user_id=user_id, **options)
+        stream = self.astream(
+            prompt,
+            events=view.events,
+            session_id=session_id,
+            user_id=user_id,
+            run_metadata=run_metadata,
+            **options,
+        )
         return await aprint_stream(prompt, stream, view)
 
     def _view(self) -> AnswerView:
@@ -452,9 +469,3 @@ def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
     Pydantic AI (2.68) has no public list of instructions.
     """
     return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
-
-
-def check_choice(value: Any, what: str, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices."""
-    if value not in choices:
-        raise InvalidInputError(f"{what} must be one of {', '.join(map(repr, choices))}; it is {value!r}.")

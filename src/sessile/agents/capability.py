@@ -25,7 +25,8 @@ from pydantic_ai.tools import AgentDepsT, ToolDefinition
 
 from ..errors import InvalidInputError, StorageError
 from ..storage.ids import uuid7
-from ..storage.storage import Storage
+from ..storage.reads import check_choice
+from ..storage.storage import Storage, check_storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from .history import History, window_of
 from .messages import MADE_UP
@@ -131,7 +132,7 @@ class SessionCapability(SessionSteps[AgentDepsT]):
         session_id, user_id: whose session; `session_id` defaults to the run's `conversation_id`.
         history: the window of earlier runs that is sent along; see `Agent`.
         state: what the state of a new session begins with.
-        durability: `"run"` or `"step"`; see `Agent`.
+        durability: `"run"`, `"step"` or `"exit"`; see `Agent`.
         on_busy: `"parallel"`, `"queue"` or `"reject"`; see `Agent`.
         owner: the name to store; default: the agent's name.
     """
@@ -145,6 +146,12 @@ class SessionCapability(SessionSteps[AgentDepsT]):
     durability: Durability = "run"
     on_busy: OnBusy = "parallel"
     owner: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail, or do something else, when the agent runs."""
+        check_storage(self.storage)
+        check_choice(self.durability, "durability", ("run", "step", "exit"))
+        check_choice(self.on_busy, "on_busy", ("parallel", "queue", "reject"))
 
     def get_ordering(self) -> CapabilityOrdering | None:
         """Outermost: what is stored is what the run came to after everything else."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
 
@@ -12,13 +12,11 @@ from ..records import Branch, Head, JsonObject, Message, Run
 from ..storage.storage import Storage
 from .messages import load_requests
 from .options import RunOptions
-from .result import RunResult
+from .result import OutputT, RunResult
 from .streaming import AsyncRunStream, RunStream
 
 if TYPE_CHECKING:
     from .agent import Agent, Approval, Prompt
-
-OutputT = TypeVar("OutputT")
 
 
 @dataclass(frozen=True)
@@ -39,25 +37,39 @@ class SessionHandle(Generic[OutputT]):
 
     # ------------------------------------------------------------ running
 
-    def run(self, prompt: Prompt | None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+    def run(
+        self, prompt: Prompt | None, *, run_metadata: JsonObject | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult[OutputT]:
         """See `Agent.run`."""
-        return self.agent.run(prompt, **self._key, **options)
+        return self.agent.run(prompt, run_metadata=run_metadata, **self._key, **options)
 
-    async def arun(self, prompt: Prompt | None, **options: Unpack[RunOptions]) -> RunResult[OutputT]:
+    async def arun(
+        self, prompt: Prompt | None, *, run_metadata: JsonObject | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult[OutputT]:
         """See `Agent.arun`."""
-        return await self.agent.arun(prompt, **self._key, **options)
+        return await self.agent.arun(prompt, run_metadata=run_metadata, **self._key, **options)
 
     def stream(
-        self, prompt: Prompt | None, *, events: bool = False, **options: Unpack[RunOptions]
+        self,
+        prompt: Prompt | None,
+        *,
+        events: bool = False,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunStream[OutputT]:
         """See `Agent.stream`."""
-        return self.agent.stream(prompt, events=events, **self._key, **options)
+        return self.agent.stream(prompt, events=events, run_metadata=run_metadata, **self._key, **options)
 
     def astream(
-        self, prompt: Prompt | None, *, events: bool = False, **options: Unpack[RunOptions]
+        self,
+        prompt: Prompt | None,
+        *,
+        events: bool = False,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
     ) -> AsyncRunStream[OutputT]:
         """See `Agent.astream`."""
-        return self.agent.astream(prompt, events=events, **self._key, **options)
+        return self.agent.astream(prompt, events=events, run_metadata=run_metadata, **self._key, **options)
 
     def resume(
         self,

@@ -179,7 +179,8 @@ def _last_question(heard: Heard) -> str | None:
     is_question = "question" in asked[0].lower() or asked[0].lower().endswith("ask")
     candidates = [text for text in heard.earlier if "?" in text] if is_question else heard.earlier
     if not candidates:
-        return "I cannot know: no earlier message of yours reached me."
+        what = "question" if heard.earlier else "message"
+        return f"I cannot know: no earlier {what} of yours reached me."
     word = "question" if is_question else "message"
     which = (asked["which"] or "last").lower()
     return f"Your {which} {word} was: {quote(candidates[0 if which == 'first' else -1])}"

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.messages import UserContent
 
 from ..errors import missing_dependency
 from ..records import JsonObject, Usage
 from .messages import plain_text
-from .result import RunResult
+from .result import OutputT, RunResult
 from .streaming import AsyncRunStream, RunStream, text_delta
 from .team_events import MemberEnded, MemberStarted, TeamEvent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-OutputT = TypeVar("OutputT")
 
 
 class AnswerView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.messages import ModelMessage
@@ -14,7 +14,13 @@ from ..records import JsonObject, Run, Status, Usage
 from .messages import load_requests
 from .state import CurrentSession
 
-OutputT = TypeVar("OutputT")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # type checkers bring it, Python has it from 3.13 on
+
+    OutputT = TypeVarWithDefault("OutputT", default=str)
+else:
+    OutputT = TypeVar("OutputT")
+"""The type of an agent's answers: text, where no `output_type` says otherwise."""
 
 
 @dataclass(slots=True)

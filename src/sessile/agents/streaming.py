@@ -7,17 +7,16 @@ import queue
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from pydantic_ai.agent import EventStreamHandler
 from pydantic_ai.messages import AgentStreamEvent, PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 
 from ..errors import SessileError
 from ..storage.faces import WAKE_SECONDS, BackgroundTask, background
-from .result import RunResult
+from .result import OutputT, RunResult
 from .shutdown import stored_on_sigterm
 
-OutputT = TypeVar("OutputT")
 Put = Callable[[Any], None]
 Start = Callable[[Put], Coroutine[Any, Any, RunResult[Any]]]
 """Begins a run that puts what comes of it into a stream."""

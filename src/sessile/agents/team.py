@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.models import KnownModelName, Model
@@ -16,14 +16,15 @@ from pydantic_ai.output import OutputSpec
 from ..errors import InvalidInputError
 from ..records import JsonObject
 from ..storage import open_storage
+from ..storage.reads import check_choice
 from ..storage.storage import Storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
-from .agent import Agent, Prompt, check_choice
+from .agent import Agent, Prompt
 from .driving import Job
 from .history import History, RollingSummary
 from .member import MemberHistory
 from .options import AgentOptions, RunOptions
-from .result import RunResult
+from .result import OutputT, RunResult
 from .streaming import AsyncRunStream, Put
 from .team_events import Listen, listener
 from .teamwork import Mode, teamwork_of
@@ -31,7 +32,6 @@ from .teamwork import Mode, teamwork_of
 if TYPE_CHECKING:
     from .printing import AnswerView
 
-OutputT = TypeVar("OutputT")
 
 MOST_NEWEST = 50
 """The most runs that the first look of a team's run reads."""
@@ -106,7 +106,7 @@ class Team(Agent[OutputT]):
         *,
         mode: Mode = "coordinate",
         member_history: MemberHistory = "own",
-        output_type: OutputSpec[OutputT] = cast("OutputSpec[OutputT]", str),  # noqa: B008 (a type, not a call)
+        output_type: OutputSpec[OutputT] = str,
         **options: Unpack[TeamOptions],
     ) -> None:
         _check_mode(mode, model.output_type if isinstance(model, AbstractAgent) else output_type)

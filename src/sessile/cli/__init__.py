@@ -64,9 +64,9 @@ def _print_error(error: SessileError) -> None:
     from .output import clean
 
     hint = error.hint if error.written == "no" else f"{error.hint} The write happened: {error.written}."
-    for line in (f"Error: {error.message}", hint.strip()):
-        if line:
-            print(clean(line), file=sys.stderr)
+    for text in (f"Error: {error.message}", hint.strip()):
+        if text:
+            print(clean(" ".join(text.splitlines())), file=sys.stderr)
 
 
 __all__ = ["main"]

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, cast, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import typer
 
@@ -18,10 +18,14 @@ from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, Ses
 from ..records import Entry, Head, JsonObject, Page, Run, Status
 from ..storage import Storage, open_storage
 from ..storage.registry import BUILT_IN, ENTRY_POINT_GROUP
+from ..storage.urls import split_url
 from .describe import head_lines, run_lines, usage_text
 from .output import Table, clean, moment, print_heading, print_table, to_json
 
 PAGE = 1000
+
+MIGRATED = frozenset({"dynamodb", "mariadb", "mongodb", "mongodb+srv", "mysql", "postgres", "postgresql"})
+"""The schemes of databases in which only `sessile migrate`, of all commands, makes or changes tables."""
 
 app = typer.Typer(
     name="sessile",
@@ -78,8 +82,6 @@ def sessions(
     json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
-    if status is not None and status not in get_args(Status):
-        raise InvalidInputError(f"There is no status {status!r}.", hint=f"Use {', '.join(get_args(Status))}.")
     heads: list[Head] = []
     cursor: str | None = None
     with _opened(url) as storage:
@@ -279,19 +281,25 @@ def _state(target: str) -> str:
 
 @contextmanager
 def _opened(url: str) -> Generator[Storage]:
+    """The storage of a URL, which must be there: what is mistyped must not become empty tables, or an empty file."""
     _check_file(url)
-    with open_storage(url) as storage:
+    scheme = url.partition("://")[0].lower()
+    options = {"auto_migrate": False} if scheme in MIGRATED or scheme.startswith("sqlalchemy+") else {}
+    with open_storage(url, **options) as storage:
         yield storage
 
 
 def _check_file(url: str) -> None:
-    """A mistyped path must not become an empty database, which a storage would make of it."""
-    parts = urlsplit(url)
-    path = unquote(parts.path.removeprefix("/"))
-    local = parts.scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
-    if local and not Path(path).exists():
+    """Refuse a path where nothing is."""
+    parts = split_url(url)
+    scheme = parts.scheme.removeprefix("sqlalchemy+").partition("+")[0]
+    path = parts.path.removeprefix("/")
+    if scheme == parts.scheme:
+        path = unquote(path)  # SQLAlchemy takes it as it is
+    local = scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
+    if local and not path.startswith("file:") and not Path(path).exists():
         hint = f"Write {parts.scheme}:///relative/path or {parts.scheme}:////absolute/path."
-        raise InvalidInputError(f"There is no {'file' if parts.scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
+        raise InvalidInputError(f"There is no {'file' if scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
 
 
 def _not_found(session_id: str) -> SessionNotFoundError:

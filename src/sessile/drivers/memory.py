@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Self
 
+from ..errors import InvalidInputError
 from ..storage.driver import (
     Append,
     Capabilities,
@@ -33,6 +34,8 @@ class MemoryStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`memory://`."""
+        if url.partition("://")[2]:
+            raise InvalidInputError("The URL has more than memory://.", hint="Give options as keyword arguments.")
         return cls(**options)
 
 

@@ -38,6 +38,7 @@ from ..storage.driver import (
     Span,
 )
 from ..storage.storage import Storage
+from ..storage.urls import check_no_url
 from .sql import filters, log
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, statements_of
 from .sql.sqlite_metadata import SqliteMetadata
@@ -77,13 +78,13 @@ class SqliteStorage(Storage):
         parts = urlsplit(url)
         if parts.netloc:
             raise InvalidInputError(
-                f"{url!r} names a host, which SQLite does not have.",
+                "The URL names a host, which SQLite does not have.",
                 hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
             )
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.fragment or "#" in url or query.keys() - {"synchronous"}:
             raise InvalidInputError(
-                f"{url!r} has more than a path and ?synchronous=.",
+                "The URL has more than a path and ?synchronous=.",
                 hint="Write # as %23 and ? as %3F, and give other options as keyword arguments.",
             )
         path = unquote(parts.path.removeprefix("/"))
@@ -374,6 +375,7 @@ def _checked_path(path: Any) -> str:
     text = str(path)
     if not text or "\0" in text:
         raise InvalidInputError(f"{text!r} is not the path of a file.", hint='Name a file, or ":memory:".')
+    check_no_url(text, "the path of a file")
     return text if text == ":memory:" else os.path.abspath(text)
 
 

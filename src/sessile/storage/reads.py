@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, RunNotFoundError
 from ..records import Branch, Entry, Head, Message, Page, Run, SessionView, Status
@@ -29,6 +29,8 @@ MAX_PAGE = 1000
 
 PUSH_SECONDS = 30.0
 """How long a follower waits for a push before it looks again, for sessions that expire meanwhile."""
+
+STATUSES: tuple[str, ...] = get_args(Status)
 
 LARGEST = 2**53
 """The largest number that a caller may name: every database and every JSON reader takes it."""
@@ -156,6 +158,8 @@ async def runs(
     for value, what in ((last, "last"), (from_run, "from_run"), (to_run, "to_run")):
         if value is not None:
             check_count(value, what, least=0)
+    for one in () if status is None else [status] if isinstance(status, str) else status:
+        check_choice(one, "status", STATUSES)
     deadline = core.deadline()
     count = DEFAULT_RUNS if last is None and from_run is None else last
     narrow = from_run is None and to_run is None and status is None and count is not None
@@ -319,6 +323,12 @@ def check_seconds(value: Any, what: str) -> None:
         raise InvalidInputError(f"{what} must be a number of seconds above 0, up to 1e9; it is {value!r}.")
 
 
+def check_choice(value: Any, what: str, choices: Collection[str]) -> None:
+    """Refuse what is none of the choices."""
+    if value not in choices:
+        raise InvalidInputError(f"{what} must be one of {', '.join(map(repr, choices))}; it is {value!r}.")
+
+
 def _query(
     kind: str | None,
     owner: str | None,
@@ -338,12 +348,12 @@ def _query(
     for moment, what in ((since, "since"), (until, "until")):
         if moment is not None:
             check_count(moment, what, least=-LARGEST)
-    check_optional_id(status, "status")
+    if status is not None:
+        check_choice(status, "status", STATUSES)
     _check_filters(metadata, metadata_keys)
     for key in metadata_keys:
         check_id(key, "a key of metadata_keys")
-    if order not in ("updated", "created"):
-        raise InvalidInputError(f'order must be "updated" or "created"; it is {order!r}.')
+    check_choice(order, "order", ("updated", "created"))
     return ListQuery(
         kind=kind,
         owner=owner,

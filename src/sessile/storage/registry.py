@@ -36,20 +36,22 @@ BUILT_IN = {
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 
+_EXAMPLES = (
+    "Write for example sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user@host/database."
+)
+
 
 def open_storage(url: str, **options: Any) -> Storage:
     """The storage of a URL: `sqlite:///sessions.db`, `sqlite:////absolute/path.db`, `memory://`, ….
 
     The scheme names the driver; the class's `from_url` reads the rest. `options` are the storage's keyword
-    arguments. Raises `InvalidInputError` for an unknown scheme and `MissingDependencyError` for a driver whose
-    library is not installed.
+    arguments. Raises `InvalidInputError` for what is no URL or has an unknown scheme, and `MissingDependencyError` for
+    a driver whose library is not installed. No error repeats the URL, which may hold a password.
     """
     scheme = _scheme(url)
     target = _target(scheme)
     if target is None:
-        raise InvalidInputError(
-            f"There is no driver for {scheme or url!r}.", hint=f"Known are: {', '.join(schemes())}."
-        )
+        raise InvalidInputError(f"There is no driver for {scheme!r}.", hint=f"Known are: {', '.join(schemes())}.")
     module, _, name = target.partition(":")
     return cast(Storage, getattr(import_module(module), name).from_url(url, **options))
 
@@ -61,16 +63,15 @@ def _target(scheme: str) -> str | None:
 
 
 def _scheme(url: Any) -> str:
-    from urllib.parse import urlsplit
+    from .urls import split_url  # with urllib, which importing `sessile.storage` does without
 
     if not isinstance(url, str):
-        return ""
-    try:
-        urlsplit(url)
-    except ValueError as error:
-        raise InvalidInputError(f"{url!r} is not a URL: {error}.") from error
-    scheme, colon, _ = url.partition(":")  # `urlsplit` has none for the `_` in names of SQLAlchemy's drivers
-    return scheme.lower() if colon else ""
+        raise InvalidInputError(f"A database is named by a URL, not by a {type(url).__name__}.", hint=_EXAMPLES)
+    scheme, mark, _ = url.partition("://")  # `urlsplit` has no scheme for the `_` in names of SQLAlchemy's drivers
+    if not mark:
+        raise InvalidInputError("This is not a URL: there is no :// in it.", hint=_EXAMPLES)
+    split_url(url)
+    return scheme.lower()
 
 
 def schemes() -> list[str]:

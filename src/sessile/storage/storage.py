@@ -8,9 +8,9 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
-from ..errors import ClosedError, InvalidInputError, SessionNotFoundError
+from ..errors import ClosedError, InvalidInputError, SessionNotFoundError, UnsupportedError
 from ..records import Entry
 from . import branches as branching
 from . import media as keeping
@@ -259,6 +259,13 @@ class Storage:
         if not self._closed:
             await self._worker.run(self.close)
 
+    def __reduce__(self) -> NoReturn:
+        """Refused: connections, locks and threads belong to one process, and to one object that closes them."""
+        raise UnsupportedError(
+            "A storage cannot be copied or pickled.",
+            hint="Use the same object in all threads, and make one from the same URL or path in each other process.",
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -355,6 +362,15 @@ async def _migrate(core: Core, finish: bool, dry_run: bool) -> list[str]:
 async def _warnings(core: Core) -> list[str]:
     await core.prepare(core.deadline())
     return list(core.driver.warnings())
+
+
+def check_storage(value: Any) -> None:
+    """Refuse what is neither a storage nor None: a URL, for example."""
+    if value is not None and not isinstance(value, Storage):
+        raise InvalidInputError(
+            f"storage must be a storage object, not a {type(value).__name__}.",
+            hint='Make one: SqliteStorage("sessions.db"), or sessile.open(url).',
+        )
 
 
 def _check_follow(after: int, poll: float) -> None:

@@ -17,6 +17,12 @@ ENCODE_HINT = (
 _HOSTS = re.compile(r"{host}(,{host})*".format(host=r"([^\s:@,\[\]]*|\[[^\[\]]*\])(:[0-9]*)?"))
 
 
+def check_no_url(value: str, what: str) -> None:
+    """Refuse a URL where something else is to be: it would become the name of a folder, with the password in it."""
+    if "://" in value:
+        raise InvalidInputError(f"This is a URL, not {what}.", hint="Give it to sessile.open.")
+
+
 def split_url(url: str) -> SplitResult:
     """The parts of a URL; raises `InvalidInputError` where it has none."""
     try:

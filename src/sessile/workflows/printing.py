@@ -6,17 +6,16 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..errors import missing_dependency
 from .events import WorkflowEvent
-from .result import WorkflowResult
+from .result import OutputT, WorkflowResult
 from .streaming import AsyncWorkflowStream, WorkflowStream
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-OutputT = TypeVar("OutputT")
 
 TEXT_SHOWN = 400
 """How many characters of an agent's answer are shown, the last ones."""

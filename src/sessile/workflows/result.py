@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..agents.result import RunResult
 from ..records import MICROSECOND, Entry, JsonObject, Run
 from .journal import STEP_FAILED, STEP_FINISHED, waits_of
 from .values import load
 
-OutputT = TypeVar("OutputT")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # type checkers bring it, Python has it from 3.13 on
+
+    OutputT = TypeVarWithDefault("OutputT", default=Any)
+else:
+    OutputT = TypeVar("OutputT")
+"""The type of what a workflow comes to: anything, of a declared one."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_ai.agent import AbstractAgent
 
@@ -20,6 +20,16 @@ from ..storage.reads import check_count, check_seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec as ParamSpecWithDefault  # type checkers bring them, Python from 3.13 on
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    StepP = ParamSpecWithDefault("StepP", default=...)
+    ResultT = TypeVarWithDefault("ResultT", default=Any, covariant=True)
+else:
+    StepP, ResultT = ParamSpec("StepP"), TypeVar("ResultT", covariant=True)
+"""What a step takes, and what it returns: anything, for type checkers, unless `@step` has made it of a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Nested:
         raise NotImplementedError
 
 
-class Step(Generic[P, R]):
+class Step(Generic[StepP, ResultT]):
     """A unit of work whose result is kept: made by `@step`, or `Step(…)` around a function, an agent or a workflow.
 
     Called by itself, it calls the function. In a workflow it is called by `ctx.step(it, …)`, or stands among
@@ -107,11 +117,11 @@ class Step(Generic[P, R]):
         if retry is not None and isinstance(self.target, Nested):
             raise InvalidInputError("A workflow as a step is not tried again as a whole; give its steps a retry=.")
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: StepP.args, **kwargs: StepP.kwargs) -> ResultT:
         """Call the function itself, as if it were no step."""
         if not callable(self.target):
             raise TypeError(f"Step {self.name!r} is no function; use it in a workflow.")
-        return cast(Callable[P, R], self.target)(*args, **kwargs)
+        return cast(Callable[StepP, ResultT], self.target)(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"Step({self.name!r})"

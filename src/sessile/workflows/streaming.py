@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
 
 from ..agents.streaming import AsyncRunStream, RunStream
 from .events import Emit
-from .result import WorkflowResult
-
-OutputT = TypeVar("OutputT")
+from .result import OutputT, WorkflowResult
 
 
 class AsyncWorkflowStream(AsyncRunStream[OutputT], Generic[OutputT]):

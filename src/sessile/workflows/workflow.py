@@ -15,14 +15,14 @@ from ..storage.faces import background
 from ..storage.ids import check_id, check_optional_id, uuid7
 from ..storage.reads import check_count, check_seconds
 from ..storage.registry import open_storage
-from ..storage.storage import Storage
+from ..storage.storage import Storage, check_storage
 from ..storage.turns import TurnSpec
 from ..storage.writes import checked_patch
 from .context import Context, SyncContext
 from .declared import Element, checked_elements, flowchart, run_elements
 from .driving import begin, drive, prepare, take
 from .events import Emit, unheard
-from .result import StepRecord, WorkflowResult, step_records, stored_result
+from .result import OutputT, StepRecord, WorkflowResult, step_records, stored_result
 from .runtime import WorkflowRun
 from .steps import Nested, name_of
 from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
@@ -30,7 +30,6 @@ from .values import dump, load
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OutputT = TypeVar("OutputT")
 
 RESERVED = ("session_id", "user_id", "run_id", "run_metadata")
 """Names that `run` takes itself, and a workflow's function cannot have."""
@@ -77,6 +76,7 @@ class Workflow(Nested, Generic[OutputT]):
         self.steps: tuple[Element, ...] = checked_elements(steps)
         self.function: Callable[..., Any] = function if function is not None else self._run_steps
         self.name = check_id(name or ("workflow" if function is None else name_of(function)), "name")
+        check_storage(storage)
         self.storage = open_storage("memory://") if storage is None else storage
         self._parameters = _parameters(self.function)
         called = type(self.function).__call__  # of an object that is called like a function

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_count, check_seconds
 from ...storage.storage import Storage
+from ...storage.urls import split_url, take_settings
 from .driver import DynamoDbDriver
 from .ports import Target, TaskPort, ThreadPort, is_asynchronous, is_client, is_endpoint
 
@@ -70,22 +70,15 @@ class DynamoDbStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`dynamodb://table?region=eu-central-1`; with `endpoint=http://localhost:8000` and `pool_size` if wanted."""
-        parts = urlsplit(url)
-        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.path.strip("/") or parts.fragment or query.keys() - {"region", "endpoint", "pool_size"}:
+        settings, address = take_settings(url, ("region", "endpoint", "pool_size"))
+        parts = split_url(address)
+        secret = "@" in parts.netloc or "@" in settings.get("endpoint", "")
+        if secret or parts.path.strip("/") or parts.query or "#" in url:
             raise InvalidInputError(
-                f"{url!r} has more than a table, ?region=, endpoint= and pool_size=.",
+                "The URL has more than a table, ?region=, endpoint= and pool_size=.",
                 hint="Write dynamodb://table?region=eu-central-1, and give other options as keyword arguments.",
             )
-        if "pool_size" in query:
-            query["pool_size"] = _number(query["pool_size"])
-        return cls(parts.netloc, **{**query, **options})
-
-
-def _number(value: str) -> int:
-    if not value.isdecimal():
-        raise InvalidInputError(f"pool_size must be a whole number; it is {value!r}.")
-    return int(value)
+        return cls(parts.netloc, **{**settings, **options})
 
 
 __all__ = ["DynamoDbDriver", "DynamoDbStorage"]

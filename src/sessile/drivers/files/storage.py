@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from ...errors import ClosedError, CorruptDataError, InvalidInputError, NewerVersionError, StorageError
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.storage import Storage
+from ...storage.urls import check_no_url
 from . import disk
 from .formats import Format, JsonFormat
 from .index import Index, Stamp
@@ -48,7 +49,7 @@ class FileStorage(Storage):
         parts = urlsplit(url)
         if parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
             raise InvalidInputError(
-                f"{url!r} has more than the path of a folder.",
+                "The URL has more than the path of a folder.",
                 hint=f"Write {parts.scheme}:///relative or {parts.scheme}:////absolute/folder; # is %23, ? is %3F.",
             )
         return cls(unquote(parts.path.removeprefix("/")), **options)
@@ -278,4 +279,5 @@ def _checked_path(path: Any) -> Path:
         raise InvalidInputError(f"The path of a folder must be text or a Path, not {type(path).__name__}.")
     if not str(path) or "\0" in str(path):
         raise InvalidInputError(f"{str(path)!r} is not the path of a folder.", hint="Name a folder.")
+    check_no_url(str(path), "the path of a folder")
     return Path(os.path.abspath(path))

@@ -50,7 +50,9 @@ class Target:
         self.sessions = sessions
         self.schema = schema
         if not isinstance(url, (str, MongoClient, AsyncMongoClient)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInputError(f"This is neither an address of MongoDB's nor a client of PyMongo's: {url!r}.")
+            raise InvalidInputError(
+                f"This is neither an address of MongoDB's nor a client of PyMongo's: {type(url).__name__}."
+            )
         client = self.client(MongoClient) if isinstance(url, str) else url
         database = client.get_default_database(DATABASE)
         if not client.write_concern.acknowledged:

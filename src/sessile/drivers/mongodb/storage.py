@@ -34,7 +34,7 @@ import re
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from pymongo import AsyncMongoClient, InsertOne, MongoClient, UpdateOne
 
@@ -43,6 +43,7 @@ from ...records import MICROSECOND
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from ...storage.faces import background
 from ...storage.storage import Storage
+from ...storage.urls import split_server_url, take_settings
 from .documents import (
     HEAD,
     PART,
@@ -125,13 +126,10 @@ class MongoDbStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`mongodb://user@host/database`, with MongoDB's own options, `prefix` and `large_commits`."""
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("prefix", "large_commits")}
-        theirs = [(key, value) for key, value in query if key not in ours]
-        # PyMongo wants a slash before the options, which urlunsplit leaves out.
-        whole = parts._replace(query=urlencode(theirs), path=parts.path or "/")
-        return cls(urlunsplit(whole), **{**ours, **options})
+        ours, address = take_settings(url, ("prefix", "large_commits"))
+        parts = split_server_url(address)
+        # PyMongo wants a slash before the options.
+        return cls(urlunsplit(parts._replace(path=parts.path or "/")), **{**ours, **options})
 
 
 class MongoDbDriver(Driver):

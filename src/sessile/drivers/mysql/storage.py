@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
@@ -19,6 +19,7 @@ from ...errors import InvalidInputError, StorageError, StorageUnavailableError
 from ...storage.driver import Append, Capabilities, CommitRow, Deadline, HeadRow, Json, Loaded
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import split_server_url, take_settings
 from ..sql import filters
 from ..sql.base import Execute, SqlDriver
 from ..sql.migrations import Migrations, SchemaState, read_texts
@@ -44,9 +45,10 @@ class MySQLStorage(Storage):
     """Sessions in a MySQL (8.0 or later) or MariaDB (10.6 or later) database.
 
     Args:
-        database: a URL, as for `from_url`; or a connection of PyMySQL's (for synchronous callers) or aiomysql's (for
-            asynchronous ones), with the character set utf8mb4: then everything happens inside the transaction that it
-            is in, is committed or rolled back with it, and the tables must be there.
+        database: a URL, as for `from_url` but without settings that are arguments here; or a connection of PyMySQL's
+            (for synchronous callers) or aiomysql's (for asynchronous ones), with the character set utf8mb4: then
+            everything happens inside the transaction that it is in, is committed or rolled back with it, and the tables
+            must be there.
         prefix: what the tables' names begin with.
         pool_size: the most connections, for synchronous callers and for each event loop.
         auto_migrate: False: never create or migrate tables except by `migrate`.
@@ -86,14 +88,8 @@ class MySQLStorage(Storage):
         With `?prefix=`, `?pool_size=`, `?unix_socket=/path`, `?ssl=true` (the server's certificate is checked against
         the system's authorities) or `?ssl_ca=/path` (against these).
         """
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        ours: dict[str, Any] = {key: query.pop(key) for key in _OURS if key in query}
-        if "pool_size" in ours:
-            if not ours["pool_size"].isdecimal():
-                raise InvalidInputError(f"pool_size must be a whole number; it is {ours['pool_size']!r}.")
-            ours["pool_size"] = int(ours["pool_size"])
-        return cls(url, **{**ours, **options})
+        ours, address = take_settings(url, _OURS)
+        return cls(address, **{**ours, **options})
 
 
 class MySQLDriver(SqlDriver):
@@ -267,13 +263,13 @@ def _target(url: Any) -> Target:
     """Where a URL leads."""
     if not isinstance(url, str):
         raise InvalidInputError(f"A database is a URL or a connection, not {type(url).__name__}.")
+    parts = split_server_url(url)
     try:
-        parts = urlsplit(url)
         port = parts.port or 3306
     except ValueError as error:
         raise InvalidInputError(f"This is not the address of a database: {error}.") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = query.keys() - {*_OURS, *_THEIRS}
+    unknown = query.keys() - {*_THEIRS}
     database = unquote(parts.path.removeprefix("/"))
     if parts.scheme not in ("mysql", "mariadb") or unknown or not database:
         raise InvalidInputError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Self, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 import obstore.store
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_seconds
 from ...storage.storage import Storage
+from ...storage.urls import check_no_url, split_url, take_settings
 from .driver import ObjectDriver
 from .ports import Target, TaskPort, ThreadPort
 
@@ -29,6 +30,7 @@ class _ObjectStorage(Storage):
                 raise InvalidInputError(f"{what} must be a string; it is {value!r}.")
         if not bucket:
             raise InvalidInputError("There must be the name of a bucket.")
+        check_no_url(bucket, "the name of a bucket")
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
         where = f"{self._scheme}://{bucket}/{prefix}".rstrip("/")
@@ -40,13 +42,12 @@ class _ObjectStorage(Storage):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         """`s3://bucket/prefix` or `gs://bucket/prefix`, with settings after `?` as for the class."""
-        parts = urlsplit(url)
-        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.fragment or query.keys() - cls._query:
+        settings, address = take_settings(url, cls._query)
+        parts = split_url(address)
+        if set("@:") & set(parts.netloc) or parts.query or "#" in url:
             names = ", ".join(sorted(cls._query))
-            where = f"{parts.scheme}://{parts.netloc}{parts.path}"  # without keys, which nobody should read in a log
-            raise InvalidInputError(f"The URL of {where} has more than a bucket, a prefix and these settings: {names}.")
-        return cls(parts.netloc, unquote(parts.path).strip("/"), **{**query, **options})
+            raise InvalidInputError(f"The URL has more than a bucket, a prefix and these settings: {names}.")
+        return cls(parts.netloc, unquote(parts.path).strip("/"), **{**settings, **options})
 
 
 class S3Storage(_ObjectStorage):

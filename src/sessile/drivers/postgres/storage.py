@@ -18,7 +18,7 @@ from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
 from ...storage.faces import background
 from ...storage.reads import check_count
 from ...storage.storage import Storage
-from ...storage.urls import take_settings
+from ...storage.urls import split_server_url, take_settings
 from ..sql import filters, names
 from ..sql.base import Execute, Port, SqlDriver
 from ..sql.migrations import Migrations, read_texts
@@ -33,6 +33,9 @@ POLL_SECONDS = 0.5
 
 FOLLOW_SECONDS = 60.0
 """How long commits of a session are announced after somebody has begun to wait for one."""
+
+_QUOTED = re.compile(r'(?<!parameter: )(?<!option )"(?!=")[^"]*"')
+"""What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
@@ -277,10 +280,17 @@ def _words(schema: Any, prefix: Any) -> dict[str, str]:
 
 def _checked(conninfo: Any) -> str:
     """A connection string; with several hosts it looks for the one that can be written to."""
+    if not isinstance(conninfo, str):
+        raise InvalidInputError(
+            f"A database is a URL, a connection string or a connection, not {type(conninfo).__name__}."
+        )
+    if "://" in conninfo:
+        split_server_url(conninfo)
     try:
         fields = conninfo_to_dict(conninfo)
-    except (psycopg.Error, TypeError, AttributeError) as error:
-        raise InvalidInputError(f"This is not an address of PostgreSQL's: {' '.join(str(error).split())}.") from error
+    except psycopg.Error as error:
+        said = _QUOTED.sub('"…"', " ".join(str(error).split()))
+        raise InvalidInputError(f"This is not an address of PostgreSQL's: {said}.") from None
     if "," in str(fields.get("host", "")) and "target_session_attrs" not in fields:
         return make_conninfo(conninfo, target_session_attrs="read-write")
     return conninfo

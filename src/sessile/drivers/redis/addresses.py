@@ -13,6 +13,7 @@ from redis import exceptions as theirs
 from redis.backoff import NoBackoff
 
 from ...errors import InvalidInputError
+from ...storage.urls import split_server_url
 from .cluster import LimitedConnection, LimitedSSLConnection
 
 Kind = Literal["server", "cluster", "sentinel"]
@@ -53,6 +54,7 @@ def address_of(url: str, *, cluster: bool = False) -> Address:
 
     Raises `InvalidInputError` if it is none.
     """
+    split_server_url(url)
     try:
         scheme, _, rest = url.partition("://")
         scheme, _, sentinel = scheme.partition("+")

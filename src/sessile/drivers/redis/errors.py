@@ -68,7 +68,7 @@ def is_lost(error: Exception) -> bool:
 def translate(error: Exception, what: str, where: str, *, written: Written = "no") -> StorageError:
     """An error of an exchange; `written` is what is known of a write that was under way."""
     code = code_of(error)
-    text = f"{what} failed on {where}: {_said(error)}."
+    text = f"{what} failed on {where}: {_reason(error)}."
     if code in TEMPORARY:
         return StorageUnavailableError(text, hint=f"{TEMPORARY[code]} Try again.")
     if code == "READONLY":
@@ -97,12 +97,12 @@ def refused(error: Exception, where: str) -> StorageError:
     if isinstance(error, theirs.AuthenticationError) or code_of(error):
         return translate(error, "Connecting", where)
     return StorageUnavailableError(
-        f"Connecting to {where} failed: {_said(error)}.", hint="Check that the server is up and reachable."
+        f"Connecting to {where} failed: {_reason(error)}.", hint="Check that the server is up and reachable."
     )
 
 
-def _said(error: Exception) -> str:
-    """The text of an error on one line, without the clients and their settings that redis-py adds for Sentinels."""
+def _reason(error: Exception) -> str:
+    """What an error says, on one line, without the clients and their settings that redis-py adds for Sentinels."""
     return " ".join(str(error).partition(" : <")[0].split()).rstrip(".") or type(error).__name__
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis.asyncio
 
 from ...errors import InvalidInputError
 from ...storage.reads import check_count
 from ...storage.storage import Storage
+from ...storage.urls import take_settings
 from .addresses import Address, address_of
 from .cluster import TaskClusterPort, ThreadClusterPort
 from .driver import RedisDriver
@@ -76,15 +76,10 @@ class RedisStorage(Storage):
         Sentinels: `redis+sentinel://user:password@host:port,host:port/service/db`, with `sentinel_username` and
         `sentinel_password`.
         """
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        ours: dict[str, Any] = {key: value for key, value in query if key in ("prefix", "pool_size", "cluster")}
-        left = urlencode([(key, value) for key, value in query if key not in ours])
-        if "pool_size" in ours:
-            ours["pool_size"] = _number(ours["pool_size"])
+        ours, address = take_settings(url, ("prefix", "pool_size", "cluster"))
         if "cluster" in ours:
             ours["cluster"] = _truth(ours["cluster"])
-        return cls(url.partition("?")[0] + (left and f"?{left}"), **{**ours, **options})
+        return cls(address, **{**ours, **options})
 
 
 def _ports(address: Address, pool_size: int) -> tuple[Callable[[], Port], Callable[[], Port]]:
@@ -107,13 +102,6 @@ def _borrowed(client: Any, pool_size: int) -> Port:
         kind = BorrowedThreadPort if isinstance(client, redis.Redis) else BorrowedTaskPort
         return kind(client, _place_of(client.connection_pool))
     raise InvalidInputError(f"A URL or a client of redis-py's is needed, not {type(client).__name__}.")
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInputError(f"pool_size must be a whole number; it is {text!r}.") from None
 
 
 def _truth(text: str) -> bool:
