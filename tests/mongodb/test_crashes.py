@@ -305,13 +305,14 @@ def test_killed_between_parts_and_claim(mongodb_url: str, storage: MongoDbStorag
 
 
 @pytest.mark.usefixtures("small")
-def test_a_part_that_cannot_be_written_is_no_commit(storage: MongoDbStorage) -> None:
+def test_a_part_that_cannot_be_written_is_no_commit(own_ferretdb: FerretServer) -> None:
     """There is nothing to look for: the claim comes last."""
-    storage.setup()
-    too_late = Deadline(0)
-    with pytest.raises(StorageError) as caught:
-        step(driver_of(storage).append(append_of(text="x" * 70_000), too_late))
-    assert caught.value.written == "no"
+    with MongoDbStorage(own_ferretdb.url) as storage:
+        storage.setup()
+        own_ferretdb.kill()
+        with pytest.raises(StorageError) as caught:
+            step(driver_of(storage).append(append_of(text="x" * 70_000), Deadline(1)))
+        assert caught.value.written == "no"
 
 
 def test_large_commits_are_refused_before_anything_is_sent(mongodb_url: str, documents: Documents) -> None:

@@ -149,6 +149,8 @@ async def test_an_asynchronous_server_that_is_not_there() -> None:
 
 def test_a_pool_that_is_exhausted(url: str) -> None:
     options = {"pool_size": 1, "max_overflow": 0}
+    with SqlAlchemyStorage(url) as patient:
+        patient.setup()
     with SqlAlchemyStorage(url, engine_options=options, timeout=0.5) as storage:
         storage.setup()
         match = "all connections of the pool"

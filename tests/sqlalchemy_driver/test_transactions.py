@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -114,6 +115,20 @@ def test_a_transaction_that_sees_the_past_is_told_so(mysql_url: str) -> None:
 def test_tables_are_not_made_in_a_borrowed_transaction(engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(StorageError, match=r"lacks schema version 1.*CREATE TABLE"):
         SqlAlchemyStorage(session).add_run("s")
+
+
+def test_a_migration_never_commits_the_applications_transaction(engine: Engine) -> None:
+    """It is refused where each change of the schema is committed at once, and rolled back elsewhere."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Order(id=1))
+        session.flush()
+        storage = SqlAlchemyStorage(session)
+        with pytest.raises(UnsupportedError) if engine.dialect.name == "mysql" else nullcontext():
+            storage.migrate()
+        session.rollback()
+    assert orders(engine) == []
+    assert not inspect(engine).has_table("sessile_sessions")
 
 
 def test_only_the_first_transaction_looks_at_the_schema(engine: Engine, outside: SqlAlchemyStorage) -> None:

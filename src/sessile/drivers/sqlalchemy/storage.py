@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from ...errors import StorageError, StorageUnavailableError
+from ...errors import StorageError, StorageUnavailableError, UnsupportedError
 from ...storage.driver import (
     Append,
     Capabilities,
@@ -31,7 +31,7 @@ from ..sql import log
 from ..sql.migrations import Part
 from ..sql.names import check_names
 from . import opening
-from .errors import Attempt, is_lost, late, translate
+from .errors import ALREADY_THERE, Attempt, is_lost, late, translate
 from .migrating import Migrator
 from .ports import Port, Work, check_transactions
 from .statements import Statements, statements_for
@@ -162,6 +162,11 @@ class SqlAlchemyDriver(Driver):
                 deadline,
             )
         what = "Migrating the database"
+        if self.port.borrowed and self.port.dialect.name in ALREADY_THERE:
+            raise UnsupportedError(
+                f"{what} would commit the application's transaction.",
+                hint="Let a storage that is made with an engine or a URL, or `sessile migrate`, do it.",
+            )
         try:
             return await self._run(
                 what,
