@@ -230,7 +230,9 @@ def test_healing_takes_back_a_cut_that_has_not_happened(proxy: CuttingProxy) -> 
         proxy.cut_after("request", 3)
         client.sendall(b"he")
         assert receive(client, 2) == b"he"
+        assert proxy.bytes_left == 1
         proxy.heal()
+        assert proxy.bytes_left == 0
         client.sendall(b"llo")
         assert receive(client, 3) == b"llo"
     assert proxy.cuts == 0

@@ -273,6 +273,11 @@ class CuttingProxy:
         """How many connections are open."""
         return self._in_loop(len, self._connections)
 
+    @property
+    def bytes_left(self) -> int:
+        """How many bytes must still pass until the cut that is to come; 0 if none is, or if they have passed."""
+        return self._in_loop(lambda: 0 if self._cut is None else self._cut.left)
+
     def __enter__(self) -> Self:
         self._thread.start()
         self.heal()
