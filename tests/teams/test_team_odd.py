@@ -82,17 +82,20 @@ def test_a_model_that_gives_a_later_call_the_same_id(mode: Any) -> None:
 
 
 class Killed:
-    """A plan of faults: the process is gone from the first append after `now`."""
+    """A plan of faults: when it is told so the process is gone, after some more appends."""
 
     def __init__(self) -> None:
-        self.gone = False
+        self.left: int | None = None
 
-    def now(self) -> str:
-        self.gone = True
+    def soon(self, appends: int) -> str:
+        self.left = appends
         return "killed"
 
     def __call__(self, operation: str) -> faults.Fault | None:
-        return faults.CRASH_BEFORE if self.gone and operation == "append" else None
+        if operation != "append" or self.left is None:
+            return None
+        self.left -= 1
+        return faults.CRASH_BEFORE if self.left < 0 else None
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -102,11 +105,11 @@ def test_a_call_id_that_is_given_twice_when_the_process_is_killed(tmp_path: Path
 
     def leader(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         if when == "before" and len(messages) == 3:
-            plan.now()
+            plan.soon(1)  # after this response is stored, and before its call has started
         return respond(messages, info)
 
     def second(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        return ModelResponse(parts=[TextPart(plan.now() if when == "after" and not plan.gone else "b here")])
+        return ModelResponse(parts=[TextPart(plan.soon(0) if plan.left is None else "b here")])
 
     respond = saying(delegates("call_0", member="a"), delegates("call_0", member="b")).function
     assert respond is not None
@@ -200,8 +203,9 @@ def test_an_output_type_where_the_answer_is_a_members() -> None:
             assert storage.session("s1") is None
         with pytest.raises(InvalidInputError, match="no output_type"):
             Team([named("a")], pydantic_ai.Agent(saying(), output_type=City), mode="route")
-        both = pydantic_ai.Agent(saying(delegates(member="a")), output_type=[str, pydantic_ai.DeferredToolRequests])
-        assert Team([named("a")], both, mode="route").run("Hello").output == "a here"
+        for both in ([str, pydantic_ai.DeferredToolRequests], str | pydantic_ai.DeferredToolRequests):
+            leader: Any = pydantic_ai.Agent(saying(delegates(member="a")), output_type=both)
+            assert Team([named("a")], leader, mode="route").run("Hello").output == "a here"
 
 
 # ---------------------------------------------------------------- answers that are not the leader's

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
 
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.models import KnownModelName, Model
@@ -197,8 +197,9 @@ def _check_mode(mode: Any, output_type: Any) -> None:
         check_choice(mode, "mode", MODES)
     elif not inspect.iscoroutinefunction(mode):
         raise InvalidInputError("A mode of your own is an `async def` function of the request and the members.")
-    text = output_type is str or (isinstance(output_type, Sequence) and str in output_type)
-    if not text and (callable(mode) or mode == "route"):
+    several = isinstance(output_type, Sequence)
+    types = cast("Sequence[Any]", output_type) if several else (output_type, *get_args(output_type))
+    if str not in types and (callable(mode) or mode == "route"):
         raise InvalidInputError(
             "The answer is a member's or a function's here: the team has no output_type of its own."
         )
