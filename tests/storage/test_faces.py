@@ -7,6 +7,7 @@ import copy
 import gc
 import inspect
 import pickle
+import signal
 import threading
 import weakref
 from pathlib import Path
@@ -23,7 +24,7 @@ from sessile.errors import (
     UnsupportedError,
 )
 from sessile.storage import Deadline, ListQuery
-from sessile.storage.faces import background, step
+from sessile.storage.faces import BackgroundTask, background, step
 
 from .helpers import Suspending, Tapped, suspending
 
@@ -270,6 +271,35 @@ def test_an_interrupt_cancels_what_runs_in_the_background_and_waits_for_it(monke
         background.run(work())
     assert stored == ["what there is"]
     assert background.loop() is loop
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_an_interrupt_while_work_is_started(monkeypatch: pytest.MonkeyPatch, begins: bool) -> None:
+    """Just after the background has got it, or just before: nothing goes on without a caller, nothing hangs."""
+    start, seen = BackgroundTask.start, []
+
+    async def work() -> None:
+        seen.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("stored")
+
+    def interrupted(task: BackgroundTask[Any]) -> None:
+        if begins:
+            start(task)
+            while not seen:
+                pass
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(BackgroundTask, "start", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            background.run(work())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == (["begun", "stored"] if begins else [])
 
 
 def test_a_driver_that_says_it_blocks_and_suspends_is_told_so() -> None:

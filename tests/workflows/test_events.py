@@ -226,7 +226,10 @@ def long(storage: SqliteStorage, seconds: float) -> Workflow[str]:
 
 
 STOPPED = """
-import asyncio, sys
+import asyncio, signal, sys
+# What measures these tests may have handlers of its own, which the program of a user would not have.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {tests!r})
 from sessile import SqliteStorage
 from tests.workflows.test_events import long
@@ -236,22 +239,22 @@ flow = long(SqliteStorage({path!r}), 60)
 
 
 @pytest.mark.parametrize(
-    ("call", "number"),
+    ("call", "number", "code"),
     [
-        ('flow.run(session_id="s")', signal.SIGTERM),
-        ('asyncio.run(flow.arun(session_id="s"))', signal.SIGINT),
+        ('flow.run(session_id="s")', signal.SIGTERM, 143),
+        ('asyncio.run(flow.arun(session_id="s"))', signal.SIGINT, -signal.SIGINT),
     ],
 )
 def test_a_process_that_is_told_to_stop(
-    storage: SqliteStorage, path: Path, capfd: pytest.CaptureFixture[str], call: str, number: signal.Signals
+    storage: SqliteStorage, path: Path, capfd: pytest.CaptureFixture[str], call: str, number: int, code: int
 ) -> None:
     """A deploy stops the process, and the run goes on in the next one: at once, its lease is given back."""
-    code = STOPPED.format(tests=str(Path(__file__).resolve().parents[2]), path=str(path), call=call)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    script = STOPPED.format(tests=str(Path(__file__).resolve().parents[2]), path=str(path), call=call)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert (process.stdout.readline(), process.stdout.readline()) == ("begun\n", "waiting\n")
         process.send_signal(number)
-        assert process.wait() != 0
+        assert process.wait() == code
     assert storage.run("s", 1).status == "interrupted"
     assert long(storage, 0).resume("s").output == "done"
     assert "begun" not in capfd.readouterr().out, "what has finished does not run again"

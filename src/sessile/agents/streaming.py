@@ -111,7 +111,8 @@ class RunStream(Generic[OutputT]):
     def __iter__(self) -> Iterator[Any]:
         if self._task is not None:
             raise SessileError("A stream can be iterated over only once.")
-        self._task = background.submit(self._pump())
+        self._task = background.task(self._pump())
+        self._task.start()
         while (item := self._next()) is not _END:
             yield item
         if not self._closed:

@@ -151,8 +151,8 @@ class Background:
                 self._thread.start()
             return self._loop
 
-    def submit(self, coroutine: Coroutine[Any, Any, R]) -> BackgroundTask[R]:
-        """Start the coroutine on the loop, with the caller's context variables, for a caller that will wait for it.
+    def task(self, coroutine: Coroutine[Any, Any, R]) -> BackgroundTask[R]:
+        """The coroutine, to be started on the loop with the caller's context variables by a caller that waits for it.
 
         Raises `SessileError` when called on the loop itself, which the caller would block for ever.
         """
@@ -167,10 +167,11 @@ class Background:
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run the coroutine on the loop and wait for it; an interrupt of the caller cancels it, and waits.
 
-        Raises as `submit` and as the coroutine.
+        Raises as `task` and as the coroutine.
         """
-        task = self.submit(coroutine)
+        task = self.task(coroutine)
         try:
+            task.start()
             return task.result()
         except BaseException:  # KeyboardInterrupt, SystemExit: stop the work, let it store what it has, go on
             task.cancel()
@@ -196,24 +197,38 @@ WAKE_SECONDS = 0.5
 
 
 class BackgroundTask(Generic[R]):
-    """A coroutine at work on the background loop, as other threads see it."""
+    """A coroutine on the background loop, as other threads see it.
+
+    It is made first and started then, so that a signal in between, or while it starts, finds something to cancel.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, R]) -> None:
-        import contextvars
-
         self._loop = loop
+        self._coroutine = coroutine
         self._done = threading.Event()
         self._task: asyncio.Task[R] | None = None
-        context = contextvars.copy_context()
-        loop.call_soon_threadsafe(lambda: self._start(coroutine, context))
 
-    def _start(self, coroutine: Coroutine[Any, Any, R], context: contextvars.Context) -> None:
-        self._task = self._loop.create_task(coroutine, context=context)
+    def start(self) -> None:
+        """Let it begin, with the context variables of the caller."""
+        import contextvars
+
+        context = contextvars.copy_context()
+        self._loop.call_soon_threadsafe(lambda: self._start(context))
+
+    def _start(self, context: contextvars.Context) -> None:
+        self._task = self._loop.create_task(self._coroutine, context=context)
         self._task.add_done_callback(lambda _: self._done.set())
 
     def cancel(self) -> None:
-        """Cancel the coroutine; `wait` for what it does about that."""
-        self._loop.call_soon_threadsafe(lambda: self._task is not None and self._task.cancel())
+        """Cancel the coroutine, or never begin it; `wait` for what it does about that."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:  # what interrupted the caller came before the start
+            self._coroutine.close()
+            self._done.set()
 
     def wait(self) -> None:
         """Wait until it has ended."""
