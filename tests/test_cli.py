@@ -433,17 +433,21 @@ def test_a_mistyped_path_makes_no_database(sessile: Command, tmp_path: Path) -> 
     assert not missing.exists()
 
 
-def test_only_migrate_makes_tables(sessile: Command, tmp_path: Path) -> None:
-    pytest.importorskip("sqlalchemy")
+@pytest.mark.parametrize("scheme", ["sqlite", "sqlalchemy+sqlite"])
+def test_only_migrate_makes_tables(sessile: Command, tmp_path: Path, scheme: str) -> None:
+    """The wrong file, of another program, stays as it is."""
+    if scheme != "sqlite":
+        pytest.importorskip("sqlalchemy")
     file = tmp_path / "other.db"
-    file.touch()
-    url = f"sqlalchemy+sqlite:///{file}"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    url = f"{scheme}:///{file}"
     for arguments in (["sessions"], ["doctor"], ["sweep"], ["show", "s1"]):
         done = sessile(arguments[0], url, *arguments[1:])
         assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 2)
         assert "sessile migrate" in done.err
     with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
     assert sessile("migrate", url).code == 0
     assert sessile("sessions", url).code == 0
 

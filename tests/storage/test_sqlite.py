@@ -213,6 +213,23 @@ def test_a_migration_happens_whole_or_not_at_all(
     assert tables(by_hand) == {"sessile_schema", "sessile_things"}
 
 
+def test_a_program_that_may_not_migrate(path: Path, by_hand: sqlite3.Connection) -> None:
+    """It makes no file, and adds nothing to the database of another program."""
+    other = path.with_name("other.db")
+    with SqliteStorage(other, auto_migrate=False) as storage:
+        for call in (storage.sessions, lambda: storage.add_run("s")):
+            with pytest.raises(StorageError, match=r"There is no database .*other\.db'.*sessile migrate"):
+                call()
+        assert not other.exists()
+    by_hand.execute("CREATE TABLE mine (a)")
+    with SqliteStorage(path, auto_migrate=False) as storage:
+        with pytest.raises(StorageError, match=r"(?s)lacks schema version 1.*CREATE TABLE.*sessile migrate"):
+            storage.sessions()
+        assert tables(by_hand) == {"mine"}
+        storage.migrate()
+        storage.add_run("s")
+
+
 def test_a_dry_run_makes_nothing(path: Path) -> None:
     with SqliteStorage(path) as storage:
         assert storage.migrate(dry_run=True)[0].startswith("CREATE TABLE sessile_")

@@ -24,7 +24,7 @@ from .output import Table, clean, moment, print_heading, print_table, to_json
 
 PAGE = 1000
 
-MIGRATED = frozenset({"dynamodb", "mariadb", "mongodb", "mongodb+srv", "mysql", "postgres", "postgresql"})
+MIGRATED = frozenset({"dynamodb", "mariadb", "mongodb", "mongodb+srv", "mysql", "postgres", "postgresql", "sqlite"})
 """The schemes of databases in which only `sessile migrate`, of all commands, makes or changes tables."""
 
 app = typer.Typer(

@@ -40,7 +40,7 @@ from ..storage.driver import (
 from ..storage.storage import Storage
 from ..storage.urls import check_no_url
 from .sql import filters, log
-from .sql.migrations import Migrations, Part, SchemaState, read_texts, statements_of
+from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_metadata import SqliteMetadata
 from .sql.statements import load_statements, put_in
 
@@ -62,15 +62,21 @@ class SqliteStorage(Storage):
         path: the file, made with its folder if it is not there; `":memory:"` keeps everything in this process.
         synchronous: `"FULL"`: an acknowledged commit survives a power cut. `"NORMAL"`: it survives the end of the
             process, but a power cut may take the last commits; the file stays intact either way.
+        auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
         options: the keyword arguments of `Storage`.
     """
 
     def __init__(
-        self, path: str | Path = "sessions.db", *, synchronous: Literal["FULL", "NORMAL"] = "FULL", **options: Any
+        self,
+        path: str | Path = "sessions.db",
+        *,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        auto_migrate: bool = True,
+        **options: Any,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidInputError(f'synchronous must be "FULL" or "NORMAL"; it is {synchronous!r}.')
-        super().__init__(SqliteDriver(_checked_path(path), synchronous), **options)
+        super().__init__(SqliteDriver(_checked_path(path), synchronous, auto_migrate=auto_migrate), **options)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -97,9 +103,10 @@ class SqliteDriver(Driver):
 
     name: ClassVar[str] = "sqlite"
 
-    def __init__(self, path: str, synchronous: str) -> None:
+    def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True) -> None:
         self.path = path
         self.synchronous = synchronous
+        self.auto_migrate = auto_migrate
         self.in_memory = path == ":memory:"
         self.capabilities = Capabilities(
             durable=not self.in_memory,
@@ -234,16 +241,21 @@ class SqliteDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         with _translated("Setting up the database", self.path):
+            if not self.auto_migrate and self._absent():
+                raise StorageError(f"There is no database {self.path!r}.", hint="`sessile migrate` makes it.")
             self._make_folder()
             with self._writing(deadline) as connection:
                 state = _patiently(lambda: _schema_state(connection), deadline)
                 if not self._migrations.up_to_date(state, repr(self.path)):
+                    if not self.auto_migrate:
+                        first = statements_of(self._migrations.to_do(state))[0]
+                        raise schema_missing(self._migrations.newest, first, repr(self.path))
                     self._use_wal(connection, deadline)
                     self._migrate(connection, deadline, finish=False)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         with _translated("Migrating the database", self.path):
-            if dry_run and not self.in_memory and not os.path.exists(self.path):  # noqa: ASYNC240 (it blocks)
+            if dry_run and self._absent():
                 return statements_of(self._migrations.to_do(SchemaState()))  # opening the file would make it
             self._make_folder()
             with self._writing(deadline) as connection:
@@ -253,6 +265,9 @@ class SqliteDriver(Driver):
                 state = _patiently(lambda: _schema_state(connection), deadline)
                 self._migrations.up_to_date(state, repr(self.path))
                 return statements_of(self._migrations.to_do(state, finish=finish))
+
+    def _absent(self) -> bool:
+        return not self.in_memory and not os.path.exists(self.path)
 
     def _make_folder(self) -> None:
         if self.in_memory:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ...errors import StorageError
 from ...storage.driver import CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
 from . import filters, log
-from .migrations import Migrations, SchemaState, statements_of
+from .migrations import Migrations, SchemaState, schema_missing, statements_of
 from .statements import Style, in_style, load_statements, put_in
 
 Parameters = Mapping[str, Any]
@@ -104,14 +104,12 @@ class SqlDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         reading = self._reading(deadline)
-        if self._migrations.up_to_date(await self._state_by(reading), self.where):
+        state = await self._state_by(reading)
+        if self._migrations.up_to_date(state, self.where):
             return
         if not self.auto_migrate:
-            missing = await self._to_do(reading, finish=False)
-            raise StorageError(
-                f"{self.where} lacks schema version {self._migrations.newest}, beginning with: {missing[0]}",
-                hint="Let a user who may change the schema run `sessile migrate`; `--dry-run` shows the statements.",
-            )
+            first = (await self._to_do(reading, finish=False))[0]
+            raise schema_missing(self._migrations.newest, first, self.where)
         await self.migrate(deadline)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-from ...errors import NewerVersionError
+from ...errors import NewerVersionError, StorageError
 from .statements import put_in, split
 
 
@@ -91,6 +91,14 @@ class Migrations:
                 f"INSERT INTO {self._table} (version, oldest) VALUES ({after.version}, {after.oldest})",
             ]
         return Part(version, kind, tuple(statements), after)
+
+
+def schema_missing(version: int, first: str, where: str) -> StorageError:
+    """The error where a program may not bring a database up to date, which would begin with a statement."""
+    return StorageError(
+        f"{where} lacks schema version {version}, beginning with: {first}",
+        hint="Let a user who may change the schema run `sessile migrate`; `--dry-run` shows the statements.",
+    )
 
 
 def statements_of(parts: Sequence[Part]) -> list[str]:

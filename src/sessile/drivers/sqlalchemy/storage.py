@@ -28,7 +28,7 @@ from ...storage.driver import (
 from ...storage.matching import matches, place_of
 from ...storage.storage import Storage
 from ..sql import log
-from ..sql.migrations import Part
+from ..sql.migrations import Part, schema_missing
 from ..sql.names import check_names
 from . import opening
 from .errors import ALREADY_THERE, Attempt, is_lost, late, translate
@@ -146,10 +146,7 @@ class SqlAlchemyDriver(Driver):
 
         missing = await self._run("Reading the schema version", work, deadline)
         if missing is not None and not self._auto_migrate:
-            raise StorageError(
-                f"{self.port.where} lacks schema version {missing.version}, beginning with: {missing.statements[0]}",
-                hint="Let a user who may change the schema run `sessile migrate`; `--dry-run` shows the statements.",
-            )
+            raise schema_missing(missing.version, missing.statements[0], self.port.where)
         if missing is not None:
             await self.migrate(deadline)
         known.add(self.sql)
