@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -28,8 +30,15 @@ from sessile.errors import (
     SessileError,
     SessionNotFoundError,
     StepFailedError,
+    UnknownFormatError,
     WorkflowChangedError,
 )
+
+
+@dataclass
+class Place:
+    name: str
+
 
 # ---------------------------------------------------------------- running
 
@@ -56,6 +65,27 @@ def test_a_function(storage: SqliteStorage, calls: Calls) -> None:
     assert calls == ["plain Hello Ada", "later !", "plain Hello Bob", "later !"]
     with pytest.raises(SessionNotFoundError):
         greet.run("Ada", session_id="s", user_id="bob")
+
+
+def test_a_journal_with_values_of_classes_that_are_gone(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @workflow(storage=storage)
+    async def travel(ctx: Context) -> None:
+        await ctx.step(Place, "Rome")
+        await ctx.step(Step(lambda: "by train", "how"))
+
+    travel.run(session_id="s")
+    monkeypatch.delattr(sys.modules[__name__], "Place")
+    where, how = travel.journal("s")
+    assert (where.name, where.status, where.data["value"], how.output) == (
+        "Place",
+        "finished",
+        {"name": "Rome"},
+        "by train",
+    )
+    with pytest.raises(UnknownFormatError, match="Place, which this program has not imported"):
+        _ = where.output
 
 
 def test_a_plain_function(storage: SqliteStorage, calls: Calls) -> None:

@@ -43,7 +43,7 @@ class StepRecord:
         status: `finished`, `failed` (for good), `retrying` (failed, and another attempt follows), or `running`: at work
             when the process last renewed its lease.
         started_at, ended_at: microseconds UTC; `ended_at` is None while it is at work.
-        output: what it came to.
+        data: what it came to, as the JSON that is stored.
         error: `{"type": …, "message": …}` of a failed attempt.
         cached: the result was taken from the cache instead of computed.
     """
@@ -54,9 +54,17 @@ class StepRecord:
     status: StepStatus
     started_at: int
     ended_at: int | None = None
-    output: Any = None
+    data: Any = None
     error: JsonObject | None = None
     cached: bool = False
+
+    @property
+    def output(self) -> Any:
+        """What it came to, as objects of its types again.
+
+        Raises `UnknownFormatError` if this program does not have their classes; the rest of the journal is there.
+        """
+        return load(self.data)
 
     @property
     def seconds(self) -> float | None:
@@ -90,7 +98,7 @@ def _record(entry: Entry) -> StepRecord:
         status,
         data["started_at"],
         data["ended_at"],
-        load(data.get("output")),
+        data.get("output"),
         data.get("error"),
         data.get("cached", False),
     )
