@@ -16,6 +16,7 @@ from tests.agents.helpers import Gate, output, prompts, script
 from tests.model_server import ModelServer
 
 from sessile import Agent, SqliteStorage, session_state
+from sessile.agents.recorder import to_the_end
 from sessile.errors import SessionBusyError
 from sessile.testing import faults
 
@@ -264,6 +265,28 @@ async def test_cancelling_from_elsewhere(server: ModelServer, model: OpenAIChatM
             await task
         assert (await handle.aruns())[0].status == "cancelled"
         assert not await handle.acancel()
+
+
+async def test_a_commit_that_must_not_be_left_half_way_still_has_its_time_limit() -> None:
+    """Cancelled as often as one likes it goes on; the limit of a server that says nothing ends it."""
+    stored: list[str] = []
+
+    async def answered(limit: float | None) -> None:
+        async with asyncio.timeout(limit):
+            await asyncio.sleep(0.05)
+            if limit:
+                await asyncio.Event().wait()
+        stored.append("all")
+
+    with pytest.raises(TimeoutError):
+        await to_the_end(answered(0.1))
+    writing = asyncio.ensure_future(to_the_end(answered(None)))
+    for _ in range(3):
+        await asyncio.sleep(0.005)
+        writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert stored == ["all"]
 
 
 # ---------------------------------------------------------------- SIGTERM and Ctrl-C

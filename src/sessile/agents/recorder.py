@@ -25,7 +25,7 @@ from ..storage.encoding import checked_copy
 from ..storage.ids import uuid7
 from ..storage.storage import Storage
 from ..storage.turns import Turn, TurnSpec
-from ..storage.uninterrupted import UninterruptedTask
+from ..storage.uninterrupted import UninterruptedFuture, UninterruptedTask
 from .history import Past, Window
 from .messages import (
     FORMAT,
@@ -408,11 +408,14 @@ class Recorder:
 async def to_the_end(work: Awaitable[R]) -> R:
     """Await what must not be left half-way: cancellations that arrive meanwhile are raised when it is done."""
     task = UninterruptedTask(_awaited(work))
+    done: UninterruptedFuture[None] = UninterruptedFuture(loop=asyncio.get_running_loop())
+    task.add_done_callback(lambda _: done.set_result(None))
     try:
-        return await task
+        await done
     except asyncio.CancelledError:
         task.result()  # a failure counts for more than the cancellation: the caller must hear of it
         raise
+    return task.result()
 
 
 async def _awaited(work: Awaitable[R]) -> R:
