@@ -108,8 +108,10 @@ class SqlDriver(Driver):
         if self._migrations.up_to_date(state, self.where):
             return
         if not self.auto_migrate:
-            first = (await self._to_do(reading, finish=False))[0]
-            raise schema_missing(self._migrations.newest, first, self.where)
+            missing = await self._to_do(reading, finish=False)
+            if not missing:  # another process has just migrated it
+                return
+            raise schema_missing(self._migrations.newest, missing[0], self.where)
         await self.migrate(deadline)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
