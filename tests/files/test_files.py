@@ -426,6 +426,17 @@ def test_what_a_crash_has_left_of_a_deleted_session_is_swept(folder: Folder, mon
         assert not list((folder.path / ".sessile" / "trash").iterdir())
 
 
+def test_a_stray_file_in_the_trash_stops_no_sweep(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    trash = folder.path / ".sessile" / "trash"
+    with folder.open() as storage:
+        storage.add_run("s")
+        (trash / "old").mkdir(parents=True)
+        (trash / ".DS_Store").touch()
+        storage.sweep()
+    assert [path.name for path in trash.iterdir()] == [".DS_Store"]
+    assert "could not be removed" in caplog.text
+
+
 def test_a_list_opens_no_heads(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     with folder.open() as storage:
         for number in range(30):

@@ -208,6 +208,25 @@ def test_an_output_type_where_the_answer_is_a_members() -> None:
             assert Team([named("a")], leader, mode="route").run("Hello").output == "a here"
 
 
+def test_a_leader_that_answers_and_delegates_at_once() -> None:
+    """Its answer counts, no member is asked, and the run does not stay open."""
+
+    def both(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[ToolCallPart(info.output_tools[0].name, {"response": 5}), delegates(member="a")])
+
+    with MemoryStorage() as storage:
+        leader: Any = pydantic_ai.Agent(FunctionModel(both), output_type=[str, int], end_strategy="early")
+        result = Team([named("a")], leader, mode="route", storage=storage, session_id="s1").run("Hello")
+        assert (result.output, result.status, result.members) == (5, "completed", [])
+        assert storage.runs("s1")[0].status == "completed"
+
+
+@pytest.mark.parametrize("kind", [list[str], dict[str, int]])
+def test_a_list_of_texts_is_no_text(kind: Any) -> None:
+    with pytest.raises(InvalidInputError, match="no output_type"):
+        Team([named("a")], saying(), mode="route", output_type=kind)
+
+
 # ---------------------------------------------------------------- answers that are not the leader's
 
 

@@ -17,6 +17,7 @@ from sessile.errors import (
     InvalidStateError,
     NotResumableError,
     RunCancelledError,
+    SessileError,
     SessionNotFoundError,
     StepFailedError,
 )
@@ -359,6 +360,8 @@ async def test_a_stream_that_is_closed(storage: SqliteStorage) -> None:
             if event.kind == "step.started":
                 break
     assert storage.run("s", 1).status == "interrupted"
+    with pytest.raises(SessileError, match="its run interrupted"):
+        _ = stream.result
 
 
 async def test_a_stream_of_a_failure(storage: SqliteStorage) -> None:

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, Context, Retry, SqliteStorage, Step, Workflow, step, workflow
+from sessile import Agent, Context, Retry, SqliteStorage, Step, SyncContext, Workflow, step, workflow
 from sessile.errors import InvalidStateError, NotResumableError, SessileError, StepFailedError, WorkflowChangedError
 from sessile.storage import turns
 
@@ -99,8 +100,11 @@ async def test_cancelled_while_the_pause_is_stored(storage: SqliteStorage, monke
 def test_a_result_that_is_too_large(path: Path) -> None:
     """Refused with the step's name, as what has no JSON form is; the run can go on another way."""
     with SqliteStorage(path, max_commit_bytes=2000) as storage:
+        done: list[int] = []
 
+        @step(retry=Retry(Exception, wait=0))
         def long(size: int) -> str:
+            done.append(size)
             return "x" * size
 
         @workflow(storage=storage)
@@ -115,6 +119,7 @@ def test_a_result_that_is_too_large(path: Path) -> None:
         assert flow.run(session_id="s").output == 30
         assert said[0].startswith("Step 'long' has failed with TooLargeError: The commit has 3,")
         assert [one.status for one in flow.journal("s")] == ["failed", "finished"]
+        assert done == [3000, 30], "what has succeeded is not done once more because it cannot be kept"
         agent = Agent(TestModel(custom_output_text="x" * 3000))
 
         @workflow(storage=storage)
@@ -124,6 +129,30 @@ def test_a_result_that_is_too_large(path: Path) -> None:
         with pytest.raises(StepFailedError, match="TooLargeError"):
             asking.run(session_id="t")
         assert storage.run("t", 1).status == "failed"
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_cancelled_again_and_again(storage: SqliteStorage, plain: bool) -> None:
+    """As AnyIO does it: the run is stored as interrupted all the same, and can be resumed at once."""
+    hurry: list[bool] = []
+
+    async def work() -> str:
+        return "done" if hurry else await asyncio.sleep(60, "late")
+
+    @workflow(storage=storage)
+    def in_thread(ctx: SyncContext) -> Any:
+        return ctx.step(work)
+
+    @workflow(storage=storage)
+    async def in_task(ctx: Context) -> Any:
+        return await ctx.step(work)
+
+    flow: Any = in_thread if plain else in_task
+    with anyio.move_on_after(0.2):
+        await flow.arun(session_id="s")
+    assert (await storage.arun("s", 1)).status == "interrupted"
+    hurry.append(True)
+    assert (await flow.aresume("s")).output == "done"
 
 
 async def test_a_version_asked_for_while_a_step_is_stored(

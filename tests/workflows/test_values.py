@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import json
 import math
+import threading
 from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -283,6 +284,29 @@ def test_what_cannot_be_kept_is_refused(value: Any, why: str) -> None:
 def test_what_cannot_be_read(data: Any, why: str) -> None:
     with pytest.raises(UnknownFormatError, match=why):
         load(data)
+
+
+class Guarded(BaseModel):
+    name: str
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+    _count: int = PrivateAttr(default=0)
+
+
+def test_private_attributes_that_cannot_be_kept_have_their_default_again() -> None:
+    one = Guarded(name="g")
+    one._count = 3
+    again = load(dump(one, "It"))
+    assert (again.name, again._count) == ("g", 3)
+    assert again._lock is not one._lock
+    assert again._lock.acquire(blocking=False)
+
+
+def test_a_model_that_has_got_a_required_field() -> None:
+    data = dump(Swapped(first=1, second=2), "It")
+    del data["value"]["second"]
+    with pytest.raises(UnknownFormatError, match="it has no 'second'"):
+        load(data)
+    assert load(dump(Swapped.model_construct(first=1), "It")).first == 1
 
 
 def test_a_class_that_has_got_more_fields() -> None:

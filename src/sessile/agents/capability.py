@@ -150,6 +150,8 @@ class SessionCapability(SessionSteps[AgentDepsT]):
     def __post_init__(self) -> None:
         """Refuse what could only fail, or do something else, when the agent runs."""
         check_storage(self.storage)
+        if self.storage is None:  # pyright: ignore[reportUnnecessaryComparison] (an agent may have none, this may not)
+            raise InvalidInputError("A SessionCapability needs a storage.")
         check_choice(self.durability, "durability", ("run", "step", "exit"))
         check_choice(self.on_busy, "on_busy", ("parallel", "queue", "reject"))
 

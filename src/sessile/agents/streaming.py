@@ -48,6 +48,8 @@ def events_to(put: Put, *, events: bool) -> EventStreamHandler[Any]:
 class AsyncRunStream(Generic[OutputT]):
     """A run at work, to be iterated over once. As an async context manager it cancels a run that has not ended."""
 
+    _ended_as = "cancelled"
+
     def __init__(self, start: Start) -> None:
         self._start = start
         self._items: asyncio.Queue[Any] = asyncio.Queue()
@@ -60,7 +62,7 @@ class AsyncRunStream(Generic[OutputT]):
         if self._task is None or not self._task.done():
             raise SessileError("The stream has not ended yet.", hint="Iterate over it to its end first.")
         if self._task.cancelled():
-            raise SessileError("The stream was closed before its end, and its run cancelled: it has no result.")
+            raise SessileError(f"The stream was closed before its end, and its run {self._ended_as}: it has no result.")
         return self._task.result()
 
     async def __aiter__(self) -> AsyncIterator[Any]:

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
 
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.models import KnownModelName, Model
@@ -197,8 +198,10 @@ def _check_mode(mode: Any, output_type: Any) -> None:
         check_choice(mode, "mode", MODES)
     elif not inspect.iscoroutinefunction(mode):
         raise InvalidInputError("A mode of your own is an `async def` function of the request and the members.")
-    several = isinstance(output_type, Sequence)
-    types = cast("Sequence[Any]", output_type) if several else (output_type, *get_args(output_type))
+    if isinstance(output_type, Sequence):
+        types = cast("Sequence[Any]", output_type)
+    else:
+        types = get_args(output_type) if get_origin(output_type) in (Union, UnionType, Annotated) else (output_type,)
     if str not in types and (callable(mode) or mode == "route"):
         raise InvalidInputError(
             "The answer is a member's or a function's here: the team has no output_type of its own."

@@ -199,7 +199,9 @@ class Routing(Teamwork):
         answer = self._last_returned(DELEGATE)
         if answer is None:
             return output
-        return self.results[self._key(answer.tool_call_id, self.recorder.messages)].output
+        # Not there where the leader has answered in the same breath: Pydantic AI then says so in the member's place.
+        result = self.results.get(self._key(answer.tool_call_id, self.recorder.messages))
+        return output if result is None else result.output
 
     def _leader_answers(self) -> bool:
         return self._answers and self._chosen is None

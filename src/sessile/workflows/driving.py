@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from ..agents.driving import kept_alive
-from ..agents.recorder import to_the_end
+from ..agents.recorder import to_the_end, wait_out
 from ..agents.state import enter
 from ..errors import (
     InvalidInputError,
@@ -105,8 +105,11 @@ async def drive(run: WorkflowRun, body: Body, began: int, limit: float | None) -
         raise
     if isinstance(worked, Pause):
         return _result(run, None, "paused", worked.names)
-    await _stopped(run)
-    return await _completed(run, *worked)
+    cancelled = await _stopped(run)
+    result = await _completed(run, *worked)
+    if cancelled is not None:
+        raise cancelled
+    return result
 
 
 async def _to_end_or_pause(run: WorkflowRun, body: Body, began: int, limit: float | None) -> tuple[Any, Any] | Pause:
@@ -187,13 +190,12 @@ async def _idle(run: WorkflowRun) -> None:
         await asyncio.wait(set(run.tasks))
 
 
-async def _stopped(run: WorkflowRun) -> None:
-    """Let nothing go on: steps that nobody has awaited are cancelled."""
+async def _stopped(run: WorkflowRun) -> asyncio.CancelledError | None:
+    """Let nothing go on: steps that nobody has awaited are cancelled. Returns a cancellation that came meanwhile."""
     run.stopped = True
     for task in set(run.tasks):
         task.cancel()
-    if run.tasks:
-        await to_the_end(asyncio.wait(set(run.tasks)))
+    return await wait_out(asyncio.ensure_future(asyncio.wait(set(run.tasks)))) if run.tasks else None
 
 
 # ---------------------------------------------------------------- ends

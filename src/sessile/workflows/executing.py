@@ -130,6 +130,7 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
         run.at_work[call.path] = AtWork(call.name, call.path, attempt, started)
         run.tell("step.started", call.name, call.path, attempt=attempt)
         entries: list[Entry] = []
+        outcome: Outcome | None = None
         try:
             outcome = await _attempt(run, call, attempt, entries)
             await _finished(run, call, attempt, started, outcome)
@@ -137,7 +138,8 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
         except Exception as error:
             if run.journal.broken is not None or (isinstance(call.step.target, Nested) and _is_inner(run, call, error)):
                 raise
-            pause = _pause_after(call.step, error, attempt - first + 1)
+            # What has succeeded and was refused when it was stored is not done once more: it would be refused again.
+            pause = _pause_after(call.step, error, attempt - first + 1) if outcome is None else None
             if isinstance(error, TooLargeError):
                 entries.clear()  # they may be what is too large
             failure = await _store_failure(run, call, attempt, started, error, entries, pause)

@@ -14,6 +14,8 @@ from .result import OutputT, WorkflowResult
 class AsyncWorkflowStream(AsyncRunStream[OutputT], Generic[OutputT]):
     """A run at work: an iterator of its `WorkflowEvent`s. As a context manager it interrupts a run at work."""
 
+    _ended_as = "interrupted"
+
     @property
     def result(self) -> WorkflowResult[OutputT]:
         """The run's result, when the stream has ended."""

@@ -13,6 +13,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -124,9 +125,14 @@ def _dump_model(value: BaseModel, kind: type[BaseModel], depth: int) -> JsonObje
     """Field by field, as Python holds them: what subclasses add is kept, and no validator runs a second time."""
     fields = {name: item for name, item in value.__dict__.items() if name in kind.model_fields}
     data: JsonObject = {TYPE: "model", "class": _name(kind), "value": _dump_fields(fields, depth)}
-    for part, items in (("extra", value.model_extra), ("private", value.__pydantic_private__)):
-        if items:
-            data[part] = _dump_fields(items, depth)
+    if value.model_extra:
+        data["extra"] = _dump_fields(value.model_extra, depth)
+    private: JsonObject = {}
+    for name, item in (value.__pydantic_private__ or {}).items():
+        with suppress(_CannotStore):  # a lock, a client: it has its default when it is read
+            private[name] = _dump(item, depth + 1)
+    if private:
+        data["private"] = private
     unset = [name for name in kind.model_fields if name not in value.model_fields_set]
     return {**data, "unset": unset} if unset else data
 
@@ -192,8 +198,12 @@ def _load_model(node: JsonObject) -> Any:
     kind = cast(type[BaseModel], _class(node, BaseModel))
     fields = {name: load(item) for name, item in node["value"].items() if name in kind.model_fields}
     for name, field in kind.model_fields.items():
-        if name not in fields and not field.is_required():
+        if name in fields:
+            continue
+        if not field.is_required():
             fields[name] = field.get_default(call_default_factory=True, validated_data=fields)
+        elif name not in node.get("unset", ()):  # one that was made without it (`model_construct`) is kept so
+            raise ValueError(f"it has no {name!r}")
     extra = {name: load(item) for name, item in node.get("extra", {}).items()}
     allowed = kind.model_config.get("extra") == "allow"
     made = kind.__new__(kind)

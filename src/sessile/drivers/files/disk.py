@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -136,6 +137,7 @@ def replace(path: Path, data: bytes) -> None:
         write_new(new, data, synced=True)
         os.replace(new, path)
     except OSError:
-        new.unlink(missing_ok=True)  # on a full disk nobody needs half of a file
+        with contextlib.suppress(OSError):  # what went wrong first is what counts
+            new.unlink(missing_ok=True)  # on a full disk nobody needs half of a file
         raise
     sync_folder(path.parent)

@@ -333,7 +333,10 @@ class Sessions:
         """Remove the files of deleted sessions that a crash has left."""
         with disk.translated("Removing what is left of deleted sessions", self.trash):
             for folder in self.trash.iterdir() if self.trash.exists() else ():
-                _remove(folder)
+                try:
+                    _remove(folder)
+                except OSError as error:  # the others are removed all the same, and this one is tried again next time
+                    logger.warning("What is left of a deleted session could not be removed: %s", error)
 
     def refresh(self, session_id: str, deadline: Deadline) -> None:
         """Let the index say what the head says, after a crash or a change by hand."""

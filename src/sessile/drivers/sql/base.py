@@ -104,8 +104,7 @@ class SqlDriver(Driver):
 
     async def setup(self, deadline: Deadline) -> None:
         reading = self._reading(deadline)
-        state = await self._state_by(reading)
-        if self._migrations.up_to_date(state, self.where):
+        if self._migrations.up_to_date(await self._state_by(reading), self.where):
             return
         if not self.auto_migrate:
             missing = await self._to_do(reading, finish=False)
