@@ -433,6 +433,15 @@ def test_a_mistyped_path_makes_no_database(sessile: Command, tmp_path: Path) -> 
     assert not missing.exists()
 
 
+@pytest.mark.parametrize("scheme", ["json", "yaml"])
+def test_a_folder_of_something_else_stays_as_it_is(sessile: Command, tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "mine.txt").touch()
+    done = sessile("sessions", f"{scheme}:///{tmp_path}")
+    assert (done.code, done.out) == (1, "")
+    assert "has no sessions" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlalchemy+sqlite"])
 def test_only_migrate_makes_tables(sessile: Command, tmp_path: Path, scheme: str) -> None:
     """The wrong file, of another program, stays as it is."""

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import typer
 
 from .._version import __version__
+from ..drivers.files.storage import MARKER
 from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, SessileError, SessionNotFoundError
 from ..records import Entry, Head, JsonObject, Page, Run, Status
 from ..storage import Storage, open_storage
@@ -300,6 +301,8 @@ def _check_file(url: str) -> None:
     if local and not path.startswith("file:") and not Path(path).exists():
         hint = f"Write {parts.scheme}:///relative/path or {parts.scheme}:////absolute/path."
         raise InvalidInputError(f"There is no {'file' if scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
+    if local and scheme != "sqlite" and not Path(path, MARKER).exists():
+        raise InvalidInputError(f"The folder {path!r} has no sessions: there is no {MARKER} in it.")
 
 
 def _not_found(session_id: str) -> SessionNotFoundError:

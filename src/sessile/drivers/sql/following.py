@@ -22,6 +22,7 @@ class Announcements(Waking, ABC, Generic[S]):
         super().__init__()
         self._opening = asyncio.Lock()
         self._not_before = 0.0
+        self._closed = False
 
     @abstractmethod
     async def _open(self) -> S | None:
@@ -34,6 +35,8 @@ class Announcements(Waking, ABC, Generic[S]):
     async def register(self, incarnation: str) -> asyncio.Event | None:
         """An event that is set by the next announcement from now on, or when the connection is lost; None: poll."""
         async with self._opening:
+            if self._closed:  # the follower's next look says so
+                return None
             if self._task is None or self._task.done():
                 if time.monotonic() < self._not_before:
                     return None
@@ -42,6 +45,7 @@ class Announcements(Waking, ABC, Generic[S]):
                     self._not_before = time.monotonic() + RETRY_SECONDS
                     return None
                 self._task = asyncio.create_task(self._serve(connection))
+                await asyncio.sleep(0)  # a task that is cancelled before it begins would close nothing
         return self.expect(incarnation)
 
     async def _serve(self, connection: S) -> None:
@@ -53,4 +57,5 @@ class Announcements(Waking, ABC, Generic[S]):
     async def close(self) -> None:
         """Stop listening."""
         async with self._opening:
+            self._closed = True
             await super().close()
