@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".bench"
@@ -20,8 +21,17 @@ PARTS = (
     "turn",
     "agent",
     "workflow",
+    "insight",
+    "lists",
+    "lists-postgres",
+    "lists-mariadb",
+    "server",
+    "encryption",
+    "moving",
     "import",
     "peers",
+    "frameworks-peers",
+    "server-peers",
     "files",
     "files-peers",
     "postgres",
@@ -46,6 +56,12 @@ def arguments() -> argparse.Namespace:
         default="10,100,1000,10000",
         type=lambda text: sorted(int(size) for size in text.split(",")),
         help="runs in the session, with commas between (default: 10,100,1000,10000)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        default=100_000,
+        help="how many sessions the lists are of, in thousands (default: 100000)",
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure other libraries")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"only these parts: {', '.join(PARTS)} (default: all)")
@@ -83,10 +99,13 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
-        if "workflow" in parts:
-            from . import workflow
+        for name in sorted({"workflow", "insight", "server", "encryption", "moving"} & set(parts), reverse=True):
+            import_module(f"bench.{name}").run(data).print()
+        if "server-peers" in parts:
+            from . import server
 
-            workflow.run(data).print()
+            server.peers(data, CACHE / "envs").print()
+        on_many(parts, options, data)
         if "import" in parts:
             from . import imports
 
@@ -96,8 +115,7 @@ def main() -> None:
 
             turns = max(5, options.rounds * 3 // 10)
             peers.run(options.sizes, turns, CACHE / "envs", ["--folder", str(data)], medians, written).print()
-        if {"files", "files-peers"} & set(parts):
-            on_files(parts, options, data)
+        on_files(parts, options, data)
         for name in ("postgres", "mariadb", "mongodb", "redis", "dynamodb"):
             if name in parts or f"{name}-peers" in parts:
                 on_server(name, parts, options)
@@ -112,12 +130,30 @@ def main() -> None:
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
 
 
-def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:
-    """The parts about JSON and YAML: our own rows, and other libraries' JSON."""
-    from . import files
+def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
+    """Lists among very many sessions."""
+    from . import lists, servers
 
+    if "lists" in parts:
+        for table in lists.on_sqlite(data, options.sessions):
+            table.print()
+    for name in ("postgres", "mariadb"):
+        if f"lists-{name}" in parts:
+            with servers.running(servers.ENGINES[name]) as url:
+                for table in () if url is None else lists.on_server(url, servers.ENGINES[name].name, options.sessions):
+                    table.print()
+
+
+def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:
+    """Other frameworks on files of ours and theirs; JSON and YAML: our own rows, and other libraries' JSON."""
+    if "frameworks-peers" in parts:
+        from .frameworks import run as frameworks
+
+        frameworks.run(CACHE / "envs", data).print()
     medians = None
     if "files" in parts:
+        from . import files
+
         table, medians = files.run(options.sizes, options.rounds, data)
         table.print()
     if "files-peers" in parts:

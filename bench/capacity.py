@@ -24,7 +24,7 @@ def capacity(
     fill: Callable[[Storage, dict[str, int]], None],
     agents_turn: Callable[[Storage, str, Exchange], None],
 ) -> Table:
-    """What turns on sessions of a user and an owner are billed: capacity units, as the emulator counts them."""
+    """What turns on sessions of a user and an agent are billed: capacity units, as the emulator counts them."""
     table = Table(
         "Capacity units of an agent's turn on DynamoDB (read, write; the most of 5)",
         ["runs in session", "floor: read", "write", "Sessile: read", "write", "wanted"],

@@ -28,7 +28,7 @@ KINDS: dict[str, type[Storage]] = {"JSON": JsonStorage, "YAML": YamlStorage}
 
 def turn(storage: Storage, session_id: str, exchange: Exchange) -> None:
     """One turn on the synchronous face."""
-    view = storage.load_session(session_id, last_runs=3)
+    view = storage.get_session(session_id, last_runs=3)
     assert view is not None
     assert len(view.runs) == 3
     add(storage, session_id, exchange)

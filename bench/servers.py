@@ -1,6 +1,6 @@
 """Turns on a database server, next to a floor through the same client library: one after the other, and 64 at once.
 
-Two turns are measured. An agent's (`durability="exit"`) reads once and commits once. `load_session` and `add_run`, for
+Two turns are measured. An agent's (`durability="exit"`) reads once and commits once. `get_session` and `add_run`, for
 code that has no agent, read twice: `add_run` does not know what its caller has loaded. The floor makes as many round
 trips. Blocking contenders are compared with the blocking floor, asynchronous ones with the asynchronous.
 """
@@ -28,11 +28,13 @@ from tests.servers import (
 
 from sessile import MemoryStorage
 from sessile.records import Usage
-from sessile.storage import fold, turns
+from sessile.storage import turns
 from sessile.storage.core import Core
 from sessile.storage.driver import Append, Span
+from sessile.storage.extending import aoperate, operate
 from sessile.storage.ids import uuid7
 from sessile.storage.storage import Storage
+from sessile.storage.vocabulary import MessageAdded, RunEnded
 
 from .capacity import capacity
 from .dynamodb import REGION, AsyncDynamoDbFloor, DynamoDbFloor, DynamoDbInspector
@@ -176,47 +178,47 @@ def begun(session_id: str, turn: Exchange) -> turns.TurnSpec:
     return turns.TurnSpec(session_id, uuid7(), turn.user, durability="exit")
 
 
-def ended(opened: turns.Turn, turn: Exchange) -> tuple[list[Any], dict[str, Any]]:
+def ended(opened: turns.Turn, turn: Exchange) -> tuple[list[Any], RunEnded]:
     """How it ends: after a look at the history, the run's messages, and status, output and usage."""
     head = opened.before.head
     assert head is not None
     assert len(turns.runs_at_hand(opened, head.last_on_path(3)) or ()) == 3
-    entries = [opened.entry(fold.MESSAGE, message, FORMAT) for message in messages(turn)]
+    entries = [opened.entry(MessageAdded(message), FORMAT) for message in messages(turn)]
     usage = Usage(requests=1, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens)
-    return entries, {"status": "completed", "output": turn.answer, "usage": usage.to_json()}
+    return entries, RunEnded(status="completed", output=turn.answer, usage=usage.to_json())
 
 
 def agent_sync(storage: Storage, session_id: str, turn: Exchange) -> None:
     """What an agent stores of a turn, on the synchronous face."""
-    opened = storage.run_operation(turns.begin_turn, begun(session_id, turn), 3)
-    storage.run_operation(turns.end_turn, opened, *ended(opened, turn), [])
+    opened = operate(storage, turns.begin_turn, begun(session_id, turn), 3)
+    operate(storage, turns.end_turn, opened, *ended(opened, turn), [])
 
 
 async def agent_async(storage: Storage, session_id: str, turn: Exchange) -> None:
     """The same on the asynchronous face."""
-    opened = await storage.arun_operation(turns.begin_turn, begun(session_id, turn), 3)
-    await storage.arun_operation(turns.end_turn, opened, *ended(opened, turn), [])
+    opened = await aoperate(storage, turns.begin_turn, begun(session_id, turn), 3)
+    await aoperate(storage, turns.end_turn, opened, *ended(opened, turn), [])
 
 
 TURNS: dict[int, tuple[str, Callable[..., None], Callable[..., Awaitable[object]]]] = {
     1: ("an agent's turn", agent_sync, agent_async),
-    2: ("load_session, add_run", turn_sync, turn_async),
+    2: ("get_session, add_run", turn_sync, turn_async),
 }
 """By the number of reads."""
 
 
 def fill(storage: Storage, sizes: dict[str, int]) -> None:
     """Make sessions of so many runs: added to a session in memory, and copied from there in batches."""
-    at_once = storage.run_operation(commits_at_once)
+    at_once = operate(storage, commits_at_once)
     with MemoryStorage() as memory:
         for session_id, runs in sizes.items():
             for number in range(1, runs + 1):
                 add(memory, session_id, exchange(number))
-            rows, head = memory.run_operation(read_all, session_id)
+            rows, head = operate(memory, read_all, session_id)
             for start in range(0, len(rows), at_once):
                 batch = tuple(rows[start : start + at_once])
                 after = head._replace(revision=batch[-1].seq)
-                storage.run_operation(append, Append(session_id, head.incarnation, start, batch, after))
+                operate(storage, append, Append(session_id, head.incarnation, start, batch, after))
             memory.delete(session_id)
 
 

@@ -43,7 +43,7 @@ def add(storage: Storage, session_id: str, turn: Exchange) -> None:
 
 def turn_sync(storage: SqliteStorage, session_id: str, turn: Exchange) -> None:
     """One turn on the synchronous face."""
-    view = storage.load_session(session_id, last_runs=3)
+    view = storage.get_session(session_id, last_runs=3)
     assert view is not None
     assert len(view.runs) == 3
     add(storage, session_id, turn)
@@ -52,7 +52,7 @@ def turn_sync(storage: SqliteStorage, session_id: str, turn: Exchange) -> None:
 async def turn_async(storage: SqliteStorage, session_id: str, turn: Exchange) -> float:
     """One turn on the asynchronous face; returns the seconds that it took."""
     start = time.perf_counter()
-    view = await storage.aload_session(session_id, last_runs=3)
+    view = await storage.aget_session(session_id, last_runs=3)
     assert view is not None
     assert len(view.runs) == 3
     await storage.aadd_run(

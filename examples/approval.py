@@ -39,7 +39,7 @@ def decide(approved: bool) -> None:
         for call in run.pending["requests"]["approvals"]:
             print(f"process {os.getpid()}: {'approved' if approved else 'denied'} {call['tool_name']} {call['args']}")
             decisions[call["tool_call_id"]] = approved
-        result = agent.resume("order-7", run=run.number, approvals=decisions)
+        result = agent.resume("order-7", run_number=run.number, approvals=decisions)
         print(f"process {os.getpid()}: the run is {result.status}: {result.output}")
 
 

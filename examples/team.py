@@ -33,8 +33,8 @@ for request in (
     ask("geographer", "What is the capital of France?") + "\n" + ask("secretary", 'call note {"text": "Paris"}'),
 ):
     result = team.run(request)
-    print(f"run {result.number} of {result.owner}, {result.status}, {result.usage.requests} requests")
-    for child in storage.run("s1", result.number).children:
-        print(f"  {child.owner}, {child.usage.requests} requests: {child.output}")
+    print(f"run {result.number} of {result.agent}, {result.status}, {result.usage.requests} requests")
+    for child in storage.get_run("s1", result.number).children:
+        print(f"  {child.agent}, {child.usage.requests} requests: {child.output}")
 
 print("state:", team.session().state())

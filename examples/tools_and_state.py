@@ -27,5 +27,5 @@ agent = Agent(
 for text in ('call put {"item": "bread"}', 'call put {"item": "milk"}', "What are your instructions?"):
     print(f"> {text}\n{agent.run(text, session_id='s1', user_id='ada').output}")
 
-session = storage.session("s1", user_id="ada")
+session = storage.get_session("s1", user_id="ada")
 print("In the database:", session.state if session else "no session")

@@ -17,15 +17,21 @@ rm -rf dist
 wheel=$(echo "$root"/dist/*.whl)
 echo "$(basename "$wheel")"
 
-# The locked versions without their hashes: a bound for the versions that the wheel's own metadata asks for.
-sed -n 's/^\([A-Za-z0-9][^ ]*==[^\\]*[^\\ ]\) *\\*$/\1/p' requirements/demo.txt >"$work/constraints.txt"
+echo "== the bill of materials"
+bill="${wheel%-py3-none-any.whl}.cdx.json"
+.venv/bin/python scripts/bill.py "$wheel" >"$bill"
+echo "$(basename "$bill")"
 
+# What the wheel stands on has locked versions and hashes. The wheel itself is then installed without an index, so that
+# whatever its own metadata asks for must be among that.
 unset PYTHONPATH || true
 mkdir "$work/elsewhere"
 cd "$work/elsewhere"
 
 echo "== the library, without extras"
-"$root/scripts/env.sh" "$work/env" -c "$work/constraints.txt" "$wheel"
+"$root/scripts/env.sh" "$work/env" --no-deps --require-hashes -r "$root/requirements/wheel.txt"
+"$root/scripts/env.sh" "$work/env" --no-index "$wheel"
+"$work/env/bin/python" "$root/scripts/bill.py" --compare "$bill"
 "$work/env/bin/python" - "$root" <<'PROGRAM'
 import sys
 
@@ -37,13 +43,15 @@ assert not sessile.__file__.startswith(sys.argv[1]), f"imported from the checkou
 with SqliteStorage("sessions.db") as storage:
     storage.add_run("s1", input="What is the capital of France?", output="Paris.", user_id="ada")
 with SqliteStorage("sessions.db") as storage:
-    (run,) = storage.runs("s1")
+    (run,) = storage.runs("s1", user_id="ada")
     assert run.output == "Paris.", run
-    assert [head.session_id for head in storage.sessions(user_id="ada").items] == ["s1"]
+    assert [session.session_id for session in storage.sessions(user_id="ada").items] == ["s1"]
 print("sessile", sessile.__version__, "keeps a session")
 PROGRAM
 
 echo "== the command, with the extra 'cli'"
-"$root/scripts/env.sh" "$work/env" -c "$work/constraints.txt" "$wheel[cli]"
+"$root/scripts/env.sh" "$work/env" --no-deps --require-hashes -r "$root/requirements/wheel-cli.txt"
+"$root/scripts/env.sh" "$work/env" --no-index "$wheel[cli]"
+"$work/env/bin/python" "$root/scripts/bill.py" --compare "$bill"
 "$work/env/bin/sessile" --version
 "$work/env/bin/sessile" demo </dev/null

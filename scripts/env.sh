@@ -61,6 +61,7 @@ if ! recent "$dir/bin/python" || ! { has_uv || works "$dir/bin/python" -m pip --
 fi
 
 if has_uv; then
-    exec uv pip install --quiet --python "$dir/bin/python" "$@"
+    # As pip does: else every process compiles again what it imports, where it may not write to the environment.
+    exec uv pip install --quiet --compile-bytecode --python "$dir/bin/python" "$@"
 fi
 exec "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@"

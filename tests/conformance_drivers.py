@@ -11,7 +11,19 @@ from typing import Any, ClassVar
 
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import StorageError, StorageUnavailableError
-from sessile.storage import Append, Capabilities, CommitRow, Deadline, HeadRow, ListQuery, Loaded, Span, Storage
+from sessile.storage import (
+    Append,
+    Capabilities,
+    CommitRow,
+    Deadline,
+    HeadRow,
+    Listing,
+    ListQuery,
+    Loaded,
+    Span,
+    Storage,
+)
+from sessile.storage.matching import listing, place_of
 
 # ---------------------------------------------------------------- right, of other kinds
 
@@ -27,17 +39,17 @@ class SuspendingDriver(MemoryDriver):
 
 
 def _suspending(name: str) -> Callable[..., Any]:
-    async def method(self: SuspendingDriver, *args: Any) -> Any:
+    async def method(self: SuspendingDriver, *args: Any, **kwargs: Any) -> Any:
         await asyncio.sleep(0)
         try:
-            return await getattr(super(SuspendingDriver, self), name)(*args)
+            return await getattr(super(SuspendingDriver, self), name)(*args, **kwargs)
         finally:
             await asyncio.sleep(0)
 
     return method
 
 
-for _name in ("load", "append", "entries", "list", "count", "delete", "get_record", "put_record"):
+for _name in ("load", "append", "entries", "list", "count", "delete", "get_record", "put_record", "record_keys"):
     setattr(SuspendingDriver, _name, _suspending(_name))
 
 
@@ -134,24 +146,25 @@ class FirstOfBatch(MemoryDriver):
 
 
 class Unordered(MemoryDriver):
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        rows = await super().list(replace(query, limit=10_000), deadline)
-        return rows[::-1][: query.limit]
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        rows = (await super().list(replace(query, limit=10_000), deadline)).rows
+        return listing(rows[::-1][: query.limit], query)
 
 
 class TiesByChance(MemoryDriver):
     """Orders by time alone."""
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        rows = await super().list(query, deadline)
-        rows.sort(key=lambda row: row.session_id)
-        return sorted(rows, key=lambda row: row.updated_at, reverse=True)
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        page = await super().list(query, deadline)
+        page.rows.sort(key=lambda row: row.session_id)
+        page.rows.sort(key=lambda row: row.updated_at, reverse=True)
+        return page
 
 
 class PagesByTime(MemoryDriver):
     """A page begins after the time of the last row, and so skips what has the same time."""
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         if query.after is not None:
             query = replace(query, after=(query.after[0], ""))
         return await super().list(query, deadline)
@@ -173,32 +186,34 @@ class ListsOldNames(MemoryDriver):
         self._names.setdefault((write.session_id, write.incarnation), write.head.name)
         return await super().append(write, deadline)
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        rows = await super().list(query, deadline)
-        return [row._replace(name=self._names[row.session_id, row.incarnation]) for row in rows]
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        page = await super().list(query, deadline)
+        return page._replace(
+            rows=[row._replace(name=self._names[row.session_id, row.incarnation]) for row in page.rows]
+        )
 
 
 class ShowsHidden(MemoryDriver):
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         return await super().list(replace(query, hidden=None), deadline)
 
 
 class ShowsExpired(MemoryDriver):
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         return await super().list(replace(query, now=None), deadline)
 
 
 class LooseMetadata(MemoryDriver):
     """`true` is 1."""
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        rows = await super().list(replace(query, metadata={}, limit=10_000), deadline)
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        rows = (await super().list(replace(query, metadata={}, limit=10_000), deadline)).rows
         found = [
             row
             for row in rows
             if all(json.loads(row.metadata).get(key) == value for key, value in query.metadata.items())
         ]
-        return found[: query.limit]
+        return listing(found[: query.limit], query)
 
 
 class AnyCase(MemoryDriver):
@@ -279,9 +294,9 @@ class Breakable(MemoryDriver):
         self._check()
         return super()._find(session_id, incarnation)
 
-    def _matching(self, query: ListQuery) -> Any:
+    def _matching(self, query: ListQuery, deadline: Deadline) -> Any:
         self._check()
-        return super()._matching(query)
+        return super()._matching(query, deadline)
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         self._check()
@@ -304,6 +319,39 @@ class AbsentOnError(Breakable):
             return await super().load(session_id, newest, deadline)
         except StorageError:
             return None
+
+
+class OrdersByUtf16(MemoryDriver):
+    """Ids of the same moment in the order of UTF-16's units, as Java and JavaScript compare text."""
+
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        page = await super().list(query, deadline)
+        moments = {row.session_id: place_of(row, query)[0] for row in page.rows}
+        page.rows.sort(key=lambda row: (moments[row.session_id], row.session_id.encode("utf-16-be")), reverse=True)
+        return page
+
+
+class CutsCommitIds(MemoryDriver):
+    """A column that is too short, in a database that cuts without a word."""
+
+    async def append(self, write: Append, deadline: Deadline) -> bool:
+        commits = tuple(row._replace(commit_id=row.commit_id[:64]) for row in write.commits)
+        return await super().append(write._replace(commits=commits), deadline)
+
+
+class IgnoresDeadline(MemoryDriver):
+    """Its `load` waits as long as it takes."""
+
+    async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        return await super().load(session_id, newest, Deadline(60))
+
+
+class DamagesLargeBodies(MemoryDriver):
+    """Keeps eight megabytes of a body."""
+
+    async def append(self, write: Append, deadline: Deadline) -> bool:
+        commits = tuple(row._replace(body=row.body[: 8 * 2**20]) for row in write.commits)
+        return await super().append(write._replace(commits=commits), deadline)
 
 
 class SaysDurable(MemoryDriver):

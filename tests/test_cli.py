@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -10,18 +11,21 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sessile import SqliteStorage, __version__
+from sessile import ANY_USER, SqliteStorage, __version__
 from sessile.cli import main
 from sessile.records import Entry, Usage
-from sessile.storage import fold, turns
+from sessile.storage import turns
+from sessile.storage.extending import operate
+from sessile.storage.vocabulary import MessageAdded, RunEnded
 
-EXTRA = ("typer", "rich")
-"""The packages of the extra `cli`."""
+pytestmark = pytest.mark.measured_children
 
 
 @dataclass(frozen=True)
@@ -60,36 +64,15 @@ def path(tmp_path: Path) -> Path:
     """A database with three sessions."""
     path = tmp_path / "sessions.db"
     with SqliteStorage(path) as storage:
-        storage.add_run("trip", input="Where to?", output="To the sea.", user_id="ada", owner="travel")
+        storage.add_run("trip", input="Where to?", output="To the sea.", user_id="ada", agent="travel")
         storage.add_run("food", input="Bread?", status="failed", error={"type": "OSError", "message": "no oven"})
-        storage.create_session("team", user_id="ada", owner="crew", kind="team", name="The crew")
+        storage.create_session("team", user_id="ada", agent="crew", kind="team", name="The crew")
     return path
 
 
 @pytest.fixture
 def url(path: Path) -> str:
     return f"sqlite:///{path}"
-
-
-def process(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "PYTHONUTF8": "1", **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-
-
-def without(tmp_path: Path, *packages: str) -> str:
-    """A folder that, first on the path, makes these packages look as if they were not installed."""
-    folder = tmp_path / "absent"
-    folder.mkdir()
-    for package in packages:
-        (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError({package!r})\n")
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 # ---------------------------------------------------------------- the command itself
@@ -104,22 +87,6 @@ def test_help_lists_the_commands(sessile: Command) -> None:
     for command in ("demo", "sessions", "show", "export", "delete", "sweep", "verify", "doctor", "drivers"):
         assert f"  {command} " in listed
         assert sessile(command, "--help").code == 0
-
-
-def test_runs_as_a_module(tmp_path: Path) -> None:
-    done = process(sys.executable, "-m", "sessile", "--version", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"sessile {__version__}\n")
-
-
-def test_a_base_install_says_its_version_and_what_to_install(tmp_path: Path) -> None:
-    here = {"cwd": tmp_path, "PYTHONPATH": without(tmp_path, *EXTRA)}
-    version = process(sys.executable, "-m", "sessile", "--version", **here)
-    assert (version.returncode, version.stdout) == (0, f"sessile {__version__}\n")
-    for arguments in (["sessions", "memory://"], ["--help"], []):
-        done = process(sys.executable, "-m", "sessile", *arguments, **here)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert 'pip install "sessile[cli]"' in done.stderr
-        assert len(done.stderr.splitlines()) <= 2
 
 
 def test_unknown_commands_are_refused(sessile: Command) -> None:
@@ -143,7 +110,7 @@ def test_lists_sessions_newest_first(sessile: Command, url: str) -> None:
     ("arguments", "ids"),
     [
         (["--user", "ada"], ["team", "trip"]),
-        (["--owner", "travel"], ["trip"]),
+        (["--agent", "travel"], ["trip"]),
         (["--kind", "team"], ["team"]),
         (["--status", "failed"], ["food"]),
         (["--user", "bo"], []),
@@ -168,9 +135,11 @@ def test_lists_more_than_a_page_holds(sessile: Command, url: str, monkeypatch: p
 def test_lists_as_json(sessile: Command, url: str, path: Path) -> None:
     listed = json.loads(sessile("sessions", url, "--json").out)
     with SqliteStorage(path) as storage:
-        heads = storage.sessions().items
+        heads = storage.sessions(user_id=ANY_USER).items
     assert [item["session_id"] for item in listed] == [head.session_id for head in heads]
-    assert [item["updated_at"] for item in listed] == [head.updated_at for head in heads]
+    assert [datetime.fromisoformat(item["updated_at"]) for item in listed] == [head.updated_at for head in heads]
+    assert [item["user_id"] for item in listed] == ["ada", None, "ada"]
+    assert all("created_us" not in item and "runs" not in item for item in listed)
 
 
 def test_an_unknown_status_is_refused(sessile: Command, url: str) -> None:
@@ -191,7 +160,7 @@ def test_long_values_are_not_cut_off_outside_a_terminal(sessile: Command, url: s
 
 def test_shows_a_session(sessile: Command, url: str) -> None:
     shown = sessile("show", url, "trip").out
-    for part in ("Session trip", "owner: travel", "user: ada", "Run 1, completed", "Where to?", "To the sea."):
+    for part in ("Session trip", "agent: travel", "user: ada", "Run 1, completed", "Where to?", "To the sea."):
         assert part in shown
     assert "error: OSError: no oven" in sessile("show", url, "food").out
     assert "no runs yet" in sessile("show", url, "team").out
@@ -200,7 +169,7 @@ def test_shows_a_session(sessile: Command, url: str) -> None:
 def test_shows_the_newest_runs(sessile: Command, url: str, path: Path) -> None:
     with SqliteStorage(path) as storage:
         for number in range(2, 14):
-            storage.add_run("trip", input=f"question {number}", output="yes")
+            storage.add_run("trip", input=f"question {number}", output="yes", user_id="ada")
     assert "Run 3," not in sessile("show", url, "trip").out
     shown = sessile("show", url, "trip", "--runs", "2").out
     assert shown.index("question 12") < shown.index("question 13")
@@ -230,14 +199,13 @@ def test_shows_messages_of_any_format(sessile: Command, url: str, path: Path) ->
         storage.add_run("m", input="a", messages=ours, format="pydantic-ai/2")
         storage.add_run("m", input="b", messages=theirs, format="openai")
         turn = start_run(storage, "m")  # what writes entries of its own may store what `add_run` refuses
-        odd = turn.entry(fold.MESSAGE, ["not", "an", "object"], "their own")
-        storage.run_operation(turns.end_turn, turn, [odd], {"status": "completed", "output": None}, [])
+        odd = turn.entry(MessageAdded(["not", "an", "object"]), "their own")
+        operate(storage, turns.end_turn, turn, [odd], RunEnded(status="completed", output=None), [])
     shown = sessile("show", url, "m").out
     for line in (
         "  system: Be kind.",
-        '  user: Look: {"kind": "image-url", "url": "a.png"}',
-        '  agent calls: zoom {"by": 2}',
-        '  tool: zoom returned {"ok": true}',
+        "  user: Look: [image a.png]",
+        '  tool zoom: {"by": 2} → {"ok": true}',
         "  agent: A cat.\n    Two cats.",
         '  dream: {"depth": 3}',
         "  part: odd",
@@ -251,12 +219,12 @@ def test_shows_messages_of_any_format(sessile: Command, url: str, path: Path) ->
 
 def test_shows_state_usage_and_what_a_run_waits_for(sessile: Command, url: str, path: Path) -> None:
     with SqliteStorage(path) as storage:
-        used = Usage(requests=2, input_tokens=30, output_tokens=4, cost=1_500_000)
+        used = Usage(requests=2, input_tokens=30, output_tokens=4, cost=Decimal("0.0015"))
         storage.add_run("s", input={"a": 1}, output=[1, None], usage=used, state={"step": 2})
         storage.set_metadata("s", {"topic": "é"})
         turn = start_run(storage, "s")
-        ended = {"status": "paused", "pending": {"requests": ["pay"]}}
-        storage.run_operation(turns.end_turn, turn, [], ended, [])
+        ended = RunEnded(status="paused", pending={"requests": ["pay"]})
+        operate(storage, turns.end_turn, turn, [], ended, [])
         storage.fork("s", session_id="copy")
     shown = sessile("show", url, "s").out
     for part in (
@@ -274,27 +242,75 @@ def test_shows_state_usage_and_what_a_run_waits_for(sessile: Command, url: str, 
 def test_shows_runs_of_members_below_the_run_above(sessile: Command, url: str, path: Path) -> None:
     with SqliteStorage(path) as storage:
         turn = start_run(storage, "crew")
-        member = {"run_id": "m1", "parent_run_id": turn.spec.run_id, "owner": "cook"}
+        member = {"run_id": "m1", "parent_run_id": turn.spec.run_id, "agent": "cook"}
         entries = [
-            Entry(fold.RUN_STARTED, {"input": "Boil"}, **member),
-            Entry(fold.RUN_ENDED, {"status": "completed", "output": "Boiled"}, **member),
+            Entry("run.started", {"input": "Boil"}, **member),
+            Entry("run.ended", {"status": "completed", "output": "Boiled"}, **member),
         ]
-        storage.run_operation(turns.end_turn, turn, entries, {"status": "completed", "output": "Done"}, [])
+        operate(storage, turns.end_turn, turn, entries, RunEnded(status="completed", output="Done"), [])
     shown = sessile("show", url, "crew").out
     assert "  output: Done\n  Run of cook, completed\n    input: Boil\n    output: Boiled\n" in shown
 
 
 def start_run(storage: SqliteStorage, session_id: str) -> turns.Turn:
     spec = turns.TurnSpec(session_id, run_id="r1", input="Go")
-    turn = storage.run_operation(turns.open_turn, spec, 0)
-    storage.run_operation(turns.start_turn, turn)
+    turn = operate(storage, turns.open_turn, spec, 0)
+    operate(storage, turns.start_turn, turn)
     return turn
 
 
 def test_shows_as_json(sessile: Command, url: str) -> None:
     shown = json.loads(sessile("show", url, "trip", "--json").out)
-    assert shown["session"]["owner"] == "travel"
+    assert shown["session"]["agent"] == "travel"
     assert [run["output"] for run in shown["runs"]] == ["To the sea."]
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown", "printed"),
+    [
+        (Decimal("0.00000021"), "0.00000021", "usage: 12 tokens in 1 request, $0.000000\n"),
+        (Decimal(3), "3", "usage: 12 tokens in 1 request, $3.000000\n"),
+        (Decimal(0), "0", "usage: 12 tokens in 1 request\n"),
+        (None, None, "usage: 12 tokens in 1 request\n"),
+    ],
+)
+def test_shows_costs_and_times(
+    sessile: Command, url: str, path: Path, cost: Decimal | None, shown: str | None, printed: str
+) -> None:
+    with SqliteStorage(path) as storage:
+        storage.create_session("s", ttl=timedelta(days=30))
+        run = storage.add_run(
+            "s", usage=Usage(requests=1, input_tokens=12, cost=cost), format="test/1", messages=[{"text": "x"}]
+        )
+        head = storage.get_session("s")
+    assert head is not None
+    assert head.expires_at is not None
+    found = json.loads(sessile("show", url, "s", "--json").out)
+    usage = {"requests": 1, "input_tokens": 12, "unpriced": 0 if cost is not None else 1, "cost": shown}
+    assert found["session"]["usage"] == found["runs"][0]["usage"] == usage
+    assert (found["session"]["ttl"], found["session"]["open_runs"]) == (30 * 24 * 3600, {})
+    assert datetime.fromisoformat(found["session"]["expires_at"]) == head.expires_at
+    assert datetime.fromisoformat(found["runs"][0]["ended_at"]) == run.ended_at
+    assert datetime.fromisoformat(found["runs"][0]["messages"][0]["time"]) == run.messages[0].time
+    assert printed in sessile("show", url, "s").out
+    lines = [json.loads(line) for line in sessile("export", url, "s").out.splitlines()]
+    assert {datetime.fromisoformat(line["time"]) for line in lines} == {head.created_at, head.updated_at}
+
+
+def test_a_part_of_the_cost_is_said_to_be_a_part(sessile: Command, url: str, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        for cost in (Decimal("0.5"), None):
+            storage.add_run("s", usage=Usage(requests=1, input_tokens=1, cost=cost))
+    assert "usage: 2 tokens in 2 requests, $0.500000 and what has no known price\n" in sessile("show", url, "s").out
+
+
+@pytest.mark.parametrize("command", ["show", "export", "verify", "delete"])
+def test_one_session_of_one_user(sessile: Command, url: str, command: str) -> None:
+    for user in ("eve", "Ada"):
+        done = sessile(command, url, "trip", "--user", user)
+        assert (done.code, done.out) == (1, "")
+        assert "There is no session 'trip'." in done.err
+    assert sessile(command, url, "trip", "--user", "ada").code == 0
 
 
 def test_migrates(sessile: Command, tmp_path: Path) -> None:
@@ -314,7 +330,7 @@ def test_migrates(sessile: Command, tmp_path: Path) -> None:
 def test_data_cannot_control_the_terminal(sessile: Command, url: str, path: Path) -> None:
     evil = "\x1b]0;title\x07 \x9b2J [red]x[/red]\r\x00"
     with SqliteStorage(path) as storage:
-        storage.add_run("evil", input=evil, output=evil, owner="\x1b[31m")
+        storage.add_run("evil", input=evil, output=evil, agent="\x1b[31m")
     for arguments in (["sessions"], ["show", "evil"], ["export", "evil"], ["show", "evil", "--json"]):
         done = sessile(arguments[0], url, *arguments[1:])
         assert not set(done.out) & set("\x1b\x07\x9b\r\x00")
@@ -335,9 +351,11 @@ def test_a_session_that_is_not_there(sessile: Command, url: str, command: str) -
 def test_exports_the_whole_log(sessile: Command, url: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with SqliteStorage(path) as storage:
         for text in ("é", "\ud800 lone", "x" * 5000):
-            storage.add_run("trip", input=text, messages=[{"role": "user", "content": text}], format="openai")
-        storage.update_state("trip", {"k": [1, None]})
-        entries = storage.entries("trip")
+            storage.add_run(
+                "trip", input=text, messages=[{"role": "user", "content": text}], format="openai", user_id="ada"
+            )
+        storage.update_state("trip", {"k": [1, None]}, user_id="ada")
+        entries = storage.entries("trip", user_id="ada")
     monkeypatch.setattr("sessile.cli.commands.PAGE", 2)
     lines = [json.loads(line) for line in sessile("export", url, "trip").out.splitlines()]
     assert [line["data"] for line in lines] == [entry.data for entry in entries]
@@ -366,7 +384,7 @@ def test_exports_in_any_encoding(url: str, path: Path, tmp_path: Path, encoding:
 def test_a_reader_may_leave_early(url: str, path: Path, tmp_path: Path) -> None:
     pytest.importorskip("typer")
     with SqliteStorage(path) as storage:
-        storage.add_run("long", messages=[{"text": "x" * 1000} for _ in range(1000)])
+        storage.add_run("long", format="test/1", messages=[{"text": "x" * 1000} for _ in range(1000)])
     with subprocess.Popen(
         [sys.executable, "-m", "sessile", "export", url, "long"],
         cwd=tmp_path,
@@ -384,8 +402,8 @@ def test_a_reader_may_leave_early(url: str, path: Path, tmp_path: Path) -> None:
 def test_deletes_a_session(sessile: Command, url: str, path: Path) -> None:
     assert sessile("delete", url, "trip").code == 0
     with SqliteStorage(path) as storage:
-        assert storage.session("trip") is None
-        assert storage.session("food") is not None
+        assert storage.get_session("trip", user_id=ANY_USER) is None
+        assert storage.get_session("food") is not None
     assert sessile("delete", url, "trip").code == 1
 
 
@@ -399,7 +417,7 @@ def test_sweeps_what_is_expired(sessile: Command, url: str, path: Path) -> None:
 def test_verifies_a_session(sessile: Command, url: str, path: Path) -> None:
     assert "sound: 1 commits" in sessile("verify", url, "trip").out
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'run_count\":1', 'run_count\":7')")
+        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'tip\":1', 'tip\":0')")
     connection.close()
     done = sessile("verify", url, "trip")
     assert (done.code, done.out) == (1, "")
@@ -412,7 +430,7 @@ def test_the_doctor_names_what_is_wrong(sessile: Command, url: str, path: Path) 
     assert healthy.out.endswith(" sound, 0 are not.\n")
     assert "Warning" not in healthy.out
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'run_count\":1', 'run_count\":7')")
+        connection.execute("UPDATE sessile_sessions SET body = replace(body, 'tip\":1', 'tip\":0')")
     connection.close()
     done = sessile("doctor", url)
     assert done.code == 1
@@ -468,6 +486,44 @@ def test_a_url_that_cannot_be_read_is_an_error_without_the_url(sessile: Command)
     assert "Hunter" not in done.err
 
 
+def test_the_url_out_of_the_environment(sessile: Command, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSILE_STORAGE", url)
+    assert [row[0] for row in sessile("sessions").rows] == ["team", "food", "trip"]
+    assert "Session trip\n" in sessile("show", "trip").out
+    for command in ("export", "verify", "delete"):
+        assert sessile(command, "food").code == 0
+    for command in ("doctor", "sweep", "migrate"):
+        assert sessile(command).code == 0
+    other = sessile("sessions", "memory://")
+    assert (other.code, other.rows) == (0, [])
+
+
+def test_the_url_on_the_standard_input(sessile: Command, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["sessions", "-"], ["show", "-", "trip"], ["migrate", "-"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{url}\n"))
+        assert sessile(*arguments).code == 0
+
+
+def test_no_url_at_all(sessile: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SESSILE_STORAGE", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    for arguments in (["sessions"], ["show", "s1"], ["migrate"]):
+        done = sessile(*arguments)
+        assert (done.code, done.out) == (1, "")
+        assert "SESSILE_STORAGE" in done.err
+    assert "not a URL" in sessile("sessions", "-").err
+    assert sessile("show").code == 2
+
+
+def test_a_password_on_the_command_line_is_warned_of(sessile: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://ada:Tomato@127.0.0.1:1/db"
+    done = sessile("sessions", url)
+    assert "all users of this machine can read the password" in done.err
+    assert "Tomato" not in done.err
+    monkeypatch.setenv("SESSILE_STORAGE", url)
+    assert "list of processes" not in sessile("sessions").err
+
+
 def test_a_file_of_something_else(sessile: Command, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("Not a database, but long enough to have a header of one hundred bytes. " * 3)
@@ -483,24 +539,6 @@ def test_an_unknown_database(sessile: Command) -> None:
     assert done.code == 1
     assert "There is no driver for 'nodb'" in done.err
     assert "sqlite" in done.err
-
-
-def test_lists_drivers_of_third_parties(tmp_path: Path) -> None:
-    pytest.importorskip("typer")
-    info = tmp_path / "packages" / "acme_sessile-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-sessile\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[sessile.drivers]\nacme = sessile.drivers.memory:MemoryStorage\nbroken = no_such_module:Storage\n"
-    )
-    python_path = os.pathsep.join(filter(None, [str(info.parent), os.environ.get("PYTHONPATH", "")]))
-    done = process(sys.executable, "-m", "sessile", "drivers", cwd=tmp_path, PYTHONPATH=python_path)
-    rows = {row[0]: row[1:] for row in (line.split(maxsplit=2) for line in done.stdout.splitlines()[2:])}
-    assert rows["sqlite://"] == ["Sessile", "ready"]
-    assert rows["acme://"] == ["acme-sessile", "ready"]
-    assert "no_such_module" in rows["broken://"][1]
-    listed = process(sys.executable, "-m", "sessile", "sessions", "acme://", cwd=tmp_path, PYTHONPATH=python_path)
-    assert listed.returncode == 0
 
 
 # ---------------------------------------------------------------- terminals

@@ -10,12 +10,19 @@ import pytest
 
 from sessile import MemoryStorage, SqliteStorage
 from sessile.storage import Storage
-from sessile.testing import DriverConformance
 
+from .campaigns import SampledConformance
 from .conformance_drivers import Breakable, LaggingDriver, suspending_storage
 
 
-class TestSqliteFile(DriverConformance):
+class Whole(SampledConformance):
+    """Quick: all checks run."""
+
+    whole = True
+
+
+@pytest.mark.measured_children
+class TestSqliteFile(Whole):
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
@@ -39,38 +46,42 @@ class TestSqliteFile(DriverConformance):
         return True
 
 
-class TestSqliteInMemory(DriverConformance):
+class TestSqliteInMemory(Whole):
+    one_of_async = 4
+
     def make_storage(self) -> Storage:
         return SqliteStorage(":memory:")
 
 
-class TestMemory(DriverConformance):
+class TestMemory(Whole):
     def make_storage(self) -> Storage:
         return MemoryStorage()
 
 
-class TestSuspendingDriver(DriverConformance):
+class TestSuspendingDriver(Whole):
     """An asynchronous client for everybody: synchronous callers are served by the background loop."""
 
     def make_storage(self) -> Storage:
         return suspending_storage(sync_driver=False)
 
 
-class TestTwoDrivers(DriverConformance):
+class TestTwoDrivers(Whole):
     """A blocking and an asynchronous client on the same data."""
 
     def make_storage(self) -> Storage:
         return suspending_storage(sync_driver=True)
 
 
-class TestLaggingDriver(DriverConformance):
+class TestLaggingDriver(Whole):
     """Heads that lag behind their log."""
+
+    one_of_async = 4
 
     def make_storage(self) -> Storage:
         return Storage(LaggingDriver())
 
 
-class TestBreakable(DriverConformance):
+class TestBreakable(Whole):
     """A database that fails when it is told to."""
 
     def make_storage(self) -> Storage:

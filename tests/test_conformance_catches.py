@@ -44,6 +44,10 @@ WRONG: list[tuple[type[Driver], str]] = [
     (drivers.NewestFirstAlways, "load_brings_the_newest_commits"),
     (drivers.LeavesRecords, "delete_removes_everything"),
     (drivers.LeavesLog, "delete_removes_everything"),
+    (drivers.OrdersByUtf16, "ties_by_code_point"),
+    (drivers.CutsCommitIds, "long_ids_are_kept"),
+    (drivers.IgnoresDeadline, "a_deadline_that_has_passed"),
+    (drivers.DamagesLargeBodies, "the_largest_commits_are_kept"),
 ]
 
 
@@ -141,7 +145,7 @@ def test_an_answer_is_lost_at_will() -> None:
 
         faults.inject(storage, faults.Always("reads", faults.FAIL))  # in place of the other
         with pytest.raises(StorageUnavailableError, match="load failed"):
-            storage.session("s1")
+            storage.get_session("s1")
         faults.heal(storage)
         assert storage.verify("s1") == 2
 
@@ -153,7 +157,7 @@ async def test_a_crash_at_will() -> None:
         with pytest.raises(faults.SimulatedCrash):
             await storage.aadd_run("s1", input="written, and nobody knows")
         with pytest.raises(faults.SimulatedCrash):  # the process is gone
-            await storage.asession("s1")
+            await storage.aget_session("s1")
         await faults.aheal(storage)
         assert [run.number for run in await storage.aruns("s1")] == [1, 2]
 

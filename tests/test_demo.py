@@ -45,6 +45,7 @@ def sections(printed: str) -> list[str]:
     return re.split(r"^(?:\d\. |The )", printed, flags=re.MULTILINE)
 
 
+@pytest.mark.measured_children
 def test_a_later_process_answers_from_what_an_earlier_one_stored(tmp_path: Path) -> None:
     done = run_demo(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -58,6 +59,9 @@ def test_a_later_process_answers_from_what_an_earlier_one_stored(tmp_path: Path)
     assert re.search(r"^demo +demo +ada +3 +completed ", listed, re.MULTILINE)
     assert re.search(r"^2 +user +What is the capital of France\?$", messages, re.MULTILINE)
     assert re.search(r"^3 +agent +Your last question was", messages, re.MULTILINE)
+    assert "demo run 2: What is the capital of France?" in messages
+    assert "Rated: the answer of run 2 was right\nscore 1, by ada: Exactly.\n" in messages
+    assert "Question: What is the capital of France?\nAnswer: The capital of France is Paris." in messages
     processes = re.findall(r"process (\d+)", done.stdout)
     assert len(set(processes)) == len(processes) == 3
     (path,) = re.findall(r"^Database: (.+)$", head, re.MULTILINE)
@@ -75,7 +79,7 @@ def test_keeps_and_goes_on_with_the_database_that_it_is_given(tmp_path: Path) ->
     assert "sessile show sqlite:///kept/demo.db demo" in done.stdout
     with SqliteStorage(path) as storage:
         runs = storage.runs("demo", user_id="ada")
-        assert storage.verify("demo") == 7
+        assert storage.verify("demo", user_id="ada") == 8
     assert [run.input for run in runs] == ["Hello", *demo.TOLD, demo.ASKED]
     assert runs[-1].output == QUOTED
 
@@ -94,6 +98,7 @@ def test_works_in_a_base_install_and_in_any_directory(tmp_path: Path) -> None:
     assert (tmp_path / "base.db").exists()
 
 
+@pytest.mark.measured_children
 def test_fails_if_the_history_is_not_used(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo, "ASKED", "What is the capital of Spain?")
     assert demo.run_demo(model="offline") == 1

@@ -44,7 +44,7 @@ def test_tools_and_state(tmp_path: Path) -> None:
     assert 'You serve Ada, whose basket holds ["bread","milk"].' in run("tools_and_state", cwd=tmp_path)
     assert "4 in the basket" in run("tools_and_state", cwd=tmp_path)
     with SqliteStorage(tmp_path / "basket.db") as storage:
-        session = storage.session("s1")
+        session = storage.get_session("s1", user_id="ada")
     assert session is not None
     assert session.state == {"customer": "Ada", "basket": ["bread", "milk"] * 2}
 
@@ -87,5 +87,26 @@ def test_dbos_queue(tmp_path: Path) -> None:
     assert "answer: I have seen 3 messages." in run("dbos_queue", "ask", "r2", "And now?", cwd=tmp_path)
     with SqliteStorage(tmp_path / "sessions.db") as storage:
         assert [run.status for run in storage.runs("chat-ada", user_id="ada")] == ["completed", "completed"]
-        steps = [step.data["name"] for step in storage.run("request-r1", 1).steps]
+        steps = [step.data["name"] for step in storage.get_run("request-r1", 1, user_id="ada").steps]
     assert steps == ["support", "deliver"]
+
+
+def test_few_shot(tmp_path: Path) -> None:
+    printed = run("few_shot", cwd=tmp_path)
+    assert "Answer: Under Account, choose “Cancel”. It ends with the month.\n</example>" in printed
+    assert "shown to the model: [('monday', 1)]" in printed
+
+
+def test_evaluate(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "3 cases: " in run("evaluate", cwd=tmp_path)
+    assert "<title>Experiment no introduction</title>" in (tmp_path / "report.html").read_text("utf-8")
+    with SqliteStorage(tmp_path / "shop.db") as storage:
+        assert storage.count_sessions(user_id="ada") == 4
+
+
+def test_telemetry(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    printed = run("telemetry", cwd=tmp_path)
+    assert "append sessile {" in printed
+    assert "gen_ai.evaluation.result {'gen_ai.evaluation.name': 'user', 'gen_ai.evaluation.score.value': 1" in printed

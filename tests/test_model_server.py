@@ -44,7 +44,8 @@ opened: list[AsyncOpenAI] = []
 
 def client(base_url: str, max_retries: int = 0) -> AsyncOpenAI:
     """A client that shows every failure at once, unless it is told to try again."""
-    opened.append(AsyncOpenAI(base_url=base_url, api_key="test", max_retries=max_retries))
+    # Connecting has a limit of its own, of 5 s: a busy machine may need more for many at once.
+    opened.append(AsyncOpenAI(base_url=base_url, api_key="test", max_retries=max_retries, timeout=600))
     return opened[-1]
 
 

@@ -414,6 +414,7 @@ def test_it_stands_between_pymongo_and_its_server(mongodb_url: str) -> None:
             client.get_default_database()["t"].insert_one({"_id": 0})
             recording = proxy.record()
             client.get_default_database()["t"].insert_one({"_id": 1})
+            proxy.record()  # so that it is complete
             assert recording.request.message_ends == [recording.request.total]
             assert recording.answer.message_ends == [recording.answer.total]
             proxy.cut_after("answer", 0)
@@ -435,6 +436,7 @@ def test_it_stands_between_psycopg_and_postgres(postgres_url: str) -> None:
             connection.execute("CREATE TABLE t (n int)")
             recording = proxy.record()
             connection.execute("INSERT INTO t VALUES (1)")
+            proxy.record()  # so that it is complete
             assert recording.request.message_ends == [recording.request.total], "one Query"
             sizes = recording.answer.message_ends
             assert len(sizes) == 2, "CommandComplete and ReadyForQuery"
@@ -463,6 +465,7 @@ def test_it_stands_between_pymysql_and_mariadb(mysql_url: str) -> None:
             cursor.execute("CREATE TABLE t (n int) ENGINE=InnoDB")
             recording = proxy.record()
             cursor.execute("INSERT INTO t VALUES (1)")
+            proxy.record()  # so that it is complete
             assert recording.request.message_ends == [recording.request.total]
             assert recording.answer.message_ends == [recording.answer.total]
             proxy.cut_after("answer", 0)

@@ -6,9 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
+from itertools import count
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import pytest
+from tests.campaigns import SampledConformance
 from tests.test_docs import ROOT, blocks
+
+from sessile.storage import Storage
 
 PAGE = ROOT / "docs" / "writing-a-driver.md"
 
@@ -33,6 +42,29 @@ def driver_code() -> str:
 
 def test_the_driver_is_short() -> None:
     assert len(driver_code().splitlines()) < 200
+
+
+@cache
+def storage_class() -> Callable[[str], Storage]:
+    page = ModuleType("page")
+    exec(compile(driver_code(), str(PAGE), "exec"), page.__dict__)
+    made: Callable[[str], Storage] = page.DuckDbStorage
+    return made
+
+
+@pytest.mark.no_cover
+class TestDuckDb(SampledConformance):
+    """What the page says of its driver: it passes the suite. A sample, because DuckDB takes long to open a file."""
+
+    one_of_sync, one_of_async = 3, 6
+    test_kill: Any = None  # the page's driver is in no package, from which another process could import it
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder, self.numbers = tmp_path, count()
+
+    def make_storage(self) -> Storage:
+        return storage_class()(str(self.folder / f"check-{next(self.numbers)}.duckdb"))
 
 
 FORKED = """

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,8 +13,10 @@ from typing import Any
 from ..measure import ms
 from ..sizes import Written
 from ..tables import Table
+from .environments import environment
 
 HERE = Path(__file__).parent
+REQUIREMENTS = HERE / "requirements"
 PEERS = ("agno", "openai_agents", "google_adk", "langgraph")
 FILE_PEERS = ("agno_json", "agno_1_json")
 DATABASES = {
@@ -30,40 +30,13 @@ DATABASES = {
 TIMEOUT = 600
 
 
-def environment(name: str, root: Path) -> Path:
-    """The Python of the peer's environment, made if need be (`uv`, else `venv` and `pip`) and kept."""
-    requirements = HERE / "requirements" / f"{name}.txt"
-    key = hashlib.sha256(f"{sys.version}\n{requirements.read_text()}".encode()).hexdigest()[:12]
-    folder = root / f"{name}-{key}"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if (folder / "complete").exists():
-        return python
-    print(f"Making the environment of {name} …", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    uv = shutil.which("uv")
-    if uv:
-        _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-        _run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)])
-    else:
-        _run([sys.executable, "-m", "venv", str(folder)])
-        _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
-    (folder / "complete").touch()
-    return python
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:3])} … failed:\n{done.stderr[-2000:]}")
-
-
 def measure(name: str, sizes: Sequence[int], turns: int, cache: Path, where: Sequence[str]) -> dict[str, Any]:
     """The results that the peer's script prints as its last line; `error` if it could not be run.
 
     `where`: the argument that names the database.
     """
     try:
-        python = environment(name, cache)
+        python = environment(REQUIREMENTS / f"{name}.txt", cache)
         arguments = ["--sizes", ",".join(map(str, sizes)), "--turns", str(turns), *where]
         done = subprocess.run(
             [str(python), "-m", f"bench.peers.{name}", *arguments],

@@ -21,14 +21,21 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .agents import (
         Agent,
+        AgentSession,
+        Auto,
         LastRuns,
+        Memory,
+        Relevant,
         RollingSummary,
         RunResult,
         SessionCapability,
         Team,
         TokenBudget,
+        app_state,
         current_session,
         session_state,
+        temp_state,
+        user_state,
     )
     from .drivers.dynamodb import DynamoDbStorage as DynamoDbStorage
     from .drivers.files import JsonStorage, YamlStorage
@@ -41,8 +48,10 @@ if TYPE_CHECKING:
     from .drivers.redis import RedisStorage as RedisStorage
     from .drivers.sqlalchemy import SqlAlchemyStorage as SqlAlchemyStorage
     from .drivers.sqlite import SqliteStorage
-    from .records import Head, Message, Page, Run
+    from .insight import Index
+    from .records import ANY_USER, Message, Page, PartialList, Rating, Run, Session, Usage, Waiting
     from .storage import Storage, open_storage
+    from .storage.memories import UserMemory
     from .workflows import (
         Condition,
         Context,
@@ -63,19 +72,28 @@ if TYPE_CHECKING:
     open = open_storage
 
 _NAMES = {
+    "ANY_USER": "records",
     "Agent": "agents",
+    "AgentSession": "agents",
+    "Auto": "agents",
     "DynamoDbStorage": "drivers.dynamodb",
     "GcsStorage": "drivers.objects",
-    "Head": "records",
+    "Session": "records",
+    "Index": "insight",
     "JsonStorage": "drivers.files",
     "LastRuns": "agents",
+    "Memory": "agents",
     "MemoryStorage": "drivers.memory",
     "Message": "records",
     "MongoDbStorage": "drivers.mongodb",
     "MySQLStorage": "drivers.mysql",
     "Page": "records",
+    "PartialList": "records",
+    "Waiting": "records",
     "PostgresStorage": "drivers.postgres",
+    "Rating": "records",
     "RedisStorage": "drivers.redis",
+    "Relevant": "agents",
     "RollingSummary": "agents",
     "Run": "records",
     "RunResult": "agents",
@@ -86,9 +104,14 @@ _NAMES = {
     "Storage": "storage",
     "Team": "agents",
     "TokenBudget": "agents",
+    "Usage": "records",
+    "UserMemory": "storage.memories",
     "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
+    "app_state": "agents",
+    "temp_state": "agents",
+    "user_state": "agents",
     **dict.fromkeys(
         (
             "Condition",
@@ -126,13 +149,22 @@ def __dir__() -> list[str]:
 # Without `open`, which would hide Python's own, and without storages whose client library may not be installed: they
 # would be imported by `from sessile import *`.
 __all__ = [
+    "ANY_USER",
     "Agent",
-    "Head",
+    "AgentSession",
+    "Auto",
+    "Session",
+    "Index",
     "JsonStorage",
     "LastRuns",
+    "Memory",
     "MemoryStorage",
     "Message",
     "Page",
+    "PartialList",
+    "Waiting",
+    "Rating",
+    "Relevant",
     "RollingSummary",
     "Run",
     "RunResult",
@@ -141,6 +173,8 @@ __all__ = [
     "Storage",
     "Team",
     "TokenBudget",
+    "Usage",
+    "UserMemory",
     "Condition",
     "Context",
     "Loop",
@@ -154,9 +188,12 @@ __all__ = [
     "WorkflowResult",
     "YamlStorage",
     "__version__",
+    "app_state",
     "current_session",
     "current_step",
     "session_state",
     "step",
+    "temp_state",
+    "user_state",
     "workflow",
 ]

@@ -1,7 +1,7 @@
 """Every error of the library, in one tree.
 
 Each error answers four questions: what happened (the message), what to do now (`hint`), whether the same
-call may succeed when it is made again (`retry`), and whether the write happened (`written`).
+call may succeed when it is made again (`retryable`), and whether the write happened (`written`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class SessileError(Exception):
 
     Attributes:
         hint: what to do now, one sentence.
-        retry: whether the same call may succeed when it is repeated unchanged.
+        retryable: whether the same call may succeed when it is repeated unchanged.
         written: whether the write happened; `no` for reads.
         result: the run's result, where a run had come to one before the error; else None.
     """
 
     default_hint: ClassVar[str] = ""
-    default_retry: ClassVar[bool] = False
+    default_retryable: ClassVar[bool] = False
     default_written: ClassVar[Written] = "no"
 
     def __init__(
@@ -32,12 +32,12 @@ class SessileError(Exception):
         message: str,
         *,
         hint: str | None = None,
-        retry: bool | None = None,
+        retryable: bool | None = None,
         written: Written | None = None,
     ) -> None:
         self.message = message
         self.hint = self.default_hint if hint is None else hint
-        self.retry = self.default_retry if retry is None else retry
+        self.retryable = self.default_retryable if retryable is None else retryable
         self.written: Written = self.default_written if written is None else written
         self.result: Any = None
         super().__init__(message)
@@ -97,6 +97,12 @@ class RunNotFoundError(SessileError, LookupError):
     default_hint = "Look at the numbers that storage.runs() gives."
 
 
+class MemoryNotFoundError(SessileError, LookupError):
+    """The user has no memory of that id, or it has expired."""
+
+    default_hint = "Look at the ids that storage.memories(user_id=…).all() gives."
+
+
 class AlreadyExistsError(SessileError):
     """A session of that id exists already."""
 
@@ -110,10 +116,15 @@ class ConflictError(SessileError):
 
 
 class SessionBusyError(SessileError):
-    """Another run of the session is at work, and the agent was told not to work beside it."""
+    """Another run of the session is at work, and the agent was told not to work beside it.
+
+    Attributes:
+        at_work: the ids of the runs that are.
+    """
 
     default_hint = 'Try again later, or use on_busy="queue" or "parallel".'
-    default_retry = True
+    default_retryable = True
+    at_work: tuple[str, ...] = ()
 
 
 class MemberFailedError(SessileError):
@@ -141,7 +152,7 @@ class WorkflowChangedError(SessileError):
     """The code of a workflow has changed, so that it does not fit what a run has done already."""
 
     default_hint = (
-        "Resume the run with the code that it began with, or make the change behind `if ctx.version(…)`; "
+        "Resume the run with the code that it began with, or make the change behind `if ctx.patched(…)`; "
         "the run is left as it was."
     )
 
@@ -168,6 +179,12 @@ class StepFailedError(SessileError):
         self.step, self.path, self.error_type = step, path, error_type
 
 
+class EventTimeoutError(StepFailedError, TimeoutError):
+    """The event that a workflow waits for was not sent in time; `step` names the wait."""
+
+    default_hint = "Go on without it, or send it and resume the run: the wait is then looked at again."
+
+
 class UnknownFormatError(SessileError):
     """Stored messages are of a format or kind that this program cannot send to a model."""
 
@@ -187,21 +204,21 @@ class StorageUnavailableError(StorageError):
     """The database cannot be reached or is busy."""
 
     default_hint = "Try again; check that the database is up and reachable."
-    default_retry = True
+    default_retryable = True
 
 
 class DeadlineError(StorageError, TimeoutError):
     """An operation did not end within the storage's `timeout`."""
 
     default_hint = "Try again, or make the storage with a longer timeout."
-    default_retry = True
+    default_retryable = True
 
 
 class StorageFullError(StorageError):
     """There is no space left where the database keeps its data; what was stored before is intact."""
 
     default_hint = "Free some space and try again."
-    default_retry = True
+    default_retryable = True
 
 
 class ReadOnlyError(StorageError):
@@ -216,6 +233,21 @@ class CorruptDataError(StorageError):
     default_hint = "Check the path, or restore the data from a copy."
 
 
+class ConstraintError(StorageError):
+    """A constraint or a trigger of the database has refused the write; nothing was written."""
+
+    default_hint = "Sessile's own tables have none but their keys: look at what was added to them."
+
+
+class SealedError(CorruptDataError):
+    """What was read is encrypted, and cannot be decrypted with the keys that there are; or is not what was encrypted.
+
+    Never taken for absence: a session whose key is missing is there, and can be deleted.
+    """
+
+    default_hint = "Open it with EncryptedStorage and the keys that it was written with."
+
+
 class NewerVersionError(StorageError):
     """The data was written by a newer version of Sessile, in a way that this one would misread."""
 
@@ -226,6 +258,12 @@ class ClosedError(StorageError):
     """The storage was closed."""
 
     default_hint = "Make a new storage object."
+
+
+class HeldError(StorageError):
+    """Nothing of the session may be deleted: it is held (`storage.hold`)."""
+
+    default_hint = "Release it first, if it may be deleted: storage.release(session_id)."
 
 
 class UnsupportedError(SessileError):
@@ -255,7 +293,7 @@ class NotStoredError(StorageError):
     """
 
     default_hint = "Use error.result, and call error.retry_commit() to store it again."
-    default_retry = False
+    default_retryable = False
 
     def __init__(
         self,

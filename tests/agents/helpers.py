@@ -22,7 +22,11 @@ def model_at(base_url: str, max_retries: int = 0, name: str = "gpt-test") -> Ope
     Every request has a connection of its own, so that one agent may be used in several event loops.
     """
     client = AsyncOpenAI(
-        base_url=base_url, api_key="test", max_retries=max_retries, default_headers={"Connection": "close"}
+        base_url=base_url,
+        api_key="test",
+        max_retries=max_retries,
+        timeout=600,  # without the limit of 5 s for connecting, which a busy machine may not keep
+        default_headers={"Connection": "close"},
     )
     return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
 

@@ -36,14 +36,17 @@ from sessile.storage.encoding import decode_commit
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def model_at(url: str) -> OpenAIChatModel:
+def model_at(url: str, name: str = "gpt-test") -> OpenAIChatModel:
     """The real client, which shows every failure at once."""
-    return OpenAIChatModel("gpt-test", provider=OpenAIProvider(openai_client=_client(url)))
+    return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=_client(url)))
 
 
 def _client(url: str) -> AsyncOpenAI:
-    # A connection for each request, so that nothing is left open in an event loop that is closed.
-    return AsyncOpenAI(base_url=url, api_key="test", max_retries=0, default_headers={"Connection": "close"})
+    # A connection for each request, so that nothing is left open in an event loop that is closed; and more than 5 s to
+    # make it, which a busy machine may need.
+    return AsyncOpenAI(
+        base_url=url, api_key="test", max_retries=0, timeout=600, default_headers={"Connection": "close"}
+    )
 
 
 def make_agent(url: str, storage: Any, traces: Traces, **options: Any) -> Agent[Any]:
@@ -211,7 +214,7 @@ class World:
         return self.run(number)
 
     def run(self, number: int = 1) -> Run:
-        return self.storage.run("s", number)
+        return self.storage.get_run("s", number)
 
     @property
     def parts(self) -> list[str]:
@@ -219,7 +222,7 @@ class World:
 
     @property
     def revision(self) -> int:
-        head = self.storage.session("s")
+        head = self.storage.get_session("s")
         return 0 if head is None else head.revision
 
 
@@ -234,8 +237,9 @@ def a_world(folder: Path, nursery: Nursery, lease: float = LEASE) -> Iterator[Wo
 
 
 @contextlib.contextmanager
-def a_nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
+def a_nursery(*module: str, measured: bool = True) -> Iterator[Nursery]:
+    """A nursery of this module's children (`Nursery`), closed after it."""
+    nursery = Nursery(*module, measured=measured)
     try:
         yield nursery
     finally:

@@ -52,7 +52,7 @@ class Traces:
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
-    """Wait for a condition; one that never comes is shown by the test runner's fault handler."""
+    """Wait for a condition; one that never comes ends as a test that hangs does."""
     while not condition():
         time.sleep(0.002)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ pytest.importorskip("openai")
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, ToolApproved, ToolDenied
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn
+from tests.agents.helpers import sent
 from tests.agents.resume_helpers import Nursery, World, a_nursery, a_world, call, ids, model_at, then
 from tests.agents.resume_tools import tools_of, wait_until
 
@@ -50,7 +52,7 @@ def pause(world: World, prompt: str = SEND, **options: Any) -> dict[str, str]:
 def test_a_paused_run_survives_its_process(world: World) -> None:
     world.storage.add_run("s", input="My name is Ada.", output="Hello Ada.")
     waiting = pause(world)
-    head, run = world.storage.session("s"), world.run(2)
+    head, run = world.storage.get_session("s"), world.run(2)
     assert head is not None
     assert (head.status, run.status, run.ended_at, run.input, run.output) == ("paused", "paused", None, SEND, None)
     assert run.pending["requests"]["approvals"][0]["tool_name"] == "send"
@@ -92,6 +94,23 @@ def test_decisions(world: World, durability: Any, decision: Any, result: str, do
     assert world.traces.lines == done
     assert world.parts == ["user", "call send", "result of send", "text"]
     assert agent.run("Thanks", session_id="s").output == "You said: Thanks"
+
+
+@pytest.mark.parametrize("durability", ["run", "step"])
+def test_another_provider_goes_on_with_ids_of_its_own_form(world: World, durability: Any) -> None:
+    agent = world.agent(durability=durability)
+    first = agent.run(call("note", text="a") + "\nthen " + SEND, session_id="s")
+    assert first.pending is not None
+    waiting = ids(first.pending)["send"]
+    mistral = model_at(world.server.base_url, name="mistral-large-latest")
+    resumed = agent.resume("s", approvals={waiting: True}, model=mistral)
+    assert "send=sent to Ada" in resumed.output
+    said = [turn for turn in sent(world.server).turns if turn.role in ("assistant", "tool")]
+    calls = [one.id for turn in said for one in turn.calls]
+    assert [turn.call_id for turn in said if turn.role == "tool"] == calls
+    assert len(calls) == 2
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", one) for one in calls)
+    assert waiting in str(world.storage.get_run("s", 1).messages), "what is stored keeps its ids"
 
 
 async def test_resuming_in_an_event_loop(world: World) -> None:
@@ -150,7 +169,7 @@ def test_a_run_that_pauses_twice(world: World) -> None:
     result = world.agent().resume("s", approvals={second["pending"]["send"]: True})
     assert (result.output, result.number) == ("Tool results: send=sent to Ada; send=sent to Bob", 1)
     assert (result.usage, world.run().usage.requests) == (world.run().usage, 3)
-    head = world.storage.session("s")
+    head = world.storage.get_session("s")
     assert head is not None
     assert (head.usage, head.run_count) == (result.usage, 1)
 
@@ -158,14 +177,15 @@ def test_a_run_that_pauses_twice(world: World) -> None:
 def test_other_runs_while_one_waits(world: World) -> None:
     first, second = pause(world), pause(world, call("send", to="Bob"))
     agent = world.agent()
-    assert agent.run("How many messages do you see?", session_id="s").output.startswith("I see 1 messages")
+    said = agent.run("How many messages do you see?", session_id="s").output
+    assert said == "I see 9 messages: 3 user, 4 assistant, 2 tool."  # what waits is sent along, its calls closed
     assert set(agent.session("s").pending()) == {1, 2}
-    with pytest.raises(NotResumableError, match="finished"):
-        agent.resume("s", run=3)
+    with pytest.raises(NotResumableError, match="has ended"):
+        agent.resume("s", run_number=3)
     result = agent.resume("s", approvals={first["send"]: True})
     assert (result.number, world.traces.lines) == (1, ["send Ada"])
     with pytest.raises(InvalidInputError, match=first["send"]):
-        agent.resume("s", run=2, approvals={first["send"]: True})
+        agent.resume("s", run_number=2, approvals={first["send"]: True})
     assert agent.resume("s", approvals={second["send"]: True}).number == 2
     assert [message.run for message in world.storage.messages("s")] == [1] * 4 + [2] * 4 + [3] * 2
 
@@ -193,7 +213,7 @@ def test_wrong_and_missing_decisions(world: World) -> None:
     with pytest.raises(InvalidInputError, match="not JSON"):
         agent.resume("s", approvals={send: True}, results=DeferredToolResults(calls={outside: object()}))
     with pytest.raises(RunNotFoundError, match="no run 7"):
-        agent.resume("s", run=7, approvals={send: True})
+        agent.resume("s", run_number=7, approvals={send: True})
     with pytest.raises(SessionNotFoundError):
         agent.resume("s", user_id="eve", approvals={send: True})
     with pytest.raises(SessionNotFoundError):
@@ -202,7 +222,7 @@ def test_wrong_and_missing_decisions(world: World) -> None:
         agent.resume()
     assert (world.revision, world.run().status, world.traces.lines) == (revision, "paused", [])
     assert agent.resume("s", approvals={send: True}, results=elsewhere).status == "completed"
-    with pytest.raises(NotResumableError, match="no run that is paused"):
+    with pytest.raises(NotResumableError, match="no run that waits"):
         agent.resume("s", approvals={send: True})
 
 

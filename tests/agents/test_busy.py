@@ -16,8 +16,8 @@ from tests.agents.helpers import Gate, output, prompts, script
 from tests.model_server import ModelServer
 
 from sessile import Agent, SqliteStorage, session_state
-from sessile.agents.recorder import to_the_end
 from sessile.errors import SessionBusyError
+from sessile.storage.uninterrupted import to_the_end
 from sessile.testing import faults
 
 LAST = "What was my last question?"
@@ -118,7 +118,7 @@ async def test_a_run_is_rejected_while_another_is_at_work(
     first = await hanging(server, agent)
     with pytest.raises(SessionBusyError) as caught:
         await agent.arun("Second", session_id="s1")
-    assert caught.value.retry
+    assert caught.value.retryable
     await agent.arun("Elsewhere", session_id="s2")
     server.release()
     await first
@@ -142,9 +142,9 @@ async def test_a_run_that_is_cancelled_while_the_model_works(
         server.wait_for_idle()
     runs = await storage.aruns("s1")
     assert [(run.status, run.input, len(run.messages)) for run in runs] == [
-        ("cancelled", "[hang] run", 1),
-        ("cancelled", "[hang] step", 1),
-        ("cancelled", "[hang] exit", 1),
+        ("interrupted", "[hang] run", 1),
+        ("interrupted", "[hang] step", 1),
+        ("interrupted", "[hang] exit", 1),
     ]
     assert runs[0].error == {"type": "CancelledError", "message": ""}
     assert await storage.averify("s1")
@@ -167,10 +167,10 @@ async def test_a_run_that_is_cancelled_in_a_tool(
     with pytest.raises(asyncio.CancelledError):
         await task
     (run,) = await storage.aruns("s1")
-    assert run.status == "cancelled"
+    assert run.status == "interrupted"
     assert [message.data["kind"] for message in run.messages][:2] == ["request", "response"]
     assert run.usage.requests == 1
-    head = await storage.asession("s1")
+    head = await storage.aget_session("s1")
     assert head is not None
     assert head.state == {"waited": True}
 
@@ -188,7 +188,7 @@ async def test_a_run_that_is_cancelled_while_its_start_is_written(
     gate.opened.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [(run.status, run.input) for run in await storage.aruns("s1")] == [("cancelled", "Hello")]
+    assert [(run.status, run.input) for run in await storage.aruns("s1")] == [("interrupted", "Hello")]
     assert server.requests == []
 
 
@@ -252,12 +252,12 @@ async def test_a_run_in_a_scope_that_is_cancelled_has_stored_what_it_has_when_th
     with anyio.CancelScope() as scope:
         await Agent(model, storage=storage).arun("[hang] Hello", session_id="s1")
     assert scope.cancelled_caught
-    assert [run.status for run in storage.runs("s1")] == ["cancelled"]
+    assert [run.status for run in storage.runs("s1")] == ["interrupted"]
     await leaving
 
 
 async def test_cancelling_from_elsewhere(server: ModelServer, model: OpenAIChatModel, path: Path) -> None:
-    with SqliteStorage(path, lease=0.3) as storage, SqliteStorage(path, lease=0.3) as elsewhere:
+    with SqliteStorage(path, lease=1.5) as storage, SqliteStorage(path, lease=1.5) as elsewhere:
         task = await hanging(server, Agent(model, storage=storage))
         handle = Agent(model, storage=elsewhere).session("s1")
         assert await handle.acancel()
@@ -305,6 +305,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.measured_children
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
 @pytest.mark.parametrize(
     ("body", "signal_name", "code", "count"),
@@ -328,11 +329,12 @@ def test_signals(
     assert process.returncode == code, err
     with SqliteStorage(path) as storage:
         runs = storage.runs("s1")
-        assert [(run.status, run.input) for run in runs] == [("cancelled", "[hang] Hello")] * count
+        assert [(run.status, run.input) for run in runs] == [("interrupted", "[hang] Hello")] * count
         assert all(len(run.messages) == 1 for run in runs)
         assert storage.verify("s1")
 
 
+@pytest.mark.measured_children
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
 def test_a_program_keeps_its_own_handler(server: ModelServer, tmp_path: Path, path: Path) -> None:
     body = f"""
@@ -350,7 +352,7 @@ except KeyError as error:
     process.send_signal(signal.SIGTERM)
     assert output(process) == "'mine' True\n"
     with SqliteStorage(path) as storage:
-        assert storage.runs("s1")[0].status == "cancelled"
+        assert storage.runs("s1")[0].status == "interrupted"
 
 
 def test_the_handler_is_there_only_while_a_run_is_at_work(model: OpenAIChatModel, storage: SqliteStorage) -> None:

@@ -19,8 +19,8 @@ from pydantic_ai.settings import ModelSettings
 from tests.agents.resume_helpers import Nursery, World, a_nursery, a_world, call, ids, model_at, parts, then
 from tests.agents.resume_tools import tools_of, wait_until
 
-from sessile import SessionCapability, current_session, session_state
-from sessile.agents.capability import SessionSteps
+from sessile import ANY_USER, SessionCapability, current_session, session_state
+from sessile.agents.run.steps import SessionSteps
 from sessile.errors import (
     InvalidInputError,
     InvalidStateError,
@@ -54,14 +54,14 @@ def brief(tmp_path: Path, nursery: Nursery) -> Iterator[World]:
         yield made
 
 
-def bare(world: World, *, tools: Any = None, agent: Any = None, **options: Any) -> pydantic_ai.Agent[None, Any]:
+def bare(world: World, *, tools: Any = None, made_with: Any = None, **options: Any) -> pydantic_ai.Agent[None, Any]:
     """A bare agent with the capability."""
     made: Any = pydantic_ai.Agent(
         model_at(world.server.base_url),
         name="bare",
         tools=tools_of(world.traces) if tools is None else tools,
         capabilities=[SessionCapability(world.storage, **options)],
-        **(agent or {}),
+        **(made_with or {}),
     )
     return made
 
@@ -75,11 +75,11 @@ async def test_history_and_what_is_stored(world: World) -> None:
     result = await agent.run(ASK, conversation_id="s")
     assert result.output == "Your last question was: Hello"
     assert [len(result.all_messages()), len(result.new_messages())] == [4, 2]
-    runs, head = world.storage.runs("s"), world.storage.session("s")
+    runs, head = world.storage.runs("s"), world.storage.get_session("s")
     assert head is not None
     assert [(run.number, run.status, run.input) for run in runs] == [(1, "completed", "Hello"), (2, "completed", ASK)]
     assert (runs[1].output, runs[1].run_id, runs[1].usage.requests) == (result.output, result.run_id, 1)
-    assert (head.owner, head.user_id, head.run_count, head.usage.requests) == ("bare", None, 2, 2)
+    assert (head.agent, head.user_id, head.run_count, head.usage.requests) == ("bare", None, 2, 2)
     assert [message.run for message in world.storage.messages("s")] == [1, 1, 2, 2]
     assert world.agent().run(ASK, session_id="s").output == f"Your last question was: {ASK}"
 
@@ -94,15 +94,15 @@ async def test_windows(world: World, history: Any, output: str) -> None:
 
 
 async def test_ids_and_users(world: World) -> None:
-    await bare(world, session_id="fixed", user_id="ada", owner="boss").run("Hello", conversation_id="s")
-    head = world.storage.session("fixed", user_id="ada")
+    await bare(world, session_id="fixed", user_id="ada", agent="boss").run("Hello", conversation_id="s")
+    head = world.storage.get_session("fixed", user_id="ada")
     assert head is not None
-    assert head.owner == "boss"
-    assert world.storage.session("s") is None
+    assert head.agent == "boss"
+    assert world.storage.get_session("s", user_id=ANY_USER) is None
     with pytest.raises(SessionNotFoundError):
         await bare(world, session_id="fixed", user_id="eve").run("Hello")
     result = await bare(world).run("Hello")
-    assert world.storage.session(result.conversation_id) is not None
+    assert world.storage.get_session(result.conversation_id) is not None
     assert len(world.server.requests) == 2
 
 
@@ -132,7 +132,7 @@ async def test_broken_off_early(world: World, durability: Any) -> None:
         async for _ in run:
             if "note a" in world.traces.lines:
                 break
-    assert (world.run().status, world.traces.lines) == ("cancelled", ["note a"])
+    assert (world.run().status, world.traces.lines) == ("interrupted", ["note a"])
     assert world.parts[:2] == ["user", "call note"]
     assert (await agent.run("Hello", conversation_id="s")).output == "You said: Hello"
     assert world.run(2).status == "completed"
@@ -153,7 +153,7 @@ async def test_two_conversations_at_once(world: World) -> None:
     world.traces.open_gate()
     for who, result in zip(("Ada", "Bob"), await running, strict=True):
         assert result.output == f"Tool results: meet={who} in session of {who}"
-        head = world.storage.session(f"session of {who}")
+        head = world.storage.get_session(f"session of {who}")
         assert head is not None
         assert (head.state, head.run_count) == ({"who": who}, 1)
 
@@ -164,14 +164,14 @@ async def test_the_part_that_agents_add(world: World) -> None:
         model_at(world.server.base_url), tools=tools_of(world.traces), capabilities=[SessionSteps()]
     )
     assert (await agent.run(call("note", text="a"))).output == "Tool results: note=noted a"
-    assert not world.storage.sessions().items
+    assert not world.storage.sessions(user_id=ANY_USER).items
 
 
 async def test_message_history_is_refused(world: World) -> None:
     history = (await pydantic_ai.Agent(model_at(world.server.base_url)).run("Hello")).all_messages()
     with pytest.raises(InvalidInputError, match="message_history"):
         await bare(world).run("Hello", message_history=history, conversation_id="s")
-    assert (world.storage.session("s"), len(world.server.requests)) == (None, 1)
+    assert (world.storage.get_session("s"), len(world.server.requests)) == (None, 1)
 
 
 # ---------------------------------------------------------------- state
@@ -179,7 +179,7 @@ async def test_message_history_is_refused(world: World) -> None:
 
 async def test_state_and_placeholders(world: World) -> None:
     instructions = {"instructions": ["You help {name}.", "They have {count}."]}
-    agent = bare(world, state={"name": "Ada", "count": 1}, agent=instructions, durability="step")
+    agent = bare(world, state={"name": "Ada", "count": 1}, made_with=instructions, durability="step")
     assert (await agent.run(call("count", by=2), conversation_id="s")).output == "Tool results: count=3"
     assert world.server.requests[0].body["messages"][0]["content"].split() == [
         "You",
@@ -191,7 +191,7 @@ async def test_state_and_placeholders(world: World) -> None:
     ]
     result = await agent.run("Show your instructions", conversation_id="s")
     assert "They have 3." in result.output
-    head = world.storage.session("s")
+    head = world.storage.get_session("s")
     assert head is not None
     assert head.state == {"name": "Ada", "count": 3}
     assert [entry.kind for entry in world.storage.entries("s")].count("tool.ended") == 1
@@ -204,7 +204,7 @@ async def test_state_that_is_not_json(world: World) -> None:
 
     with pytest.raises(InvalidStateError):
         await bare(world, tools=[spoil], durability="step").run(call("spoil"), conversation_id="s")
-    run, head = world.run(), world.storage.session("s")
+    run, head = world.run(), world.storage.get_session("s")
     assert head is not None
     assert (run.status, run.output, head.state) == ("completed", "Tool results: spoil=done", {})
 
@@ -268,7 +268,7 @@ async def test_failing_and_cancelled_runs(world: World, durability: Any) -> None
     agent = bare(world, tools=[*tools_of(world.traces), Tool(fail)], durability=durability)
     with pytest.raises(ValueError, match="No luck"):
         await agent.run(call("fail"), conversation_id="s")
-    run, head = world.run(), world.storage.session("s")
+    run, head = world.run(), world.storage.get_session("s")
     assert head is not None
     assert (run.status, run.error) == ("failed", {"type": "ValueError", "message": "No luck"})
     assert (head.state, world.parts, run.usage.requests) == ({"tried": True}, ["user", "call fail"], 1)
@@ -277,7 +277,7 @@ async def test_failing_and_cancelled_runs(world: World, durability: Any) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (world.run(2).status, parts(world.run(2).messages)) == ("cancelled", ["user", "call block"])
+    assert (world.run(2).status, parts(world.run(2).messages)) == ("interrupted", ["user", "call block"])
     world.server.plan("500")
     with pytest.raises(pydantic_ai.ModelHTTPError):
         await agent.run("Hello", conversation_id="s")
@@ -311,7 +311,7 @@ async def test_a_failure_that_cannot_be_stored(world: World) -> None:
 
 async def test_a_paused_run(world: World) -> None:
     """The run is stored as paused; only an Agent goes on with it."""
-    agent = bare(world, agent={"output_type": [str, DeferredToolRequests]})
+    agent = bare(world, made_with={"output_type": [str, DeferredToolRequests]})
     result = await agent.run(call("send", to="Ada"), conversation_id="s")
     waiting = ids(result.output)
     assert world.run().status == "paused"
@@ -319,7 +319,7 @@ async def test_a_paused_run(world: World) -> None:
     with pytest.raises((InvalidInputError, pydantic_ai.UserError)):
         await agent.run(deferred_tool_results=approved, conversation_id="s")
     assert world.traces.lines == []
-    resumed = await world.agent().aresume("s", approvals={waiting["send"]: True}, run=1)
+    resumed = await world.agent().aresume("s", approvals={waiting["send"]: True}, run_number=1, adopt=True)
     assert resumed.output == "Tool results: send=sent to Ada"
 
 
@@ -337,7 +337,7 @@ async def test_an_interrupted_run_is_resumed_by_an_agent(brief: World) -> None:
     child = brief.start("capability", call("note", text="a"), die=["after", "tool.ended", 1])
     assert child.wait() == -signal.SIGKILL
     await asyncio.to_thread(brief.interrupted)
-    assert (await brief.agent().aresume("s")).output == "Tool results: note=noted a"
+    assert (await brief.agent().aresume("s", adopt=True)).output == "Tool results: note=noted a"
     assert brief.traces.lines == ["note a"]
 
 

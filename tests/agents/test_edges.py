@@ -14,10 +14,12 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, MemoryStorage, RollingSummary, SessionCapability, SqliteStorage, Team, Workflow
+from sessile import ANY_USER, Agent, MemoryStorage, RollingSummary, SessionCapability, SqliteStorage, Team, Workflow
 from sessile.errors import InvalidInputError, SessionBusyError
 from sessile.storage import turns
+from sessile.storage.extending import operate
 from sessile.storage.turns import TurnSpec
+from sessile.storage.vocabulary import RunEnded
 
 
 def returns(messages: list[ModelMessage]) -> int:
@@ -76,7 +78,7 @@ def test_a_tool_that_exits_does_not_stop_other_runs() -> None:
     with MemoryStorage() as storage:
         with pytest.raises(SystemExit):
             Agent(FunctionModel(answer), storage=storage, tools=[leave]).run("go", session_id="s")
-        assert storage.session("s").status == "cancelled"
+        assert storage.get_session("s").status == "interrupted"
         assert Agent(echo(), storage=storage).run("still there?", session_id="t").status == "completed"
 
 
@@ -98,10 +100,10 @@ def test_a_run_does_not_wait_for_the_run_that_it_is_inside_of() -> None:
 
 def test_a_mistyped_option_is_refused_before_anything_is_written() -> None:
     with MemoryStorage() as storage:
-        for options in ({"sesion_id": "s"}, {"message_history": []}, {"conversation": None}):
+        for options in ({"sesion_id": "s"}, {"deferred_tool_results": None}, {"conversation": None}):
             with pytest.raises(InvalidInputError, match="A run takes no"):
                 Agent(echo(), storage=storage).run("hello", **options)
-        assert storage.count_sessions() == 0
+        assert storage.count_sessions(user_id=ANY_USER) == 0
 
 
 async def test_closing_a_stream_inside_its_loop_just_ends_it() -> None:
@@ -115,7 +117,7 @@ async def test_closing_a_stream_inside_its_loop_just_ends_it() -> None:
         stream = Agent(FunctionModel(stream_function=pieces), storage=storage).astream("go", session_id="s")
         async for _ in stream:
             await stream.aclose()
-        assert storage.session("s").status == "cancelled"
+        assert storage.get_session("s").status == "interrupted"
 
 
 def test_closing_a_synchronous_stream_inside_its_loop_just_ends_it() -> None:
@@ -127,7 +129,7 @@ def test_closing_a_synchronous_stream_inside_its_loop_just_ends_it() -> None:
         stream = Agent(FunctionModel(stream_function=pieces), storage=storage).stream("go", session_id="s")
         for _ in stream:
             stream.close()
-        assert storage.session("s").status == "cancelled"
+        assert storage.get_session("s").status == "interrupted"
 
 
 LEAVES_DURING_THE_COMMIT = """
@@ -164,7 +166,7 @@ def test_an_answer_is_stored_when_the_loop_ends_while_it_is_written(tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with SqliteStorage(tmp_path / "s.db") as storage:
-        assert storage.run("s", 1).output == "the answer"
+        assert storage.get_run("s", 1).output == "the answer"
 
 
 def test_a_run_that_is_still_open_is_not_passed_over_by_the_summary() -> None:
@@ -176,14 +178,14 @@ def test_a_run_that_is_still_open_is_not_passed_over_by_the_summary() -> None:
 
     with MemoryStorage() as storage:
         spec = TurnSpec("s", "slow", "slow question")
-        turn = storage.run_operation(turns.begin_turn, spec, 0)
+        turn = operate(storage, turns.begin_turn, spec, 0)
         for number in range(6):
             storage.add_run("s", input=f"q{number}", output=f"a{number}")
         window = RollingSummary(keep=1, every=2, model=FunctionModel(summarize))
         agent = Agent(echo(), storage=storage, history=window)
         agent.run("now", session_id="s")
         assert seen == []
-        storage.run_operation(turns.end_turn, turn, [], {"status": "completed", "output": "slow answer"}, [])
+        operate(storage, turns.end_turn, turn, [], RunEnded(status="completed", output="slow answer"), [])
         agent.run("and now", session_id="s")
         assert "slow answer" in seen[0]
 
@@ -196,8 +198,8 @@ def test_a_run_that_waits_for_ever_does_not_stop_the_summary() -> None:
         return ModelResponse(parts=[TextPart("ok")])
 
     with MemoryStorage() as storage:
-        turn = storage.run_operation(turns.begin_turn, TurnSpec("s", "forgotten", "may I?"), 0)
-        storage.run_operation(turns.end_turn, turn, [], {"status": "paused", "pending": {"requests": {}}}, [])
+        turn = operate(storage, turns.begin_turn, TurnSpec("s", "forgotten", "may I?"), 0)
+        operate(storage, turns.end_turn, turn, [], RunEnded(status="paused", pending={"requests": {}}), [])
         window = RollingSummary(keep=1, every=2, model=echo())
         agent = Agent(FunctionModel(watch), storage=storage, history=window)
         for number in range(40):

@@ -45,7 +45,7 @@ def test_a_model_that_fails(
     assert run.error["message"] == str(caught.value)
     assert len(run.messages) == 1
     assert mark in str(run.messages[0].data)
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
     assert head.status == "failed"
     assert agent.run(FRANCE).output == PARIS
@@ -221,7 +221,7 @@ def test_odd_text_on_the_wire(model: OpenAIChatModel, storage: SqliteStorage, se
 # ---------------------------------------------------------------- the storage fails at the start
 
 
-@pytest.mark.parametrize("fault", [faults.REFUSE, faults.Fault("after", retry=False)])
+@pytest.mark.parametrize("fault", [faults.REFUSE, faults.Fault("after", retryable=False)])
 def test_a_storage_that_fails_at_the_start(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage, fault: Any
 ) -> None:
@@ -270,7 +270,9 @@ def test_a_history_that_cannot_be_read(server: ModelServer, model: OpenAIChatMod
 # ---------------------------------------------------------------- the storage fails at the end
 
 
-@pytest.mark.parametrize("fault", [faults.REFUSE, faults.Fault("after", retry=False)], ids=["refused", "answer-lost"])
+@pytest.mark.parametrize(
+    "fault", [faults.REFUSE, faults.Fault("after", retryable=False)], ids=["refused", "answer-lost"]
+)
 @pytest.mark.parametrize(("durability", "last"), [("run", 2), ("exit", 1)])
 def test_an_answer_is_not_lost_over_a_storage_that_fails(
     model: OpenAIChatModel, storage: SqliteStorage, fault: Any, durability: Any, last: int
@@ -293,7 +295,7 @@ def test_an_answer_is_not_lost_over_a_storage_that_fails(
     assert result is error.result
     error.retry_commit()
     faults.heal(storage)
-    (run,) = storage.runs("s1")
+    (run,) = storage.runs("s1", user_id="ada")
     assert (run.status, run.output, run.run_id, run.number) == (
         "completed",
         result.output,
@@ -301,12 +303,12 @@ def test_an_answer_is_not_lost_over_a_storage_that_fails(
         result.number,
     )
     assert len(run.messages) == 4
-    ends = [entry for entry in storage.entries("s1") if entry.kind == "run.ended"]
+    ends = [entry for entry in storage.entries("s1", user_id="ada") if entry.kind == "run.ended"]
     assert len(ends) == 1
-    head = storage.session("s1", user_id="ada")
+    head = storage.get_session("s1", user_id="ada")
     assert head is not None
     assert (head.run_count, head.state, head.usage.requests) == (1, {"marked": True}, 2)
-    assert storage.verify("s1")
+    assert storage.verify("s1", user_id="ada")
 
 
 async def test_an_answer_is_stored_later_asynchronously(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -403,7 +405,7 @@ def test_a_session_that_is_deleted_while_a_run_is_at_work(
         Agent(model, storage=storage, session_id="s1", tools=[delete]).run("call delete {}")
     assert isinstance(caught.value.cause, SessionNotFoundError)
     assert caught.value.result.output == "Tool results: delete="
-    assert storage.session("s1") is None
+    assert storage.get_session("s1") is None
 
 
 def test_a_run_that_is_larger_than_the_storage_takes(model: OpenAIChatModel) -> None:
@@ -411,11 +413,26 @@ def test_a_run_that_is_larger_than_the_storage_takes(model: OpenAIChatModel) -> 
         agent = Agent(model, storage=storage, session_id="s1")
         with pytest.raises(TooLargeError):
             agent.run("x" * 30_000)
-        assert storage.session("s1") is None
-        with pytest.raises(NotStoredError) as caught:
-            Agent(model, storage=storage, session_id="s1", tools=[much]).run("call much {}")
-        assert caught.value.result.output.endswith("xxx")
-        assert isinstance(caught.value.cause, TooLargeError)
+        assert storage.get_session("s1") is None
+
+
+@pytest.mark.parametrize("durability", ["run", "exit", "step"])
+def test_what_is_larger_than_any_commit_is_left_out_by_name(model: OpenAIChatModel, durability: Any) -> None:
+    with MemoryStorage(max_commit_bytes=20_000) as storage:
+        agent = Agent(model, storage=storage, session_id="s1", tools=[much], durability=durability, history=3)
+        with pytest.raises(TooLargeError) as caught:
+            agent.run("call much {}")
+        if durability != "step":  # which notices it before the model has answered
+            result = caught.value.result
+            assert caught.value.written == "yes"
+            assert (result.status, result.output.endswith("xxx"), result.number) == ("failed", True, 1)
+        (run,) = storage.runs("s1")
+        assert (run.status, run.input, run.output) == ("failed", "call much {}", None)
+        assert run.usage.requests == (1 if durability == "step" else 2)
+        assert "a message (The commit has " in run.error["message"] or durability == "step"
+        assert [message.data["kind"] for message in run.messages][:2] == ["request", "response"]
+        assert agent.run("y").output  # the session goes on
+        assert storage.verify("s1")
 
 
 @pytest.mark.parametrize("durability", ["run", "exit"])

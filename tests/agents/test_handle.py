@@ -8,8 +8,8 @@ import pytest
 from pydantic_ai import Tool
 from pydantic_ai.models.openai import OpenAIChatModel
 
-from sessile import Agent, RollingSummary, SqliteStorage
-from sessile.agents import SessionHandle
+from sessile import ANY_USER, Agent, RollingSummary, SqliteStorage
+from sessile.agents import AgentSession
 from sessile.errors import SessionNotFoundError
 
 LAST = "What was my last question?"
@@ -29,13 +29,13 @@ def agent(model: OpenAIChatModel, storage: SqliteStorage) -> Agent[Any]:
 def test_before_its_first_run_there_is_no_session(agent: Agent[Any], storage: SqliteStorage) -> None:
     handle = agent.session("s1", user_id="ada")
     assert (handle.session_id, handle.user_id) == ("s1", "ada")
-    assert handle.head() is None
+    assert handle.get_session() is None
     assert (handle.state(), handle.runs(), handle.messages(), handle.pending()) == ({}, [], [], {})
     assert handle.summary() is None
     assert not handle.delete()
     with pytest.raises(SessionNotFoundError):
         handle.rename("No")
-    assert len(storage.sessions()) == 0
+    assert len(storage.sessions(user_id=ANY_USER)) == 0
 
 
 def test_a_handle_from_the_agents_own_ids(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -65,19 +65,19 @@ def test_a_session_by_its_handle(agent: Agent[Any]) -> None:
     assert handle.update_state({"a": 1}).state == handle.state() == {"a": 1}
     assert handle.rename("Name").name == "Name"
     fork = handle.fork(at=1, session_id="s2")
-    assert isinstance(fork, SessionHandle)
+    assert isinstance(fork, AgentSession)
     assert (fork.session_id, fork.user_id) == ("s2", "ada")
     assert [run.input for run in fork.runs()] == ["One"]
     assert fork.run("Two").number == 2
     assert handle.rewind(at=1).tip == 1
     assert [(branch.tip, branch.current) for branch in handle.branches()] == [(1, True), (3, False)]
     assert not handle.cancel()
-    head = handle.head()
+    head = handle.get_session()
     assert head is not None
     assert head.run_count == 3
     assert handle.delete()
-    assert handle.head() is None
-    assert fork.head() is not None
+    assert handle.get_session() is None
+    assert fork.get_session() is not None
 
 
 async def test_a_session_by_its_handle_asynchronously(agent: Agent[Any]) -> None:
@@ -87,7 +87,7 @@ async def test_a_session_by_its_handle_asynchronously(agent: Agent[Any]) -> None
     assert (await handle.arun('call pay {"amount": 5}')).status == "paused"
     ((number, requests),) = (await handle.apending()).items()
     (waiting,) = requests.approvals
-    resumed = await handle.aresume(run=number, approvals={waiting.tool_call_id: False})
+    resumed = await handle.aresume(run_number=number, approvals={waiting.tool_call_id: False})
     assert resumed.status == "completed"
     assert await handle.apending() == {}
     assert [run.number for run in await handle.aruns(last=2)] == [2, 3]
@@ -99,9 +99,9 @@ async def test_a_session_by_its_handle_asynchronously(agent: Agent[Any]) -> None
     assert (await fork.arun("Two")).number == 2
     assert (await handle.arewind(at=2)).tip == 2
     assert [branch.tip for branch in await handle.abranches()] == [2, 3]
-    assert not await handle.acancel(run=2)
-    head = await handle.ahead()
+    assert not await handle.acancel(run_number=2)
+    head = await handle.aget_session()
     assert head is not None
     assert head.name == "Name"
     assert await handle.adelete()
-    assert await handle.ahead() is None
+    assert await handle.aget_session() is None

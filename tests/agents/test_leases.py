@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("openai")
 
 from pydantic_ai.exceptions import RunCancelled
+from pydantic_ai.models.test import TestModel
 from tests.agents.resume_helpers import (
     LEASE,
     Child,
@@ -27,10 +28,11 @@ from tests.agents.resume_helpers import (
 )
 from tests.agents.resume_tools import wait_until
 
-from sessile import Agent
+from sessile import Agent, SqliteStorage
 from sessile.errors import SessionNotFoundError, StorageError
 from sessile.storage import turns
 from sessile.storage.encoding import decode
+from sessile.storage.extending import Core, operate
 from sessile.storage.turns import TurnSpec
 from sessile.testing import faults
 
@@ -56,7 +58,7 @@ async def _record(core: Any, key: str) -> Any:
 
 
 def record(world: World, key: str = "lease/1") -> Any:
-    return world.storage.run_operation(_record, key)
+    return operate(world.storage, _record, key)
 
 
 # ---------------------------------------------------------------- heartbeats
@@ -158,7 +160,7 @@ def test_taken_over_and_gone_again(world: World) -> None:
     second.kill()
     world.interrupted()
     for number in range(2, 22):  # the head remembers only the newest runs that were interrupted
-        world.storage.run_operation(turns.begin_turn, TurnSpec("s", f"run {number}", "Hello"), 0)
+        operate(world.storage, turns.begin_turn, TurnSpec("s", f"run {number}", "Hello"), 0)
     world.interrupted(21)
     world.agent().run("Hello", session_id="s")
     world.server.release()
@@ -180,7 +182,7 @@ def test_a_process_that_is_merely_late(world: World) -> None:
     assert [run.status for run in world.storage.runs("s")] == ["completed", "completed"]
     assert [message.run for message in world.storage.messages("s")] == [1] * 6 + [2] * 2
     assert world.run().output == "Tool results: note=noted a; note=noted b"
-    head = world.storage.session("s")
+    head = world.storage.get_session("s")
     assert head is not None
     assert (head.status, head.open_runs) == ("completed", {})
 
@@ -198,7 +200,7 @@ def test_cancelled_by_another_process(world: World) -> None:
     run = world.run()
     assert (run.status, run.error["type"]) == ("cancelled", "RunCancelled")  # type: ignore[index]
     assert (world.parts, run.usage.requests) == (["user", "call count", "result of count"], 1)
-    head = world.storage.session("s")
+    head = world.storage.get_session("s")
     assert head is not None
     assert (head.status, head.state) == ("cancelled", {"count": 2})
     assert record(world, "lease/1") is record(world, "cancel/1") is None
@@ -210,7 +212,7 @@ def test_cancelled_in_a_tool(world: World) -> None:
     child = world.start("run", call("count_and_block", by=2), agent={"durability": "run"})
     world.traces.wait_for("counted")
     handle = world.agent().session("s")
-    wait_until(lambda: handle.cancel(run=1))
+    wait_until(lambda: handle.cancel(run_number=1))
     assert child.result()["error"] == "RunCancelled"
     assert (world.run().status, handle.state()) == ("cancelled", {"count": 2})
     assert handle.run("Hello").output == "You said: Hello"
@@ -246,7 +248,7 @@ async def test_a_cancelled_task(world: World) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (world.run().status, world.run().error["type"]) == ("cancelled", "CancelledError")  # type: ignore[index]
+    assert (world.run().status, world.run().error["type"]) == ("interrupted", "CancelledError")  # type: ignore[index]
 
 
 # ---------------------------------------------------------------- the session goes away
@@ -260,7 +262,7 @@ def test_deleted_while_a_run_works(world: World) -> None:
     world.server.release()
     said = child.result()
     assert "deleted while run 1 was at work" in said["message"], said
-    assert world.storage.session("s") is None
+    assert world.storage.get_session("s") is None
     with pytest.raises(SessionNotFoundError):
         world.storage.cancel_run("s")
 
@@ -287,3 +289,31 @@ def test_a_cancelled_run_that_cannot_be_stored(world: World, caplog: pytest.LogC
     assert "could not be stored" in errors[0].__notes__[0]
     assert "cancelled could not be stored" in caplog.text
     world.interrupted()
+
+
+def test_a_run_of_this_process_is_cancelled_at_once_and_leaves_no_record(storage: SqliteStorage) -> None:
+    """However long its lease is: `lease=30` renews every ten seconds, and this would wait for that."""
+
+    async def talk() -> None:
+        started = asyncio.Event()
+
+        async def wait_for_ever() -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        agent = Agent(TestModel(), storage=storage, session_id="s", tools=[wait_for_ever])
+        run = asyncio.create_task(agent.arun("wait"))
+        await started.wait()
+        assert await storage.acancel_run("s") is True
+        with pytest.raises(RunCancelled):
+            await run
+
+    asyncio.run(talk())
+    assert storage.get_run("s", 1).status == "cancelled"
+    head = storage.get_session("s")
+    assert head is not None
+
+    async def left(core: Core) -> list[str]:
+        return await core.driver.record_keys(head.session_id, head.incarnation, "", core.deadline())
+
+    assert operate(storage, left) == []

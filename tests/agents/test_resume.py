@@ -106,7 +106,7 @@ def test_the_newest_that_can_go_on(world: World) -> None:
     kill_in_tool(world, call("block_again", text="c"), "block c", 3, agent={"durability": "run"})
     world.traces.open_gate()
     with pytest.raises(NotResumableError, match="Run 3"):
-        agent.resume("s", run=3)
+        agent.resume("s", run_number=3)
     assert agent.resume("s", approvals={waiting["send"]: True}).number == 1
     assert agent.resume("s").number == 2
     with pytest.raises(NotResumableError, match="Run 3 was interrupted"):
@@ -129,9 +129,9 @@ def test_structured_runs_before_it(world: World) -> None:
 def test_a_run_that_works_cannot_be_resumed(world: World) -> None:
     child = world.start("run", call("block", text="b"), lease=30.0)
     world.traces.wait_for("block b")
-    with pytest.raises(NotResumableError, match="still at work"):
-        world.agent().resume("s", run=1)
-    with pytest.raises(NotResumableError, match="no run that is paused or interrupted"):
+    with pytest.raises(NotResumableError, match="being worked on"):
+        world.agent().resume("s", run_number=1)
+    with pytest.raises(NotResumableError, match="being worked on"):
         world.agent().resume("s")
     world.traces.open_gate()
     assert child.result()["status"] == "completed"
@@ -214,7 +214,7 @@ def test_a_change_that_was_taken_back(world: World) -> None:
     kill_in_tool(world, steps, "block b", agent={"state": {"count": 0}})
     world.traces.open_gate()
     assert world.agent(state={"count": 0}).resume("s").state == {"count": 0}
-    assert world.storage.session("s").state == {"count": 0}  # type: ignore[union-attr]
+    assert world.storage.get_session("s").state == {"count": 0}  # type: ignore[union-attr]
 
 
 def test_limits_count_what_was_used_before(world: World) -> None:
@@ -295,7 +295,7 @@ def test_nothing_is_lost_when_taking_over_fails(world: World) -> None:
     faults.inject(world.storage, faults.Script("append", [faults.LOSE_ANSWER]))
     assert agent.resume("s", approvals={waiting["send"]: True}).status == "completed"
     assert world.traces.lines == ["send Ada"]
-    assert StorageUnavailableError.default_retry
+    assert StorageUnavailableError.default_retryable
 
 
 def test_a_model_that_fails_when_it_goes_on(world: World) -> None:
@@ -337,9 +337,9 @@ async def test_an_agent_inside_a_tool(world: World, same_storage: bool) -> None:
     assert result.output == "Tool results: delegate=Tool results: inner_look=within"
     assert seen == ["before in s", "within in inside", "after in s"]
     assert result.state == {"last": "after"}
-    head = other.session("inside")
+    head = other.get_session("inside")
     assert head is not None
-    assert (head.state, head.owner, head.run_count) == ({"last": "within"}, "inner", 1)
+    assert (head.state, head.agent, head.run_count) == ({"last": "within"}, "inner", 1)
     assert world.parts == ["user", "call delegate", "result of delegate", "text"]
     assert [json.dumps(message.data).count("inner_look") > 0 for message in other.messages("inside")][1:3] == [True] * 2
     with pytest.raises(SessileError, match="no session here"):

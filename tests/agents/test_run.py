@@ -20,7 +20,7 @@ from pydantic_ai.usage import UsageLimits
 from tests.agents.helpers import model_at, output, prompts, script, sent, turns
 from tests.model_server import ModelServer
 
-from sessile import Agent, MemoryStorage, SqliteStorage
+from sessile import ANY_USER, Agent, MemoryStorage, SqliteStorage
 from sessile.agents.options import AgentOptions
 from sessile.errors import InvalidIdError, InvalidInputError, InvalidStateError, SessileError
 from sessile.records import Usage
@@ -35,7 +35,7 @@ def test_the_second_process_knows_what_the_first_was_asked(server: ModelServer, 
     assert output(script(tmp_path, body, server, path, LAST)) == f"Your last question was: {FRANCE}\n"
     with SqliteStorage(path) as storage:
         assert [run.input for run in storage.runs("s1", user_id="ada")] == [FRANCE, LAST]
-        assert storage.verify("s1") > 0
+        assert storage.verify("s1", user_id="ada") > 0
 
 
 def test_what_a_run_returns_and_stores(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -44,13 +44,13 @@ def test_what_a_run_returns_and_stores(model: OpenAIChatModel, storage: SqliteSt
     assert (result.output, result.session_id, result.number) == ("The capital of France is Paris.", "s1", 1)
     assert result.status == "completed"
     assert [type(message) for message in result.new_messages()] == [ModelRequest, ModelResponse]
-    head = storage.session("s1")
+    head = storage.get_session("s1", user_id="ada")
     assert head is not None
-    assert (head.owner, head.user_id, head.kind, head.run_count, head.status) == (
+    assert (head.agent, head.user_id, head.kind, head.run_count, head.status) == (
         "support", "ada", "agent", 1, "completed",
     )  # fmt: skip
-    (run,) = storage.runs("s1")
-    assert (run.run_id, run.input, run.output, run.owner) == (result.run_id, FRANCE, result.output, "support")
+    (run,) = storage.runs("s1", user_id="ada")
+    assert (run.run_id, run.input, run.output, run.agent) == (result.run_id, FRANCE, result.output, "support")
     assert run.metadata == {"request": 7}
     assert [message.data["kind"] for message in run.messages] == ["request", "response"]
     assert run.ended_at is not None
@@ -72,7 +72,7 @@ def test_without_a_session_id_each_run_makes_a_session(model: OpenAIChatModel, s
     assert first.session_id != second.session_id
     assert second.output == "You have not asked anything before."
     assert agent.run(LAST, session_id=first.session_id).output == f"Your last question was: {FRANCE}"
-    assert {head.session_id for head in storage.sessions()} == {first.session_id, second.session_id}
+    assert {head.session_id for head in storage.sessions(user_id=ANY_USER)} == {first.session_id, second.session_id}
 
 
 def test_defaults_of_the_agent_and_ids_of_a_call(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -80,7 +80,8 @@ def test_defaults_of_the_agent_and_ids_of_a_call(model: OpenAIChatModel, storage
     agent.run(FRANCE)
     assert agent.run(LAST).output == f"Your last question was: {FRANCE}"
     assert agent.run(LAST, session_id="other", user_id="bob").output == "You have not asked anything before."
-    assert {(head.session_id, head.user_id) for head in storage.sessions()} == {("mine", "ada"), ("other", "bob")}
+    heads = storage.sessions(user_id=ANY_USER)
+    assert {(head.session_id, head.user_id) for head in heads} == {("mine", "ada"), ("other", "bob")}
 
 
 async def test_run_works_where_an_event_loop_runs(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -191,9 +192,9 @@ def test_a_ready_agent(server: ModelServer, model: OpenAIChatModel, storage: Sql
     agent.run(FRANCE, deps="x")
     assert sent(server).system_text.split() == ["I", "am", "glad.", "Deps:", "x."]
     assert agent.run(LAST, deps="x").output == f"Your last question was: {FRANCE}"
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
-    assert head.owner == agent.name == "ready"
+    assert head.agent == agent.name == "ready"
     assert Agent(ready, name="mine", storage=storage).name == "mine"
 
 
@@ -243,7 +244,7 @@ def test_ids_and_state_are_checked_before_anything_happens(
         with pytest.raises(InvalidInputError):
             call()
     assert server.requests == []
-    assert len(storage.sessions()) == 0
+    assert len(storage.sessions(user_id=ANY_USER)) == 0
 
 
 # ---------------------------------------------------------------- output, usage, media
@@ -266,7 +267,7 @@ def test_structured_output(server: ModelServer, model: OpenAIChatModel, storage:
     agent = Agent(model, storage=storage, session_id="s1", output_type=City)
     result = agent.run('One city\noutput {"name": "Paris", "population": 2100000}')
     assert result.output == City(name="Paris", population=2100000)
-    assert storage.run("s1", 1).output == {"name": "Paris", "population": 2100000}
+    assert storage.get_run("s1", 1).output == {"name": "Paris", "population": 2100000}
     agent.run(LAST)  # the server would refuse a history whose output tool has no result
     assert len(prompts(server)) == 2
 
@@ -308,7 +309,7 @@ def test_usage_of_a_run_and_of_its_session(model: OpenAIChatModel, storage: Sqli
     assert [(result.usage.requests, result.usage.tool_calls) for result in results] == [(2, 1), (1, 0)]
     assert all(result.usage.input_tokens and result.usage.output_tokens for result in results)
     assert [run.usage for run in storage.runs("s1")] == [result.usage for result in results]
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
     assert head.usage == results[0].usage + results[1].usage
 
@@ -328,7 +329,7 @@ def test_limits_of_a_run_and_of_the_whole_session(server: ModelServer, storage: 
     assert [run.usage.requests for run in runs] == [1, 1, 0, 1]
     assert [run.usage.cost > 0 for run in runs] == [True, True, False, True]
     assert runs[2].usage == Usage()
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
     assert head.usage.requests == 3
 
@@ -346,7 +347,7 @@ def test_an_image_is_kept_apart_and_comes_back_on_the_wire(
     for run in storage.runs("s1"):
         for message in run.messages:
             assert len(str(message.data)) < 2000
-    given = storage.run("s1", 1).input
+    given = storage.get_run("s1", 1).input
     assert given[0] == "What is this?"
     assert storage.media("s1", given[1]["data"]["$blob"]) == image.data
 
@@ -412,5 +413,5 @@ def test_a_model_given_by_name_in_several_event_loops(monkeypatch: pytest.Monkey
 def test_a_model_that_is_changed_later_is_used_in_every_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "test")
     agent = Agent("openai-chat:gpt-test")
-    agent.model_agent.model = TestModel(custom_output_text="the other")  # type: ignore[attr-defined]
+    agent.pydantic_agent.model = TestModel(custom_output_text="the other")  # type: ignore[attr-defined]
     assert agent.run("Hi").output == asyncio.run(agent.arun("Hi")).output == "the other"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from sessile.records import JsonObject
 
 
 def state_of(storage: SqliteStorage, session_id: str = "s1") -> JsonObject:
-    head = storage.session(session_id)
+    head = storage.get_session(session_id)
     assert head is not None
     return head.state
 
@@ -98,41 +100,43 @@ def test_placeholders_in_instructions(server: ModelServer, model: OpenAIChatMode
     assert sent(server).system_text == f"User: Ada {{list}}. List: 2. {rest}"
 
 
-def test_placeholders_in_instructions_that_are_made(
+def test_placeholders_only_in_what_the_developer_wrote(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
 ) -> None:
+    """What a function makes may hold other people's text."""
+
     def made() -> str:
         return f"{{name}} has {len(session_state())} keys in {current_session().session_id}."
 
     agent = Agent(model, storage=storage, session_id="s1", state={"name": "Ada"}, instructions=["Plain.", made])
     agent.run("Hello", instructions="And {name} once more.")
-    assert sorted(sent(server).system_text.split("\n")) == ["Ada has 1 keys in s1.", "And Ada once more.", "Plain."]
+    assert sorted(sent(server).system_text.split("\n")) == ["And Ada once more.", "Plain.", "{name} has 1 keys in s1."]
 
 
-def test_placeholders_in_instructions_that_are_registered_later(
+def test_no_placeholders_in_functions_that_are_registered_later(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
 ) -> None:
     agent = Agent(model, storage=storage, state={"plan": "free"})
     agent.run("Hello")
 
-    @agent.model_agent.instructions  # type: ignore[attr-defined]
+    @agent.pydantic_agent.instructions  # type: ignore[attr-defined]
     def plan() -> str:
         return "The plan is {plan}."
 
     agent.run("Hello")
-    assert "The plan is free." in sent(server).system_text
+    assert "The plan is {plan}." in sent(server).system_text
 
 
 @pytest.mark.parametrize("when", ["made", "run", "registered"])
-def test_placeholders_in_instructions_of_toolsets(
+def test_no_placeholders_in_instructions_of_toolsets(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage, when: str
 ) -> None:
     tools: FunctionToolset[Any] = FunctionToolset([put], instructions="Tools of the plan {plan}.")
     agent = Agent(model, storage=storage, state={"plan": "free"}, toolsets=[tools] if when == "made" else [])
     if when == "registered":
-        agent.model_agent.toolset(lambda context: tools)  # type: ignore[attr-defined]
+        agent.pydantic_agent.toolset(lambda context: tools)  # type: ignore[attr-defined]
     agent.run("Hello", toolsets=[tools] if when == "run" else None)
-    assert "Tools of the plan free." in sent(server).system_text
+    assert "Tools of the plan {plan}." in sent(server).system_text
 
 
 def test_the_session_at_hand(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -145,8 +149,8 @@ def test_the_session_at_hand(model: OpenAIChatModel, storage: SqliteStorage) -> 
     assert [(s.session_id, s.user_id, s.run_id, s.storage) for s in seen] == [("s1", "ada", result.run_id, storage)]
     with pytest.raises(SessileError, match="inside a run"):
         current_session()
-    with pytest.raises(SessileError, match="inside a run"):
-        Agent(model, tools=[look]).run("call look {}")
+    Agent(model, tools=[look]).run("call look {}")
+    assert (seen[1].session_id != "s1", seen[1].user_id) == (True, None)  # of its own, stored nowhere
 
 
 # ---------------------------------------------------------------- failed and cancelled runs
@@ -173,7 +177,7 @@ async def test_the_state_is_kept_when_the_run_is_cancelled(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await storage.aruns("s1"))[0].status == "cancelled"
+    assert (await storage.aruns("s1"))[0].status == "interrupted"
     assert state_of(storage) == {"a": 1}
 
 
@@ -203,10 +207,10 @@ SET = 'call aput {{"key": "{0}", "value": {1}}}'
 async def test_two_runs_that_change_different_keys_both_win(
     server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
 ) -> None:
-    for setting in ("last", "error"):
+    for setting in ("last_write_wins", "error"):
         pair = Pair(server, storage, model, on_state_conflict=setting)
         await pair.run(SET.format(f"a-{setting}", 1), SET.format(f"b-{setting}", 2))
-    assert state_of(storage) == {"a-last": 1, "b-last": 2, "a-error": 1, "b-error": 2}
+    assert state_of(storage) == {"a-last_write_wins": 1, "b-last_write_wins": 2, "a-error": 1, "b-error": 2}
 
 
 async def test_for_the_same_key_the_later_run_wins(
@@ -271,9 +275,10 @@ def test_state_that_is_not_json(model: OpenAIChatModel, storage: SqliteStorage, 
     assert caught.value.result.output == "Tool results: put_odd=done"
     (run,) = storage.runs("s1")
     assert (run.status, run.output, len(run.messages)) == ("completed", "Tool results: put_odd=done", 4)
-    assert state_of(storage) == {"before": 1}
+    kept = {"before": 1, "fine": 1} | ({"odd": {}} if name == "key" else {})
+    assert state_of(storage) == kept
     agent.run('call put {"key": "a", "value": 1}')
-    assert state_of(storage) == {"before": 1, "a": 1}
+    assert state_of(storage) == kept | {"a": 1}
     assert storage.verify("s1")
 
 
@@ -295,7 +300,30 @@ def test_a_failed_run_with_state_that_is_not_json_raises_its_own_error(
     with pytest.raises(ModelHTTPError):
         Agent(model, storage=storage, session_id="s1", tools=[put_odd]).run('call put_odd {"name": "set"}')
     assert storage.runs("s1")[0].status == "failed"
-    assert state_of(storage) == {}
+    assert state_of(storage) == {"fine": 1}
+
+
+@pytest.mark.parametrize("durability", ["run", "step"])
+def test_what_is_not_json_names_its_place_and_costs_nothing_else(
+    model: OpenAIChatModel, storage: SqliteStorage, durability: Any
+) -> None:
+    def buy() -> str:
+        state = session_state()
+        state["cart"] = [{"price": 1}, {"price": Decimal(2)}]
+        state["user"]["address"]["since"] = datetime.now(UTC)
+        state["user"]["address"]["town"] = "Oslo"
+        state["user"]["name"] = "Ada"
+        state["list"].append(2)
+        del state["old"]
+        return "done"
+
+    before = {"cart": [], "list": [1], "old": 1, "user": {"address": {"since": "now", "street": "x"}}}
+    agent = Agent(model, storage=storage, session_id="s1", state=before, tools=[buy], durability=durability)
+    with pytest.raises(InvalidStateError, match=r'type Decimal, which is not JSON: state\["cart"\]\[1\]\["price"\]\.'):
+        agent.run("call buy {}")
+    address = {"since": "now", "street": "x", "town": "Oslo"}
+    assert state_of(storage) == {"cart": [], "list": [1, 2], "user": {"address": address, "name": "Ada"}}
+    assert storage.verify("s1")
 
 
 def test_a_default_state_must_be_an_object(model: OpenAIChatModel, storage: SqliteStorage) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic_ai import Agent as BareAgent
+from pydantic_ai import ModelRetry, RunContext, Tool
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.messages import FinalResultEvent, FunctionToolCallEvent, PartStartEvent
 from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import script
 from tests.model_server import ModelServer
 
-from sessile import Agent, SqliteStorage, session_state
-from sessile.errors import InvalidInputError, SessileError
+from sessile import ANY_USER, Agent, SqliteStorage, session_state
+from sessile.errors import InvalidInputError, SessileError, SessionNotFoundError
 
 FRANCE = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."
@@ -32,7 +34,7 @@ def test_text_as_it_comes(model: OpenAIChatModel, storage: SqliteStorage) -> Non
     assert "".join(pieces) == stream.result.output == ANSWER
     (run,) = storage.runs("s1", user_id="ada")
     assert (run.output, run.run_id, run.metadata) == (ANSWER, stream.result.run_id, {"n": 1})
-    assert "".join(agent.stream(LAST, session_id="s1")) == f"Your last question was: {FRANCE}"
+    assert "".join(agent.stream(LAST, session_id="s1", user_id="ada")) == f"Your last question was: {FRANCE}"
 
 
 async def test_text_as_it_comes_asynchronously(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -77,13 +79,92 @@ def test_text_before_and_after_a_tool(model: OpenAIChatModel, storage: SqliteSto
     assert "".join(stream) == "Tool results: add=3"
 
 
-def test_structured_output_has_no_text(model: OpenAIChatModel, storage: SqliteStorage) -> None:
-    class City(BaseModel):
-        name: str
+class City(BaseModel):
+    """An answer with more than one field, so that it comes in pieces."""
 
-    stream = Agent(model, storage=storage, output_type=City).stream('A city\noutput {"name": "Paris"}')
-    assert "".join(stream) == ""
-    assert stream.result.output == City(name="Paris")
+    name: str
+    country: str = "?"
+    rivers: list[str] = []
+
+
+CITY = '[slow 0.01] A city\noutput {"name": "Paris", "country": "France", "rivers": ["Seine", "Marne"]}'
+WHOLE = City(name="Paris", country="France", rivers=["Seine", "Marne"])
+
+
+def test_structured_output_comes_as_far_as_it_is(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    stream = Agent(model, storage=storage, output_type=City).stream(CITY)
+    cities = list(stream)
+    assert all(isinstance(city, City) for city in cities)
+    assert len(cities) > 2, "it came in pieces"
+    assert cities[0] != WHOLE
+    assert cities[-1] == stream.result.output == WHOLE
+    assert [len(city.rivers) for city in cities] == sorted(len(city.rivers) for city in cities)
+
+
+async def test_partial_objects_are_those_of_pydantic_ai(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    async with BareAgent(model, output_type=City).run_stream(CITY) as bare:
+        theirs = [city async for city in bare.stream_output(debounce_by=None)]
+    ours = [city async for city in Agent(model, storage=storage, output_type=City).astream(CITY)]
+    assert {city.model_dump_json() for city in ours} <= {city.model_dump_json() for city in theirs}
+    assert ours[-1] == theirs[-1]
+
+
+def test_a_mixed_output_grows_whatever_it_is(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent: Agent[City | str] = Agent(model, storage=storage, output_type=[City, str])
+    texts = list(agent.stream(FRANCE))
+    assert texts[-1] == ANSWER
+    assert all(isinstance(text, str) and ANSWER.startswith(text) for text in texts)
+    assert len(texts) > 2
+    assert list(agent.stream(CITY))[-1] == WHOLE
+
+
+def test_an_output_of_one_run_only(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage)
+    assert list(agent.stream(CITY, output_type=City))[-1] == WHOLE
+    assert "".join(agent.stream(FRANCE)) == ANSWER
+
+
+def test_a_function_that_makes_the_output_is_called_once(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    asked: list[str] = []
+
+    def book(name: str, country: str = "?", rivers: list[str] | None = None) -> City:
+        asked.append(name)
+        return City(name=f"booked {name}")
+
+    for durability in ("run", "step"):
+        stream = Agent(model, storage=storage, output_type=book, durability=durability).stream(CITY)
+        assert list(stream) == [City(name="booked Paris")]
+    assert asked == ["Paris", "Paris"]
+
+
+def test_an_output_validator_sees_what_is_not_whole_as_such(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    ready = BareAgent(model, output_type=City)
+
+    @ready.output_validator
+    def check(ctx: RunContext[None], city: City) -> City:
+        if len(city.rivers) < 2 and not ctx.partial_output:
+            raise ModelRetry("Name two rivers.")
+        return city
+
+    stream = Agent(ready, storage=storage).stream(CITY)
+    assert list(stream)[-1] == WHOLE
+    assert stream.result.usage.requests == 1
+
+
+def test_an_answer_that_was_stored_comes_at_once(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage, session_id="s1", output_type=City)
+    agent.run(CITY, run_id="r1")
+    assert list(agent.stream(CITY, run_id="r1")) == [WHOLE]
+
+
+def test_a_paused_run_has_no_output_in_its_stream(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    def pay(amount: int) -> str:
+        return "paid"
+
+    agent = Agent(model, storage=storage, output_type=City, tools=[Tool(pay, requires_approval=True)])
+    stream = agent.stream('call pay {"amount": 1}')
+    assert list(stream) == []
+    assert stream.result.status == "paused"
 
 
 def test_the_first_piece_is_there_before_the_last_is_sent(
@@ -140,8 +221,8 @@ def test_closing_a_stream_stores_what_is_there(
         first = next(iter(stream))
         server.wait_for_hanging()
     (run,) = storage.runs("s1")
-    assert (run.status, run.input) == ("cancelled", "[hang-stream] one two three four")
-    with pytest.raises(SessileError, match="cancelled"):
+    assert (run.status, run.input) == ("interrupted", "[hang-stream] one two three four")
+    with pytest.raises(SessileError, match="interrupted"):
         _ = stream.result
     kept = [part for message in run.messages for part in message.data["parts"]]
     assert first in str(kept)
@@ -157,8 +238,8 @@ async def test_leaving_an_asynchronous_stream_cancels_it(
         async for _ in stream:
             break
         await asyncio.to_thread(server.wait_for_hanging)
-    assert (await storage.aruns("s1"))[0].status == "cancelled"
-    with pytest.raises(SessileError, match="cancelled"):
+    assert (await storage.aruns("s1"))[0].status == "interrupted"
+    with pytest.raises(SessileError, match="interrupted"):
         _ = stream.result
 
 
@@ -177,7 +258,7 @@ async def test_cancelling_a_task_that_reads_a_stream(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await storage.aruns("s1"))[0].status == "cancelled"
+    assert (await storage.aruns("s1"))[0].status == "interrupted"
 
 
 def test_a_stream_that_is_left_alone_goes_on(
@@ -193,15 +274,16 @@ def test_a_stream_that_is_left_alone_goes_on(
 
 
 def test_a_stream_that_was_never_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
-    with Agent(model, storage=storage).stream(FRANCE):
-        pass
-    assert len(storage.sessions()) == 0
+    stream = Agent(model, storage=storage).stream(FRANCE)
+    stream.close()
+    with pytest.raises(SessileError, match="not ended"):
+        _ = stream.result
+    assert len(storage.sessions(user_id=ANY_USER)) == 0
 
 
 async def test_an_asynchronous_stream_that_was_never_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
-    async with Agent(model, storage=storage).astream(FRANCE):
-        pass
-    assert len(await storage.asessions()) == 0
+    await Agent(model, storage=storage).astream(FRANCE).aclose()
+    assert len(await storage.asessions(user_id=ANY_USER)) == 0
 
 
 def test_a_cut_stream_is_a_failed_run(server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -230,9 +312,9 @@ def test_state_that_a_tool_has_set_is_kept_when_the_stream_is_closed(
     with agent.stream('call remember {"word": "blue"}') as stream:
         next(iter(stream))
     server.release()
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
-    assert (head.status, head.state) == ("cancelled", {"word": "blue"})
+    assert (head.status, head.state) == ("interrupted", {"word": "blue"})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
@@ -251,7 +333,7 @@ def signal_when_waiting():
     os.kill(os.getpid(), signal.{name})
 
 def waiting(frame):
-    return frame.f_code.co_filename.endswith("streaming.py")
+    return frame.f_code.co_filename.endswith("streams.py")
 
 threading.Thread(target=signal_when_waiting).start()
 for piece in Agent(model, storage=storage).stream("[hang-stream] one two three four", session_id="s1"):
@@ -260,7 +342,7 @@ for piece in Agent(model, storage=storage).stream("[hang-stream] one two three f
     _, err = (process := script(tmp_path, body, server, path)).communicate()
     assert process.returncode == code, err
     with SqliteStorage(path) as storage:
-        assert storage.runs("s1")[0].status == "cancelled"
+        assert storage.runs("s1")[0].status == "interrupted"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals like these")
@@ -279,7 +361,7 @@ with Agent(model, storage=storage).stream("[hang-stream] one two three four", se
     _, err = process.communicate()
     assert process.returncode == 143, err
     with SqliteStorage(path) as storage:
-        assert storage.runs("s1")[0].status == "cancelled"
+        assert storage.runs("s1")[0].status == "interrupted"
 
 
 def test_a_stream_leaves_the_handler_of_sigterm_as_it_was(model: OpenAIChatModel, storage: SqliteStorage) -> None:
@@ -303,4 +385,42 @@ asyncio.run(main())
     _, err = process.communicate()
     assert process.returncode == 143, err
     with SqliteStorage(path) as storage:
-        assert storage.runs("s1")[0].status == "cancelled"
+        assert storage.runs("s1")[0].status == "interrupted"
+
+
+# ---------------------------------------------------------------- the beginning
+
+
+async def test_a_stream_that_is_entered_has_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    agent = Agent(model, storage=storage)
+    stream = agent.astream("Hello", session_id="s1")
+    with pytest.raises(SessileError, match="not begun"):
+        _ = stream.run_id
+    async with stream:
+        (run,) = await storage.aruns("s1")
+        assert (stream.session_id, stream.run_id, stream.number) == ("s1", run.run_id, 1)
+        assert "".join([text async for text in stream]) == stream.result.output
+    assert stream.result.run_id == stream.run_id
+
+
+async def test_what_keeps_a_run_from_beginning_is_raised_at_once(
+    model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    agent = Agent(model, storage=storage)
+    await agent.arun("Hello", session_id="s1", user_id="ada")
+    with pytest.raises(SessionNotFoundError):
+        async with agent.astream("Hello", session_id="s1", user_id="eve"):
+            pytest.fail("a response would have begun")
+    with pytest.raises(SessionNotFoundError), agent.stream("Hello", session_id="s1", user_id="eve"):
+        pytest.fail("a response would have begun")
+
+
+def test_a_synchronous_stream_that_is_entered_has_begun(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    with Agent(model, storage=storage).stream("Hello", session_id="s1", run_id="r1") as stream:
+        assert (stream.session_id, stream.run_id, stream.number) == ("s1", "r1", 1)
+        text = "".join(stream)
+    with Agent(model, storage=storage).stream("Hello", session_id="s1", run_id="r1") as again:  # what is stored
+        assert (again.session_id, again.run_id, again.number) == ("s1", "r1", 1)
+        assert "".join(again) == text
+    with Agent(model).stream("Hello", session_id="s1") as alone:
+        assert (alone.session_id, alone.number) == ("s1", 0)

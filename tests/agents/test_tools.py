@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import sent, tool_results
 from tests.model_server import ModelServer
 
-from sessile import Agent, SqliteStorage
+from sessile import Agent, SqliteStorage, Team
+from sessile.agents.history import tools
+from sessile.storage.reads import newest_runs
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_searching_other_sessions(server: ModelServer, agent: Agent[str], storag
     agent.run("A parrot, not dead", session_id="s3", user_id="ada")
     agent.run("A dead parrot of Bob's", session_id="s4", user_id="bob")
     agent.run("A dead parrot of nobody's", session_id="s5")
-    storage.rename("s2", "Birds")
+    storage.rename("s2", "Birds", user_id="ada")
     agent.run("A dead parrot of this session", session_id="s1", user_id="ada")
     found = call(server, agent, "search_past_sessions", query="DEAD parrot!")
     assert found.splitlines() == [
@@ -80,6 +83,48 @@ def test_searching_other_sessions(server: ModelServer, agent: Agent[str], storag
         assert call(server, agent, "search_past_sessions", query=nothing).startswith("Nothing was found: ")
 
 
+def test_what_other_agents_were_told_is_theirs(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    """An agent of billing does not read what the user has told the doctor, unless it was made to."""
+    Agent(model, name="doctor", storage=storage).run("My parrot is ill", session_id="s2", user_id="ada")
+    billing = Agent(model, name="billing", storage=storage, search_sessions=True)
+    billing.run("The parrot was dear", session_id="s3", user_id="ada")
+    found = call(server, billing, "search_past_sessions", query="parrot")
+    assert ("dear" in found, "ill" in found) == (True, False)
+    everything = Agent(model, name="billing", storage=storage, search_sessions="all")
+    found = call(server, everything, "search_past_sessions", query="parrot")
+    assert ("dear" in found, "ill" in found) == (True, True)
+    desk: Team[str] = Team([Agent(model, name="doctor")], model, name="desk", storage=storage, search_sessions=True)
+    assert call(server, desk, "search_past_sessions", query="parrot") == "Nothing was found."
+
+
+def test_the_index_is_searched_where_there_is_one(
+    server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage
+) -> None:
+    """More sessions than are looked through without it; and nothing of other users, or told to other agents."""
+    agent = Agent(model, name="billing", storage=storage, search_sessions=True)
+    storage.add_run("first", input="The parrot_id is ORD-7781", output="Noted.", user_id="ada", agent="billing")
+    storage.add_run("bobs", input="My parrot", output="Noted.", user_id="bob", agent="billing")
+    storage.add_run("ill", input="My parrot is ill", output="Noted.", user_id="ada", agent="doctor")
+    for number in range(60):
+        storage.add_run(f"old{number}", input=f"About {number}", output="ok", user_id="ada", agent="billing")
+    assert call(server, agent, "search_past_sessions", query="parrot") == "Nothing was found."
+    storage.index().update()
+    agent.run("A parrot of this session", session_id="s1", user_id="ada")
+    assert call(server, agent, "search_past_sessions", query="parrot") == "[first, 1] The parrot_id is ORD-7781"
+    assert call(server, agent, "search_past_sessions", query='"ord-7781"').startswith("[first, 1] ")
+    assert call(server, agent, "search_past_sessions", query="unicorn") == "Nothing was found."
+    everything = Agent(model, name="billing", storage=storage, search_sessions="all")
+    assert len(call(server, everything, "search_past_sessions", query="parrot").splitlines()) == 2
+    found = call(server, agent, "search_past_sessions", query="about").splitlines()
+    assert (found[0], len(found), found[-1]) == ("[old59, 1] About 59", 21, "There are more: page 2.")
+    rest = call(server, agent, "search_past_sessions", query="about", page=3).splitlines()
+    assert (rest[0], len(rest)) == ("[old19, 1] About 19", 20)
+    storage.delete("first", user_id="ada")
+    assert call(server, agent, "search_past_sessions", query="parrot") == "Nothing was found."
+
+
 def test_searching_without_a_user(server: ModelServer, agent: Agent[str]) -> None:
     agent.run("A dead parrot", session_id="s2", user_id="ada")
     agent.run("A dead parrot", session_id="s3")
@@ -91,16 +136,37 @@ def test_a_search_is_bounded(server: ModelServer, agent: Agent[str], storage: Sq
     for number in range(30):
         storage.add_run(f"old{number}", input=f"parrot {number}", output="ok", user_id="ada")
     found = call(server, agent, "search_past_sessions", query="parrot").splitlines()
-    assert len(found) == 20
-    assert found[0] == "[old29, 1] User: parrot 29"
+    assert len(found) == 21
+    assert (found[0], found[-1]) == ("[old29, 1] User: parrot 29", "There are more: page 2.")
+    rest = call(server, agent, "search_past_sessions", query="parrot", page=2).splitlines()
+    assert (rest[0], rest[-1], len(rest)) == ("[old9, 1] User: parrot 9", "[old0, 1] User: parrot 0", 10)
+    for page in (3, 10**30, 0, -1):
+        assert call(server, agent, "search_past_sessions", query="parrot", page=page)
+
+
+def test_long_messages_are_cut(server: ModelServer, agent: Agent[str], storage: SqliteStorage) -> None:
+    """A model's context, and its bill, are not filled by one long message or by many."""
+    words = "word " * 200_000
+    for number in range(30):
+        storage.add_run(f"old{number}", input=f"{words} parrot {words}", output="ok", user_id="ada")
+        storage.add_run("s1", input=f"{number} {words}", output="ok", user_id="ada")
+    found = call(server, agent, "search_past_sessions", query="parrot")
+    assert found.startswith("[old29, 1] … ")
+    assert " parrot word " in found
+    assert len(found) < 17_000
+    read = call(server, agent, "read_history", last_runs=30)
+    assert read.startswith("[3] User: 2 word word")
+    assert "more characters)" in read.splitlines()[0]
+    assert read.endswith("Ask for fewer exchanges.)")
+    assert len(read) < 17_000
 
 
 def test_runs_of_other_code_are_read_too(server: ModelServer, agent: Agent[str], storage: SqliteStorage) -> None:
-    add: Any = storage.add_run
-    add("s1", input="Plain", output={"json": ["ä"]}, user_id="ada")
+    add: Any = partial(storage.add_run, user_id="ada")
+    add("s1", input="Plain", output={"json": ["ä"]})
     add("s1", input="OpenAI's", output="x", messages=[{"role": "user", "content": "?"}], format="openai")
     add("s1", input="Google's", output=None, messages=[{"role": "user", "parts": ["?"]}], format="google")
-    add("s1", input="Odd", output=1, messages=[{"parts": "?"}])
+    add("s1", input="Odd", output=1, messages=[{"parts": "?"}], format="mine")
     assert call(server, agent, "read_history").splitlines() == [
         "[1] User: Plain",
         '[1] Assistant: {"json": ["ä"]}',
@@ -120,3 +186,29 @@ def test_images_are_named_and_not_read(server: ModelServer, agent: Agent[str], s
     assert '[1] User: ["Look", "[image/png]"]' in read
     assert '[2] User: ["Look", "[image/png]"]' in read
     assert len(read) < 500
+
+
+def test_a_search_reads_so_much_and_no_more(
+    server: ModelServer, agent: Agent[str], storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty sessions of as much as one call reads would be three gigabytes; and the model may call it again."""
+    for number in range(30):
+        storage.add_run(f"old{number}", input=f"parrot {'x' * 50_000}", output="ok", user_id="ada")
+    read: list[int] = []
+
+    async def noted(*args: Any, **kwargs: Any) -> Any:
+        runs, left = await newest_runs(*args, **kwargs)
+        read.append(len(runs))
+        return runs, left
+
+    monkeypatch.setattr(tools, "newest_runs", noted)
+    monkeypatch.setattr(tools, "SEARCHED_BYTES", 400_000)
+    found = call(server, agent, "search_past_sessions", query="parrot").splitlines()
+    assert found[-1] == "Older conversations were not searched: there is too much in these."
+    assert 7 <= len(found) - 1 == sum(read) <= 9
+    assert found[0].startswith("[old29, 1] User: parrot xx")
+    nothing = call(server, agent, "search_past_sessions", query="unicorn").splitlines()
+    assert (nothing[0], nothing[-1]) == ("Nothing was found.", found[-1])
+    monkeypatch.setattr(tools, "SEARCHED_SECONDS", -1.0)
+    late = call(server, agent, "search_past_sessions", query="parrot").splitlines()
+    assert late == ["Nothing was found.", found[-1]]

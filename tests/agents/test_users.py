@@ -14,9 +14,9 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import prompts, sent
 from tests.model_server import ModelServer
 
-from sessile import Agent, MemoryStorage, SqliteStorage, session_state
+from sessile import ANY_USER, Agent, MemoryStorage, SqliteStorage, current_session, session_state
 from sessile.errors import SessionNotFoundError, UserRequiredError
-from sessile.records import Head
+from sessile.records import Session
 
 SESSIONS = 20
 RUNS = 2
@@ -61,7 +61,7 @@ def check(server: ModelServer, storage: Any) -> None:
         results = {turn.text for turn in sent(server, request).turns if turn.role == "tool"}
         assert results <= {f"s{owner}"}
     for session in range(SESSIONS):
-        head: Head = storage.session(f"session-{session}", user_id=f"user-{session}")
+        head: Session = storage.get_session(f"session-{session}", user_id=f"user-{session}")
         assert head.run_count == RUNS
         assert head.state["me"] == f"s{session}"
         assert {word.split("-")[0] for word in head.state["words"]} == {f"s{session}"}
@@ -126,10 +126,10 @@ def test_another_users_session_is_not_there(
     agent = Agent(model, storage=storage, durability=durability)
     agent.run("My secret", session_id="s1", user_id="ada")
     agent.run("Nobody's", session_id="open")
-    before = storage.entries("s1"), storage.entries("open")
+    before = storage.entries("s1", user_id="ada"), storage.entries("open")
     server.reset()
-    for session_id in ("s1", "open"):
-        key: dict[str, Any] = {"session_id": session_id, "user_id": "bob"}
+    for session_id, user in (("s1", "bob"), ("open", "bob"), ("s1", None), ("absent", ANY_USER)):
+        key: dict[str, Any] = {"session_id": session_id, "user_id": user}
         with pytest.raises(SessionNotFoundError):
             agent.run("What did she say?", **key)
         with pytest.raises(SessionNotFoundError):
@@ -137,10 +137,26 @@ def test_another_users_session_is_not_there(
         with pytest.raises(SessionNotFoundError):
             agent.print_response("What did she say?", **key)
         with pytest.raises(SessionNotFoundError):
-            agent.resume(session_id, user_id="bob")
+            agent.resume(**key)
     assert server.requests == []
-    assert (storage.entries("s1"), storage.entries("open")) == before
-    assert len(storage.sessions()) == 2
+    assert (storage.entries("s1", user_id="ada"), storage.entries("open")) == before
+    assert len(storage.sessions(user_id=ANY_USER)) == 2
+
+
+@pytest.mark.parametrize("durability", ["run", "step", "exit"])
+def test_any_user_goes_on_with_the_session_of_whoever_has_it(
+    model: OpenAIChatModel, storage: SqliteStorage, durability: Any
+) -> None:
+    seen: list[str | None] = []
+
+    def who() -> None:
+        seen.append(current_session().user_id)
+
+    agent = Agent(model, storage=storage, durability=durability, tools=[who])
+    agent.run("My secret", session_id="s1", user_id="ada")
+    agent.run("call who {}", session_id="s1", user_id=ANY_USER)
+    assert seen == ["ada"]
+    assert [run.status for run in storage.runs("s1", user_id="ada")] == ["completed", "completed"]
 
 
 async def test_another_users_session_is_not_there_asynchronously(
@@ -160,7 +176,8 @@ def test_a_handle_of_another_users_session(model: OpenAIChatModel, storage: Sqli
     agent = Agent(model, storage=storage)
     agent.run("My secret", session_id="s1", user_id="ada")
     handle = agent.session("s1", user_id="bob")
-    assert (handle.head(), handle.state(), handle.runs(), handle.messages(), handle.pending()) == (None, {}, [], [], {})
+    assert handle.get_session() is None
+    assert (handle.state(), handle.runs(), handle.messages(), handle.pending()) == ({}, [], [], {})
     with pytest.raises(SessionNotFoundError):
         handle.run("Hello")
     with pytest.raises(SessionNotFoundError):

@@ -6,11 +6,13 @@ from typing import Any
 
 from tests.servers.dynamodb import dynamodb_client, table_of
 
+from sessile import ANY_USER
 from sessile.storage import Storage
+from sessile.storage.extending import operate
 
 
 def inputs(storage: Storage, session_id: str = "s") -> list[Any]:
-    return [run.input for run in storage.runs(session_id)]
+    return [run.input for run in storage.runs(session_id, user_id=ANY_USER)]
 
 
 def driver_of(storage: Storage) -> Any:
@@ -21,7 +23,7 @@ def driver_of(storage: Storage) -> Any:
 
 def sweep(storage: Storage, before: int) -> None:
     """Remove what was left by crashes before a moment in microseconds."""
-    storage.run_operation(lambda core: core.driver.sweep(before, core.deadline()))
+    operate(storage, lambda core: core.driver.sweep(before, core.deadline()))
 
 
 def all_items(url: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class OnDynamoDb(DriverConformance):
 
     def make_storage(self) -> Storage:
         url = self.base.replace("?", f"-{len(self.urls)}?", 1)
-        storage = sessile.open(url)
+        storage = sessile.open(url, timeout=300.0)  # a busy machine needs longer than the default for many at once
         self.urls[storage] = url
         return storage
 
@@ -44,6 +44,8 @@ class OnDynamoDb(DriverConformance):
 
 
 class TestDynoxide(OnDynamoDb):
+    one_of = 2
+
     @pytest.fixture(autouse=True)
     def _server(self, dynamodb_url: str) -> None:
         self.base = dynamodb_url
@@ -59,6 +61,8 @@ MOTO = [
 
 class TestMoto(OnDynamoDb):
     """It is slow, and the faces differ in nothing that it could know: what is about the driver, once."""
+
+    one_of = 6
 
     test_contract = test_lists = test_sessions = test_branches = None  # type: ignore[assignment]
     test_faults = test_model = test_writers = test_kill = None  # type: ignore[assignment]

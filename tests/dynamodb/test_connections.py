@@ -24,11 +24,11 @@ from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_read
 
 
 def test_cuts_anywhere_in_a_commit(dynamodb_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
-    check(run_cuts(dynamodb_network(dynamodb_url), scale, samples=SAMPLES), capsys)
+    check(run_cuts(dynamodb_network(dynamodb_url), scale, samples=SAMPLES and SAMPLES // 2), capsys)
 
 
 def test_cuts_anywhere_in_a_read(dynamodb_url: str, scale: Scale) -> None:
-    run_read_cuts(dynamodb_network(dynamodb_url), scale, samples=READ_SAMPLES).check()
+    run_read_cuts(dynamodb_network(dynamodb_url), scale, samples=READ_SAMPLES and READ_SAMPLES // 2).check()
 
 
 def test_cuts_in_reads_of_the_applications_own_client(dynamodb_url: str) -> None:
@@ -58,7 +58,7 @@ def test_an_endpoint_that_cannot_be_reached_or_no_more(cause: Exception, written
     """aiobotocore calls both the same; a connection that broke may have carried the request."""
     error = EndpointConnectionError(endpoint_url="http://localhost", error=cause)
     translated = translate(error, "Appending", "table", "unknown")
-    assert (translated.written, translated.retry) == (written, True)
+    assert (translated.written, translated.retryable) == (written, True)
 
 
 def test_a_server_that_is_not_there_at_first_use(dynamodb_url: str) -> None:
@@ -67,7 +67,7 @@ def test_a_server_that_is_not_there_at_first_use(dynamodb_url: str) -> None:
 
 def test_a_server_that_does_not_answer(dynamodb_url: str) -> None:
     """An attempt ends with the storage's timeout, also for synchronous callers, and connections are made anew."""
-    run_exhausted(dynamodb_network(dynamodb_url, pool_size=2, timeout=1.0), pool_size=2)
+    run_exhausted(dynamodb_network(dynamodb_url, pool_size=2, timeout=3.0), pool_size=2)
 
 
 def test_threads_share_no_more_connections_than_the_pool_may_have(dynamodb_url: str) -> None:

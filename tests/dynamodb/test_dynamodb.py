@@ -12,9 +12,10 @@ from botocore.exceptions import ClientError
 from tests.dynamodb.helpers import all_items, driver_of, inputs, sort_keys, sweep
 from tests.dynamodb.proxy import FaultyProxy, cancelled, refusal
 from tests.servers.dynamodb import Meter, dynamodb_client, table_of, url_of
+from tests.storage.helpers import hurry
 
 import sessile
-from sessile import DynamoDbStorage
+from sessile import ANY_USER, DynamoDbStorage
 from sessile.drivers.dynamodb.items import BODY_BYTES, HEAD, TRANSACTION_BYTES
 from sessile.errors import (
     AlreadyExistsError,
@@ -27,6 +28,7 @@ from sessile.errors import (
 )
 from sessile.storage import Append, Storage
 from sessile.storage.driver import CommitRow, Deadline, ListQuery
+from sessile.storage.extending import operate
 from sessile.testing.samples import append_of
 
 # ---------------------------------------------------------------- large commits
@@ -57,7 +59,7 @@ def test_large_commits_come_back_whole(
     keys = sort_keys(dynamodb_url)
     assert sum(key.startswith("chunk#") for key in keys) in (pieces, pieces + (pieces > 0))
     storage.add_run("s", input="small")
-    view = storage.load_session("s", last_runs=2)
+    view = storage.get_session("s", last_runs=2)
     assert view is not None
     assert [run.input for run in view.runs] == [text, "small"]
     assert storage.delete("s")
@@ -66,14 +68,14 @@ def test_large_commits_come_back_whole(
 
 def test_a_large_commit_that_loses_its_race_leaves_nothing(storage: Storage, dynamodb_url: str) -> None:
     driver = driver_of(storage)
-    storage.run_operation(lambda core: core.prepare(core.deadline()))
+    operate(storage, lambda core: core.prepare(core.deadline()))
     body = json.dumps("x" * (TRANSACTION_BYTES + BODY_BYTES))
 
     async def append(write: Append) -> bool:
         return await driver.append(write, Deadline(30))
 
     def run(write: Append) -> bool:
-        return storage.run_operation(lambda _: append(write))
+        return operate(storage, lambda _: append(write))
 
     assert run(append_of())
     before = all_items(dynamodb_url)
@@ -167,13 +169,13 @@ def test_a_fork_of_large_runs_is_split_over_transactions(storage: Storage) -> No
 def test_the_largest_state_fits_and_a_larger_one_is_refused(dynamodb_url: str) -> None:
     with sessile.open(dynamodb_url, max_state_bytes=2**20) as storage:
         storage.update_state("s", {"k": "x" * (256 * 1024 - 20)}) if storage.add_run("s") else None
-        head = storage.session("s")
+        head = storage.get_session("s")
         assert head is not None
         assert len(head.state["k"]) == 256 * 1024 - 20
         with pytest.raises(StorageError, match=r"has .* bytes; an item of DynamoDB's has at most 409,600") as caught:
             storage.update_state("s", {"more": "x" * 200_000})
         assert caught.value.written == "no"
-        assert storage.session("s") == head
+        assert storage.get_session("s") == head
 
 
 def test_pieces_that_are_missing_are_told(storage: Storage, dynamodb_url: str) -> None:
@@ -189,7 +191,7 @@ def test_commits_that_are_missing_are_told(storage: Storage, dynamodb_url: str) 
     (commit,) = [item for item in all_items(dynamodb_url) if item["sk"]["S"].startswith("log#")]
     dynamodb_client(dynamodb_url).delete_item(TableName=table_of(dynamodb_url), Key=commit)
     with pytest.raises(CorruptDataError, match="not in its log"):
-        storage.load_session("s")
+        storage.get_session("s", last_runs=1)
 
 
 # ---------------------------------------------------------------- busy, failing, gone
@@ -228,7 +230,7 @@ def test_a_busy_database_is_asked_again(
 
 
 def test_reads_are_asked_again(through: Storage, proxy: FaultyProxy) -> None:
-    through.add_run("s", input="a", user_id="ada")
+    through.add_run("s", input="a")
     for operation in ("GetItem", "Query", "BatchGetItem"):
         proxy.fail(operation, BUSY["throttled"], times=2)
     assert inputs(through) == ["a"]
@@ -242,16 +244,17 @@ def test_one_that_stays_busy_is_told_with_what_is_known_of_the_write(
     through.create_session("s")
     proxy.fail("TransactWriteItems", BUSY[kind], times=1000)
     with pytest.raises(StorageUnavailableError) as caught:
-        through.run_operation(lambda core: core.driver.append(append_of(), Deadline(20)))
-    assert (caught.value.written, caught.value.retry) == (written, True)
+        operate(through, lambda core: core.driver.append(append_of(), Deadline(20)))
+    assert (caught.value.written, caught.value.retryable) == (written, True)
 
 
 def test_a_deadline_ends_the_waiting(dynamodb_url: str, through: Storage, proxy: FaultyProxy) -> None:
-    with sessile.open(url_of(proxy.url, table_of(dynamodb_url)), timeout=0.3) as hurried:
+    with sessile.open(url_of(proxy.url, table_of(dynamodb_url))) as hurried:
         hurried.setup()
+        hurry(hurried, 0.3)
         proxy.fail("GetItem", BUSY["throttled"], times=1000)
         with pytest.raises((DeadlineError, StorageUnavailableError)) as caught:
-            hurried.session("s")
+            hurried.get_session("s")
         assert caught.value.written == "no"
 
 
@@ -269,7 +272,7 @@ def test_an_answer_that_is_lost_is_not_written_twice(
 
 def test_a_request_that_is_sent_again_is_answered_as_the_first_one(through: Storage, proxy: FaultyProxy) -> None:
     proxy.lose("TransactWriteItems")
-    assert through.run_operation(lambda core: core.driver.append(append_of(), Deadline(20)))
+    assert operate(through, lambda core: core.driver.append(append_of(), Deadline(20)))
     assert proxy.seen["TransactWriteItems"] == 2
 
 
@@ -286,7 +289,7 @@ def test_a_page_of_a_proxy_is_no_answer(
     assert inputs(through) == ["a"]
     proxy.fail("GetItem", lambda _: (200, b""), times=1000)
     with pytest.raises(StorageUnavailableError, match="not one of DynamoDB's"):
-        through.session("s")
+        through.get_session("s")
 
 
 def test_what_a_transaction_was_refused_for_decides(through: Storage, proxy: FaultyProxy) -> None:
@@ -294,14 +297,14 @@ def test_what_a_transaction_was_refused_for_decides(through: Storage, proxy: Fau
     through.create_session("s")
 
     def append() -> bool:
-        return through.run_operation(lambda core: core.driver.append(append_of("other"), Deadline(20)))
+        return operate(through, lambda core: core.driver.append(append_of("other"), Deadline(20)))
 
     proxy.fail("TransactWriteItems", cancelled("TransactionConflict", "ConditionalCheckFailed"))
     assert append() is False
     proxy.fail("TransactWriteItems", cancelled("TransactionConflict", "ValidationError"))
     with pytest.raises(StorageError, match="ValidationError") as caught:
         append()
-    assert not caught.value.retry
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize(
@@ -318,8 +321,8 @@ def test_refusals_say_what_to_do(
 ) -> None:
     proxy.fail("GetItem", refusal(code))
     with pytest.raises(kind, match=hint) as caught:
-        through.session("s")
-    assert not caught.value.retry
+        through.get_session("s")
+    assert not caught.value.retryable
 
 
 def test_what_batches_leave_undone_is_done_later(through: Storage, proxy: FaultyProxy, dynamodb_url: str) -> None:
@@ -350,7 +353,7 @@ def test_a_deletion_that_breaks_off_is_finished_by_sweep(
         with pytest.raises(StorageError) as caught:
             through.delete(session_id)
         assert caught.value.written == "yes"
-        assert through.session(session_id) is None
+        assert through.get_session(session_id) is None
     left = sort_keys(dynamodb_url)
     assert left.count(HEAD) == 2
     through.add_run("t", input="new")
@@ -364,18 +367,18 @@ def test_what_is_appended_during_a_deletion_goes_with_it(
 ) -> None:
     """The log is cleared before the head goes, and again after it."""
     append = append_of("s")
-    through.run_operation(lambda core: core.driver.append(append, Deadline(20)))
+    operate(through, lambda core: core.driver.append(append, Deadline(20)))
 
     def append_first(request: Any) -> tuple[int, dict[str, Any]]:
         row = append.commits[0]._replace(seq=2, commit_id="late")
         late = append._replace(expected=1, commits=(row,), head=append.head._replace(revision=2))
         with sessile.open(dynamodb_url) as other:
-            assert other.run_operation(lambda core: core.driver.append(late, Deadline(20)))
+            assert operate(other, lambda core: core.driver.append(late, Deadline(20)))
         dynamodb_client(dynamodb_url).delete_item(**request)
         return 200, {}
 
     proxy.fail("DeleteItem", append_first)
-    through.run_operation(lambda core: core.driver.delete("s", append.incarnation, Deadline(20)))
+    operate(through, lambda core: core.driver.delete("s", append.incarnation, Deadline(20)))
     assert all_items(dynamodb_url) == []
 
 
@@ -389,7 +392,7 @@ def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: Fa
         return 200, {"Items": [item for item in answer["Items"] if item["sk"]["S"] == HEAD], "Count": 1}
 
     proxy.fail("Query", without_log, times=2)
-    view = through.load_session("s")
+    view = through.get_session("s", last_runs=3)
     assert view is not None
     assert [run.input for run in view.runs] == ["a"]
 
@@ -406,7 +409,7 @@ def test_what_an_interrupted_deletion_of_an_earlier_session_has_left_is_not_read
         client.put_item(TableName=table, Item=item)
     for number in range(3):
         storage.add_run("s", input=number)
-    view = storage.load_session("s", last_runs=2)
+    view = storage.get_session("s", last_runs=2)
     assert view is not None
     assert [run.input for run in view.runs] == [1, 2]
     assert inputs(storage) == [0, 1, 2]
@@ -419,10 +422,10 @@ def test_a_session_in_a_newer_layout_is_refused(storage: Storage, dynamodb_url: 
         TableName=table_of(dynamodb_url),
         Key={"session_id": {"S": "s"}, "sk": {"S": HEAD}},
         UpdateExpression="SET layout = :newer",
-        ExpressionAttributeValues={":newer": {"N": "2"}},
+        ExpressionAttributeValues={":newer": {"N": "3"}},
     )
-    for read in (storage.session, storage.runs, storage.delete):
-        with pytest.raises(NewerVersionError, match="stored in layout 2; this Sessile knows 1"):
+    for read in (storage.get_session, storage.runs, storage.delete):
+        with pytest.raises(NewerVersionError, match="stored in layout 3; this Sessile knows 2"):
             read("s")
 
 
@@ -440,8 +443,8 @@ def test_lists_show_true_rows_where_an_index_is_out_of_date(
     def stale(request: Any) -> tuple[int, dict[str, Any]]:
         answer = client.query(**{name: value for name, value in request.items() if name != "Limit"})
         old = {"Items": answer["Items"], "Count": answer["Count"]}
-        through.delete("a")
-        through.rename("b", "new name")
+        through.delete("a", user_id="ada")
+        through.rename("b", "new name", user_id="ada")
         return 200, old
 
     proxy.fail("Query", stale)
@@ -459,15 +462,15 @@ def test_an_expired_session_is_found_by_sweep_without_reading_all_heads(through:
 
 def test_counting_reads_no_heads_where_the_index_knows(through: Storage, proxy: FaultyProxy) -> None:
     for number in range(12):
-        through.create_session(f"s{number}", user_id="ada", owner="a", metadata={"n": number % 2})
+        through.create_session(f"s{number}", user_id="ada", agent="a", metadata={"n": number % 2})
     proxy.seen.clear()
     assert through.count_sessions(user_id="ada") == 12
     assert proxy.seen["BatchGetItem"] == 0
-    assert through.count_sessions(metadata={"n": 1}) == 6
-    assert through.count_sessions(user_id="ada", owner="b") == 0
+    assert through.count_sessions(user_id=ANY_USER, metadata={"n": 1}) == 6
+    assert through.count_sessions(user_id="ada", agent="b") == 0
     nobody = ListQuery(since=5, until=4)
-    assert through.run_operation(lambda core: core.driver.count(nobody, core.deadline())) == 0
-    assert through.run_operation(lambda core: core.driver.list(nobody, core.deadline())) == []
+    assert operate(through, lambda core: core.driver.count(nobody, core.deadline())) == 0
+    assert operate(through, lambda core: core.driver.list(nobody, core.deadline())).rows == []
 
 
 # ---------------------------------------------------------------- what a turn costs
@@ -476,8 +479,8 @@ def test_counting_reads_no_heads_where_the_index_knows(through: Storage, proxy: 
 def test_a_turn_costs_the_same_in_the_10th_run_and_in_the_1000th(dynamodb_url: str) -> None:
     def turn(number: int) -> tuple[float, float]:
         meter.reset()
-        storage.load_session("s", last_runs=3)
-        storage.add_run("s", input=f"question {number:04}", output="answer", user_id="ada", owner="support")
+        storage.get_session("s", last_runs=3, user_id="ada")
+        storage.add_run("s", input=f"question {number:04}", output="answer", user_id="ada", agent="support")
         return meter.read, meter.write
 
     client = dynamodb_client(dynamodb_url)

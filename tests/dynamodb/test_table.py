@@ -60,7 +60,7 @@ def test_what_is_no_address_is_refused_before_anything_is_done(make: Callable[[]
 
 
 def test_without_region_or_credentials_the_error_says_what_is_missing(dynamodb_url: str, tmp_path: Any) -> None:
-    code = "import sys, sessile; sessile.open(sys.argv[1]).session('s')"
+    code = "import sys, sessile; sessile.open(sys.argv[1]).get_session('s')"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nothing = {"AWS_CONFIG_FILE": str(tmp_path / "no"), "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no")}
     environment = {**kept, **nothing, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -111,7 +111,7 @@ def test_an_asynchronous_client_serves_one_event_loop(dynamodb_url: str) -> None
     ("package", "code"),
     [
         ("botocore", "sessile.open('dynamodb://table')"),
-        ("aiobotocore", "asyncio.run(sessile.open('dynamodb://table?region=x').asession('s'))"),
+        ("aiobotocore", "asyncio.run(sessile.open('dynamodb://table?region=x').aget_session('s'))"),
     ],
 )
 def test_a_missing_library_is_one_clear_error(package: str, code: str) -> None:
@@ -127,7 +127,7 @@ def test_a_closed_storage(dynamodb_url: str) -> None:
     storage.add_run("s")
     storage.close()
     with pytest.raises(ClosedError):
-        storage.session("s")
+        storage.get_session("s")
     storage.close()
 
 
@@ -186,7 +186,7 @@ def test_a_table_of_somebody_elses_is_refused(dynamodb_url: str) -> None:
         r"lacks: the key session_id .*sk .*the index all_updated on all_key \(HASH\), updated_key \(RANGE\) with kind"
     )
     with sessile.open(dynamodb_url) as storage, pytest.raises(StorageError, match=lacks):
-        storage.session("s")
+        storage.get_session("s")
 
 
 def test_a_table_with_replicas_in_other_regions_is_warned_of(
@@ -219,3 +219,10 @@ def test_a_table_that_another_process_is_creating_is_waited_for(
         storage.add_run("s", input="a")
         assert inputs(storage) == ["a"]
     assert proxy.seen["DescribeTable"] == 4
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 256, {"$gt": ""}, None, 7])
+def test_what_is_no_id_is_refused_before_anything_is_sent(dynamodb_url: str, name: Any) -> None:
+    with sessile.open(dynamodb_url) as storage, pytest.raises(InvalidInputError):
+        storage.add_run(name)
+    assert table_of(dynamodb_url) not in dynamodb_client(dynamodb_url).list_tables()["TableNames"]

@@ -7,15 +7,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tests.campaigns import SampledConformance
 
 from sessile import JsonStorage, YamlStorage
 from sessile.storage import Storage
-from sessile.testing import DriverConformance
 
 
-class FilesConformance(DriverConformance):
+class FilesConformance(SampledConformance):
     kind: type[Storage]
     scheme: str
+    one_of_async = 4
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.files.test_files import KINDS, Folder
+from tests.files.folders import KINDS, Folder
 
-from sessile.drivers.files import disk, locks, sessions
+from sessile import ANY_USER, JsonStorage
+from sessile.drivers.files import disk, locks, sessions, tree
 from sessile.drivers.files import storage as module_of_storage
 from sessile.drivers.files.formats import JsonFormat
 from sessile.drivers.files.storage import FileDriver
@@ -74,7 +75,7 @@ def test_every_call_may_fail(
             failing = FailingOs(number, code, lasting=lasting)
             error: StorageError | None = None
             with monkeypatch.context() as patch:
-                for module in (disk, locks, sessions):
+                for module in (disk, locks, sessions, tree):
                     patch.setattr(module, "os", failing)
                 try:
                     work(storage)
@@ -98,7 +99,7 @@ def test_every_call_that_writes_a_record_may_fail(
 ) -> None:
     template = Folder("json", tmp_path / "template")
     with template.open() as storage:
-        head = storage.session("s")
+        head = storage.get_session("s")
     assert head is not None
 
     def driver(path: Path) -> FileDriver:
@@ -111,7 +112,7 @@ def test_every_call_that_writes_a_record_may_fail(
         failing = FailingOs(number, code, lasting=False)
         error: StorageError | None = None
         with monkeypatch.context() as patch:
-            for module in (disk, locks, sessions):
+            for module in (disk, locks, sessions, tree):
                 patch.setattr(module, "os", failing)
             try:
                 step(driver(tmp_path / "folder").put_record(*arguments, value, Deadline(5)))
@@ -130,7 +131,7 @@ def test_every_call_that_writes_a_record_may_fail(
 
 
 def test_every_read_that_makes_the_index_anew_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list is whole or an error, and the next one has everything."""
+    """A list names what it could not read, or is an error, and the next one has everything."""
     folder = Folder("json", tmp_path / "folder")
     with folder.open() as storage:
         storage.add_run("t")
@@ -139,10 +140,11 @@ def test_every_read_that_makes_the_index_anew_may_fail(tmp_path: Path, monkeypat
         failing = FailingOs(number, errno.EIO, lasting=False, names=READS)
         with folder.open() as storage:
             with monkeypatch.context() as patch:
-                for module in (disk, locks, sessions, module_of_storage):
+                for module in (disk, locks, sessions, tree, module_of_storage):
                     patch.setattr(module, "os", failing)
                 with suppress(StorageError):
-                    assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
+                    page = storage.sessions()
+                    assert len({head.session_id for head in page.items} | page.unreadable.keys()) == 2
             assert {head.session_id for head in storage.sessions().items} == {"s", "t"}
         if failing.calls < number:
             assert number > 20
@@ -165,3 +167,68 @@ def examine(kind: str, path: Path, session_id: str, error: StorageError | None) 
         assert [run.input for run in storage.runs(session_id)][-1] == "afterwards"
         listed = {head.session_id for head in storage.sessions().items}
         assert listed == {"s", session_id}
+
+
+# ---------------------------------------------------------------- what is no session any more
+
+
+def _replaced_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _replaced_by_a_link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def _folder_is_a_file(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_text("hello")
+
+
+def _folder_is_a_link_to_itself(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to(path.parent.name)
+
+
+def _junk(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe junk\n")
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("head.json", _replaced_by_a_folder),
+        ("head.json", _replaced_by_a_link_to_itself),
+        ("log.jsonl", _replaced_by_a_folder),
+        ("log.jsonl", _replaced_by_a_link_to_itself),
+        ("log.jsonl", _junk),
+        ("log.jsonl", Path.unlink),
+        ("log.jsonl", _folder_is_a_file),
+        ("log.jsonl", _folder_is_a_link_to_itself),
+    ],
+)
+def test_one_spoiled_session_keeps_no_other_and_can_be_deleted(
+    tmp_path: Path, name: str, spoil: Any, again: bool
+) -> None:
+    storage = JsonStorage(tmp_path)
+    for session_id in ("one", "two", "three"):
+        storage.add_run(session_id, user_id="ada")
+    storage.create_session("expired", user_id="ada", ttl=0)
+    (folder,) = (tmp_path / "sessions").glob("two*")
+    spoil(folder / name)
+    if again:
+        storage.close()
+        storage = JsonStorage(tmp_path)
+    with storage:
+        page = storage.sessions(user_id="ada")
+        assert ({head.session_id for head in page}, list(page.unreadable)) == ({"one", "three"}, ["two"])
+        assert storage.sweep() == 1
+        with pytest.raises(StorageError):
+            storage.delete("two", user_id="ada")  # nothing says any more that it is hers
+        assert storage.delete("two", user_id=ANY_USER)
+        assert not os.path.lexists(folder)
+        assert storage.delete_user("ada") == 2
+        assert storage.sessions(user_id=ANY_USER).unreadable == {}

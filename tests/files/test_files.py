@@ -18,11 +18,13 @@ import pytest
 import yaml12
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.files.folders import KINDS, Folder
 
 import sessile
-from sessile import JsonStorage, Storage, YamlStorage
+from sessile import ANY_USER, JsonStorage, YamlStorage
 from sessile.drivers.files import storage as module
 from sessile.drivers.files.names import safe_name
+from sessile.drivers.files.tree import Tree
 from sessile.drivers.files.yaml_format import YamlFormat
 from sessile.errors import (
     CorruptDataError,
@@ -32,40 +34,6 @@ from sessile.errors import (
     StorageError,
 )
 from sessile.testing.samples import HOSTILE_IDS, HOSTILE_VALUES
-
-KINDS: dict[str, type[Storage]] = {"json": JsonStorage, "yaml": YamlStorage}
-HEADS = {"json": "head.json", "yaml": "head.yaml"}
-LOGS = {"json": "log.jsonl", "yaml": "log.yaml"}
-
-
-class Folder:
-    """A folder with the session `s` of three runs."""
-
-    def __init__(self, kind: str, path: Path) -> None:
-        self.kind, self.path = kind, path
-        with self.open() as storage:
-            for number in (1, 2, 3):
-                storage.add_run("s", input=f"question {number}", messages=[{"text": f"one\ntwo {number}"}])
-        self.session = path / "sessions" / safe_name("s")
-        self.head, self.log = self.session / HEADS[kind], self.session / LOGS[kind]
-
-    def open(self) -> Storage:
-        return KINDS[self.kind](self.path)
-
-    def edit(self, file: Path, old: str, new: str) -> None:
-        text = file.read_text("utf-8")
-        assert old in text
-        file.write_text(text.replace(old, new), "utf-8")
-
-    def inputs(self, **options: Any) -> list[Any]:
-        with self.open() as storage:
-            return [run.input for run in storage.runs("s", **options)]
-
-
-@pytest.fixture(params=["json", "yaml"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    return Folder(request.param, tmp_path / "folder")
-
 
 # ---------------------------------------------------------------- what is there to read
 
@@ -93,9 +61,9 @@ def test_what_yaml_guesses_wrong_stays_what_it_is(tmp_path: Path) -> None:
     texts = ["no", "yes", "1e3", "2026-01-01", "0o7", "0x1f", "~", "null", "12:30", "1_000", ".inf", "", " a ", "a\n\n"]
     state: dict[str, Any] = {"values": [*texts, *HOSTILE_VALUES], "no": 1, "1e3": 2, "~": 3}
     with YamlStorage(tmp_path) as storage:
-        storage.add_run("s", state=state, messages=[{"texts": texts, "values": list(HOSTILE_VALUES)}])
+        storage.add_run("s", state=state, format="test/1", messages=[{"texts": texts, "values": list(HOSTILE_VALUES)}])
     with YamlStorage(tmp_path) as storage:
-        head = storage.session("s")
+        head = storage.get_session("s")
         assert head is not None
         assert json.dumps(head.state) == json.dumps(state)
         assert storage.runs("s")[0].messages[0].data == {"texts": texts, "values": list(HOSTILE_VALUES)}
@@ -157,7 +125,7 @@ def test_heads_and_logs_edited_by_hand_are_read(folder: Folder) -> None:
     ("old", "new", "reason"),
     [
         ("question 2", 'question "2', "column"),
-        ('"seq":2', '"seq":"two"', "'seq' must not be 'two'"),
+        ('"seq":2', '"seq":"two"', "'seq' must not be of the type str"),
         ('"body":{', '"bdy":{', "'body' must be an object"),
     ],
 )
@@ -201,7 +169,7 @@ def test_a_commit_that_somebody_took_away_is_missed(folder: Folder) -> None:
     records = folder.log.read_bytes().split(end)
     missing = records.pop(2)
     folder.log.write_bytes(end.join(records))
-    wanted = r"Line \d+ of '.*log\.\w+' cannot be read: it is commit 3, and commit 2 should be there"
+    wanted = r"Line \d+ of '.*log\.\w+' cannot be read: it is commit [13], and commit 2 should be there"
     for options in ({}, {"last": 2}, {"from_run": 2, "to_run": 2}, {"from_run": 2}):
         with pytest.raises(CorruptDataError, match=wanted):
             folder.inputs(**options)
@@ -240,9 +208,9 @@ def test_a_damaged_last_commit_that_was_acknowledged_is_never_cut(folder: Folder
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ('"revision": 3', '"revision": "3"', r"Line 4 of '.*head\.json' .*'revision' must not be '3'"),
+        ('"revision": 3', '"revision": "3"', r"Line 4 of '.*head\.json' .*'revision' must not be of the type str"),
         ('"revision": 3,', '"revision": 3', r"Line 5 of '.*head\.json' .*delimiter"),
-        ('"hidden": false', '"hidden": 0', r"'hidden' must not be 0"),
+        ('"hidden": false', '"hidden": 0', r"'hidden' must not be of the type int"),
         ('"session_id": "s"', '"session_id": "t"', "of session 't'"),
         ('"revision": 3', '"revision": 4', "at revision 4, and its log ends with commit 3"),
         ('"kind"', '"kint"', "'kind' is missing"),
@@ -252,7 +220,7 @@ def test_a_head_that_cannot_be_right_is_refused(tmp_path: Path, old: str, new: s
     folder = Folder("json", tmp_path)
     folder.edit(folder.head, old, new)
     with folder.open() as storage, pytest.raises(CorruptDataError, match=match):
-        storage.session("s")
+        storage.get_session("s")
     with folder.open() as storage, pytest.raises(CorruptDataError, match=match):
         storage.add_run("s")
     with folder.open() as storage:
@@ -262,7 +230,7 @@ def test_a_head_that_cannot_be_right_is_refused(tmp_path: Path, old: str, new: s
 @pytest.mark.parametrize("left", [None, b"", b"\0" * 100, 0.5])
 def test_a_head_that_is_missing_or_half_written_is_made_anew(folder: Folder, left: Any) -> None:
     with folder.open() as storage:
-        before = storage.session("s")
+        before = storage.get_session("s")
     content = folder.head.read_bytes()
     if left is None:
         folder.head.unlink()
@@ -270,7 +238,7 @@ def test_a_head_that_is_missing_or_half_written_is_made_anew(folder: Folder, lef
         folder.head.write_bytes(content[: len(content) // 2] if left == 0.5 else left)
     with folder.open() as storage:
         assert [head.session_id for head in storage.sessions().items] == ["s"]
-        assert storage.session("s") == before
+        assert storage.get_session("s") == before
         storage.verify("s")
 
 
@@ -367,9 +335,27 @@ def test_sessions_that_were_copied_in_or_taken_away_are_noticed(folder: Folder, 
     with folder.open() as storage:
         assert {head.session_id for head in storage.sessions().items} == {"s", "copied"}
         assert storage.count_sessions() == 2
-        assert storage.session("gone") is None
+        assert storage.get_session("gone") is None
         shutil.rmtree(folder.session)
         assert [head.session_id for head in storage.sessions().items] == ["copied"]
+
+
+def test_a_session_that_is_made_while_it_is_looked_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look for its log and the look whether it is a head without a log."""
+    open_file = Tree.open_file
+
+    def made_afterwards(tree: Tree, path: Path, flags: int) -> int | None:
+        file = open_file(tree, path, flags)
+        if file is None and path.name == folder.log.name:
+            monkeypatch.setattr(Tree, "open_file", open_file)
+            with folder.open() as other:
+                other.add_run("new", input="question 1")
+        return file
+
+    with folder.open() as storage:
+        storage.setup()
+        monkeypatch.setattr(Tree, "open_file", made_afterwards)
+        assert [run.input for run in storage.runs("new")] == ["question 1"]
 
 
 def test_a_folder_under_a_wrong_name_is_named(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
@@ -384,7 +370,9 @@ def test_a_damaged_session_is_named_once_in_a_list(folder: Folder, caplog: pytes
         storage.add_run("other")
         storage.sessions()
         folder.edit(folder.head, "kind", "kint")
-        assert {head.session_id for head in storage.sessions().items} == {"s", "other"}
+        page = storage.sessions()
+        assert [head.session_id for head in page.items] == ["other"]
+        assert page.unreadable.keys() == {"s"}
     assert caplog.text.count("cannot be read") == 1
 
 
@@ -392,20 +380,35 @@ def test_a_folder_that_is_gone_has_not_no_sessions(folder: Folder) -> None:
     with folder.open() as storage:
         assert storage.count_sessions() == 1
         shutil.rmtree(folder.path / "sessions")
-        for read in (storage.count_sessions, storage.sessions, partial(storage.session, "s")):
+        for read in (storage.count_sessions, storage.sessions, partial(storage.get_session, "s")):
             with pytest.raises(StorageError, match="is gone"):
                 read()
 
 
-def test_what_cannot_be_removed_is_not_said_to_be(folder: Folder, tmp_path: Path) -> None:
+def test_what_cannot_be_removed_is_not_said_to_be(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with folder.open() as storage:
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", refuse)
+            with pytest.raises(StorageError, match="Deleting a session failed") as caught:
+                storage.delete("s")
+        assert caught.value.written == "yes"
+        assert storage.get_session("s") is None
+
+
+def test_a_link_in_the_place_of_a_session_is_no_session(folder: Folder, tmp_path: Path) -> None:
+    """Nobody reads or deletes what it leads to; who may delete everything removes the link."""
     shutil.move(folder.session, tmp_path / "elsewhere")
     folder.session.symlink_to(tmp_path / "elsewhere")
     with folder.open() as storage:
-        with pytest.raises(StorageError, match="Deleting a session failed") as caught:
+        with pytest.raises(CorruptDataError, match="is a link"):
             storage.delete("s")
-        assert caught.value.written == "yes"
-        assert storage.session("s") is None
-    assert list((tmp_path / "elsewhere").iterdir())
+        assert storage.delete("s", user_id=ANY_USER)
+        assert storage.get_session("s") is None
+    assert not folder.session.is_symlink()
+    assert len(list((tmp_path / "elsewhere").iterdir())) >= 2
 
 
 def test_what_a_crash_has_left_of_a_deleted_session_is_swept(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,20 +423,43 @@ def test_what_a_crash_has_left_of_a_deleted_session_is_swept(folder: Folder, mon
             patch.setattr(shutil, "rmtree", crash)
             with pytest.raises(Crash):
                 storage.delete("s")
-        assert storage.session("s") is None
+        assert storage.get_session("s") is None
         assert list((folder.path / ".sessile" / "trash").iterdir())
         storage.sweep()
         assert not list((folder.path / ".sessile" / "trash").iterdir())
 
 
-def test_a_stray_file_in_the_trash_stops_no_sweep(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sweep_empties_the_trash_of_files_and_links_too(folder: Folder, tmp_path: Path) -> None:
+    """A file or link that stood in the place of a session is discarded there."""
+    (tmp_path / "elsewhere").mkdir()
     trash = folder.path / ".sessile" / "trash"
     with folder.open() as storage:
         storage.add_run("s")
-        (trash / "old").mkdir(parents=True)
+        (trash / "old" / "deep").mkdir(parents=True)
         (trash / ".DS_Store").touch()
+        (trash / "link").symlink_to(tmp_path / "elsewhere")
         storage.sweep()
-    assert [path.name for path in trash.iterdir()] == [".DS_Store"]
+    assert list(trash.iterdir()) == []
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_what_cannot_be_swept_stops_no_sweep(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trash = folder.path / ".sessile" / "trash"
+    remove = Tree.remove
+
+    def refuse(tree: Tree, path: Path) -> None:
+        if path.name == "kept":
+            raise PermissionError(13, "Permission denied")
+        remove(tree, path)
+
+    with folder.open() as storage:
+        for name in ("a", "kept", "z"):
+            (trash / name).mkdir(parents=True)
+        monkeypatch.setattr(Tree, "remove", refuse)
+        storage.sweep()
+    assert [path.name for path in trash.iterdir()] == ["kept"]
     assert "could not be removed" in caplog.text
 
 
@@ -443,10 +469,10 @@ def test_a_list_opens_no_heads(folder: Folder, monkeypatch: pytest.MonkeyPatch) 
             storage.add_run(f"s{number}", user_id="ada")
         storage.sessions()
         opened: list[Any] = []
-        read = module.disk.read
-        monkeypatch.setattr(module.disk, "read", lambda path: opened.append(path) or read(path))
+        read = Tree.read
+        monkeypatch.setattr(Tree, "read", lambda tree, path: opened.append(path) or read(tree, path))
         assert len(storage.sessions(user_id="ada", limit=20).items) == 20
-        assert storage.count_sessions() == 31
+        assert storage.count_sessions(user_id=ANY_USER) == 31
         assert not opened
 
 
@@ -461,14 +487,14 @@ def test_loading_the_last_runs_reads_as_little_from_a_long_log(folder: Folder, m
 
     with folder.open() as storage:
         for number in range(400):
-            storage.add_run("s", input=number, messages=[{"text": "x" * 1000}])
+            storage.add_run("s", input=number, format="test/1", messages=[{"text": "x" * 1000}])
         monkeypatch.setattr("sessile.drivers.files.disk.read_at", counted)
         assert [run.input for run in storage.runs("s", last=3)] == [397, 398, 399]
         assert sum(read_bytes) < 200_000 < folder.log.stat().st_size
         storage.add_run("s")
         assert sum(read_bytes) < 400_000
         read_bytes.clear()
-        assert storage.run("s", 200).input == 196
+        assert storage.get_run("s", 200).input == 196
         assert [run.number for run in storage.runs("s", from_run=90, to_run=95)] == [90, 91, 92, 93, 94, 95]
 
 
@@ -497,7 +523,7 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         storage.add_run("s")
     assert (tmp_path / "a b" / "sessile.json").exists()
     with sessile.open(f"json:///{tmp_path}/a%20b") as storage:
-        assert storage.session("s") is not None
+        assert storage.get_session("s") is not None
     for url in ("json://host/a", "yaml:///a?b=c", "json:///a#b"):
         with pytest.raises(InvalidInputError):
             sessile.open(url)

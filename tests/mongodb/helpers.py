@@ -6,8 +6,9 @@ from typing import Any
 
 import pymongo
 
-from sessile import MongoDbStorage
+from sessile import ANY_USER, MongoDbStorage
 from sessile.errors import StorageUnavailableError
+from sessile.storage.extending import operate
 
 FUTURE = 2**62
 MIB = 1024 * 1024
@@ -16,7 +17,7 @@ Documents = pymongo.collection.Collection[dict[str, Any]]
 
 
 def inputs(storage: MongoDbStorage, session_id: str = "s") -> list[Any]:
-    return [run.input for run in storage.runs(session_id)]
+    return [run.input for run in storage.runs(session_id, user_id=ANY_USER)]
 
 
 def driver_of(storage: MongoDbStorage) -> Any:
@@ -32,7 +33,7 @@ def call(storage: MongoDbStorage, name: str, *args: Any) -> Any:
         await core.prepare(core.deadline())
         return await getattr(core.driver, name)(*args, core.deadline())
 
-    return storage.run_operation(operation)
+    return operate(storage, operation)
 
 
 def kinds(documents: Documents) -> list[int]:
@@ -44,7 +45,7 @@ def wait_until_answered(storage: MongoDbStorage) -> None:
     """PyMongo looks for a lost server twice a second."""
     while True:
         try:
-            storage.session("s")
+            storage.get_session("s")
             return
         except StorageUnavailableError:
             continue

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 from tests.servers import FerretServer
-from tests.servers.networks import RESTARTS, SAMPLES, check, mongodb_network
+from tests.servers.networks import READ_SAMPLES, RESTARTS, SAMPLES, check, mongodb_network
 
-from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_failover, run_restarts
+from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_failover, run_read_cuts, run_restarts
 
 
 def test_cuts_anywhere_in_a_commit(mongodb_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_cuts(mongodb_network(mongodb_url), scale, samples=SAMPLES), capsys)
+
+
+def test_cuts_anywhere_in_a_read(mongodb_url: str, scale: Scale) -> None:
+    run_read_cuts(mongodb_network(mongodb_url), scale, samples=READ_SAMPLES).check()
 
 
 def test_a_server_that_is_not_there_at_first_use(mongodb_url: str) -> None:

@@ -19,11 +19,13 @@ import pytest
 from bson.errors import InvalidDocument
 from pymongo import errors as pm
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from tests.forking import forked
 from tests.mongodb.helpers import Documents, call, driver_of, inputs, wait_until_answered
 from tests.servers.mongodb import FerretServer
+from tests.storage.helpers import hurry
 
 import sessile
-from sessile import MongoDbStorage
+from sessile import ANY_USER, MongoDbStorage
 from sessile.drivers.mongodb.errors import translate
 from sessile.errors import (
     ClosedError,
@@ -38,6 +40,7 @@ from sessile.errors import (
 )
 from sessile.records import Entry
 from sessile.storage.driver import Deadline
+from sessile.storage.extending import operate
 from sessile.testing.samples import append_of
 
 # ---------------------------------------------------------------- addresses
@@ -50,7 +53,7 @@ def test_addresses(mongodb_url: str) -> None:
     with sessile.open(url) as storage:
         assert inputs(storage) == ["a"]
     with sessile.open(mongodb_url) as storage:
-        assert storage.session("s") is None
+        assert storage.get_session("s") is None
 
 
 def test_the_database_is_called_sessile_if_the_url_names_none(mongodb_url: str) -> None:
@@ -87,25 +90,25 @@ def test_errors_never_show_the_password() -> None:
         MongoDbStorage("mongodb://ada:geheim@127.0.0.1:1/db", timeout=0.5) as storage,
         pytest.raises(StorageUnavailableError) as caught,
     ):
-        storage.session("s")
+        storage.get_session("s")
     assert "geheim" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
-    assert (caught.value.written, caught.value.retry) == ("no", True)
+    assert (caught.value.written, caught.value.retryable) == ("no", True)
 
 
 def test_a_server_that_never_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"mongodb://127.0.0.1:{silent.getsockname()[1]}/db"
         with MongoDbStorage(url, timeout=0.5) as storage, pytest.raises(StorageError) as caught:
-            storage.session("s")
-    assert (caught.value.written, caught.value.retry) == ("no", True)
+            storage.get_session("s")
+    assert (caught.value.written, caught.value.retryable) == ("no", True)
 
 
 def test_a_closed_storage_says_so(storage: MongoDbStorage) -> None:
     driver = driver_of(storage)
     storage.close()
     with pytest.raises(ClosedError):
-        storage.session("s")
+        storage.get_session("s")
     with pytest.raises(ClosedError):
         driver.port.client()
 
@@ -163,7 +166,7 @@ def test_a_client_that_was_closed_says_so(mongodb_url: str) -> None:
         storage.setup()
         client.close()
         with pytest.raises(ClosedError):
-            storage.session("s")
+            storage.get_session("s")
 
 
 class Sent(CommandListener):
@@ -196,7 +199,7 @@ def test_a_turn_is_one_find_and_one_update(mongodb_url: str) -> None:
             storage.add_run("s", input=number)
             if number in (4, 39):
                 sent.names.clear()
-                view = storage.load_session("s", last_runs=3)
+                view = storage.get_session("s", last_runs=3)
                 assert view is not None
                 assert [run.input for run in view.runs] == [number - 2, number - 1, number]
                 assert sent.names == ["find"]
@@ -232,7 +235,7 @@ def test_a_database_of_a_newer_version_is_refused(mongodb_url: str, documents: D
         storage.setup()
     documents.database["sessile_schema"].update_one({"_id": "schema"}, {"$set": {"version": 9, "oldest": 9}})
     with MongoDbStorage(mongodb_url) as storage, pytest.raises(NewerVersionError):
-        storage.session("s")
+        storage.get_session("s")
 
 
 def test_indexes_are_left_alone_when_the_storage_is_told_so(mongodb_url: str, documents: Documents) -> None:
@@ -271,9 +274,9 @@ HOSTILE: dict[str, Any] = {
 
 def test_keys_and_values_that_are_mongodbs_own_words(storage: MongoDbStorage) -> None:
     storage.create_session("s", state=HOSTILE, metadata=HOSTILE)
-    storage.create_session("$where", user_id="$ne", owner="{$gt: ''}", name="a\\.*")
-    storage.add_run("s", input=HOSTILE, messages=[HOSTILE])
-    head = storage.session("s")
+    storage.create_session("$where", user_id="$ne", agent="{$gt: ''}", name="a\\.*")
+    storage.add_run("s", input=HOSTILE, format="test/1", messages=[HOSTILE])
+    head = storage.get_session("s")
     assert head is not None
     assert head.state == head.metadata == HOSTILE
     assert storage.messages("s")[0].data == HOSTILE
@@ -285,30 +288,30 @@ def test_keys_and_values_that_are_mongodbs_own_words(storage: MongoDbStorage) ->
             assert [found.session_id for found in storage.sessions(metadata={key: value}).items] == ["s"]
     for metadata in ({"line\r\nbreak": 2**63 - 2}, {"line\r\nbreak": str(2**63 - 1)}, {"float": "1e300"}):
         assert storage.sessions(metadata=metadata).items == []
-    for query in ({"user_id": "$ne"}, {"owner": "{$gt: ''}"}, {"name_prefix": "a\\."}):
-        assert [found.session_id for found in storage.sessions(**query).items] == ["$where"]
+    for query in ({"user_id": "$ne"}, {"agent": "{$gt: ''}"}, {"name_prefix": "a\\."}):
+        assert [found.session_id for found in storage.sessions(**{"user_id": ANY_USER, **query}).items] == ["$where"]
 
 
 @pytest.mark.parametrize(
     "text", ['{"$gt": ""}', "$where", "a.b", "line\r\nbreak", " ", "0", "null", "ä\ue000🦪", "x" * 255]
 )
 def test_ids_that_are_mongodbs_own_words(storage: MongoDbStorage, text: str) -> None:
-    storage.add_run("other", input="x", user_id="u", owner="o", state={"kept": 1})
-    storage.add_run(text, run_id=text, input="a", user_id=text, owner=text, state={text: 1})
+    storage.add_run("other", input="x", user_id="u", agent="o", state={"kept": 1})
+    storage.add_run(text, run_id=text, input="a", user_id=text, agent=text, state={text: 1})
     assert inputs(storage, text) == ["a"]
-    assert storage.runs(text)[0].run_id == text
-    for query in ({"user_id": text}, {"owner": text}):
-        assert [found.session_id for found in storage.sessions(**query).items] == [text]
-    assert storage.session("other", user_id=text) is None
-    assert storage.delete(text)
+    assert storage.runs(text, user_id=text)[0].run_id == text
+    for query in ({"user_id": text}, {"agent": text}):
+        assert [found.session_id for found in storage.sessions(**{"user_id": ANY_USER, **query}).items] == [text]
+    assert storage.get_session("other", user_id=text) is None
+    assert storage.delete(text, user_id=text)
     assert inputs(storage, "other") == ["x"]
-    assert storage.verify("other") == 1
+    assert storage.verify("other", user_id="u") == 1
 
 
 def test_operators_are_no_ids(storage: MongoDbStorage) -> None:
     storage.add_run("s", input="x", user_id="u")
     operator: Any = {"$gt": ""}
-    for method in (storage.session, storage.runs, storage.delete, storage.add_run):
+    for method in (storage.get_session, storage.runs, storage.delete, storage.add_run):
         with pytest.raises(InvalidInputError):
             method(operator)
         with pytest.raises(InvalidInputError):
@@ -411,8 +414,9 @@ def only_the_claim(port: Any, then: Callable[[], None] = lambda: None) -> Any:
 
 def test_a_server_that_is_lost_after_the_claim(own_ferretdb: FerretServer) -> None:
     """The commit may count, so that the error does not say that nothing was written; and it does count."""
-    with MongoDbStorage(own_ferretdb.url, timeout=1) as storage:
+    with MongoDbStorage(own_ferretdb.url) as storage:
         storage.add_run("s", input="a")
+        hurry(storage, 1)
         port = driver_of(storage).port
         plain = port.write_in_order
         port.write_in_order = only_the_claim(port, then=own_ferretdb.kill)
@@ -421,6 +425,7 @@ def test_a_server_that_is_lost_after_the_claim(own_ferretdb: FerretServer) -> No
         assert caught.value.written == "unknown"
         own_ferretdb.start()
         port.write_in_order = plain
+        hurry(storage, 30)
         wait_until_answered(storage)
         assert inputs(storage) == ["a", "b"]
         assert storage.verify("s") == 2
@@ -441,13 +446,7 @@ def test_idle_connections_are_lost_in_silence(own_ferretdb: FerretServer) -> Non
 def test_a_forked_child_has_a_client_of_its_own(mongodb_url: str) -> None:
     with MongoDbStorage(mongodb_url) as storage:
         storage.add_run("s", input="parent")
-        pid = os.fork()
-        if pid == 0:
-            try:
-                storage.add_run("s", input="child")
-                os._exit(0)
-            finally:
-                os._exit(1)
+        pid = forked(lambda: storage.add_run("s", input="child"))
         storage.add_run("other", input="parent")
         assert os.waitpid(pid, 0)[1] == 0
         storage.add_run("s", input="parent again")
@@ -499,7 +498,7 @@ def bulk_error(statement: int, code: int) -> pm.BulkWriteError:
 def test_errors_say_whether_the_write_happened(error: Any, kind: type[StorageError], written: str, retry: bool) -> None:
     told = translate(error, "Appending", "MongoDB", write=True)
     assert type(told) is kind
-    assert (told.written, told.retry) == (written, retry)
+    assert (told.written, told.retryable) == (written, retry)
     assert translate(error, "Reading", "MongoDB", write=False).written == "no"
 
 
@@ -518,5 +517,5 @@ def test_the_deadline_is_kept_where_another_one_is_in_the_way(storage: MongoDbSt
         await core.driver.append(append_of(expected=1), Deadline(0.3))
 
     with pytest.raises(DeadlineError) as caught:
-        storage.run_operation(operation)
+        operate(storage, operation)
     assert caught.value.written == "unknown"

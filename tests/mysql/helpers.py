@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from tests.servers.fixtures import connect_mysql
 
-from sessile import MySQLStorage
+from sessile import ANY_USER, MySQLStorage
 from sessile.storage import Storage
 
 LOCK_WAITS = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
 
 
 def inputs(storage: MySQLStorage, session_id: str = "s") -> list[Any]:
-    return [run.input for run in storage.runs(session_id)]
+    return [run.input for run in storage.runs(session_id, user_id=ANY_USER)]
 
 
 def sql(url: str, *statements: str) -> list[tuple[Any, ...]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.campaigns import SampledConformance
 from tests.servers.fixtures import connect_mysql
 
 from sessile import MySQLStorage
 from sessile.storage import Storage
-from sessile.testing import DriverConformance
 
 
-class TestMySQL(DriverConformance):
+class TestMySQL(SampledConformance):
     """Each storage has tables of its own, told apart by their prefix."""
 
     @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.servers import MariaDbServer
+from tests.servers import MySqlFamilyServer
 from tests.servers.networks import READ_SAMPLES, RESTARTS, SAMPLES, check, mysql_network
 
 from sessile.testing import Scale, run_absent, run_cuts, run_exhausted, run_failover, run_read_cuts, run_restarts
@@ -26,18 +26,18 @@ def test_an_exhausted_pool(mysql_url: str) -> None:
 
 
 def test_restarts_while_many_write(
-    own_mariadb: MariaDbServer, scale: Scale, capsys: pytest.CaptureFixture[str]
+    own_mysql: MySqlFamilyServer, scale: Scale, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = run_restarts(mysql_network(own_mariadb.url), own_mariadb, scale, restarts=RESTARTS)
+    figures = run_restarts(mysql_network(own_mysql.url), own_mysql, scale, restarts=RESTARTS)
     check(figures, capsys)
     assert figures.rounds == RESTARTS
 
 
-def test_failover_to_another_address(own_mariadb: MariaDbServer, scale: Scale) -> None:
+def test_failover_to_another_address(own_mysql: MySqlFamilyServer, scale: Scale) -> None:
     """The server comes back at another address."""
 
     def fail_over() -> tuple[str, int]:
-        own_mariadb.move()
-        return "127.0.0.1", own_mariadb.port
+        own_mysql.move()
+        return "127.0.0.1", own_mysql.port
 
-    run_failover(mysql_network(own_mariadb.url), fail_over, scale).check()
+    run_failover(mysql_network(own_mysql.url), fail_over, scale).check()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiomysql
 import pytest
+from tests.forking import in_child
 from tests.mysql.helpers import LOCK_WAITS, database_of, driver_of, inputs, sql, wait_until
 from tests.servers.fixtures import connect_mysql
+from tests.storage.helpers import hurry
 
 import sessile
-from sessile import MySQLStorage
+from sessile import ANY_USER, MySQLStorage
 from sessile.drivers.sql.migrations import SchemaState
 from sessile.errors import (
     ClosedError,
@@ -33,6 +35,8 @@ from sessile.errors import (
 from sessile.storage.driver import Deadline
 
 # ---------------------------------------------------------------- addresses
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 
 def test_addresses(mysql_url: str) -> None:
@@ -69,10 +73,10 @@ def test_what_is_no_address_is_refused_before_anything_is_done(make: Callable[[]
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_errors_never_show_the_password(asynchronous: bool) -> None:
     with MySQLStorage("mysql://ada:geheim@127.0.0.1:1/db") as storage, pytest.raises(StorageUnavailableError) as caught:
-        asyncio.run(storage.asession("s")) if asynchronous else storage.session("s")
+        asyncio.run(storage.aget_session("s")) if asynchronous else storage.get_session("s")
     assert "geheim" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
-    assert (caught.value.written, caught.value.retry) == ("no", True)
+    assert (caught.value.written, caught.value.retryable) == ("no", True)
 
 
 # ---------------------------------------------------------------- ids and text
@@ -82,14 +86,14 @@ def test_ids_that_collations_take_for_the_same(mysql_url: str) -> None:
     ids = ["a", "A", "ä", "a ", "a  ", "ß", "ss", "æ", "ae", "Ａ", "e\u0301", "é", "🦪", "🦀", "ı", "i", "İ"]
     with MySQLStorage(mysql_url) as storage:
         for session_id in ids:
-            storage.add_run(session_id, input=session_id, user_id=session_id, owner=session_id)
-            storage.rename(session_id, session_id)
-        assert storage.count_sessions() == len(ids)
+            storage.add_run(session_id, input=session_id, user_id=session_id, agent=session_id)
+            storage.rename(session_id, session_id, user_id=session_id)
+        assert storage.count_sessions(user_id=ANY_USER) == len(ids)
         for session_id in ids:
             assert inputs(storage, session_id) == [session_id]
             assert [head.session_id for head in storage.sessions(user_id=session_id)] == [session_id]
-            assert [head.session_id for head in storage.sessions(owner=session_id)] == [session_id]
-        prefixed = storage.sessions(name_prefix="a ").items
+            assert [head.session_id for head in storage.sessions(user_id=ANY_USER, agent=session_id)] == [session_id]
+        prefixed = storage.sessions(user_id=ANY_USER, name_prefix="a ").items
         assert sorted(head.session_id for head in prefixed) == ["a ", "a  "]
 
 
@@ -98,7 +102,7 @@ def test_strict_whatever_the_server_is_set_to(mysql_url: str) -> None:
     with MySQLStorage(mysql_url) as storage:
         odd = {"a": "\\", "b": "'; DROP TABLE x; --", "c": "\\'", "d": "%s %(x)s", "e": "\0", "f": "\ud800"}
         storage.create_session("s", state=odd, metadata=odd)
-        head = storage.session("s")
+        head = storage.get_session("s")
         assert head is not None
         assert (head.state, head.metadata) == (odd, odd)
         assert [item.session_id for item in storage.sessions(metadata={"b": odd["b"]})] == ["s"]
@@ -114,7 +118,7 @@ def test_eight_processes_that_start_at_once(mysql_url: str) -> None:
     with MySQLStorage(mysql_url) as storage:
         assert storage.verify("s") == 8
         assert storage.migrate() == []
-    assert sql(mysql_url, "SELECT version, oldest FROM sessile_schema") == [(1, 1)]
+    assert sql(mysql_url, "SELECT version, oldest FROM sessile_schema") == [(2, 2)]
 
 
 def test_an_interrupted_migration_is_finished_by_the_next_start(mysql_url: str) -> None:
@@ -134,16 +138,18 @@ def test_a_database_of_a_newer_version_is_refused(mysql_url: str) -> None:
         storage.setup()
     sql(mysql_url, "UPDATE sessile_schema SET version = 9, oldest = 9")
     with MySQLStorage(mysql_url) as storage, pytest.raises(NewerVersionError):
-        storage.session("s")
+        storage.get_session("s")
 
 
 def test_a_migration_that_another_process_does_not_finish(mysql_url: str) -> None:
-    with connect_mysql(mysql_url) as other, other.cursor() as cursor, MySQLStorage(mysql_url, timeout=1) as storage:
+    with connect_mysql(mysql_url) as other, other.cursor() as cursor, MySQLStorage(mysql_url) as storage:
         statements = driver_of(storage).sql
         cursor.execute(statements["lock_migrations"], {"seconds": 1})
+        hurry(storage, 1)
         with pytest.raises(StorageUnavailableError, match="did not finish migrating"):
             storage.setup()
         cursor.execute(statements["unlock_migrations"])
+        hurry(storage, 30)
         storage.setup()
 
 
@@ -173,11 +179,31 @@ def test_a_user_who_may_not_create_tables(mysql_url: str) -> None:
 
 def test_tables_are_left_alone_when_the_storage_is_told_so(mysql_url: str) -> None:
     with MySQLStorage(mysql_url, auto_migrate=False) as storage:
-        with pytest.raises(StorageError, match=r"(?s)lacks schema version 1.*CREATE TABLE.*sessile migrate"):
+        with pytest.raises(StorageError, match=r"(?s)lacks schema version 2.*CREATE TABLE.*sessile migrate"):
             storage.add_run("s")
         storage.migrate()
         storage.add_run("s", input="a")
-        assert driver_of(storage)._migrations.to_do(SchemaState(1, 1)) == []
+        assert driver_of(storage)._migrations.to_do(SchemaState(2, 2)) == []
+
+
+def test_a_migration_of_an_older_database_that_was_interrupted_anywhere(mysql_url: str) -> None:
+    """Each change of the schema is committed by itself: whoever comes next passes over what is done."""
+    old = (SCHEMAS / "mysql" / "001.sql").read_text(encoding="utf-8").split(";\n")
+    with connect_mysql(mysql_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT VERSION()")
+        exact = "utf8mb4_nopad_bin" if "MariaDB" in cursor.fetchall()[0][0] else "utf8mb4_0900_bin"
+    with MySQLStorage(mysql_url) as storage:
+        steps = [statement for statement in old if statement.startswith(("CREATE", "INSERT INTO sessile_schema"))]
+        for done in range(6):
+            sql(mysql_url, "DROP TABLE IF EXISTS sessile_records, sessile_commits, sessile_sessions, sessile_schema")
+            sql(mysql_url, *(statement.replace("utf8mb4_nopad_bin", exact) for statement in steps))
+            statements = storage.migrate(dry_run=True)
+            assert len(statements) == 5
+            sql(mysql_url, *statements[:done], "SELECT 1")
+            storage.migrate()
+            assert sql(mysql_url, "SELECT version, oldest FROM sessile_schema") == [(2, 2)]
+            storage.add_run("s", input=done)
+            assert inputs(storage) == [done]
 
 
 # ---------------------------------------------------------------- large statements, locks
@@ -226,7 +252,7 @@ def test_a_deadlock_ends_the_applications_transaction(mysql_url: str) -> None:
         cursor.execute("SELECT 1 FROM sessile_sessions WHERE session_id = 'b' FOR UPDATE")
         thread.join()
         assert len(failures) == 1
-        assert (failures[0].written, failures[0].retry) == ("no", False)
+        assert (failures[0].written, failures[0].retryable) == ("no", False)
         assert "Roll the transaction back" in str(failures[0])
         other.rollback()
         mine.rollback()
@@ -237,13 +263,15 @@ def test_a_deadlock_ends_the_applications_transaction(mysql_url: str) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_lock_that_is_not_released(mysql_url: str, asynchronous: bool) -> None:
-    with MySQLStorage(mysql_url, timeout=2) as storage, connect_mysql(mysql_url) as other, other.cursor() as cursor:
+    with MySQLStorage(mysql_url) as storage, connect_mysql(mysql_url) as other, other.cursor() as cursor:
         storage.create_session("s")
+        hurry(storage, 2)
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT 1 FROM sessile_sessions FOR UPDATE")
         with pytest.raises((DeadlineError, StorageUnavailableError)) as caught:
             asyncio.run(storage.arename("s", "x")) if asynchronous else storage.rename("s", "x")
         other.rollback()
+        hurry(storage, 30)
         assert storage.rename("s", "y").name == "y"
         names = [entry.data["name"] for entry in storage.entries("s") if entry.kind == "session.renamed"]
         assert names in ([["y"]] if caught.value.written == "no" else [["y"], ["x", "y"]])
@@ -285,7 +313,7 @@ async def test_the_applications_asynchronous_transaction(mysql_url: str) -> None
         ours = MySQLStorage(connection)
         await connection.begin()
         await ours.aadd_run("s", input="a")
-        assert await storage.asession("s") is None
+        assert await storage.aget_session("s") is None
         with pytest.raises(UnsupportedError, match="another event loop"):
             await asyncio.to_thread(ours.runs, "s")
         await connection.commit()
@@ -321,24 +349,22 @@ def test_idle_connections_that_the_server_has_closed(mysql_url: str) -> None:
 
 
 def test_an_exhausted_pool(mysql_url: str) -> None:
-    with MySQLStorage(mysql_url, pool_size=1, timeout=0.5) as storage:
+    with MySQLStorage(mysql_url, pool_size=1) as storage:
         storage.add_run("s")
+        hurry(storage, 0.5)
         pool = driver_of(storage).port._pool
         connection = pool.acquire(Deadline(5))
         with pytest.raises(StorageUnavailableError, match="All 1 connections of the pool were in use"):
-            storage.session("s")
+            storage.get_session("s")
         pool.release(connection)
-        assert storage.session("s") is not None
+        hurry(storage, 30)
+        assert storage.get_session("s") is not None
 
 
 def test_a_forked_child_has_connections_of_its_own(mysql_url: str) -> None:
     with MySQLStorage(mysql_url) as storage:
         storage.add_run("s", input="parent")
-        child = os.fork()
-        if child == 0:
-            storage.add_run("s", input="child")
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
+        assert in_child(lambda: storage.add_run("s", input="child")) == 0
         storage.add_run("s", input="parent again")
         assert inputs(storage) == ["parent", "child", "parent again"]
 
@@ -379,5 +405,5 @@ def test_a_closed_storage(mysql_url: str) -> None:
     storage.add_run("s")
     storage.close()
     with pytest.raises(ClosedError):
-        storage.session("s")
+        storage.get_session("s")
     storage.close()

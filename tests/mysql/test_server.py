@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import create_engine
+from tests.forking import forked
 from tests.mysql.helpers import LOCK_WAITS, driver_of, inputs, sql, wait_until
-from tests.servers import MariaDbServer
-from tests.servers.fixtures import connect_mysql, running
+from tests.servers import MySqlFamilyServer
+from tests.servers.fixtures import MYSQL_KINDS, connect_mysql, running
 
 from sessile import MySQLStorage, SqlAlchemyStorage
 from sessile.errors import DeadlineError, StorageUnavailableError
@@ -70,11 +72,11 @@ def test_a_server_whose_commit_begins_the_next_transaction(mysql_url: str, async
         storage.close()
 
 
-def test_servers_that_take_only_tables_with_a_primary_key(own_mariadb: MariaDbServer) -> None:
-    name = "innodb_force_primary_key" if own_mariadb.is_mariadb else "sql_require_primary_key"
+def test_servers_that_take_only_tables_with_a_primary_key(own_mysql: MySqlFamilyServer) -> None:
+    name = "innodb_force_primary_key" if own_mysql.is_mariadb else "sql_require_primary_key"
     with (
-        setting(own_mariadb.url, name, "ON" if own_mariadb.is_mariadb else "1"),
-        MySQLStorage(own_mariadb.url) as storage,
+        setting(own_mysql.url, name, "ON" if own_mysql.is_mariadb else "1"),
+        MySQLStorage(own_mysql.url) as storage,
     ):
         storage.add_run("s", input="a")
         assert storage.migrate() == []
@@ -91,10 +93,10 @@ def test_records_are_no_larger_than_the_server_takes(mysql_url: str) -> None:
         assert step(driver_of(storage).get_record("s", incarnation, "'" * 255, Deadline(5))) == value
 
 
-def test_the_clock_does_not_go_back_when_summer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_does_not_go_back_when_summer_ends(mysql_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In New York, 1:30 comes twice on the second of November 2025."""
     monkeypatch.setenv("TZ", "America/New_York")
-    with running(MariaDbServer) as server, MySQLStorage(server.url) as storage:
+    with running(MYSQL_KINDS[mysql_kind]) as server, MySQLStorage(server.url) as storage:
         storage.create_session("s")
         connection = connect_mysql(server.url)
         engine = create_engine(server.url.replace("mysql:", "mysql+pymysql:"))
@@ -121,7 +123,7 @@ def test_a_deadlock_is_tried_again(mysql_url: str) -> None:
         storage.create_session("s")
         other.begin()
         cursor.execute(
-            "INSERT INTO sessile_commits SELECT session_id, incarnation, 2, 'x', 0, 0, '' FROM sessile_sessions"
+            "INSERT INTO sessile_commits SELECT session_id, incarnation, 2, 'x', 0, 0, '', NULL FROM sessile_sessions"
         )
         for number in range(200):  # so that the server chooses the other one as the victim
             cursor.execute("INSERT INTO sessile_schema VALUES (%s, 0)", (number + 10,))
@@ -155,7 +157,7 @@ def test_a_statement_has_what_is_left_of_its_deadline_and_is_stopped(mysql_url: 
     async def run() -> None:
         await storage.asetup()
         await late(storage._loop_cores[asyncio.get_running_loop()].driver)
-        assert await storage.asession("s") is None
+        assert await storage.aget_session("s") is None
         await storage.aclose()
 
     if asynchronous:
@@ -163,7 +165,7 @@ def test_a_statement_has_what_is_left_of_its_deadline_and_is_stopped(mysql_url: 
     else:
         storage.setup()
         step(late(driver_of(storage)))
-        assert storage.session("s") is None
+        assert storage.get_session("s") is None
     wait_until(lambda: sql(mysql_url, SLEEPING) == [(0,)])
     storage.close()
 
@@ -173,9 +175,46 @@ def test_a_server_that_accepts_and_says_nothing(asynchronous: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         storage = MySQLStorage(f"mysql://root@127.0.0.1:{silent.getsockname()[1]}/db", timeout=1)
         with pytest.raises(StorageUnavailableError, match="Connecting to MySQL at") as caught:
-            asyncio.run(storage.asession("s")) if asynchronous else storage.session("s")
+            asyncio.run(storage.aget_session("s")) if asynchronous else storage.get_session("s")
         assert caught.value.written == "no"
         storage.close()
+
+
+class Late(Deadline):
+    """A deadline that has nearly passed when somebody says so."""
+
+    over = False
+
+    def remaining(self) -> float:
+        return 0.05 if self.over else 60.0
+
+
+def test_the_making_of_a_connection_has_one_deadline(mysql_url: str) -> None:
+    """A server that answers the first packet late, and the next one never, is not given that time for each of them."""
+    deadline = Late(60)
+    parts = urlsplit(mysql_url)
+    given_up: list[bytes] = []
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection((parts.hostname, parts.port)) as server:
+            hello = server.recv(4096)
+            deadline.over = True
+            client.sendall(hello)
+            client.settimeout(20)
+            while True:
+                given_up.append(client.recv(4096))  # raises if the client waits on
+                if not given_up[-1]:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        storage = MySQLStorage(f"mysql://root@127.0.0.1:{listener.getsockname()[1]}/db")
+        with pytest.raises(StorageUnavailableError, match="Connecting to"):
+            driver_of(storage).port._connect(deadline)
+        thread.join()
+    assert given_up[-1] == b""
 
 
 # ---------------------------------------------------------------- forks
@@ -186,10 +225,7 @@ def test_a_fork_leaves_the_connections_of_the_parents_event_loop_alone(mysql_url
 
     async def run() -> None:
         await storage.aadd_run("s", input="parent")
-        child = os.fork()
-        if child == 0:
-            gc.collect()
-            os._exit(0)
+        child = forked(gc.collect)
         await asyncio.to_thread(os.waitpid, child, 0)
         await storage.aadd_run("s", input="parent again")
         assert [run.input for run in await storage.aruns("s")] == ["parent", "parent again"]
@@ -201,18 +237,16 @@ def test_a_fork_leaves_the_connections_of_the_parents_event_loop_alone(mysql_url
 # ---------------------------------------------------------------- encryption
 
 
-class EncryptedServer(MariaDbServer):
+@contextmanager
+def encrypted_server(kind: str) -> Iterator[MySqlFamilyServer]:
     """A server with a certificate."""
-
-    def command(self) -> list[str]:
-        folder = self.folder
-        return [*super().command(), f"--ssl-cert={folder}/cert.pem", f"--ssl-key={folder}/key.pem"]
-
-    def prepare(self) -> None:
-        super().prepare()
-        write_certificate(self.folder)
+    with running(MYSQL_KINDS[kind]) as server:
+        write_certificate(server.folder)
         for name in ("cert.pem", "key.pem"):
-            (self.folder / name).chmod(0o644)
+            (server.folder / name).chmod(0o644)
+        server.own_settings += [f"--ssl-cert={server.folder}/cert.pem", f"--ssl-key={server.folder}/key.pem"]
+        server.restart()
+        yield server
 
 
 def write_certificate(folder: Path) -> None:
@@ -254,8 +288,8 @@ def connect_both_ways(url: str) -> Iterator[Callable[[], Any]]:
     yield lambda: asyncio.run(asynchronously())
 
 
-def test_encryption() -> None:
-    with running(EncryptedServer) as server:
+def test_encryption(mysql_kind: str) -> None:
+    with encrypted_server(mysql_kind) as server:
         for use in connect_both_ways(f"{server.url}?ssl_ca={server.folder}/cert.pem"):
             use()
         for use in connect_both_ways(f"{server.url}?ssl=true"):

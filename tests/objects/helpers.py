@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessile import GcsStorage, S3Storage
+from sessile import ANY_USER, GcsStorage, S3Storage
 from sessile.drivers.objects.driver import ObjectDriver
 from sessile.storage import Storage
 from sessile.storage.core import Core
 from sessile.storage.driver import Deadline
+from sessile.storage.extending import operate
 from sessile.storage.faces import step
 
 
@@ -19,7 +20,7 @@ def driver_of(storage: Storage) -> ObjectDriver:
         assert isinstance(core.driver, ObjectDriver)
         return core.driver
 
-    return storage.run_operation(find)
+    return operate(storage, find)
 
 
 def call(storage: Storage, method: str, *args: Any) -> Any:
@@ -38,7 +39,7 @@ def objects(storage: S3Storage | GcsStorage | Storage, below: str = "") -> list[
 
 def add(storage: Storage, session_id: str, count: int, **fields: Any) -> None:
     """Add runs; each says its own number."""
-    head = storage.session(session_id)
+    head = storage.get_session(session_id, user_id=ANY_USER)
     before = 0 if head is None else head.run_count
     for number in range(before + 1, before + count + 1):
-        storage.add_run(session_id, input=number, messages=[{"text": str(number)}], **fields)
+        storage.add_run(session_id, input=number, format="test/1", messages=[{"text": str(number)}], **fields)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.campaigns import sampled
 from tests.objects.helpers import add, call, driver_of, objects
 
 import sessile
+from sessile import ANY_USER
 from sessile.drivers.objects import log, merging, ports
 from sessile.drivers.objects.layout import digest
 from sessile.drivers.objects.ports import ThreadPort
@@ -21,7 +22,7 @@ from sessile.storage.faces import step
 from sessile.testing.samples import append_of
 
 
-@pytest.fixture(params=["s3_url", "gcs_url"])
+@pytest.fixture(params=["s3_url", "gcs_url", "seaweedfs_url"])
 def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
     with sessile.open(request.getfixturevalue(request.param)) as opened:
         yield opened
@@ -74,8 +75,11 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> It
 def crashes(
     monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any], prepare: Callable[[], Any] = lambda: None
 ) -> Iterator[int]:
-    """Let `action` crash before and after each of its requests in turn; then the caller looks at what is there."""
-    for moment in itertools.count(2):
+    """Let `action` crash before and after its requests, one time after the other; then the caller looks what is there.
+
+    A sample of these moments, but for `SESSILE_TORTURE=1`.
+    """
+    for moment in (1 + place for place in sampled()):
         number, after = divmod(moment, 2)
         prepare()
         with crash_at(monkeypatch, number, after=bool(after)) as made:
@@ -101,29 +105,30 @@ def test_a_crash_at_any_request_of_an_append(
     request.getfixturevalue(constants)
     add(storage, "s", 9, user_id="ada")
     count = 9
-    for _ in crashes(monkeypatch, lambda: add(storage, "s", 1)):
-        runs = storage.runs("s", from_run=1)
+    for _ in crashes(monkeypatch, lambda: add(storage, "s", 1, user_id="ada")):
+        runs = storage.runs("s", from_run=1, user_id="ada")
         assert [run.input for run in runs] == list(range(1, len(runs) + 1))
         assert len(runs) - count in (0, 1)
         count = len(runs)
-        assert storage.verify("s") == count
+        assert storage.verify("s", user_id="ada") == count
         assert [head.run_count for head in storage.sessions(user_id="ada").items] == [count]
-    assert storage.session("s").run_count == count + 1  # type: ignore[union-attr]
+    assert storage.get_session("s", user_id="ada").run_count == count + 1  # type: ignore[union-attr]
 
 
 def test_a_crash_at_any_request_of_making_a_session(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there and listed, or neither; then its first run makes it."""
 
     def make() -> None:
-        storage.create_session("s", user_id="ada", owner="support", ttl=3600)
+        storage.create_session("s", user_id="ada", agent="support", ttl=3600)
 
     for _ in crashes(monkeypatch, make):
-        there = storage.session("s") is not None
-        assert storage.count_sessions(user_id="ada") == storage.count_sessions(owner="support") == there
-        storage.add_run("s", user_id="ada", owner="support")
+        there = storage.get_session("s", user_id="ada") is not None
+        assert storage.count_sessions(user_id="ada") == there
+        assert storage.count_sessions(user_id=ANY_USER, agent="support") == there
+        storage.add_run("s", user_id="ada", agent="support")
         assert [head.run_count for head in storage.sessions(user_id="ada").items] == [1]
-        assert storage.verify("s") == 1 + there
-        storage.delete("s")
+        assert storage.verify("s", user_id="ada") == 1 + there
+        storage.delete("s", user_id="ada")
 
 
 @pytest.mark.parametrize("sweeps", [True, False])
@@ -133,21 +138,22 @@ def test_a_crash_at_any_request_of_deleting(
     """The session is there whole or gone; `sweep` removes what is left of it, or whoever makes it again."""
 
     def prepare() -> None:
-        add(storage, "s", 9, user_id="ada", owner="support")
-        call(storage, "put_record", "s", storage.session("s").incarnation, "k", b"x")  # type: ignore[union-attr]
+        add(storage, "s", 9, user_id="ada", agent="support")
+        head = storage.get_session("s", user_id="ada")
+        call(storage, "put_record", "s", head.incarnation, "k", b"x")  # type: ignore[union-attr]
 
-    for _ in crashes(monkeypatch, lambda: storage.delete("s"), prepare):
-        if (head := storage.session("s")) is not None:
-            assert (head.run_count, storage.verify("s")) == (9, 9)
+    for _ in crashes(monkeypatch, lambda: storage.delete("s", user_id="ada"), prepare):
+        if (head := storage.get_session("s", user_id="ada")) is not None:
+            assert (head.run_count, storage.verify("s", user_id="ada")) == (9, 9)
         elif sweeps:
             storage.sweep()
             assert left(storage) == []
         else:
             storage.add_run("s", input="new", user_id="ada")
-            assert [run.input for run in storage.runs("s")] == ["new"]
-            assert storage.count_sessions() == storage.count_sessions(user_id="ada") == 1
-            assert storage.count_sessions(owner="support") == 0
-        storage.delete("s")
+            assert [run.input for run in storage.runs("s", user_id="ada")] == ["new"]
+            assert storage.count_sessions(user_id=ANY_USER) == storage.count_sessions(user_id="ada") == 1
+            assert storage.count_sessions(user_id=ANY_USER, agent="support") == 0
+        storage.delete("s", user_id="ada")
         storage.sweep()
         assert left(storage) == []
 
@@ -166,9 +172,9 @@ def test_runs_are_found_wherever_they_are(storage: Storage, small: None) -> None
     add(storage, "s", 60)
     assert {name.split("/")[4] for name in objects(storage, "logs") if "/merged/" in name} == {"0", "1", "2"}
     assert storage.verify("s") == 60
-    incarnation = storage.session("s").incarnation  # type: ignore[union-attr]
+    incarnation = storage.get_session("s").incarnation  # type: ignore[union-attr]
     for number in (1, 2, 17, 30, 59, 60):
-        assert storage.run("s", number).input == number
+        assert storage.get_run("s", number).input == number
         assert [run.input for run in storage.runs("s", last=number)] == list(range(61 - number, 61))
         assert [run.input for run in storage.runs("s", from_run=1, to_run=number)] == list(range(1, number + 1))
         rows = call(storage, "entries", "s", incarnation, Span(first=number, limit=7))
@@ -179,7 +185,7 @@ def test_runs_are_found_wherever_they_are(storage: Storage, small: None) -> None
 
 def test_large_commits_are_merged_alone(storage: Storage, no_waiting: None) -> None:
     for number in range(6):
-        storage.add_run("s", input=number, messages=[{"text": "x" * 700_000}])
+        storage.add_run("s", input=number, format="test/1", messages=[{"text": "x" * 700_000}])
     assert [run.input for run in storage.runs("s")] == list(range(6))
     assert all(len(run.messages[0].data["text"]) == 700_000 for run in storage.runs("s"))
     assert len([name for name in objects(storage, "logs") if "/merged/0/" in name]) == 5
@@ -256,7 +262,7 @@ def test_a_reader_that_is_overtaken_begins_anew(storage: Storage, monkeypatch: p
         return await original(self, *args)
 
     monkeypatch.setattr(log.Log, "_tail", tail)
-    assert storage.session("s").run_count == 32  # type: ignore[union-attr]
+    assert storage.get_session("s").run_count == 32  # type: ignore[union-attr]
 
 
 def test_more_appends_than_a_page_of_names_without_a_checkpoint(
@@ -278,9 +284,9 @@ def test_checkpoints_that_were_not_due_are_made_up_for_by_lists(storage: Storage
     """A session that has changed twice within a second stands where it belongs."""
     for name in ("a", "b"):
         storage.create_session(name, user_id="ada")
-    storage.rename("a", "Renamed")
+    storage.rename("a", "Renamed", user_id="ada")
     assert [head.session_id for head in storage.sessions(user_id="ada").items] == ["a", "b"]
-    assert storage.sessions(name_prefix="Ren").items[0].name == "Renamed"
+    assert storage.sessions(user_id=ANY_USER, name_prefix="Ren").items[0].name == "Renamed"
     moments = [name.rpartition("/")[2] for name in objects(storage, "lists/updated/all")]
     assert [moment.partition("-")[2] for moment in moments] == [digest("a"), digest("b")]
 
@@ -302,7 +308,7 @@ def test_lists_go_beyond_a_page_of_names(storage: Storage, monkeypatch: pytest.M
     assert storage.delete_user("nobody") == 0
     for name in names:
         storage.delete(name)
-    assert storage.count_sessions() == 0
+    assert storage.count_sessions(user_id=ANY_USER) == 0
     assert objects(storage, "logs") == objects(storage, "lists") == []
 
 
@@ -315,11 +321,11 @@ def test_places_of_no_session_are_removed_when_they_are_old(storage: Storage, mo
     port = driver_of(storage).port
     for place in places:
         step(port.put("By the test", place, b"", Deadline(30.0)))
-    assert storage.count_sessions() == 0
+    assert storage.count_sessions(user_id=ANY_USER) == 0
     assert objects(storage, "lists") == places
     monkeypatch.setattr("sessile.drivers.objects.driver.UNKNOWN_FOR", -1)
-    assert storage.count_sessions() == 0
-    assert storage.sessions(order="created").items == []
+    assert storage.count_sessions(user_id=ANY_USER) == 0
+    assert storage.sessions(order="created", user_id=ANY_USER).items == []
     assert objects(storage, "lists") == []
 
 
@@ -357,7 +363,7 @@ def test_merged_objects_that_are_lost_or_damaged_are_named(
         step(port.delete("By the test", [name], Deadline(30.0)))
     else:
         step(port.put("By the test", name, content, Deadline(30.0)))
-    for reading in (lambda: storage.run("s", 1), lambda: call(storage, "load", "s", 40)):
+    for reading in (lambda: storage.get_run("s", 1), lambda: call(storage, "load", "s", 40)):
         with pytest.raises(CorruptDataError, match=name):
             reading()
     add(storage, "s", 1)

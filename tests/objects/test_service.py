@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from tests.forking import in_child
 from tests.objects.helpers import add, call, driver_of, objects
 from tests.servers.counting import CountingProxy
 
 import sessile
-from sessile import GcsStorage, S3Storage
+from sessile import ANY_USER, GcsStorage, S3Storage
 from sessile.drivers.objects.layout import digest
 from sessile.errors import (
     ClosedError,
@@ -63,11 +64,11 @@ def test_a_store_that_ignores_conditions_is_refused(url: str, headers: set[str],
     with CountingProxy(url.partition("endpoint=")[2].partition("&")[0]) as proxy:
         proxy.dropped = headers
         with sessile.open(url, endpoint=proxy.url) as storage:
-            for operation in (storage.setup, lambda: storage.add_run("s"), lambda: storage.session("s")):
+            for operation in (storage.setup, lambda: storage.add_run("s"), lambda: storage.get_session("s")):
                 with pytest.raises(StorageError, match="ignores the conditions of writes") as caught:
                     operation()
                 assert caught.value.written == "no"
-                assert not caught.value.retry
+                assert not caught.value.retryable
     if used:
         with sessile.open(url) as direct:
             assert [run.input for run in direct.runs("s")] == ["kept"]
@@ -77,9 +78,9 @@ def test_an_append_whose_answer_was_lost_is_found_by_its_id(storage: Storage, pr
     """Its create is not repeated, and would be refused; the run is there once, acknowledged."""
     add(storage, "s", 2)
     proxy.lose("PUT", "commits")
-    assert storage.add_run("s", input=3, messages=[{"text": "3"}]).number == 3
+    assert storage.add_run("s", input=3, format="test/1", messages=[{"text": "3"}]).number == 3
     proxy.lose("PUT", "heads")  # the checkpoint: the next one makes up for it
-    assert storage.add_run("s", input=4, messages=[{"text": "4"}]).number == 4
+    assert storage.add_run("s", input=4, format="test/1", messages=[{"text": "4"}]).number == 4
     proxy.lose("PUT", "heads")  # the claim of a session
     assert storage.add_run("new", input=1).number == 1
     assert [run.input for run in storage.runs("s")] == [1, 2, 3, 4]
@@ -101,18 +102,18 @@ def turn(storage: Storage, proxy: CountingProxy) -> Counter[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sessile.drivers.objects.log.INTERVAL", 0)
         requests(proxy)
-        view = storage.load_session("s", last_runs=3, user_id="ada")
+        view = storage.get_session("s", last_runs=3, user_id="ada")
         assert view is not None
-        assert len(view.runs) == min(3, view.head.run_count)
-        storage.add_run("s", input="x", messages=[{"text": "x"}], user_id="ada", owner="support")
+        assert len(view.runs) == min(3, view.run_count)
+        storage.add_run("s", input="x", format="test/1", messages=[{"text": "x"}], user_id="ada", agent="support")
         return requests(proxy)
 
 
 def test_a_turn_takes_as_many_requests_however_long_the_session_is(storage: Storage, proxy: CountingProxy) -> None:
-    add(storage, "s", 10, user_id="ada", owner="support")
+    add(storage, "s", 10, user_id="ada", agent="support")
     turn(storage, proxy)  # writes the checkpoint that was not due
     short = turn(storage, proxy)
-    add(storage, "s", 120, user_id="ada", owner="support")
+    add(storage, "s", 120, user_id="ada", agent="support")
     turn(storage, proxy)
     long = [turn(storage, proxy) for _ in range(5)]
     deletes = 3 if isinstance(storage, GcsStorage) else 0  # S3 deletes several objects by one POST
@@ -123,13 +124,13 @@ def test_a_turn_takes_as_many_requests_however_long_the_session_is(storage: Stor
 
 
 def test_the_last_runs_take_two_requests_or_three(storage: Storage, proxy: CountingProxy) -> None:
-    add(storage, "s", 40, user_id="ada", owner="support")
+    add(storage, "s", 40, user_id="ada", agent="support")
     turn(storage, proxy)
-    storage.load_session("s")
+    storage.get_session("s", user_id="ada")
     assert requests(proxy).total() == 2
-    storage.add_run("s", input="not yet in a checkpoint")
+    storage.add_run("s", input="not yet in a checkpoint", user_id="ada")
     requests(proxy)
-    view = storage.load_session("s")
+    view = storage.get_session("s", last_runs=3, user_id="ada")
     assert view is not None
     assert view.runs[-1].input == "not yet in a checkpoint"
     assert requests(proxy).total() == 3
@@ -158,7 +159,7 @@ def test_a_busy_service_is_asked_again(storage: Storage, proxy: CountingProxy) -
 
 def test_a_service_that_is_busy_at_first_use_is_asked_again(storage: Storage, proxy: CountingProxy) -> None:
     proxy.answer("PUT", "sessile", 503, b"<Code>SlowDown</Code>", times=2)
-    assert storage.session("s") is None
+    assert storage.get_session("s") is None
 
 
 def test_a_service_that_breaks_at_first_use_has_written_nothing(storage: Storage, proxy: CountingProxy) -> None:
@@ -171,7 +172,7 @@ def test_a_service_that_breaks_at_first_use_has_written_nothing(storage: Storage
 def test_a_record_that_is_written_is_not_said_not_to_be(storage: Storage, proxy: CountingProxy) -> None:
     """The look at its session afterwards fails."""
     storage.add_run("s", input=1)
-    incarnation = storage.session("s").incarnation  # type: ignore[union-attr]
+    incarnation = storage.get_session("s").incarnation  # type: ignore[union-attr]
     proxy.answer("GET", "heads", 403)
     with pytest.raises(ReadOnlyError) as caught:
         call(storage, "put_record", "s", incarnation, "k", b"x")
@@ -193,15 +194,15 @@ def test_a_service_that_stays_busy_is_an_error(storage: Storage, proxy: Counting
     storage.add_run("s", input=1)
     proxy.answer("GET", "heads", 503, b"<Code>SlowDown</Code>", times=1000)
     with pytest.raises(StorageUnavailableError, match="SlowDown") as caught:
-        storage.session("s")
-    assert (caught.value.retry, caught.value.written) == (True, "no")
+        storage.get_session("s")
+    assert (caught.value.retryable, caught.value.written) == (True, "no")
 
 
 def test_what_may_not_be_done_is_told(storage: Storage, proxy: CountingProxy) -> None:
     storage.add_run("s", input=1)
     proxy.answer("GET", "heads", 403)
     with pytest.raises(ReadOnlyError, match="permission"):
-        storage.session("s")
+        storage.get_session("s")
     proxy.answer("PUT", "commits", 401)
     with pytest.raises(StorageError, match="credentials") as caught:
         storage.add_run("s", input=2)
@@ -216,26 +217,26 @@ def test_whoever_may_only_read_can_read(url: str, proxy: CountingProxy) -> None:
     """Also what has to be put right on the way."""
     with sessile.open(url) as direct:
         direct.create_session("a", user_id="ada")
-        direct.rename("a", "Renamed")
+        direct.rename("a", "Renamed", user_id="ada")
     for method in ("PUT", "POST", "DELETE"):
         proxy.answer(method, "/", 403, times=1000)
     with sessile.open(url, endpoint=proxy.url) as storage:
         assert [head.name for head in storage.sessions(user_id="ada").items] == ["Renamed"]
         with pytest.raises(ReadOnlyError):
-            storage.add_run("a")
+            storage.add_run("a", user_id="ada")
 
 
 def test_a_missing_bucket_is_not_an_empty_one(url: str) -> None:
     missing = url.replace(urlsplit(url).netloc, "no-such-bucket")
     with sessile.open(missing) as storage:
-        for operation in (lambda: storage.session("s"), storage.sessions, lambda: storage.add_run("s")):
+        for operation in (lambda: storage.get_session("s"), storage.sessions, lambda: storage.add_run("s")):
             with pytest.raises(StorageError, match="NoSuchBucket") as caught:
                 operation()
             assert "bucket" in caught.value.hint
-            assert not caught.value.retry
+            assert not caught.value.retryable
 
 
-@pytest.mark.parametrize(("content", "error"), [(b"{", CorruptDataError), (b'{"format":2}', NewerVersionError)])
+@pytest.mark.parametrize(("content", "error"), [(b"{", CorruptDataError), (b'{"format":3}', NewerVersionError)])
 def test_objects_that_are_not_ours_are_told(storage: Storage, content: bytes, error: type[StorageError]) -> None:
     add(storage, "s", 2)
     port = driver_of(storage).port
@@ -243,7 +244,7 @@ def test_objects_that_are_not_ours_are_told(storage: Storage, content: bytes, er
     for name in (newest, f"heads/{digest('s')}"):
         step(port.put("By the test", name, content, Deadline(30.0)))
         with pytest.raises(error, match=name):
-            storage.session("s")
+            storage.get_session("s")
 
 
 # ---------------------------------------------------------------- around
@@ -252,16 +253,16 @@ def test_objects_that_are_not_ours_are_told(storage: Storage, content: bytes, er
 def test_prefixes_are_kept_apart(url: str) -> None:
     with sessile.open(url) as one, sessile.open(url.replace("?", "/below?", 1)) as other:
         one.add_run("s", input=1, user_id="ada")
-        assert other.session("s") is None
+        assert other.get_session("s", user_id="ada") is None
         other.add_run("s", input=2, user_id="ada")
-        assert one.count_sessions() == other.count_sessions() == 1
-        assert [run.input for run in one.runs("s")] == [1]
+        assert one.count_sessions(user_id=ANY_USER) == other.count_sessions(user_id=ANY_USER) == 1
+        assert [run.input for run in one.runs("s", user_id="ada")] == [1]
 
 
 def test_large_media_come_back_whole(storage: Storage) -> None:
     """In parts; they go with the session."""
     storage.create_session("s")
-    incarnation = storage.session("s").incarnation  # type: ignore[union-attr]
+    incarnation = storage.get_session("s").incarnation  # type: ignore[union-attr]
     for size in (0, 1, 5 * 2**20, 8 * 2**20):
         value = os.urandom(size)
         assert call(storage, "put_record", "s", incarnation, "k", value)
@@ -271,8 +272,8 @@ def test_large_media_come_back_whole(storage: Storage) -> None:
 
 
 def test_nothing_is_left_of_a_session_but_an_empty_object(storage: Storage) -> None:
-    add(storage, "secret-id", 3, user_id="secret-user", owner="secret-owner")
-    storage.delete("secret-id")
+    add(storage, "secret-id", 3, user_id="secret-user", agent="secret-agent")
+    storage.delete("secret-id", user_id="secret-user")
     assert objects(storage) == [f"heads/{digest('secret-id')}", "sessile"]
     assert not any("secret" in name for name in objects(storage))
 
@@ -283,16 +284,13 @@ def test_a_storage_that_was_used_says_so_in_a_forked_child(url: str) -> None:
         pytest.skip("This system has no fork.")
     with sessile.open(url) as storage:
         storage.add_run("s", input=1)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                storage.session("s")
-            except StorageError as error:
-                code = 0 if "forked" in str(error) and "Fork before" in error.hint else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+        def used() -> None:
+            with pytest.raises(StorageError, match="forked") as caught:
+                storage.get_session("s")
+            assert "Fork before" in caught.value.hint
+
+        assert in_child(used) == 0
         assert storage.verify("s") == 1
 
 
@@ -302,7 +300,7 @@ def test_a_closed_storage_says_so(url: str) -> None:
     driver = driver_of(storage)
     storage.close()
     with pytest.raises(ClosedError):
-        storage.session("s")
+        storage.get_session("s")
     with pytest.raises(ClosedError):
         step(driver.load("s", 0, Deadline(1.0)))
 

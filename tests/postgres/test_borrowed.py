@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from sessile import PostgresStorage
 from sessile.errors import InvalidInputError, StorageUnavailableError
 from sessile.storage.core import Core
+from sessile.storage.extending import operate
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_is_known_of_a_write_whose_connection_is_lost(
     with psycopg.connect(postgres_url, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
     with pytest.raises(StorageUnavailableError, match="Roll the transaction back") as caught:
-        ours.run_operation(operation)
-    assert (caught.value.written, caught.value.retry) == (written, False)
+        operate(ours, operation)
+    assert (caught.value.written, caught.value.retryable) == (written, False)
     connection.close()
     assert inputs(storage) == (["a"] if autocommit else [])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from tests.campaigns import SampledConformance
 
 from sessile import PostgresStorage
 from sessile.storage import Storage
-from sessile.testing import DriverConformance
 
 
-class TestPostgres(DriverConformance):
+class TestPostgres(SampledConformance):
     """Each storage has tables of its own, told apart by their prefix."""
 
     @pytest.fixture(autouse=True)

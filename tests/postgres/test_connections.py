@@ -119,7 +119,7 @@ class GivesUp(PostgresDriver):
         try:
             return await super().append(write, deadline)
         except StorageError as error:
-            error.retry = False
+            error.retryable = False
             raise
 
 

@@ -32,8 +32,11 @@ def recorded(url: str, folder: Path) -> list[Op]:
     return record(["-m", "tests.power.workload", url.format(root)], root, folder / "trace")
 
 
-def run_power(url: str, folder: Path, seed: int, share: float) -> Figures:
-    """Open a share of the images of a recording; the figure of rounds is that of the images."""
+def run_power(url: str, folder: Path, seed: int, share: float, *, until_found: bool = False) -> Figures:
+    """Open a share of the images of a recording, all or until one is wrong.
+
+    The figure of rounds is that of the images.
+    """
     began, figures, chance = time.monotonic(), Figures(), random.Random(seed)
     ops = recorded(url, folder)
     figures.acknowledged = sum(op.kind == "said" and b'"run"' in op.data for op in ops)
@@ -46,6 +49,8 @@ def run_power(url: str, folder: Path, seed: int, share: float) -> Figures:
                 figures.problems.append(f"image {figures.rounds} after {said[-1:]}: {problem}")
                 kept = folder / f"image-{figures.rounds}"
                 shutil.copytree(place, kept)
+                if until_found:
+                    break
     figures.seconds = time.monotonic() - began
     return figures
 

@@ -19,6 +19,10 @@ CALLS = (
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
+_UNFINISHED = "<unfinished ...>"
+_RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
+_FOLDERS = re.compile(r'(AT_FDCWD|\d+), "')
+
 Kind = Literal["create", "write", "truncate", "rename", "unlink", "mkdir", "rmdir", "sync", "said"]
 
 
@@ -37,11 +41,25 @@ def record(command: list[str], root: Path, trace: Path) -> list[Op]:
     """Run a command, and bring what it did below a folder, with what it wrote to its output, in order."""
     strace = shutil.which("strace")
     assert strace is not None, "looked for before"
-    options = ["-xx", "-s", "100000000", "-e", f"trace={CALLS}", "-o", str(trace)]
+    options = ["-f", "-xx", "-s", "100000000", "-e", f"trace={CALLS}", "-o", str(trace)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # its files too
     done = subprocess.run([strace, *options, sys.executable, *command], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return list(Reader(root).ops(trace.read_text("ascii").splitlines()))
+
+
+def whole(lines: list[str]) -> Iterator[str]:
+    """The calls of all threads, without the threads' numbers, each where it ended if another one came between."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        thread, _, rest = line.partition(" ")
+        rest = rest.lstrip()
+        if rest.endswith(_UNFINISHED):
+            begun[thread] = rest.removesuffix(_UNFINISHED)
+        elif found := _RESUMED.match(rest):
+            yield begun.pop(thread) + rest[found.end() :]
+        else:
+            yield rest
 
 
 @dataclass(slots=True)
@@ -60,13 +78,22 @@ class Reader:
         self.sizes: dict[str, int] = {}
 
     def ops(self, lines: list[str]) -> Iterator[Op]:
-        for line in lines:
+        for line in whole(lines):
             call = _CALL.match(line)
             if call is None or int(call[3]) < 0:
                 continue
             texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(call[2])]
+            if call[1].endswith("at") or call[1] == "renameat2":
+                texts = [self.named(*pair) for pair in zip(_FOLDERS.findall(call[2]), texts, strict=True)]
             numbers = [int(number) for number in re.findall(r"(?:^|, )(-?\d+)(?=,|$)", _TEXT.sub("", call[2]))]
             yield from self.op(call[1], call[2], texts, numbers, int(call[3]))
+
+    def named(self, folder: str, path: bytes) -> bytes:
+        """A name in an open folder as a path."""
+        if path.startswith(b"/") or not folder.isdecimal():
+            return path
+        opened = self.files.get(int(folder))
+        return b"?" if opened is None else f"{self.root}/{opened.path}/".encode() + path
 
     def below(self, path: bytes) -> str | None:
         text = path.decode()

@@ -23,7 +23,9 @@ def main() -> None:
         def run(session_id: str, number: int, size: int = 40) -> None:
             run_id = f"{session_id}-{number}"
             message = {"text": run_id, "padding": "xy " * size}
-            storage.add_run(session_id, run_id=run_id, input=number, messages=[message], state={run_id: number})
+            storage.add_run(
+                session_id, run_id=run_id, input=number, format="test/1", messages=[message], state={run_id: number}
+            )
             say(session=session_id, run=run_id)
 
         run("a", 1)

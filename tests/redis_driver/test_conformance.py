@@ -10,14 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.campaigns import SampledConformance
 from tests.servers.redis import RedisCluster, redis_client
 
 import sessile
 from sessile.storage import Storage
-from sessile.testing import DriverConformance, Scale
+from sessile.testing import Scale
 
 
-class OnRedis(DriverConformance):
+class OnRedis(SampledConformance):
     """Each storage has keys of its own, told apart by their prefix, and a user with the documented rights."""
 
     base: str
@@ -71,6 +72,8 @@ class TestRedis(OnRedis):
 class TestValkey(OnRedis):
     """The same in its essentials: the long checks are shorter."""
 
+    one_of_async = 4
+
     @pytest.fixture(autouse=True)
     def _server(self, valkey_url: str) -> None:
         self.base, self.nodes = valkey_url, [redis_client(valkey_url)]
@@ -96,4 +99,4 @@ class TestCluster(OnRedis):
 
 
 def shorter(scale: Scale) -> Scale:
-    return replace(scale, examples=scale.examples // 4, appends=scale.appends // 2, kills=scale.kills // 2)
+    return replace(scale, examples=scale.examples // 2, appends=scale.appends // 2, kills=scale.kills // 2)

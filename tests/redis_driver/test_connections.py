@@ -9,15 +9,29 @@ from typing import Any
 import pytest
 from tests.servers import RedisCluster, RedisServer, Sentinel
 from tests.servers.fixtures import running
-from tests.servers.networks import RESTARTS, SAMPLES, check, redis_network
+from tests.servers.networks import READ_SAMPLES, RESTARTS, SAMPLES, check, redis_network
 
 import sessile
 from sessile.storage import Storage
-from sessile.testing import Figures, Network, Scale, run_absent, run_cuts, run_exhausted, run_failover, run_restarts
+from sessile.testing import (
+    Figures,
+    Network,
+    Scale,
+    run_absent,
+    run_cuts,
+    run_exhausted,
+    run_failover,
+    run_read_cuts,
+    run_restarts,
+)
 
 
 def test_cuts_anywhere_in_a_commit(redis_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     check(run_cuts(redis_network(redis_url), scale, samples=SAMPLES), capsys)
+
+
+def test_cuts_anywhere_in_a_read(redis_url: str, scale: Scale) -> None:
+    run_read_cuts(redis_network(redis_url), scale, samples=READ_SAMPLES).check()
 
 
 def test_a_server_that_is_not_there_at_first_use(redis_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB or MySQL, PgBouncer, Redis, Valkey,
+"""Real servers for the tests, started on this machine: PostgreSQL, MariaDB, MySQL, PgBouncer, Redis, Valkey,
 FerretDB for MongoDB, and emulators of DynamoDB, S3 and Google Cloud Storage.
 
 `fixtures.py` hands them to tests; `python -m tests.servers` (or `make services`) keeps them running for development.
@@ -7,7 +7,7 @@ FerretDB for MongoDB, and emulators of DynamoDB, S3 and Google Cloud Storage.
 from __future__ import annotations
 
 from .dynamodb import DynoxideServer, MotoServer
-from .mariadb import MariaDbServer
+from .mariadb import MariaDbServer, MySqlFamilyServer, MySqlServer
 from .mongodb import FerretServer
 from .objects import FakeGcs, GoFakeS3
 from .postgres import PgBouncer, PostgresServer
@@ -21,6 +21,8 @@ __all__ = [
     "GoFakeS3",
     "MariaDbServer",
     "MotoServer",
+    "MySqlFamilyServer",
+    "MySqlServer",
     "PgBouncer",
     "PostgresServer",
     "RedisCluster",

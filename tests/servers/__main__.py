@@ -1,4 +1,8 @@
-"""Run all servers for development until Ctrl-C: `make services`, or `python -m tests.servers`."""
+"""Run all servers for development until Ctrl-C: `make services`, or `python -m tests.servers`.
+
+`python -m tests.servers build` downloads and builds those that this machine's system does not have: for minutes, and
+once only.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import signal
 import sys
 from contextlib import ExitStack
 
-from .dynamodb import DynoxideServer
-from .mariadb import MariaDbServer
+from .dynamodb import DynoxideServer, dynoxide
+from .mariadb import MariaDbServer, MySqlServer
 from .mongodb import FerretServer
 from .objects import FakeGcs, GoFakeS3
 from .postgres import PgBouncer, PostgresServer
@@ -15,7 +19,20 @@ from .process import ServerFailedError, ServerMissingError
 from .redis import RedisServer
 
 
-def main() -> int:
+def build() -> int:
+    """Get what is not there yet, and say what could not be had."""
+    code = 0
+    for make in (MySqlServer.build, FerretServer.build, GoFakeS3.build, FakeGcs.build, dynoxide):
+        try:
+            print(make(), flush=True)
+        except (ServerMissingError, ServerFailedError) as error:
+            print(error, file=sys.stderr, flush=True)
+            code = 1
+    return code
+
+
+def run() -> int:
+    """Run all until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts in the background ignore the first
         signal.signal(number, signal.default_int_handler)
     try:
@@ -23,7 +40,8 @@ def main() -> int:
             postgres = stack.enter_context(PostgresServer())
             print(f"export TEST_POSTGRES_URL={postgres.url}", flush=True)
             print(f"export TEST_PGBOUNCER_URL={stack.enter_context(PgBouncer(postgres)).url}", flush=True)
-            print(f"export TEST_MYSQL_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
+            print(f"export TEST_MARIADB_URL={stack.enter_context(MariaDbServer()).url}", flush=True)
+            print(f"export TEST_MYSQL_URL={stack.enter_context(MySqlServer()).url}", flush=True)
             print(f"export TEST_REDIS_URL={stack.enter_context(RedisServer()).url}", flush=True)
             print(f"export TEST_VALKEY_URL={stack.enter_context(RedisServer('valkey')).url}", flush=True)
             print(f"export TEST_DYNAMODB_URL={stack.enter_context(DynoxideServer()).url}", flush=True)
@@ -41,4 +59,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(build() if sys.argv[1:] == ["build"] else run())

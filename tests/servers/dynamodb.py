@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 
+from .building import alone, kept
 from .process import Server, ServerMissingError, find_program
 
 VERSION = "3.2.0"
@@ -165,17 +166,19 @@ class MotoServer(_Emulator):
 
 def dynoxide() -> Path:
     """The program, built now if it is not there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessile-tests" / f"dynoxide-{VERSION}"
-    found = find_program(["dynoxide"], [cache / "bin"])
-    if found is not None:
-        return found
+    folder = kept() / f"dynoxide-{VERSION}"
+    with alone(folder.name):
+        return find_program(["dynoxide"], [folder / "bin"]) or _build_dynoxide(folder)
+
+
+def _build_dynoxide(folder: Path) -> Path:
     cargo = find_program(["cargo"], [Path.home() / ".cargo" / "bin"])
     if cargo is None:
         raise ServerMissingError(GET_DYNOXIDE)
     crate = ["dynoxide-rs", "--version", VERSION, "--locked"]
     features = ["--no-default-features", "--features", "native-sqlite,http-server,cli"]
-    command = [str(cargo), "install", "--quiet", *crate, *features, "--root", str(cache)]
+    command = [str(cargo), "install", "--quiet", *crate, *features, "--root", str(folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServerMissingError(f"{GET_DYNOXIDE}\n{done.stderr}")
-    return cache / "bin" / "dynoxide"
+    return folder / "bin" / "dynoxide"

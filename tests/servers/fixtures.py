@@ -1,8 +1,10 @@
-"""Fixtures of the servers. Each is started when a test first asks for it, once for the whole run.
+"""Fixtures of the servers. Each is started when a test first asks for it, once for each process that runs tests.
 
-`TEST_POSTGRES_URL`, `TEST_MYSQL_URL` (MySQL or MariaDB), `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL`,
+`TEST_POSTGRES_URL`, `TEST_MARIADB_URL`, `TEST_MYSQL_URL`, `TEST_PGBOUNCER_URL`, `TEST_REDIS_URL`, `TEST_VALKEY_URL`,
 `TEST_MONGODB_URL` and `TEST_DYNAMODB_URL` (an endpoint) name servers that run already, with a user who may do all. A
 server that cannot be had is a failure in CI, elsewhere a skip that says how to get it.
+
+What asks for `mysql_url` or `own_mysql` runs on MariaDB and on MySQL: `tests/conftest.py` gives `mysql_kind` values.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ import pytest
 from sessile.testing import Scale
 
 from .dynamodb import DynoxideServer, MotoServer, drop_tables, url_of, use_test_credentials
-from .mariadb import MariaDbServer
+from .mariadb import MariaDbServer, MySqlFamilyServer, MySqlServer
 from .mongodb import FerretServer
-from .objects import FakeGcs, GoFakeS3, ObjectServer
+from .objects import FakeGcs, GoFakeS3, ObjectServer, SeaweedS3
 from .postgres import PgBouncer, PostgresServer
 from .process import Server, ServerFailedError, ServerMissingError
 from .redis import RedisCluster, RedisServer, redis_client, remove_keys
@@ -71,10 +73,26 @@ def postgres() -> Iterator[PostgresServer | Address]:
         yield server
 
 
+MYSQL_KINDS: dict[str, type[MariaDbServer | MySqlServer]] = {"mariadb": MariaDbServer, "mysql": MySqlServer}
+
+
+@pytest.fixture(scope="session")
+def mysql_kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two a test runs on, by the name of the fixture; MariaDB where a test asks for no kind."""
+    return getattr(request, "param", "mariadb")
+
+
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDbServer | Address]:
-    """A MariaDB or MySQL server. Tests that stop it take `own_mariadb`."""
-    with given_or_running("TEST_MYSQL_URL", MariaDbServer) as server:
+    """A MariaDB server. Tests that stop it take `own_mysql`."""
+    with given_or_running("TEST_MARIADB_URL", MariaDbServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[MySqlServer | Address]:
+    """A MySQL server. Tests that stop it take `own_mysql`."""
+    with given_or_running("TEST_MYSQL_URL", MySqlServer) as server:
         yield server
 
 
@@ -138,6 +156,19 @@ def s3() -> Iterator[GoFakeS3 | Address]:
 
 
 @pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedS3]:
+    """A real server of S3's protocol."""
+    with running(SeaweedS3) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two a test runs on, by the name of the fixture; gofakes3 where a test asks for no kind."""
+    return getattr(request, "param", "s3")
+
+
+@pytest.fixture(scope="session")
 def gcs() -> Iterator[FakeGcs | Address]:
     """Google Cloud Storage, or what speaks its protocol; `TEST_GCS_URL` is a bucket, perhaps with a prefix."""
     with given_or_running("TEST_GCS_URL", FakeGcs) as server:
@@ -158,7 +189,7 @@ def postgres_database(server: PostgresServer | Address) -> Iterator[str]:
 
 
 @contextmanager
-def mysql_database(server: MariaDbServer | Address) -> Iterator[str]:
+def mysql_database(server: MySqlFamilyServer | Address) -> Iterator[str]:
     """The same on a MariaDB or MySQL server."""
     name = f"test_{secrets.token_hex(6)}"
     with connect_mysql(server.url) as connection, connection.cursor() as cursor:
@@ -181,9 +212,16 @@ def pgbouncer_url(pgbouncer: PgBouncer | Address, postgres_url: str) -> str:
 
 
 @pytest.fixture
-def mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
-    """An empty database on `mariadb`, gone after the test."""
-    with mysql_database(mariadb) as url:
+def mysql_url(mysql_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database on `mariadb`, and on `mysql`, gone after the test."""
+    with mysql_database(request.getfixturevalue(mysql_kind)) as url:
+        yield url
+
+
+@pytest.fixture
+def mysql_itself_url(mysql: MySqlServer | Address) -> Iterator[str]:
+    """An empty database on `mysql`, gone after the test."""
+    with mysql_database(mysql) as url:
         yield url
 
 
@@ -259,15 +297,23 @@ def bucket_url(server: ObjectServer | Address) -> Iterator[str]:
         bucket, mark, query = server.url.partition("?")
         yield f"{bucket.rstrip('/')}/{name}{mark}{query}"
         return
+    server.revive()
     server.make_bucket(name)
     yield server.at(f"{name}/prefix")
     server.remove_bucket(name)
 
 
 @pytest.fixture
-def s3_url(s3: GoFakeS3 | Address) -> Iterator[str]:
-    """An empty prefix on `s3`."""
-    with bucket_url(s3) as url:
+def s3_url(s3_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty prefix on `s3`, and on `seaweedfs`."""
+    with bucket_url(request.getfixturevalue(s3_kind)) as url:
+        yield url
+
+
+@pytest.fixture
+def seaweedfs_url(seaweedfs: SeaweedS3) -> Iterator[str]:
+    """An empty prefix on `seaweedfs`."""
+    with bucket_url(seaweedfs) as url:
         yield url
 
 
@@ -307,9 +353,9 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def own_mariadb() -> Iterator[MariaDbServer]:
-    """A MariaDB server of this test alone, also where `TEST_MYSQL_URL` is set."""
-    with running(MariaDbServer) as server:
+def own_mysql(mysql_kind: str) -> Iterator[MariaDbServer | MySqlServer]:
+    """A MariaDB or MySQL server of this test alone, also where variables name others."""
+    with running(MYSQL_KINDS[mysql_kind]) as server:
         yield server
 
 
@@ -338,9 +384,6 @@ def own_ferretdb() -> Iterator[FerretServer]:
 
 
 @pytest.fixture
-def scale(capsys: pytest.CaptureFixture[str]) -> Scale:
-    """How long a campaign is, and by which seed it chooses; the seed is printed."""
-    made = Scale.from_environment()
-    with capsys.disabled():
-        print(f"\nSESSILE_SEED={made.seed}")
-    return made
+def scale() -> Scale:
+    """How long a campaign is, and by which seed it chooses: the one that the head of the report names."""
+    return Scale.from_environment()

@@ -1,6 +1,6 @@
 """Servers for the tests that are built from Go modules, from the few lines beside their `go.mod`.
 
-They are built when they are first needed, and kept in the user's cache folder.
+They are built when they are first needed, or before all tests by `python -m tests.servers build`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from .building import alone, kept
 from .process import ServerFailedError, ServerMissingError, find_program
 
 GET_GO = (
@@ -23,15 +24,19 @@ def built(source: Path, variable: str) -> Path:
 
     `variable` is the environment variable that names a server to use instead.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sessile-tests"
     content = b"".join((source / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    program = cache / f"{source.name}-{hashlib.sha256(content).hexdigest()[:16]}"
-    if program.exists():
-        return program
+    program = kept() / f"{source.name}-{hashlib.sha256(content).hexdigest()[:16]}"
+    if not program.exists():
+        with alone(program.name):
+            if not program.exists():
+                _build(source, program, variable)
+    return program
+
+
+def _build(source: Path, program: Path, variable: str) -> None:
     go = find_program(["go"], ["/usr/local/go/bin", *Path("/usr/lib").glob("go-*/bin")])
     if go is None:
         raise ServerMissingError(GET_GO.format(name=source.name, variable=variable))
-    cache.mkdir(parents=True, exist_ok=True)
     unfinished = program.with_name(f"{program.name}.{os.getpid()}")
     command = [str(go), "build", "-mod=readonly", "-o", str(unfinished), "."]
     environment = {**os.environ, "CGO_ENABLED": "0"}
@@ -39,4 +44,3 @@ def built(source: Path, variable: str) -> Path:
     if done.returncode:
         raise ServerFailedError(f"{source.name} could not be built:\n{done.stderr[-3000:]}")
     unfinished.replace(program)
-    return program

@@ -27,9 +27,14 @@ class FerretServer(Server):
     source: ClassVar[Path] = Path(__file__).parent / "ferretdb"
 
     def __init__(self) -> None:
-        self.program = built(self.source, "TEST_MONGODB_URL")
+        self.program = self.build()
         self.database = self.make_database()
         super().__init__()
+
+    @classmethod
+    def build(cls) -> Path:
+        """Its program."""
+        return built(cls.source, "TEST_MONGODB_URL")
 
     def make_database(self) -> PostgresServer:
         """Where it keeps its data."""

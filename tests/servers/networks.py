@@ -27,13 +27,13 @@ from .dynamodb import endpoint_of, table_of, url_of
 
 TORTURE = "SESSILE_TORTURE" in os.environ
 
-SAMPLES = None if TORTURE else 64
+SAMPLES = None if TORTURE else 8
 """At how many bytes of each direction a commit is cut; None: at every one."""
 
-READ_SAMPLES = None if TORTURE else 16
+READ_SAMPLES = None if TORTURE else 5
 """The same for a read."""
 
-RESTARTS = 200 if TORTURE else 20
+RESTARTS = 200 if TORTURE else 10
 """How often a server is killed."""
 
 

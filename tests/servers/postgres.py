@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import ClassVar
 
 import psycopg
 
+from . import debian
 from .process import Server, ServerMissingError, find_program
 
 USER = "sessile"
@@ -26,17 +28,21 @@ class PostgresServer(Server):
     """A PostgreSQL server with the settings of a production server, or a streaming replica of another one.
 
     A replica can be read, and `promote` makes it a server of its own. The user `sessile` is a superuser, without a
-    password.
+    password. `newest`: that of Debian's unstable suite, not the machine's own.
     """
 
     name: ClassVar[str] = "postgres"
     accounts: ClassVar[tuple[str, ...]] = ("postgres",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # the "fast" way: clients are disconnected
 
-    def __init__(self, *, replica_of: PostgresServer | None = None) -> None:
-        self.programs = postgres_programs()
+    def __init__(self, *, replica_of: PostgresServer | None = None, newest: bool = debian.NEWEST) -> None:
+        root = debian.unpacked(debian.POSTGRES) if newest else None
+        self.programs = postgres_programs() if root is None else (root / debian.POSTGRES.program).parent
         self.primary = replica_of
         super().__init__()
+        if root is not None and self._account is not None:  # who may not see into root's cache, and must not be root
+            shutil.copytree(root, self.folder / "root", symlinks=True)
+            self.programs = (self.folder / "root" / debian.POSTGRES.program).parent
 
     @property
     def data(self) -> Path:
@@ -62,6 +68,7 @@ class PostgresServer(Server):
             "unix_socket_directories": str(self.folder),
             "max_connections": "200",
             "max_prepared_transactions": "0",
+            "dynamic_shared_memory_type": "mmap",  # below the data, so that nothing is left of a server that was killed
             "fsync": "on",
             "synchronous_commit": "on",
             "full_page_writes": "on",

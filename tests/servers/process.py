@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import random
@@ -11,11 +12,12 @@ import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import IO, ClassVar, Self
 
 START_TIMEOUT = 120.0
 """Seconds until a server that has not become ready is given up."""
@@ -96,6 +98,21 @@ class Server(ABC):
             )
         self._tell_guard(str(self._process.pid))
         self._wait_until_ready(self._process)
+
+    def revive(self) -> None:
+        """Start it again if it has ended by itself; the end of its log is a warning of the test that finds it so.
+
+        What it was doing then has failed; the tests after that are not to fail with it.
+        """
+        if self.running:
+            return
+        code = None if self._process is None else self._process.returncode
+        lines = self.log.read_text(errors="replace").splitlines()[-30:]
+        warnings.warn(
+            "\n".join([f"{self.name} has ended by itself, with code {code}. Its log ends with:", *lines]), stacklevel=2
+        )
+        self._over()
+        self.start()
 
     def stop(self) -> None:
         """Stop it in an orderly way."""
@@ -196,20 +213,30 @@ class Server(ABC):
 # ---------------------------------------------------------------- the machine
 
 
+_ports: list[IO[bytes]] = []  # the locks of this process's ports: they end with it
+
+
 def private_port() -> int:
-    """A port of 127.0.0.1 that nobody uses.
+    """A port of 127.0.0.1 that nobody uses, and that no other process that runs tests is given while this one lives.
 
     Below the range that systems hand out to clients: else a client that calls a server which is down may be given the
-    server's own port, and the server cannot start again.
+    server's own port, and the server cannot start again. A server that is stopped does not hold its port, and one that
+    starts does not hold it yet: a lock on a file does.
     """
+    folder = Path(tempfile.gettempdir()) / f"sessile-ports-{os.geteuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as trial:
-            try:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        lock = (folder / str(port)).open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as trial:
                 trial.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            lock.close()
+            continue
+        _ports.append(lock)
+        return port
 
 
 def account(*names: str) -> pwd.struct_passwd | None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import redis
 
+from . import debian
 from .process import Server, ServerMissingError, find_program, private_port
 
 Engine = Literal["redis", "valkey"]
@@ -30,6 +31,7 @@ class RedisServer(Server):
         engine: which program.
         replica_of: whose replica it is.
         settings: further settings of the server, by their names.
+        newest: Redis as Debian's unstable suite has it, not the machine's own.
     """
 
     name: ClassVar[str] = "redis"
@@ -37,9 +39,15 @@ class RedisServer(Server):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(
-        self, engine: Engine = "redis", *, replica_of: RedisServer | None = None, settings: dict[str, str] | None = None
+        self,
+        engine: Engine = "redis",
+        *,
+        replica_of: RedisServer | None = None,
+        settings: dict[str, str] | None = None,
+        newest: bool = debian.NEWEST,
     ) -> None:
-        program = redis_program(engine)
+        self._root = debian.unpacked(debian.REDIS) if newest and engine == "redis" else None
+        program = redis_program(engine) if self._root is None else self._root / debian.REDIS.program
         if program is None:
             raise ServerMissingError(GET[engine])
         self.engine = engine
@@ -52,6 +60,8 @@ class RedisServer(Server):
 
     @property
     def program(self) -> Path:
+        if self._root is not None:
+            return self.folder / "root" / debian.REDIS.program
         return self.folder / "server"
 
     @property
@@ -61,7 +71,10 @@ class RedisServer(Server):
     def prepare(self) -> None:
         (self.folder / "data").mkdir()
         # A copy, because the server's user may not reach into somebody else's virtual environment.
-        shutil.copy(self._found, self.program)
+        if self._root is not None:
+            shutil.copytree(self._root, self.folder / "root", symlinks=True)
+        else:
+            shutil.copy(self._found, self.program)
         if self._account is not None:
             shutil.chown(self.folder / "data", self._account.pw_uid, self._account.pw_gid)
 
@@ -255,12 +268,19 @@ class Sentinel(Server):
         ]
         config = self.folder / "sentinel.conf"
         config.write_text("\n".join(lines) + "\n")
-        shutil.copy(self.primary.program, self.folder / "server")
+        if self._copied:
+            shutil.copy(self.primary.program, self.folder / "server")
         if self._account is not None:
             shutil.chown(config, self._account.pw_uid, self._account.pw_gid)
 
     def command(self) -> list[str]:
-        return [str(self.folder / "server"), str(self.folder / "sentinel.conf"), "--sentinel"]
+        program = self.folder / "server" if self._copied else self.primary.program
+        return [str(program), str(self.folder / "sentinel.conf"), "--sentinel"]
+
+    @property
+    def _copied(self) -> bool:
+        """Whether the program is a file that works wherever it lies, and not a script beside what it needs."""
+        return self.primary.program.parent == self.primary.folder
 
     def ping(self) -> str | None:
         try:

@@ -14,7 +14,15 @@ import psycopg
 import pymongo
 import pymysql
 import pytest
-from tests.servers import DynoxideServer, FerretServer, MariaDbServer, PgBouncer, PostgresServer, RedisServer
+from tests.servers import (
+    DynoxideServer,
+    FerretServer,
+    MariaDbServer,
+    MySqlFamilyServer,
+    PgBouncer,
+    PostgresServer,
+    RedisServer,
+)
 from tests.servers.dynamodb import dynamodb_client
 from tests.servers.fixtures import connect_mysql, running
 from tests.servers.process import Server, is_running
@@ -42,18 +50,18 @@ def test_postgres_survives_restart_and_kill(own_postgres: PostgresServer) -> Non
         assert connection.execute("SELECT id FROM kept ORDER BY id").fetchall() == [(1,), (2,)]
 
 
-def test_mariadb_survives_restart_and_kill(own_mariadb: MariaDbServer) -> None:
-    with own_mariadb.connect() as connection, connection.cursor() as cursor:
+def test_mysql_survives_restart_and_kill(own_mysql: MySqlFamilyServer) -> None:
+    with own_mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(KEEP)
         cursor.execute("INSERT INTO kept VALUES (1)")
-    own_mariadb.restart()
-    with own_mariadb.connect() as connection, connection.cursor() as cursor:
+    own_mysql.restart()
+    with own_mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO kept VALUES (2)")
-        own_mariadb.kill()
+        own_mysql.kill()
         with pytest.raises(pymysql.OperationalError):
             cursor.execute("SELECT 1")
-    own_mariadb.start()
-    with own_mariadb.connect() as connection, connection.cursor() as cursor:
+    own_mysql.start()
+    with own_mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id FROM kept ORDER BY id")
         assert cursor.fetchall() == ((1,), (2,))
 
@@ -189,6 +197,7 @@ def test_a_killed_run_leaves_nothing() -> None:
 def test_services_print_addresses_and_stop_on_ctrl_c(
     postgres: object,
     mariadb: object,
+    mysql: object,
     pgbouncer: object,
     redis_server: object,
     valkey_server: object,
@@ -199,11 +208,12 @@ def test_services_print_addresses_and_stop_on_ctrl_c(
 ) -> None:
     with subprocess.Popen([sys.executable, "-m", "tests.servers"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(9)]
+        lines = [process.stdout.readline() for _ in range(10)]
         urls = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
         for name in ("TEST_POSTGRES_URL", "TEST_PGBOUNCER_URL"):
             psycopg.connect(urls[name]).close()
-        connect_mysql(urls["TEST_MYSQL_URL"]).close()
+        for name in ("TEST_MARIADB_URL", "TEST_MYSQL_URL"):
+            connect_mysql(urls[name]).close()
         for name in ("TEST_REDIS_URL", "TEST_VALKEY_URL"):
             redis_client(urls[name]).ping()
         dynamodb_client(urls["TEST_DYNAMODB_URL"]).list_tables()

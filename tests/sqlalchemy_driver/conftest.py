@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine
 from tests.servers.fixtures import Address, mysql_database, postgres_database
-from tests.servers.mariadb import MariaDbServer
 from tests.servers.postgres import PostgresServer
+from tests.sqlalchemy_driver.databases import url_of
 
 
 @pytest.fixture(scope="class")
@@ -20,9 +20,9 @@ def one_postgres_url(postgres: PostgresServer | Address) -> Iterator[str]:
 
 
 @pytest.fixture(scope="class")
-def one_mysql_url(mariadb: MariaDbServer | Address) -> Iterator[str]:
+def one_mysql_url(mysql_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database for all tests of a class."""
-    with mysql_database(mariadb) as url:
+    with mysql_database(request.getfixturevalue(mysql_kind)) as url:
         yield url
 
 
@@ -31,14 +31,11 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/sessions.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mysql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty database of each kind, with a blocking driver."""
-    if request.param == "sqlite":
-        return request.getfixturevalue("sqlite_url")
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-    return request.getfixturevalue("mysql_url").replace("mysql:", "mysql+pymysql:")
+    with url_of(request.param, request) as url:
+        yield url
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ class Conformance(DriverConformance):
     The long checks are shorter than by default: the databases' own drivers run them whole.
     """
 
+    one_of_async = 4
     url: str
     numbers = count()
 
@@ -66,6 +67,8 @@ class TestPostgres(Conformance):
 
 class TestPostgresAsync(Conformance):
     """An asynchronous driver: synchronous callers are served by the background loop."""
+
+    one_of_sync, one_of_async = 4, 1
 
     @pytest.fixture(autouse=True)
     def _database(self, one_postgres_url: str) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.servers import MariaDbServer, PostgresServer
+from tests.servers import MySqlFamilyServer, PostgresServer
 from tests.servers.networks import TORTURE, check, mysql_network, postgres_network
 
 from sessile.storage import Storage
-from sessile.testing import Network, Scale, run_absent, run_cuts, run_exhausted, run_restarts
+from sessile.testing import Network, Scale, run_absent, run_cuts, run_exhausted, run_read_cuts, run_restarts
 
 SAMPLES = None if TORTURE else 0  # message boundaries only
 RESTARTS = 200 if TORTURE else 3
@@ -27,7 +27,7 @@ def postgres(url: str, driver: str = "psycopg", **options: Any) -> Network:
     return replace(network, connect=connect)
 
 
-def mariadb(url: str, **options: Any) -> Network:
+def mysql(url: str, **options: Any) -> Network:
     return mysql_network(url, scheme="sqlalchemy+mysql+pymysql", **options)
 
 
@@ -36,13 +36,18 @@ def test_cuts_on_postgresql(postgres_url: str, driver: str, scale: Scale, capsys
     check(run_cuts(postgres(postgres_url, driver), scale, samples=SAMPLES), capsys)
 
 
-def test_cuts_on_mariadb(mysql_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
-    check(run_cuts(mariadb(mysql_url), scale, samples=SAMPLES), capsys)
+def test_cuts_on_mysql(mysql_url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
+    check(run_cuts(mysql(mysql_url), scale, samples=SAMPLES), capsys)
+
+
+def test_cuts_in_reads(postgres_url: str, mysql_url: str, scale: Scale) -> None:
+    run_read_cuts(postgres(postgres_url), scale, samples=SAMPLES).check()
+    run_read_cuts(mysql(mysql_url), scale, samples=SAMPLES).check()
 
 
 def test_a_server_that_is_not_there_at_first_use(postgres_url: str, mysql_url: str) -> None:
     run_absent(postgres(postgres_url))
-    run_absent(mariadb(mysql_url))
+    run_absent(mysql(mysql_url))
 
 
 def test_an_exhausted_pool(postgres_url: str) -> None:
@@ -54,5 +59,5 @@ def test_restarts_of_postgresql(own_postgres: PostgresServer, scale: Scale, caps
     check(run_restarts(postgres(own_postgres.url), own_postgres, scale, restarts=RESTARTS), capsys)
 
 
-def test_restarts_of_mariadb(own_mariadb: MariaDbServer, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
-    check(run_restarts(mariadb(own_mariadb.url), own_mariadb, scale, restarts=RESTARTS), capsys)
+def test_restarts_of_mysql(own_mysql: MySqlFamilyServer, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
+    check(run_restarts(mysql(own_mysql.url), own_mysql, scale, restarts=RESTARTS), capsys)

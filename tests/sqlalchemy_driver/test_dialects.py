@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import Dialect, make_url
 from sqlalchemy.dialects import oracle
 
+from sessile.drivers.sql.statements import split
 from sessile.drivers.sqlalchemy.migrating import scripts
 from sessile.drivers.sqlalchemy.statements import statements_for
 from sessile.storage import ListQuery
+from sessile.storage.driver import RecordName
 
 URLS = {
     "cockroachdb": "cockroachdb+psycopg://",
@@ -35,8 +37,8 @@ def plain(compiled: object) -> str:
 
 
 def ddl(name: str, schema: str | None = None) -> list[str]:
-    script = scripts(statements_for(schema, "sessile_", name), dialect_of(name))[1, "pre"]
-    return [plain(statement) for statement in script.split(";")]
+    script = scripts(statements_for(schema, "sessile_", name), dialect_of(name))[2, "new"]
+    return [plain(statement) for statement in split(script)]
 
 
 def table(name: str, of: str) -> str:
@@ -47,11 +49,14 @@ def table(name: str, of: str) -> str:
 def statements(name: str) -> dict[str, str]:
     """Every statement that the driver runs, by name."""
     sql, dialect = statements_for(None, "sessile_", name), dialect_of(name)
-    page = sql.page(ListQuery(owner="o", name_prefix="n", now=1, hidden=False), (1, "s"), 50)
+    page = sql.page(ListQuery(agent="o", name_prefix="n", now=1, hidden=False), (1, "s"), 50)
     named = {name: value for name, value in vars(sql).items() if hasattr(value, "compile")}
     named |= {f"entries {key}": value for key, value in sql.entries.items()}
     named |= {f"delete {number}": value for number, value in enumerate(sql.delete)}
     named |= {"page": page, "count": sql.count(ListQuery())}
+    named |= {"newest": sql.newest([("a", "i"), ("b", "i")], 2)}
+    named |= {"get_records": sql.get_records([RecordName("a", "i", "k"), RecordName("b", "i", "k")])}
+    named |= {"record_keys": sql.record_keys("a", "i", "p/", "p/1", 5)}
     return {key: plain(value.compile(dialect=dialect)) for key, value in named.items()}
 
 
@@ -71,6 +76,39 @@ def test_every_statement_compiles(name: str) -> None:
     found = statements(name)
     assert {"create", "advance", "log", "load", "load_head", "page", "count", "hold_head", "add_record"} <= found.keys()
     assert "revision = " in found["advance"].partition(" WHERE ")[2]
+
+
+def upgrade(name: str, schema: str | None = None) -> list[str]:
+    """What makes a database of version 1 one of version 2."""
+    script = scripts(statements_for(schema, "sessile_", name), dialect_of(name))[2, "pre"]
+    return [plain(statement) for statement in split(script)]
+
+
+def test_version_2() -> None:
+    """A column and its index get another name, and a column is added: nothing that copies a table."""
+    renamed = "ALTER TABLE sessile_sessions RENAME COLUMN owner TO agent"
+    keys = "CREATE INDEX sessile_commits_key ON sessile_commits (session_id, incarnation, key, seq)"
+    index = "ALTER INDEX sessile_sessions_owner RENAME TO sessile_sessions_agent"
+    assert upgrade("cockroachdb") == [
+        renamed,
+        "ALTER TABLE sessile_commits ADD COLUMN key VARCHAR",
+        index,
+        f"{keys} WHERE key IS NOT NULL",
+    ]
+    assert upgrade("oracle") == [renamed, "ALTER TABLE sessile_commits ADD key RAW(255)", index, keys]
+    assert upgrade("mssql") == [
+        "EXEC sp_rename 'sessile_sessions.owner', 'agent', 'COLUMN'",
+        "ALTER TABLE sessile_commits ADD key VARBINARY(255) NULL",
+        "EXEC sp_rename 'sessile_sessions.sessile_sessions_owner', 'sessile_sessions_agent', 'INDEX'",
+        f"{keys} WHERE key IS NOT NULL",
+    ]
+    assert upgrade("singlestoredb") == [
+        "ALTER TABLE sessile_sessions CHANGE owner agent",
+        "ALTER TABLE sessile_commits ADD COLUMN key VARBINARY(255)",
+    ]
+    assert upgrade("cockroachdb", "agents")[2] == (
+        "ALTER INDEX agents.sessile_sessions_owner RENAME TO sessile_sessions_agent"
+    )
 
 
 def test_singlestore() -> None:
@@ -127,7 +165,7 @@ def test_cockroachdb() -> None:
 @pytest.mark.parametrize(("mariadb", "collation"), [(True, "utf8mb4_nopad_bin"), (False, "utf8mb4_0900_bin")])
 def test_ids_on_mysql_and_mariadb(mariadb: bool, collation: str) -> None:
     dialect = make_url(URLS["mysql"]).get_dialect()(is_mariadb=mariadb)  # what it learns from the server
-    script = plain(scripts(statements_for(None, "x_", "mysql"), dialect)[1, "pre"])
+    script = plain(scripts(statements_for(None, "x_", "mysql"), dialect)[2, "new"])
     assert f"session_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL" in script
     assert "body LONGTEXT CHARACTER SET utf8mb4 NOT NULL" in script
     assert "ENGINE=InnoDB" in script

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from tests.servers.fixtures import connect_mysql
+from tests.sqlalchemy_driver.databases import url_of
+from tests.storage.helpers import hurry
 
 import sessile
 from sessile import SqlAlchemyStorage
@@ -31,12 +33,41 @@ from sessile.errors import (
 )
 from sessile.storage import Storage
 from sessile.storage.core import Core
+from sessile.storage.extending import operate
 
 
 def engine_of(storage: Storage) -> Engine:
     """The engine that a storage has made."""
     driver: Any = storage._core.driver  # type: ignore[union-attr]
     return driver.port.engine
+
+
+def test_damage_that_the_server_finds(postgres_url: str) -> None:
+    """What is toasted elsewhere may be damaged where the row is not: a list that meets it goes on with the others."""
+    with SqlAlchemyStorage(postgres_url.replace("postgresql:", "postgresql+psycopg:")) as storage:
+        for session_id in "abc":
+            storage.create_session(session_id, name="damaged" if session_id == "b" else "sound")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                """
+                CREATE FUNCTION toasted(text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+                BEGIN
+                    IF $1 = 'damaged' THEN RAISE SQLSTATE 'XX001'; END IF;
+                    RETURN $1;
+                END $$
+                """
+            )
+            columns = connection.execute(
+                "SELECT string_agg(CASE column_name WHEN 'name' THEN 'toasted(name) AS name' "
+                "ELSE column_name::text END, ', ' ORDER BY ordinal_position) FROM information_schema.columns"
+                " WHERE table_name = 'sessile_sessions'"
+            ).fetchone()
+            assert columns is not None
+            connection.execute("ALTER TABLE sessile_sessions RENAME TO stored")
+            connection.execute(f"CREATE VIEW sessile_sessions AS SELECT {columns[0]} FROM stored")
+        page = storage.sessions()
+        assert [item.session_id for item in page.items] == ["c", "a"]
+        assert isinstance(page.unreadable["b"], CorruptDataError)
 
 
 # ---------------------------------------------------------------- connections that are lost
@@ -57,11 +88,10 @@ def kill_all(engine: Engine) -> None:
                 connection.execute(text(f"KILL {row.id}"))
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-    return request.getfixturevalue("mysql_url").replace("mysql:", "mysql+pymysql:")
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
+def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with url_of(request.param, request) as url:
+        yield url
 
 
 def test_idle_connections_that_were_ended_go_unnoticed(server_url: str) -> None:
@@ -73,7 +103,7 @@ def test_idle_connections_that_were_ended_go_unnoticed(server_url: str) -> None:
         storage.add_run("s", input="2")
         kill_all(engine_of(storage))
         storage.delete("s")
-        assert storage.session("s") is None
+        assert storage.get_session("s") is None
 
 
 def once(action: Callable[[Engine], None]) -> Callable[..., None]:
@@ -106,9 +136,9 @@ def test_of_a_lost_commit_nobody_knows_whether_it_happened(server_url: str) -> N
             return await core.driver.put_record("s", head.incarnation, "key", b"value", core.deadline())
 
         with pytest.raises(StorageUnavailableError) as caught:
-            storage.run_operation(put)
+            operate(storage, put)
         assert caught.value.written == "unknown"
-        assert storage.run_operation(put)
+        assert operate(storage, put)
 
 
 def test_a_transaction_that_is_lost_before_its_commit_is_repeated(server_url: str) -> None:
@@ -133,7 +163,7 @@ def test_a_server_that_is_not_there() -> None:
         with SqlAlchemyStorage(url) as storage:
             with pytest.raises(StorageUnavailableError, match=r"Connecting to \w+ at 127.0.0.1:1/x failed") as caught:
                 storage.add_run("s")
-            assert (caught.value.retry, caught.value.written) == (True, "no")
+            assert (caught.value.retryable, caught.value.written) == (True, "no")
             assert "secret" not in str(caught.value)
 
 
@@ -149,20 +179,21 @@ async def test_an_asynchronous_server_that_is_not_there() -> None:
 
 def test_a_pool_that_is_exhausted(url: str) -> None:
     options = {"pool_size": 1, "max_overflow": 0}
-    with SqlAlchemyStorage(url) as patient:
-        patient.setup()
-    with SqlAlchemyStorage(url, engine_options=options, timeout=0.5) as storage:
+    with SqlAlchemyStorage(url, engine_options=options) as storage:
         storage.setup()
+        hurry(storage, 1)
         match = "all connections of the pool"
         with engine_of(storage).connect(), pytest.raises(StorageUnavailableError, match=match) as caught:
-            storage.session("s")
-        assert caught.value.retry
+            storage.get_session("s")
+        assert caught.value.retryable
+        hurry(storage, 30)
         storage.add_run("s")
 
 
 def test_another_program_writes_to_the_file_all_the_time(sqlite_url: str) -> None:
-    with SqlAlchemyStorage(sqlite_url, timeout=0.5) as storage:
+    with SqlAlchemyStorage(sqlite_url) as storage:
         storage.add_run("s")
+        hurry(storage, 0.5)
         engine = create_engine(sqlite_url, poolclass=NullPool)
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -170,14 +201,16 @@ def test_another_program_writes_to_the_file_all_the_time(sqlite_url: str) -> Non
             with pytest.raises(StorageError) as caught:
                 storage.delete("s")
             assert isinstance(caught.value, (StorageUnavailableError, DeadlineError))
-            assert (caught.value.retry, caught.value.written) == (True, "no")
+            assert (caught.value.retryable, caught.value.written) == (True, "no")
+        hurry(storage, 30)
         storage.delete("s")
 
 
 async def test_an_asynchronous_write_that_waits_for_another_ends_by_its_deadline(postgres_url: str) -> None:
     url = postgres_url.replace("postgresql:", "postgresql+psycopg_async:")
-    async with SqlAlchemyStorage(url, timeout=1) as storage:
+    async with SqlAlchemyStorage(url) as storage:
         await storage.aadd_run("s")
+        hurry(storage, 1)
         with psycopg.connect(postgres_url) as connection:
             connection.execute("SELECT * FROM sessile_sessions FOR UPDATE")
             with pytest.raises(DeadlineError, match="within 1 s") as caught:
@@ -244,7 +277,7 @@ def test_a_log_without_its_newest_commit(url: str) -> None:
         storage.add_run("s", input="2")
         with engine_of(storage).begin() as connection:
             connection.execute(text("DELETE FROM sessile_commits WHERE seq = 2"))
-        assert storage.session("s") is not None
+        assert storage.get_session("s") is not None
         with pytest.raises(CorruptDataError):
             storage.verify("s")
 
@@ -324,6 +357,7 @@ def odbc(state: str, number: int) -> tuple[str, str]:
         ("singlestoredb", (1213, "Deadlock"), StorageUnavailableError, True),
         ("singlestoredb", (1142, "denied"), ReadOnlyError, False),
         ("mysql", (3024, "maximum statement execution time exceeded"), DeadlineError, True),
+        ("mysql", (1712, "Index sessile_sessions is corrupted"), CorruptDataError, False),
         ("mysql", (1153, "Got a packet bigger than 'max_allowed_packet' bytes"), StorageError, False),
     ],
 )
@@ -331,6 +365,6 @@ def test_by_the_numbers_of_the_database(dialect: str, arguments: Any, kind: type
     error = DBAPIError("SELECT 1", {}, Exception(*arguments))
     failed = translate(error, "Reading", "the database", dialect, Attempt(writes=True, phase="working"))
     assert type(failed) is kind
-    assert (failed.retry, failed.written) == (retry, "no")
+    assert (failed.retryable, failed.written) == (retry, "no")
     refused = translate(error, "Committing", "the database", dialect, Attempt(writes=True, phase="committing"))
     assert refused.written == "no"

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 import sessile
-from sessile import SqlAlchemyStorage, SqliteStorage
+from sessile import ANY_USER, SqlAlchemyStorage, SqliteStorage
 from sessile.errors import InvalidInputError, NewerVersionError, ReadOnlyError, StorageError
 
 HOSTILE = [
@@ -75,7 +75,7 @@ def test_statements_that_somebody_else_runs(url: str) -> None:
 
 def test_tables_are_not_made_unasked(url: str) -> None:
     with SqlAlchemyStorage(url, auto_migrate=False) as storage:
-        with pytest.raises(StorageError, match=r"lacks schema version 1.*CREATE TABLE sessile_"):
+        with pytest.raises(StorageError, match=r"lacks schema version 2.*CREATE TABLE sessile_"):
             storage.add_run("s")
         assert tables(url) == set()
 
@@ -86,7 +86,7 @@ def test_a_newer_database_is_refused(url: str) -> None:
         execute(url, "UPDATE sessile_sqlalchemy_schema SET version = 9, oldest = 1")
         storage.add_run("s")
     execute(url, "UPDATE sessile_sqlalchemy_schema SET version = 9, oldest = 9")
-    with SqlAlchemyStorage(url) as storage, pytest.raises(NewerVersionError, match="knows 1"):
+    with SqlAlchemyStorage(url) as storage, pytest.raises(NewerVersionError, match="knows 2"):
         storage.runs("s")
 
 
@@ -137,7 +137,7 @@ def test_what_an_interrupted_migration_has_left_is_completed(mysql_url: str) -> 
 def test_a_connection_without_a_database(mysql_url: str) -> None:
     """MySQL and MariaDB have such: then the schema says where the tables are."""
     address, _, schema = mysql_url.replace("mysql:", "mysql+pymysql:").rpartition("/")
-    with SqlAlchemyStorage(f"{address}/", schema=schema, timeout=5) as storage:
+    with SqlAlchemyStorage(f"{address}/", schema=schema) as storage:
         storage.add_run("s")
         assert storage.verify("s") == 1
 
@@ -178,17 +178,17 @@ def test_names_that_are_refused(name: object, sqlite_url: str) -> None:
 def test_hostile_ids_are_sessions_of_their_own(url: str) -> None:
     with SqlAlchemyStorage(url) as storage:
         for name in HOSTILE:
-            storage.add_run(name, user_id=name, owner=name, input=name)
-            storage.rename(name, name)
+            storage.add_run(name, user_id=name, agent=name, input=name)
+            storage.rename(name, name, user_id=name)
         for name in HOSTILE:
-            assert [run.input for run in storage.runs(name)] == [name]
+            assert [run.input for run in storage.runs(name, user_id=name)] == [name]
             assert [head.session_id for head in storage.sessions(user_id=name).items] == [name]
-            assert [head.session_id for head in storage.sessions(owner=name).items] == [name]
-            named = [head.session_id for head in storage.sessions(name_prefix=name).items]
+            assert [head.session_id for head in storage.sessions(user_id=ANY_USER, agent=name).items] == [name]
+            named = [head.session_id for head in storage.sessions(user_id=ANY_USER, name_prefix=name).items]
             assert sorted(named) == sorted(other for other in HOSTILE if other.startswith(name))
-        storage.delete("a")
-        assert storage.session("a ") is not None
-        assert storage.count_sessions() == len(HOSTILE) - 1
+        storage.delete("a", user_id="a")
+        assert storage.get_session("a ", user_id="a ") is not None
+        assert storage.count_sessions(user_id=ANY_USER) == len(HOSTILE) - 1
 
 
 # ---------------------------------------------------------------- privileges
@@ -227,8 +227,8 @@ def test_a_user_who_may_not_create_tables(server: str, request: pytest.FixtureRe
                 storage.add_run("s")
             assert "CREATE TABLE sessile_sqlalchemy_schema" in str(caught.value)
             assert "secret" not in str(caught.value)
-        owner = address.replace("postgresql:", "postgresql+psycopg:").replace("mysql:", "mysql+pymysql:")
-        with SqlAlchemyStorage(owner) as storage:
+        agent = address.replace("postgresql:", "postgresql+psycopg:").replace("mysql:", "mysql+pymysql:")
+        with SqlAlchemyStorage(agent) as storage:
             storage.setup()
         with SqlAlchemyStorage(url) as storage:
             storage.add_run("s")

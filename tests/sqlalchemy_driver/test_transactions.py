@@ -44,10 +44,10 @@ def test_a_run_is_committed_with_rows_of_the_orm(engine: Engine, outside: SqlAlc
         storage = SqlAlchemyStorage(session)
         session.add(Order(id=1))
         storage.add_run("s", input="Buy it", output="Bought", state={"order": 1})
-        assert outside.session("s") is None
+        assert outside.get_session("s") is None
         session.commit()
     assert orders(engine) == [1]
-    assert outside.run("s", 1).output == "Bought"
+    assert outside.get_run("s", 1).output == "Bought"
     assert outside.verify("s") == 1
 
 
@@ -64,7 +64,7 @@ def test_and_rolled_back_with_them(engine: Engine, outside: SqlAlchemyStorage) -
         storage.delete("old")
         session.rollback()
     assert orders(engine) == []
-    assert outside.session("s") is None
+    assert outside.get_session("s") is None
     assert [run.input for run in outside.runs("old")] == ["before"]
 
 
@@ -104,7 +104,7 @@ def test_a_transaction_that_sees_the_past_is_told_so(mysql_url: str) -> None:
         outside.add_run("s")
         with pytest.raises(StorageUnavailableError, match="Roll the transaction back") as caught:
             within.add_run("s")
-        assert (caught.value.retry, caught.value.written) == (False, "no")
+        assert (caught.value.retryable, caught.value.written) == (False, "no")
         session.rollback()
         within.add_run("s")
         session.commit()
@@ -113,7 +113,7 @@ def test_a_transaction_that_sees_the_past_is_told_so(mysql_url: str) -> None:
 
 
 def test_tables_are_not_made_in_a_borrowed_transaction(engine: Engine) -> None:
-    with Session(engine) as session, pytest.raises(StorageError, match=r"lacks schema version 1.*CREATE TABLE"):
+    with Session(engine) as session, pytest.raises(StorageError, match=r"lacks schema version 2.*CREATE TABLE"):
         SqlAlchemyStorage(session).add_run("s")
 
 
@@ -136,7 +136,7 @@ def test_only_the_first_transaction_looks_at_the_schema(engine: Engine, outside:
     event.listen(engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
     for number in range(3):
         with Session(engine) as session:
-            SqlAlchemyStorage(session).session(f"s{number}")
+            SqlAlchemyStorage(session).get_session(f"s{number}")
     assert len([text for text in statements if "sessile_sessions" in text]) == 3
     assert len([text for text in statements if "SELECT sessile_sqlalchemy_schema" in text]) == 0
 
@@ -195,7 +195,7 @@ def test_an_engine_of_the_applications_is_not_disposed(engine: Engine) -> None:
     assert engine.pool is pool
     assert closed == []
     with SqlAlchemyStorage(engine) as again:
-        assert again.run("s", 1) is not None
+        assert again.get_run("s", 1) is not None
 
 
 def test_an_engine_of_ours_is_disposed(url: str) -> None:
@@ -226,7 +226,7 @@ async def test_asynchronous_sessions(async_url: str) -> None:
         await session.rollback()
         assert await session.get(Order, 2) is None
     assert [run.input for run in await outside.aruns("kept")] == ["a"]
-    assert await outside.asession("lost") is None
+    assert await outside.aget_session("lost") is None
     async with engine.connect() as connection:
         await SqlAlchemyStorage(connection).aadd_run("kept", input="c")
         await connection.commit()

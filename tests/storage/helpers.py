@@ -6,7 +6,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,46 @@ from typing import Any
 from sessile import SqliteStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.drivers.sqlite import SqliteDriver
-from sessile.records import Run
-from sessile.storage import turns
-from sessile.storage.driver import Driver
+from sessile.records import MICROSECOND, Run, Status
+from sessile.storage import taking, turns
+from sessile.storage.driver import Capabilities, Deadline, Driver, Loaded
+from sessile.storage.extending import operate
+from sessile.storage.rows import CommitRow, RecordName
 from sessile.storage.turns import Turn, TurnSpec
+from sessile.storage.vocabulary import MessageAdded, RunEnded
+from sessile.storage.wrapping import WrappedDriver
 
 PORT = ("setup", "load", "append", "entries", "list", "delete", "get_record", "put_record", "count")
 
 
-class Tapped(Driver):
+def hurry(storage: Storage, seconds: float) -> None:
+    """Give each further operation this long.
+
+    A test of a short deadline sets its database up with a long one: a busy machine takes its time for that.
+    """
+    storage._settings = settings = replace(storage._settings, timeout=seconds)
+    for core in (storage._core, *storage._loop_cores.values()):
+        if core is not None:
+            core.settings = settings
+
+
+class Tapped(WrappedDriver):
     """A driver that counts the calls of another one, and calls `before` and `after` hooks around them.
 
     A hook is called with the call's arguments (`after`: with the result before them) and may raise; what an
     `after` hook returns, if it is not None, is returned in place of the result.
     """
 
-    name = "tapped"
-
     def __init__(self, inner: Driver, **capabilities: Any) -> None:
-        self.inner = inner
-        self.capabilities = replace(inner.capabilities, **capabilities)
+        super().__init__(inner)
+        self.declared = replace(inner.capabilities, **capabilities)
         self.before: dict[str, Callable[..., Any]] = {}
         self.after: dict[str, Callable[..., Any]] = {}
         self.calls: list[str] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.declared
 
     async def _call(self, name: str, *args: Any) -> Any:
         self.calls.append(name)
@@ -46,8 +64,15 @@ class Tapped(Driver):
         changed = self.after[name](result, *args) if name in self.after else None
         return result if changed is None else changed
 
-    async def close(self) -> None:
-        await self.inner.close()
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        """One by one, so that hooks of `get_record` see each."""
+        return await Driver.get_records(self, names, deadline)
+
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        """One by one, so that hooks of `entries` see each."""
+        return await Driver.newest(self, sessions, count, deadline)
 
 
 def _forwarded(name: str) -> Any:
@@ -59,7 +84,6 @@ def _forwarded(name: str) -> Any:
 
 for _name in PORT:
     setattr(Tapped, _name, _forwarded(_name))
-Tapped.__abstractmethods__ = frozenset()
 
 
 class Lagging(Tapped):
@@ -117,7 +141,7 @@ class Suspending(MemoryDriver):
         self.closed = True
 
 
-def suspending() -> tuple[Storage, list[Suspending]]:
+def suspending(**settings: Any) -> tuple[Storage, list[Suspending]]:
     """A storage over an "asynchronous client", and the clients that it has made."""
     made: list[Suspending] = []
     data = MemoryDriver()
@@ -126,47 +150,72 @@ def suspending() -> tuple[Storage, list[Suspending]]:
         made.append(Suspending(data))
         return made[-1]
 
-    return Storage(None, async_driver=make), made
+    return Storage(None, async_driver=make, **settings), made
+
+
+async def longest_stall(work: Awaitable[Any]) -> float:
+    """For how long the event loop did one thing at most while this was at work, in seconds of its thread's own time.
+
+    What other threads and processes get of the machine meanwhile does not count.
+    """
+    longest, over = 0.0, False
+
+    async def beat() -> None:
+        nonlocal longest
+        last = time.thread_time()
+        while not over:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            longest, last = max(longest, now - last), now
+
+    beating = asyncio.create_task(beat())
+    await asyncio.sleep(0)
+    await work
+    over = True
+    await beating
+    return longest
 
 
 def start(storage: Storage, session_id: str = "s", run_id: str = "r", **spec: Any) -> Turn:
     """A run that has been started, as an agent would."""
     turn = open_turn(storage, session_id, run_id, **spec)
-    storage.run_operation(turns.start_turn, turn)
+    operate(storage, turns.start_turn, turn)
     return turn
 
 
 def open_turn(storage: Storage, session_id: str = "s", run_id: str = "r", *, last_runs: int = 3, **spec: Any) -> Turn:
     """A run that has not been started."""
     given = TurnSpec(session_id, run_id, **{"input": f"input of {run_id}", **spec})
-    return storage.run_operation(turns.open_turn, given, last_runs)
+    return operate(storage, turns.open_turn, given, last_runs)
 
 
 def say(turn: Turn, text: str) -> Any:
     """A message entry of a run."""
-    return turn.entry("message", {"text": text}, "test/1")
+    return turn.entry(MessageAdded({"text": text}), "test/1")
 
 
-def end(storage: Storage, turn: Turn, *texts: str, status: str = "completed", state: Any = (), **options: Any) -> None:
+def end(
+    storage: Storage, turn: Turn, *texts: str, status: Status = "completed", state: Any = (), **options: Any
+) -> None:
     """End a run, with these messages."""
-    ended = {"status": status, "output": f"output of {turn.spec.run_id}"}
+    ended = RunEnded(status=status, output=f"output of {turn.spec.run_id}")
     entries = [say(turn, text) for text in texts]
-    storage.run_operation(turns.end_turn, turn, entries, ended, list(state), **options)
+    operate(storage, turns.end_turn, turn, entries, ended, list(state), **options)
 
 
 def crash(storage: Storage, session_id: str = "s", run_id: str = "crashed") -> Turn:
     """A run whose process is gone: started, and its lease has run out."""
     turn = start(storage, session_id, run_id)
-    wait_until(lambda: storage.run(session_id, turn.number).status == "interrupted")
+    wait_until(lambda: storage.get_run(session_id, turn.number).status == "interrupted")
     return turn
 
 
 def take(storage: Storage, number: int | None = None, check: Any = lambda *args: [], **spec: Any) -> tuple[Turn, Run]:
-    return storage.run_operation(turns.take_turn, TurnSpec("s", "ignored", None, **spec), number, 3, check)
+    return operate(storage, taking.take_turn, TurnSpec("s", "ignored", None, **spec), number, 3, check)
 
 
 def append(storage: Storage, turn: Turn, *said: str) -> None:
-    storage.run_operation(turns.append_to_turn, turn, [say(turn, text) for text in said])
+    operate(storage, turns.append_to_turn, turn, [say(turn, text) for text in said])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -196,3 +245,51 @@ def driver_of(storage: SqliteStorage) -> SqliteDriver:
     assert storage._core is not None
     assert isinstance(storage._core.driver, SqliteDriver)
     return storage._core.driver
+
+
+class Dated(WrappedDriver):
+    """A driver whose database has a clock of its own, which `ahead` (seconds) sets before or after the true time.
+
+    It goes by this machine's monotonic clock, as that of another machine would: nothing moves it from here.
+    """
+
+    def __init__(self, inner: Driver, ahead: float = 0.0) -> None:
+        super().__init__(inner)
+        self.ahead = ahead
+        self._began = 1_800_000_000.0 - time.monotonic()
+
+    @property
+    def time(self) -> int:
+        """The database's time, microseconds UTC."""
+        return int((self._began + self.ahead + time.monotonic()) * MICROSECOND)
+
+    async def now(self, deadline: Deadline) -> int:
+        await super().now(deadline)
+        return self.time
+
+    async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        loaded = await super().load(session_id, newest, deadline)
+        return None if loaded is None else loaded._replace(now=self.time)
+
+
+class Counted(WrappedDriver):
+    """A driver that counts calls, and the commits that reads bring."""
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self.calls: Counter[str] = Counter()
+        self.rows = 0
+
+    async def around(self, operation: str, deadline: Deadline, call: Callable[[], Awaitable[Any]]) -> Any:
+        self.calls[operation] += 1
+        result = await call()
+        if isinstance(result, Loaded):
+            self.rows += len(result.commits)
+        elif operation == "entries":
+            self.rows += len(result)
+        return result
+
+    def reset(self) -> None:
+        """Count from here on."""
+        self.calls.clear()
+        self.rows = 0

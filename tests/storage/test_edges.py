@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import pytest
 from sessile import MemoryStorage, SqliteStorage, Storage
 from sessile.errors import AlreadyExistsError, InvalidInputError, NotResumableError
 from sessile.records import Entry
-from sessile.storage import fold, media, turns
-from sessile.storage.core import Core, Draft
+from sessile.storage import fold, media, taking, turns, vocabulary
+from sessile.storage.core import Core
+from sessile.storage.extending import operate
 from sessile.storage.faces import step
+from sessile.storage.snapshots import Draft
 from sessile.storage.turns import TurnSpec
+from sessile.storage.vocabulary import RunEnded
 from sessile.storage.writes import creation
 
 from .helpers import driver_of, end, start
 
 
 def change_state(storage: Storage, turn: turns.Turn, patch: list[Any]) -> None:
-    storage.run_operation(turns.end_turn, turn, [], {"status": "completed"}, patch)
+    operate(storage, turns.end_turn, turn, [], RunEnded(status="completed"), patch)
 
 
 def test_two_runs_that_add_to_the_same_empty_object_both_win() -> None:
@@ -34,7 +38,7 @@ def test_two_runs_that_add_to_the_same_empty_object_both_win() -> None:
         one, two = start(storage, run_id="one"), start(storage, run_id="two")
         change_state(storage, one, diff({"cart": {}}, {"cart": {"apple": 1}}))
         change_state(storage, two, diff({"cart": {}}, {"cart": {"pear": 2}}))
-        assert storage.session("s").state == {"cart": {"apple": 1, "pear": 2}}
+        assert storage.get_session("s").state == {"cart": {"apple": 1, "pear": 2}}
 
 
 def test_a_run_that_a_rewind_has_left_does_not_change_the_branch_that_goes_on() -> None:
@@ -43,8 +47,8 @@ def test_a_run_that_a_rewind_has_left_does_not_change_the_branch_that_goes_on() 
         left = start(storage, run_id="left")
         storage.rewind("s", at=1)
         change_state(storage, left, [["set", ["topic"], "left behind"]])
-        assert storage.session("s").state == {"topic": "one"}
-        assert storage.run("s", 2).status == "completed"
+        assert storage.get_session("s").state == {"topic": "one"}
+        assert storage.get_run("s", 2).status == "completed"
         assert storage.fork("s", at=1).state == {"topic": "one"}
 
 
@@ -52,11 +56,11 @@ def test_resuming_takes_no_run_of_a_branch_that_was_left() -> None:
     with MemoryStorage() as storage:
         storage.add_run("s")
         paused = start(storage, run_id="paused")
-        storage.run_operation(turns.end_turn, paused, [], {"status": "paused", "pending": {}}, [])
+        operate(storage, turns.end_turn, paused, [], RunEnded(status="paused", pending={}), [])
         storage.rewind("s", at=1)
         with pytest.raises(NotResumableError):
-            storage.run_operation(turns.take_turn, TurnSpec("s", "x", None), None, 3, lambda turn, run: [])
-        storage.run_operation(turns.take_turn, TurnSpec("s", "x", None), 2, 3, lambda turn, run: [])
+            operate(storage, taking.take_turn, TurnSpec("s", "x", None), None, 3, lambda turn, run: [])
+        operate(storage, taking.take_turn, TurnSpec("s", "x", None), 2, 3, lambda turn, run: [])
 
 
 def test_a_fork_copies_finished_runs_only_also_beside_notes_of_interrupted_ones(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_runs_are_found_by_an_index_however_long_the_session_is(tmp_path: Path) 
         connection = driver_of(storage)._writer
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
-        storage.run("s", 1)
+        storage.get_run("s", 1)
         connection.set_trace_callback(None)
         (asked,) = (text for text in statements if "FROM sessile_commits" in text)
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked}"))
@@ -142,12 +146,12 @@ def test_an_id_that_a_fork_is_making_is_told_at_once() -> None:
     with MemoryStorage() as storage:
         storage.create_session("other")
         core: Core = storage._core
-        made = creation(core, "taken", user_id=None, owner=None, hidden="building")
+        made = creation(core, "taken", user_id=None, agent=None, hidden="building")
         step(core.append_batch(None, "taken", [Draft([made()])], core.deadline()))
         for write in (storage.create_session, storage.add_run, lambda key: storage.fork("other", session_id=key)):
             with pytest.raises(AlreadyExistsError, match="A fork is making"):
                 write("taken")
-        assert storage.session("taken") is None
+        assert storage.get_session("taken") is None
 
 
 def test_the_arguments_of_a_tool_call_are_never_taken_for_media() -> None:
@@ -162,21 +166,21 @@ def test_the_arguments_of_a_tool_call_are_never_taken_for_media() -> None:
 
 
 def test_a_run_whose_session_expires_meanwhile_brings_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    with MemoryStorage(ttl=0.05) as storage:
+    with MemoryStorage(ttl=1) as storage:
         turn = start(storage, run_id="long")
-        while storage.session("s") is not None:
-            pass
+        while storage.get_session("s") is not None:
+            time.sleep(0.01)
         end(storage, turn)
         assert [run.run_id for run in storage.runs("s")] == ["long"]
 
 
 def test_a_head_keeps_only_the_newest_paused_and_interrupted_runs() -> None:
-    head = fold.fold(None, 1, 1, [Entry(fold.CREATED, {"session_id": "s", "incarnation": "i", "kind": "agent"})])
+    head = fold.fold(None, 1, 1, [Entry("session.created", {"session_id": "s", "incarnation": "i", "kind": "agent"})])
     for number in range(1, 201):
         status = "paused" if number % 2 else "interrupted"
         common: dict[str, Any] = {"run_id": f"r{number}", "run": number}
-        entries = [Entry(fold.RUN_STARTED, {}, **common), Entry(fold.RUN_ENDED, {"status": status}, **common)]
+        entries = [Entry("run.started", {}, **common), Entry("run.ended", {"status": status}, **common)]
         head = fold.fold(head, number + 1, number, entries)
     kept = [run.status for run in head.open_runs.values()]
-    assert (kept.count("paused"), kept.count("interrupted")) == (fold.KEPT_PAUSED, fold.KEPT_INTERRUPTED)
+    assert (kept.count("paused"), kept.count("interrupted")) == (vocabulary.KEPT_PAUSED, vocabulary.KEPT_INTERRUPTED)
     assert head.open_runs.keys() >= {199, 200}

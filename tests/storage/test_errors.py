@@ -23,7 +23,7 @@ def test_every_error_answers_the_four_questions(kind: type[SessileError]) -> Non
     assert str(error).startswith("It broke.")
     assert error.hint, "it says what to do"
     assert error.hint in str(error)
-    assert error.retry in (True, False)
+    assert error.retryable in (True, False)
     assert error.written == "no"
 
 
@@ -41,12 +41,12 @@ def test_errors_are_also_what_python_would_raise() -> None:
 
 
 def test_what_is_given_replaces_the_defaults() -> None:
-    error = StorageError("It broke.", hint="Mend it.", retry=True, written="unknown")
-    assert (error.hint, error.retry, error.written) == ("Mend it.", True, "unknown")
+    error = StorageError("It broke.", hint="Mend it.", retryable=True, written="unknown")
+    assert (error.hint, error.retryable, error.written) == ("Mend it.", True, "unknown")
     assert str(error) == "It broke. Mend it. (The write happened: unknown.)"
     assert StorageError("It broke.", hint="").hint == ""
-    assert StorageError("It broke.", retry=False).retry is False
-    assert StorageUnavailableError("Down.").retry is True
+    assert StorageError("It broke.", retryable=False).retryable is False
+    assert StorageUnavailableError("Down.").retryable is True
 
 
 def test_errors_cross_processes() -> None:
@@ -98,10 +98,10 @@ class Broken(Tapped):
 
 
 READS = {
-    "session": lambda s: s.session("s"),
-    "load_session": lambda s: s.load_session("s"),
+    "get_session": lambda s: s.get_session("s"),
+    "get_session with runs": lambda s: s.get_session("s", last_runs=3),
     "runs": lambda s: s.runs("s"),
-    "run": lambda s: s.run("s", 1),
+    "get_run": lambda s: s.get_run("s", 1),
     "messages": lambda s: s.messages("s"),
     "sessions": lambda s: s.sessions(),
     "count_sessions": lambda s: s.count_sessions(),
@@ -122,13 +122,13 @@ def test_a_read_that_fails_is_raised(read: Any) -> None:
         with pytest.raises(StorageUnavailableError, match="The database is down") as caught:
             read(storage)
     assert caught.value.written == "no"
-    assert caught.value.retry
+    assert caught.value.retryable
 
 
 def test_nothing_there_is_not_an_error_of_reads_that_may_find_nothing() -> None:
     with MemoryStorage() as storage:
-        assert storage.session("s") is None
-        assert storage.load_session("s") is None
+        assert storage.get_session("s") is None
+        assert storage.get_session("s", last_runs=3) is None
         assert storage.runs("s") == []
         assert storage.messages("s") == []
         assert storage.delete("s") is False

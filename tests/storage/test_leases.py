@@ -14,7 +14,9 @@ from sessile.drivers.memory import MemoryDriver
 from sessile.errors import LeaseLostError, NotResumableError, RunNotFoundError, SessionNotFoundError
 from sessile.records import Entry, Run
 from sessile.storage import turns
+from sessile.storage.extending import operate
 from sessile.storage.turns import Turn
+from sessile.storage.vocabulary import RunEnded
 
 from .helpers import Tapped, append, crash, end, say, start, take, texts, wait_until
 
@@ -22,7 +24,7 @@ LONG, SHORT = 1000.0, 0.001
 
 
 def renew(storage: Storage, turn: Turn) -> bool:
-    return storage.run_operation(turns.renew_turn, turn)
+    return operate(storage, turns.renew_turn, turn)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -52,15 +54,14 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_a_run_whose_process_is_gone_is_interrupted_on_every_read(processes: Callable[[float], Storage]) -> None:
     storage = processes(SHORT)
     turn = crash(storage)
-    head = storage.session("s")
-    view = storage.load_session("s")
+    head = storage.get_session("s")
+    view = storage.get_session("s", last_runs=3)
     assert head is not None
     assert view is not None
-    assert head.status == view.head.status == view.runs[0].status == storage.runs("s")[0].status == "interrupted"
+    assert head.status == view.status == view.runs[0].status == storage.runs("s")[0].status == "interrupted"
     assert storage.runs("s", status="running") == []
-    assert storage.run_operation(turns.cancel_run, "s") is False
     end(storage, turn, "it was only slow")
-    assert storage.run("s", 1).status == "completed"
+    assert storage.get_run("s", 1).status == "completed"
 
 
 def test_member_runs_are_interrupted_with_the_run_above() -> None:
@@ -70,9 +71,9 @@ def test_member_runs_are_interrupted_with_the_run_above() -> None:
             entries = [Entry("run.started", {}, member, 1, "r")]
             if ended:
                 entries.append(Entry("run.ended", {"status": "completed"}, member, 1, "r"))
-            storage.run_operation(turns.append_to_turn, turn, entries)
-        wait_until(lambda: storage.run("s", 1).status == "interrupted")
-        assert [child.status for child in storage.run("s", 1).children] == ["completed", "interrupted"]
+            operate(storage, turns.append_to_turn, turn, entries)
+        wait_until(lambda: storage.get_run("s", 1).status == "interrupted")
+        assert [child.status for child in storage.get_run("s", 1).children] == ["completed", "interrupted"]
 
 
 def test_renewing_keeps_a_run_alive_and_changes_no_revision(processes: Callable[[float], Storage]) -> None:
@@ -80,14 +81,14 @@ def test_renewing_keeps_a_run_alive_and_changes_no_revision(processes: Callable[
     turn = crash(short)
     revision = storage_revision(long)
     assert renew(long, turn) is False
-    assert long.run("s", 1).status == "running"
+    assert long.get_run("s", 1).status == "running"
     assert storage_revision(long) == revision
     end(long, turn, "done")
-    assert long.run("s", 1).status == "completed"
+    assert long.get_run("s", 1).status == "completed"
 
 
 def storage_revision(storage: Storage) -> int:
-    head = storage.session("s")
+    head = storage.get_session("s")
     assert head is not None
     return head.revision
 
@@ -137,13 +138,13 @@ def test_a_request_to_cancel_is_not_for_who_takes_the_run_over(processes: Callab
 
 def test_taking_over_what_another_process_left(processes: Callable[[float], Storage]) -> None:
     short, long = processes(SHORT), processes(LONG)
-    old = start(short, owner="bot")
+    old = start(short, agent="bot")
     append(short, old, "first")
-    wait_until(lambda: short.run("s", 1).status == "interrupted")
+    wait_until(lambda: short.get_run("s", 1).status == "interrupted")
     turn, run = take(long)
     assert (turn.number, turn.epoch, turn.spec.run_id) == (1, 2, "r")
     assert (run.input, texts(run.messages)) == ("input of r", ["first"])
-    assert long.run("s", 1).status == "running"
+    assert long.get_run("s", 1).status == "running"
     for late in (lambda: append(short, old, "late"), lambda: end(short, old, "late"), lambda: renew(short, old)):
         with pytest.raises(LeaseLostError, match="Run 1 of session 's' was taken over"):
             late()
@@ -158,13 +159,13 @@ def test_taking_over_what_another_process_left(processes: Callable[[float], Stor
 
 def test_a_paused_run_is_taken_with_what_it_waits_for(storage: Storage) -> None:
     turn = start(storage)
-    storage.run_operation(turns.end_turn, turn, [say(turn, "may I?")], {"status": "paused", "pending": {"ask": 1}}, [])
-    assert (storage.run("s", 1).status, storage.run("s", 1).pending) == ("paused", {"ask": 1})
-    assert storage.run("s", 1).ended_at is None
+    operate(storage, turns.end_turn, turn, [say(turn, "may I?")], RunEnded(status="paused", pending={"ask": 1}), [])
+    assert (storage.get_run("s", 1).status, storage.get_run("s", 1).pending) == ("paused", {"ask": 1})
+    assert storage.get_run("s", 1).ended_at is None
     taken, run = take(storage, 1)
     assert (taken.epoch, run.status, texts(run.messages)) == (2, "paused", ["may I?"])
     end(storage, taken, "thanks")
-    run = storage.run("s", 1)
+    run = storage.get_run("s", 1)
     assert (run.status, run.pending, texts(run.messages)) == ("completed", None, ["may I?", "thanks"])
 
 
@@ -175,7 +176,7 @@ def test_the_newest_run_that_can_be_taken(processes: Callable[[float], Storage])
     start(long, run_id="working")
     assert take(long)[0].spec.run_id == "gone"
     assert take(long)[0].spec.run_id == "paused"
-    with pytest.raises(NotResumableError, match="no run that is paused or interrupted"):
+    with pytest.raises(NotResumableError, match="Run 3 of session 's' is being worked on"):
         take(long)
 
 
@@ -184,9 +185,9 @@ def test_what_cannot_be_taken(storage: Storage) -> None:
         take(storage)
     storage.add_run("s")
     start(storage, run_id="working")
-    with pytest.raises(NotResumableError, match="Run 1 of session 's' is finished"):
+    with pytest.raises(NotResumableError, match="has run 1, which has ended"):
         take(storage, 1)
-    with pytest.raises(NotResumableError, match="Run 2 of session 's' is still at work"):
+    with pytest.raises(NotResumableError, match="Run 2 of session 's' is being worked on"):
         take(storage, 2)
     with pytest.raises(RunNotFoundError, match="no run 3"):
         take(storage, 3)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 
-from sessile import MemoryStorage, Storage
+from sessile import ANY_USER, MemoryStorage, Storage
+from sessile.drivers.memory import MemoryDriver
 from sessile.errors import InvalidInputError
-from sessile.records import Page
+from sessile.records import Page, datetime_of
+from sessile.storage.clock import Clock
 
-from .helpers import crash
+from .helpers import Counted, crash, start, wait_until
 
 
 def ids(page: Page[Any]) -> list[str]:
@@ -23,18 +27,18 @@ def ids(page: Page[Any]) -> list[str]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The time that commits are made at; add to it to let time pass. Far ahead, so that nothing has expired."""
     now = [4_000_000_000_000_000]
-    monkeypatch.setattr("sessile.storage.core.now_micros", lambda: now[0])
+    monkeypatch.setattr(Clock, "now", lambda clock: now[0])
     return now
 
 
 def make(storage: Storage, clock: list[int]) -> None:
-    storage.create_session("a", user_id="ada", owner="bot", name="Alpha", metadata={"tier": 1})
+    storage.create_session("a", user_id="ada", agent="bot", name="Alpha", metadata={"tier": 1})
     clock[0] += 10
     storage.create_session("b", user_id="bob", kind="team", name="Al dente", metadata={"tier": True, "x": None})
     clock[0] += 10
-    storage.create_session("c", user_id="ada", owner="bot", name="Beta", metadata={"tier": "1", "pi": 3.5})
+    storage.create_session("c", user_id="ada", agent="bot", name="Beta", metadata={"tier": "1", "pi": 3.5})
     clock[0] += 10
-    storage.add_run("a", status="failed", error={"type": "E", "message": "m"})
+    storage.add_run("a", user_id="ada", status="failed", error={"type": "E", "message": "m"})
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def make(storage: Storage, clock: list[int]) -> None:
         ({}, "acb"),
         ({"order": "created"}, "cba"),
         ({"user_id": "ada"}, "ac"),
-        ({"owner": "bot"}, "ac"),
+        ({"agent": "bot"}, "ac"),
         ({"kind": "team"}, "b"),
         ({"name_prefix": "Al"}, "ab"),
         ({"name_prefix": "al"}, ""),
@@ -58,22 +62,39 @@ def make(storage: Storage, clock: list[int]) -> None:
         ({"metadata_keys": ["tier"]}, "acb"),
         ({"metadata_keys": ["tier", "x"]}, "b"),
         ({"metadata_keys": ["absent"]}, ""),
-        ({"user_id": "ada", "owner": "bot", "name_prefix": "B"}, "c"),
+        ({"user_id": "ada", "agent": "bot", "name_prefix": "B"}, "c"),
     ],
 )
 def test_filters(storage: Storage, clock: list[int], filters: dict[str, Any], expected: str) -> None:
     make(storage, clock)
-    assert "".join(ids(storage.sessions(**filters))) == expected
-    assert storage.count_sessions(**filters) == len(expected)
+    whose = {"user_id": ANY_USER, **filters}
+    assert "".join(ids(storage.sessions(**whose))) == expected
+    assert storage.count_sessions(**whose) == len(expected)
+
+
+def test_a_list_that_names_no_user_has_the_sessions_without_one(storage: Storage) -> None:
+    for number, user in enumerate((None, "ada", None, "bob")):
+        storage.create_session(f"s{number}", user_id=user)
+    assert sorted(ids(storage.sessions())) == ["s0", "s2"]
+    assert storage.count_sessions() == 2
+    assert sorted(ids(storage.sessions(user_id=ANY_USER))) == ["s0", "s1", "s2", "s3"]
+    assert storage.count_sessions(user_id=ANY_USER) == 4
+    page = storage.sessions(limit=1)
+    assert ids(storage.sessions(limit=1, cursor=page.next_cursor)) + ids(page) == ["s0", "s2"]
 
 
 def test_time_ranges_are_of_the_last_change_or_of_the_creation(storage: Storage, clock: list[int]) -> None:
     begin = clock[0]
     make(storage, clock)
-    assert ids(storage.sessions(since=begin + 20)) == ["a", "c"]
-    assert ids(storage.sessions(until=begin + 20)) == ["b"]
-    assert ids(storage.sessions(since=begin, until=begin + 20, order="created")) == ["b", "a"]
-    assert storage.count_sessions(since=begin, until=begin + 20, order="created") == 2
+    every = partial(storage.sessions, user_id=ANY_USER)
+    moment, later = datetime_of(begin), datetime_of(begin + 20)
+    assert ids(every(since=later)) == ["a", "c"]
+    assert ids(every(until=later.astimezone(timezone(timedelta(hours=5))))) == ["b"]
+    assert ids(every(since=moment, until=later, order="created")) == ["b", "a"]
+    assert storage.count_sessions(user_id=ANY_USER, since=moment, until=later, order="created") == 2
+    assert len(every(since=datetime.min.replace(tzinfo=UTC), until=datetime.max.replace(tzinfo=UTC))) == 3
+    newest = every().items[0]
+    assert ids(every(since=newest.updated_at)) == [newest.session_id]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +123,7 @@ def test_pages_hold_every_session_once(storage: Storage, clock: list[int], order
             break
         assert len(page) == 3
     assert sorted(seen) == names
-    heads = [storage.session(name) for name in seen]
+    heads = [storage.get_session(name) for name in seen]
     keys = [(head.created_at, head.session_id) for head in heads if head]
     assert keys == sorted(keys, reverse=True)
 
@@ -128,6 +149,35 @@ def test_a_session_whose_process_is_gone_is_listed_as_interrupted(tmp_path: Any)
         assert [head.status for head in storage.sessions()] == ["interrupted"]
 
 
+def test_the_leases_of_a_page_are_one_round_trip() -> None:
+    driver = Counted(MemoryDriver())
+    with Storage(driver, lease=0.001) as storage:
+        for number in range(20):
+            start(storage, f"s{number}", "r")
+        storage.create_session("idle")
+        gone = [None] + ["interrupted"] * 20
+        wait_until(lambda: [head.status for head in storage.sessions(limit=100)] == gone)
+        driver.reset()
+        assert [head.status for head in storage.sessions(limit=100)] == gone
+        assert driver.calls == {"list": 1, "get_records": 1}
+        driver.reset()
+        assert [head.status for head in storage.sessions(limit=1)] == [None]
+        assert driver.calls == {"list": 1}
+
+
+def test_a_page_of_runs_at_work_and_of_runs_whose_process_is_gone() -> None:
+    driver = MemoryDriver()
+    with Storage(driver, lease=0.001) as short, Storage(driver, lease=1000) as long:
+        start(short, "gone", "r")
+        start(long, "working", "r")
+        wait_until(lambda: {head.session_id: head.status for head in long.sessions()}["gone"] == "interrupted")
+        assert {head.session_id: head.status for head in long.sessions()} == {
+            "gone": "interrupted",
+            "working": "running",
+        }
+        assert ids(long.sessions(status="running")) == ["working"], "what is shown is what was asked for"
+
+
 def cursor(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
@@ -136,8 +186,9 @@ def cursor(value: Any) -> str:
     "arguments",
     [
         {"limit": 0}, {"limit": 1001}, {"limit": "5"}, {"limit": True}, {"order": "newest"},
-        {"since": "yesterday"}, {"since": 10**30}, {"until": 1.5}, {"until": -(10**30)}, {"status": ["failed"]},
-        {"name_prefix": ""}, {"name_prefix": "\0"}, {"kind": ""}, {"owner": 5}, {"metadata": {"k": []}},
+        {"since": "yesterday"}, {"since": 10**15}, {"until": 1.5}, {"until": datetime(2030, 1, 1)},  # noqa: DTZ001
+        {"status": ["failed"]}, {"since": date(2030, 1, 1)},
+        {"name_prefix": ""}, {"name_prefix": "\0"}, {"kind": ""}, {"agent": 5}, {"metadata": {"k": []}},
         {"metadata": {"k": {}}}, {"metadata": {"k": "\ud800"}}, {"metadata": {"k": "\0"}}, {"metadata": {1: 2}},
         {"metadata": {"": 2}}, {"metadata": {"k": 2**63}}, {"metadata_keys": [5]}, {"metadata_keys": [""]},
         {"cursor": "x"}, {"cursor": "é"}, {"cursor": 5}, {"cursor": cursor([1])}, {"cursor": cursor(5)},

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessile import MemoryStorage, Storage
+from sessile import ANY_USER, MemoryStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import (
     CorruptDataError,
@@ -20,7 +20,9 @@ from sessile.errors import (
     TooLargeError,
 )
 from sessile.storage import media, turns
+from sessile.storage.extending import operate
 from sessile.storage.faces import step
+from sessile.storage.vocabulary import MessageAdded
 
 from .helpers import Tapped, end, open_turn, start
 
@@ -33,14 +35,14 @@ def part(content: bytes, **more: Any) -> dict[str, Any]:
 
 
 def keep(storage: Storage, turn: Any, value: Any) -> Any:
-    return storage.run_operation(turns.keep_media, turn, value)
+    return operate(storage, turns.keep_media, turn, value)
 
 
 def store(storage: Storage, session_id: str = "s", content: bytes = PICTURE) -> Any:
     """A run whose message has a picture; returns the message as it is stored."""
     turn = start(storage, session_id)
     message = keep(storage, turn, {"parts": ["look:", part(content)]})
-    storage.run_operation(turns.append_to_turn, turn, [turn.entry("message", message)])
+    operate(storage, turns.append_to_turn, turn, [turn.entry(MessageAdded(message))])
     end(storage, turn)
     return storage.messages(session_id)[-1].data
 
@@ -140,7 +142,7 @@ def test_a_fork_has_its_own_copy(storage: Storage) -> None:
 @pytest.mark.parametrize("digest", ["0" * 64, "x", "\ud800", "a/b"])
 def test_a_message_that_only_looks_like_a_reference_does_not_stop_a_fork(storage: Storage, digest: str) -> None:
     message = {"tool": "said", "data": {"$blob": digest, "size": 3}}
-    storage.add_run("s", messages=[message])
+    storage.add_run("s", format="test/1", messages=[message])
     copied = storage.fork("s")
     assert storage.messages(copied.session_id)[0].data == message
 
@@ -148,13 +150,13 @@ def test_a_message_that_only_looks_like_a_reference_does_not_stop_a_fork(storage
 def test_a_session_is_made_for_its_media(storage: Storage) -> None:
     turn = open_turn(storage, durability="exit", user_id="ada", session={"name": "N"})
     reduced = keep(storage, turn, part(PICTURE))
-    head = storage.session("s")
+    head = storage.get_session("s", user_id="ada")
     assert head is not None
     assert (head.name, head.user_id, head.run_count) == ("N", "ada", 0)
-    assert storage.run_operation(turns.turn_media, turn, DIGEST) == PICTURE
+    assert operate(storage, turns.turn_media, turn, DIGEST) == PICTURE
     turn.spec.input = reduced
     end(storage, turn)
-    assert storage.run("s", 1).input == reduced
+    assert storage.get_run("s", 1, user_id="ada").input == reduced
 
 
 def test_a_session_that_somebody_else_makes_first(storage: Storage) -> None:
@@ -162,15 +164,15 @@ def test_a_session_that_somebody_else_makes_first(storage: Storage) -> None:
     storage.create_session("s", name="first")
     keep(storage, turn, part(PICTURE))
     assert storage.media("s", DIGEST) == PICTURE
-    storage.run_operation(turns.start_turn, turn)
-    head = storage.session("s")
+    operate(storage, turns.start_turn, turn)
+    head = storage.get_session("s")
     assert head is not None
     assert (head.name, head.run_count) == ("first", 1)
 
 
 def test_media_without_a_session(storage: Storage) -> None:
     with pytest.raises(SessionNotFoundError):
-        storage.run_operation(turns.turn_media, open_turn(storage), DIGEST)
+        operate(storage, turns.turn_media, open_turn(storage), DIGEST)
 
 
 def test_media_of_a_session_that_was_deleted_meanwhile(storage: Storage) -> None:
@@ -184,7 +186,7 @@ def test_media_over_the_limit_are_refused_before_anything_is_written() -> None:
     with MemoryStorage(max_media_bytes=10_000) as storage:
         with pytest.raises(TooLargeError, match="binary part has 10,240 bytes; the limit is 10,000"):
             keep(storage, open_turn(storage), part(PICTURE))
-        assert storage.count_sessions() == 0
+        assert storage.count_sessions(user_id=ANY_USER) == 0
 
 
 def test_damaged_media_are_never_given_out() -> None:
@@ -229,12 +231,12 @@ def test_what_looks_like_a_reference_is_not_taken_for_one(storage: Storage, data
 
 def test_what_a_run_begins_with_may_hold_media(storage: Storage) -> None:
     spec = turns.TurnSpec("s", "r", {"look": part(PICTURE)})
-    turn = storage.run_operation(turns.begin_turn, spec, 3)
+    turn = operate(storage, turns.begin_turn, spec, 3)
     assert turn.number == 1
-    assert storage.run("s", 1).input["look"]["data"] == {"$blob": DIGEST, "size": len(PICTURE)}
+    assert storage.get_run("s", 1).input["look"]["data"] == {"$blob": DIGEST, "size": len(PICTURE)}
     later = turns.TurnSpec("s", "later", "text", durability="exit")
-    assert storage.run_operation(turns.begin_turn, later, 3).number == 0
-    head = storage.session("s")
+    assert operate(storage, turns.begin_turn, later, 3).number == 0
+    head = storage.get_session("s")
     assert head is not None
     assert head.run_count == 1
 
@@ -244,7 +246,7 @@ def test_a_run_that_had_to_wait_keeps_its_media(storage: Storage) -> None:
     spec = turns.TurnSpec("s", "r2", [part(PICTURE)], on_busy="queue")
     for _ in range(2):
         with pytest.raises(SessionBusyError):
-            storage.run_operation(turns.begin_turn, spec, 3)
+            operate(storage, turns.begin_turn, spec, 3)
     end(storage, first)
-    storage.run_operation(turns.begin_turn, spec, 3)
-    assert storage.run("s", 2).input[0]["data"] == {"$blob": DIGEST, "size": len(PICTURE)}
+    operate(storage, turns.begin_turn, spec, 3)
+    assert storage.get_run("s", 2).input[0]["data"] == {"$blob": DIGEST, "size": len(PICTURE)}

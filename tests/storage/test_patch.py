@@ -85,3 +85,35 @@ def test_conflicts_name_the_keys_one_inside_the_other_included() -> None:
     assert patch.conflicts(ours, [["set", ["a"], {}]]) == ["a.b"]
     assert patch.conflicts(ours, [["set", ["a", "b", "x"], 0], ["del", ["d"]]]) == ["a.b", "d"]
     assert patch.conflicts(ours, [["set", ["a", "other"], 0], ["set", ["e"], 0]]) == []
+
+
+def test_a_patch_of_many_keys_copies_each_object_once() -> None:
+    """What a patch costs grows with it, and not with its square: no object is copied for each key in it."""
+    copies = 0
+
+    class Counted(dict[str, Any]):
+        def __iter__(self) -> Any:
+            nonlocal copies
+            copies += 1
+            return super().__iter__()
+
+        def keys(self) -> Any:
+            nonlocal copies
+            copies += 1
+            return super().keys()
+
+    inner = Counted({str(number): number for number in range(500)})
+    before = {"deep": {"inner": inner}}
+    changes = [["set", ["deep", "inner", str(number)], -number] for number in range(500)]
+    after = patch.apply(before, changes)
+    assert after == {"deep": {"inner": {str(number): -number for number in range(500)}}}
+    assert inner == {str(number): number for number in range(500)}
+    assert copies <= 4
+    assert patch.apply(after, patch.undo(before, changes)) == before
+
+
+def test_values_that_a_patch_brings_are_not_changed_by_what_follows() -> None:
+    value: dict[str, Any] = {"x": {"y": 1}}
+    changes = [["set", ["a"], value], ["set", ["a", "x", "y"], 2], ["del", ["a", "x"]], ["set", ["a", "x", "z"], 3]]
+    assert patch.apply({}, changes) == {"a": {"x": {"z": 3}}}
+    assert value == {"x": {"y": 1}}

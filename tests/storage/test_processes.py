@@ -45,7 +45,8 @@ def test_eight_processes_that_start_at_once_on_a_new_file(tmp_path: Path) -> Non
         + """
 with SqliteStorage(sys.argv[1], timeout=600, synchronous="NORMAL") as storage:
     for number in range(5):
-        storage.add_run("shared", messages=[{"text": sys.argv[2] + str(number)}], state={sys.argv[2]: number})
+        said = [{"text": sys.argv[2] + str(number)}]
+        storage.add_run("shared", format="test/1", messages=said, state={sys.argv[2]: number})
         storage.add_run("own " + sys.argv[2])
 """
     )
@@ -57,7 +58,7 @@ with SqliteStorage(sys.argv[1], timeout=600, synchronous="NORMAL") as storage:
             assert [text for text in found if text[0] == name] == [f"{name}{number}" for number in range(5)]
         assert storage.count_sessions() == 9
         assert storage.verify("shared") == 40
-        head = storage.session("shared")
+        head = storage.get_session("shared")
         assert head is not None
         assert head.state == dict.fromkeys("abcdefgh", 4)
 
@@ -70,11 +71,12 @@ def test_of_eight_processes_that_take_a_run_over_one_succeeds(tmp_path: Path) ->
         READY
         + """
 from sessile.errors import NotResumableError
-from sessile.storage import turns
+from sessile.storage import taking, turns
+from sessile.storage.extending import operate
 with SqliteStorage(sys.argv[1], timeout=600, lease=1e6) as storage:
     try:
         spec = turns.TurnSpec("s", "ignored", None)
-        print(storage.run_operation(turns.take_turn, spec, None, 3, lambda *args: [])[0].epoch)
+        print(operate(storage, taking.take_turn, spec, None, 3, lambda *args: [])[0].epoch)
     except NotResumableError:
         print("refused")
 """
@@ -123,7 +125,7 @@ async def killed(self, *args):
     os.kill(os.getpid(), signal.SIGKILL)
 
 with SqliteStorage(sys.argv[1]) as storage:
-    storage.add_run("s", messages=[{"text": "x"}])
+    storage.add_run("s", format="test/1", messages=[{"text": "x"}])
     SqliteDriver.delete = killed
     storage.delete("s")
 """
@@ -133,7 +135,7 @@ with SqliteStorage(sys.argv[1]) as storage:
     with SqliteStorage(path) as storage:
         by_hand = sqlite3.connect(path)
         assert by_hand.execute("SELECT count(*) FROM sessile_commits").fetchone() == (2,)
-        assert (storage.session("s"), storage.runs("s"), storage.count_sessions()) == (None, [], 0)
+        assert (storage.get_session("s"), storage.runs("s"), storage.count_sessions()) == (None, [], 0)
         assert storage.sweep() == 1
         assert by_hand.execute("SELECT count(*) FROM sessile_commits").fetchone() == (0,)
         by_hand.close()
@@ -149,7 +151,7 @@ storage = SqliteStorage(sys.argv[1], timeout=600, synchronous="NORMAL")
 
 def write(name, count=20):
     for number in range(count):
-        storage.add_run("s", messages=[{"text": name + str(number)}])
+        storage.add_run("s", format="test/1", messages=[{"text": name + str(number)}])
 
 def fork(in_child):
     pid = os.fork()
@@ -206,7 +208,7 @@ def test_a_child_goes_on_after_its_parent_has_closed_the_file(tmp_path: Path) ->
         tmp_path,
         """
 write("a")
-storage.session("s")
+storage.get_session("s")
 written, say_written = gate()
 closed, say_closed = gate()
 
@@ -326,7 +328,8 @@ def test_async_code_and_workers_in_a_child(tmp_path: Path) -> None:
 import asyncio
 
 async def awrite(name):
-    await asyncio.gather(*(storage.aadd_run("s", messages=[{"text": name + str(n)}]) for n in range(20)))
+    said = [[{"text": name + str(n)}] for n in range(20)]
+    await asyncio.gather(*(storage.aadd_run("s", format="test/1", messages=one) for one in said))
 
 asyncio.run(awrite("a"))
 pid = fork(lambda: asyncio.run(awrite("b")))

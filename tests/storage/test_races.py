@@ -27,7 +27,7 @@ def said(storage: Storage) -> list[str]:
 
 
 def say(storage: Storage, text: str) -> None:
-    storage.add_run("s", messages=[{"text": text}], state={text: 1})
+    storage.add_run("s", format="test/1", messages=[{"text": text}], state={text: 1})
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_writers_in_threads_lose_nothing(storage: Storage) -> None:
     assert len(found) == 80
     for name in "abcdefgh":
         assert [text for text in found if text[0] == name] == [f"{name}{number}" for number in range(10)]
-    head = storage.session("s")
+    head = storage.get_session("s")
     assert head is not None
     assert (head.run_count, head.revision) == (80, 160)
     assert {name: head.state[name] for name in "abcdefgh"} == {name: {"upto": 9} for name in "abcdefgh"}
@@ -90,7 +90,7 @@ def test_a_lost_race_is_run_again_on_what_the_winner_left(tapped: tuple[Tapped, 
     once(driver, driver.before, "append", lambda *args: say(storage, "winner"))
     say(storage, "loser")
     assert said(storage) == ["first", "winner", "loser"]
-    assert storage.run("s", 3).number == 3
+    assert storage.get_run("s", 3).number == 3
     storage.verify("s")
 
 
@@ -148,9 +148,9 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_log(
         lose_answer()
 
     once(driver, driver.after, "append", answer_lost)
-    run = storage.add_run("s", messages=[{"text": "mine"}])
+    run = storage.add_run("s", format="test/1", messages=[{"text": "mine"}])
     assert said(storage).count("mine") == 1
-    assert storage.run("s", run.number).run_id == run.run_id
+    assert storage.get_run("s", run.number).run_id == run.run_id
     assert len(said(storage)) == others + (1 if first else 2)
     storage.verify("s")
 
@@ -168,7 +168,7 @@ def test_a_session_is_made_once_though_the_answer_is_lost(tapped: tuple[Tapped, 
     assert storage.create_session("s", name="N").name == "N"
     once(driver, driver.after, "append", lose_answer)
     assert storage.delete("s") is True
-    assert storage.session("s") is None
+    assert storage.get_session("s") is None
 
 
 def test_looking_for_a_lost_answer_is_patient(tapped: tuple[Tapped, Storage]) -> None:
@@ -229,36 +229,62 @@ def test_a_full_disk_is_told_at_once_and_not_waited_for(tapped: tuple[Tapped, St
     driver.before["append"] = full
     with pytest.raises(StorageFullError, match="Free some space") as caught:
         say(storage, "x")
-    assert caught.value.retry
+    assert caught.value.retryable
     assert driver.calls.count("append") == 1
 
 
 @pytest.mark.parametrize("written", ["no", "unknown"])
 def test_every_write_ends_at_its_deadline(written: Any) -> None:
-    def down(*args: Any) -> None:
+    def down(write: Any, deadline: Deadline) -> None:
+        if driver.calls.count("append") == 3:
+            deadline._at = 0.0
         raise StorageUnavailableError("Down.", written=written)
 
     driver = Tapped(MemoryDriver())
-    with Storage(driver, timeout=0.05) as storage:
+    with Storage(driver) as storage:
         driver.before["append"] = down
         with pytest.raises((DeadlineError, StorageUnavailableError)) as caught:
             say(storage, "x")
-        assert caught.value.retry == (written == "no"), "what may have been written is not to be repeated blindly"
+        assert caught.value.retryable == (written == "no"), "what may have been written is not to be repeated blindly"
         assert caught.value.written == written
 
 
 def test_a_deadline_while_looking_for_a_lost_answer() -> None:
     driver = Tapped(MemoryDriver())
 
+    def unreachable(*args: Any) -> None:
+        if driver.calls.count("load") == 4:
+            args[-1]._at = 0.0
+        raise StorageUnavailableError("Down.")
+
     def down(*args: Any) -> None:
-        driver.before["load"] = lambda *args: (_ for _ in ()).throw(StorageUnavailableError("Down."))
+        driver.before["load"] = unreachable
         lose_answer()
 
-    with Storage(driver, timeout=0.05) as storage:
+    with Storage(driver) as storage:
         driver.before["append"] = down
         with pytest.raises((DeadlineError, StorageUnavailableError)) as caught:
             say(storage, "x")
         assert caught.value.written == "unknown"
+
+
+def test_what_happens_beside_the_work_is_counted_and_logged(
+    tapped: tuple[Tapped, Storage], caplog: pytest.LogCaptureFixture
+) -> None:
+    driver, storage = tapped
+    caplog.set_level("DEBUG", "sessile")
+    say(storage, "first")
+    assert (driver.stats.counts(), caplog.messages) == ({}, [])
+    once(driver, driver.before, "append", lambda *args: say(storage, "winner"))
+    assert storage._core is not None
+    storage._core.remembered.forget("s")  # it looks first; a head that is merely out of date is no race
+    say(storage, "loser")
+    assert driver.stats.counts() == {"lost_races": 1}
+    assert "lost a race" in caplog.messages[-1]
+    once(driver, driver.after, "append", lose_answer)
+    say(storage, "mine")
+    assert driver.stats.counts() == {"lost_races": 1, "unknown_answers": 1, "retries": 1}
+    assert "is tried again after: The connection is gone" in caplog.messages[-1]
 
 
 # ---------------------------------------------------------------- heads that lag behind their log
@@ -271,7 +297,7 @@ def test_a_head_that_lags_is_rolled_forward(behind: int) -> None:
         for number in range(12):
             say(storage, str(number))
             storage.update_state("s", {"n": number})
-        head = storage.session("s")
+        head = storage.get_session("s")
         assert head is not None
         assert (head.run_count, head.revision, head.state["n"]) == (12, 24, 11)
         assert said(storage) == [str(number) for number in range(12)]
@@ -281,7 +307,7 @@ def test_a_head_that_lags_is_rolled_forward(behind: int) -> None:
         storage.verify("s")
         assert storage.delete("s")
         driver.old.clear()
-        assert storage.session("s") is None
+        assert storage.get_session("s") is None
 
 
 def test_a_long_log_is_read_page_by_page(memory: MemoryStorage) -> None:

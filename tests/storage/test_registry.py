@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_memory() -> None:
         assert isinstance(storage, MemoryStorage)
         assert storage.settings.lease == 5
         storage.add_run("s")
-        assert other.session("s") is None
+        assert other.get_session("s") is None
 
 
 def test_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +35,7 @@ def test_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyP
         storage.add_run("s")
     assert (tmp_path / "sub" / "sessions.db").exists()
     with sessile.open(f"sqlite:///{tmp_path}/sub/sessions.db") as storage:
-        assert storage.session("s") is not None
+        assert storage.get_session("s") is not None
 
 
 def test_odd_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +97,25 @@ def test_no_error_shows_a_part_of_a_password(scheme: str, mark: str) -> None:
     """Passwords with characters that a URL cannot hold as they are; some drivers understand some of them."""
     url = f"{scheme}://ada:Hunter{mark}Tomato@127.0.0.1:1/db"
     with pytest.raises(SessileError) as caught, sessile.open(url, timeout=0.5) as storage:
-        storage.session("s")
+        storage.get_session("s")
     text = "".join(traceback.format_exception(caught.value))
     assert "Hunter" not in text
     assert "Tomato" not in text
+
+
+@pytest.mark.parametrize("mark", ["?", "#", "/", "/2?", "?x=", "#?", "@7?", "@7/", "@7#", "@7:5@", "?@", "\\"])
+@pytest.mark.parametrize("scheme", [*SERVERS, "mariadb", "sqlalchemy+postgresql+psycopg", "sqlalchemy+mysql+pymysql"])
+def test_a_number_in_front_of_a_password_is_not_taken_for_a_port(scheme: str, mark: str) -> None:
+    url = f"{scheme}://ada:60417{mark}Tomato@127.0.0.1:1/db"
+    with pytest.raises(SessileError) as caught, sessile.open(url, timeout=0.5) as storage:
+        storage.get_session("s")
+    told = f"{caught.value!r} {caught.value.hint}"
+    assert not re.search(r"60417|Tomato@|ada:6|\bat 7|://7", told)
+
+
+def test_an_at_may_stand_in_a_setting_of_a_url_with_a_login() -> None:
+    """The addresses of Cosmos DB have one."""
+    sessile.open("mongodb://ada:key@127.0.0.1:1/?appName=@ada@&retrywrites=false").close()
 
 
 @pytest.mark.parametrize("scheme", SERVERS)
@@ -176,7 +192,7 @@ def test_a_package_that_is_installed_brings_its_driver(package: Path, monkeypatc
             assert (type(storage).__name__, storage.settings.lease) == ("ShelfStorage", 7)
             assert vars(storage)["place"] == "top/left"
             storage.add_run("s", input="hi")
-            assert storage.run("s", 1).input == "hi"
+            assert storage.get_run("s", 1).input == "hi"
         with pytest.raises(InvalidInputError, match=r"Known are: .*mariadb, memory, .*shelf"):
             sessile.open("mysterydb://")
     finally:

@@ -6,26 +6,25 @@ from typing import Any
 
 import pytest
 
-from sessile import MemoryStorage, SqliteStorage, Storage
+from sessile import ANY_USER, MemoryStorage, SqliteStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import AlreadyExistsError, InvalidInputError, SessionNotFoundError, StorageError
 from sessile.records import MICROSECOND
-from sessile.storage.core import now_micros
+from sessile.storage import clock as clocks
 
 from .helpers import Tapped, end, start, texts, wait_until
 
 
 def ids(storage: Storage) -> list[str]:
-    return [head.session_id for head in storage.sessions()]
+    return [head.session_id for head in storage.sessions(user_id=ANY_USER)]
 
 
 class Clock:
     """The database's clock and this machine's, moved by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = now_micros()
-        for module in ("core", "reads", "writes", "turns", "leases"):
-            monkeypatch.setattr(f"sessile.storage.{module}.now_micros", lambda: self.now, raising=True)
+        self.now = clocks.Clock().now()
+        monkeypatch.setattr(clocks.Clock, "now", lambda clock: self.now)
 
     def storage(self, **options: Any) -> Storage:
         driver = Tapped(MemoryDriver())
@@ -46,13 +45,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_an_expired_session_is_absent_on_every_read(clock: Clock) -> None:
     with clock.storage() as storage:
-        storage.add_run("s", messages=[{"text": "x"}], user_id="ada")
-        storage.expire("s", 10)
+        storage.add_run("s", format="test/1", messages=[{"text": "x"}])
+        storage.set_ttl("s", 10)
         clock.advance(9.999)
-        assert storage.session("s") is not None
+        assert storage.get_session("s") is not None
         clock.advance(0.001)
-        assert storage.session("s") is None
-        assert storage.load_session("s") is None
+        assert storage.get_session("s") is None
         assert (storage.runs("s"), storage.messages("s"), ids(storage), storage.count_sessions()) == ([], [], [], 0)
         for call in (storage.entries, storage.branches, storage.verify, storage.fork, lambda s: storage.rename(s, "n")):
             with pytest.raises(SessionNotFoundError):
@@ -68,7 +66,7 @@ def test_every_commit_prolongs_and_never_means_never(clock: Clock) -> None:
             clock.advance(9)
             storage.add_run("s")
         assert ids(storage) == ["s", "longer"]
-        assert storage.expire("s", None).expires_at is None
+        assert storage.set_ttl("s", None).expires_at is None
         clock.advance(1000)
         assert ids(storage) == ["s"]
 
@@ -77,12 +75,12 @@ def test_a_session_may_be_made_again_where_an_expired_one_stood(clock: Clock) ->
     with clock.storage() as storage:
         old = storage.create_session("s", ttl=1, state={"old": True}, user_id="ada")
         clock.advance(2)
-        storage.add_run("s", user_id="eve", messages=[{"text": "new"}])
-        head = storage.session("s", user_id="eve")
+        storage.add_run("s", user_id="eve", format="test/1", messages=[{"text": "new"}])
+        head = storage.get_session("s", user_id="eve")
         assert head is not None
         assert (head.state, head.run_count, head.revision) == ({}, 1, 1)
         assert head.incarnation != old.incarnation
-        storage.verify("s")
+        storage.verify("s", user_id="eve")
 
 
 def test_sweeping_removes_what_has_expired(clock: Clock) -> None:
@@ -103,7 +101,7 @@ def test_sweeping_removes_what_has_expired(clock: Clock) -> None:
 def test_bad_ttls(memory: MemoryStorage, bad: Any) -> None:
     memory.create_session("s")
     for call in (
-        lambda: memory.expire("s", bad),
+        lambda: memory.set_ttl("s", bad),
         lambda: memory.create_session("t", ttl=bad),
         lambda: MemoryStorage(ttl=bad),
     ):
@@ -113,8 +111,8 @@ def test_bad_ttls(memory: MemoryStorage, bad: Any) -> None:
 
 def test_a_ttl_of_zero_ends_the_session_at_once(storage: Storage) -> None:
     storage.create_session("s")
-    storage.expire("s", 0)
-    assert storage.session("s") is None
+    storage.set_ttl("s", 0)
+    assert storage.get_session("s") is None
     assert storage.sweep() == 1
 
 
@@ -122,30 +120,30 @@ def test_a_ttl_of_zero_ends_the_session_at_once(storage: Storage) -> None:
 
 
 def test_deleting(storage: Storage) -> None:
-    storage.add_run("s", messages=[{"text": "x"}])
+    storage.add_run("s", format="test/1", messages=[{"text": "x"}])
     storage.create_session("other")
     assert storage.delete("s") is True
     assert storage.delete("s") is False
-    assert storage.session("s") is None
+    assert storage.get_session("s") is None
     assert ids(storage) == ["other"]
 
 
 def test_a_session_made_again_under_the_same_id_is_another_one(storage: Storage) -> None:
-    storage.add_run("s", messages=[{"text": "old"}], state={"a": 1}, user_id="ada")
-    working = start(storage, run_id="slow")
-    before = storage.session("s")
-    storage.delete("s")
-    storage.add_run("s", messages=[{"text": "new"}], user_id="bob")
-    after = storage.session("s")
+    storage.add_run("s", format="test/1", messages=[{"text": "old"}], state={"a": 1}, user_id="ada")
+    working = start(storage, run_id="slow", user_id="ada")
+    before = storage.get_session("s", user_id="ada")
+    storage.delete("s", user_id="ada")
+    storage.add_run("s", format="test/1", messages=[{"text": "new"}], user_id="bob")
+    after = storage.get_session("s", user_id="bob")
     assert before is not None
     assert after is not None
     assert before.incarnation != after.incarnation
-    assert texts(storage.messages("s")) == ["new"]
+    assert texts(storage.messages("s", user_id="bob")) == ["new"]
     assert after.state == {}
     with pytest.raises(SessionNotFoundError, match="deleted while run 2 was at work"):
         end(storage, working, "must not land in the new one")
-    assert texts(storage.messages("s")) == ["new"]
-    assert storage.verify("s") == 1
+    assert texts(storage.messages("s", user_id="bob")) == ["new"]
+    assert storage.verify("s", user_id="bob") == 1
 
 
 def test_deleting_between_look_and_commit(memory: MemoryStorage) -> None:
@@ -153,7 +151,7 @@ def test_deleting_between_look_and_commit(memory: MemoryStorage) -> None:
     memory.delete("s")
     with pytest.raises(SessionNotFoundError, match="deleted while run 1 was at work"):
         end(memory, turn, "x")
-    assert memory.session("s") is None
+    assert memory.get_session("s") is None
 
 
 def test_a_deletion_cut_in_the_middle_is_finished_by_sweeping(tmp_path: Any) -> None:
@@ -169,16 +167,17 @@ def test_a_deletion_cut_in_the_middle_is_finished_by_sweeping(tmp_path: Any) -> 
         assert sqlite._core is not None
         driver = Tapped(sqlite._core.driver)
         with Storage(driver) as storage:
-            storage.add_run("s", messages=[{"text": "x"}], user_id="ada")
+            storage.add_run("s", format="test/1", messages=[{"text": "x"}])
             storage.add_run("t", user_id="ada")
             driver.before["delete"] = kill
             for session_id in ("s", "t"):
                 with pytest.raises(KilledError):
-                    storage.delete(session_id)
+                    storage.delete(session_id, user_id=ANY_USER)
             driver.before.clear()
-            assert storage.session("s") is None
-            assert (ids(storage), storage.count_sessions(), storage.runs("s")) == ([], 0, [])
-            storage.add_run("t", messages=[{"text": "new"}])  # made again where the rest still stood
+            assert storage.get_session("s") is None
+            assert storage.get_session("t", user_id="ada") is None
+            assert (ids(storage), storage.count_sessions(user_id=ANY_USER), storage.runs("s")) == ([], 0, [])
+            storage.add_run("t", format="test/1", messages=[{"text": "new"}])  # made again where the rest still stood
             assert texts(storage.messages("t")) == ["new"]
             assert storage.sweep() == 1
             assert storage.sweep() == 0
@@ -193,7 +192,8 @@ def test_all_of_a_user(storage: Storage) -> None:
     assert storage.delete_user("ada") == 115
     assert storage.delete_user("ada") == 0
     assert storage.count_sessions(user_id="bob") == 115
-    assert storage.count_sessions() == 116
+    assert storage.count_sessions() == 1
+    assert storage.count_sessions(user_id=ANY_USER) == 116
 
 
 def test_all_of_a_user_means_also_what_has_expired(memory: MemoryStorage) -> None:
@@ -210,11 +210,11 @@ def test_sweeping_notes_runs_whose_process_is_gone() -> None:
     with MemoryStorage(lease=0.001) as storage:
         start(storage)
         start(storage, "other")
-        wait_until(lambda: storage.run("s", 1).status == "interrupted")
-        wait_until(lambda: storage.run("other", 1).status == "interrupted")
+        wait_until(lambda: storage.get_run("s", 1).status == "interrupted")
+        wait_until(lambda: storage.get_run("other", 1).status == "interrupted")
         assert [entry.kind for entry in storage.entries("s")] == ["session.created", "run.started"]
         storage.sweep()
-        assert storage.entries("s")[-1].data == {"status": "interrupted"}
+        assert storage.entries("s")[-1].data == {"status": "interrupted", "noted": True}
         assert sorted(head.session_id for head in storage.sessions(status="interrupted")) == ["other", "s"]
         revision = storage.entries("s")[-1].seq
         storage.sweep()
@@ -225,7 +225,7 @@ def test_sweeping_leaves_runs_at_work_alone() -> None:
     with MemoryStorage(lease=1000) as storage:
         start(storage)
         storage.sweep()
-        assert storage.run("s", 1).status == "running"
+        assert storage.get_run("s", 1).status == "running"
 
 
 def test_sweeping_removes_abandoned_forks_and_leaves_those_in_the_making() -> None:
@@ -244,10 +244,10 @@ def test_sweeping_removes_abandoned_forks_and_leaves_those_in_the_making() -> No
         with pytest.raises(StorageError, match="ends here"):
             storage.fork("s", session_id="copy")
         driver.before.clear()
-        assert storage.session("copy") is None
+        assert storage.get_session("copy") is None
         assert ids(storage) == ["s"]
         assert storage.sweep() == 0
-        assert storage.sweep(building_after=0) == 1
+        assert storage.sweep(abandoned_after=0) == 1
         assert storage.fork("s", session_id="copy").run_count == 1
         with pytest.raises(AlreadyExistsError):
             storage.fork("s", session_id="copy")

@@ -12,6 +12,7 @@ from sessile import SqliteStorage
 from sessile.drivers import sqlite as driver_module
 from sessile.drivers.sql.migrations import Texts
 from sessile.errors import InvalidInputError, NewerVersionError, StorageError
+from sessile.storage.extending import operate
 from sessile.storage.turns import renew_turn
 
 from .helpers import driver_of, start, texts
@@ -26,7 +27,7 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 
 def test_what_is_stored_is_there_the_next_time(path: Path) -> None:
     with SqliteStorage(path) as storage:
-        storage.add_run("s", messages=[{"text": "x"}], state={"a": 1})
+        storage.add_run("s", format="test/1", messages=[{"text": "x"}], state={"a": 1})
     with SqliteStorage(str(path)) as storage:
         assert texts(storage.messages("s")) == ["x"]
         storage.add_run("s")
@@ -48,10 +49,10 @@ def test_nothing_is_made_before_first_use(path: Path) -> None:
 
 def test_in_memory() -> None:
     with SqliteStorage(":memory:") as storage, SqliteStorage(":memory:") as other:
-        storage.add_run("s", messages=[{"text": "x"}])
+        storage.add_run("s", format="test/1", messages=[{"text": "x"}])
         assert texts(storage.messages("s")) == ["x"]
         assert storage.sessions().items[0].session_id == "s"
-        assert other.session("s") is None
+        assert other.get_session("s") is None
 
 
 def connections(storage: SqliteStorage) -> list[Any]:
@@ -104,7 +105,7 @@ def test_tables_of_the_application_in_the_same_file_stay_untouched(path: Path, b
 def test_deleting_a_session_leaves_no_row_of_it(path: Path, by_hand: sqlite3.Connection) -> None:
     with SqliteStorage(path) as storage:
         turn = start(storage)
-        storage.run_operation(renew_turn, turn)
+        operate(storage, renew_turn, turn)
         storage.cancel_run("s")
         assert by_hand.execute("SELECT count(*) FROM sessile_records").fetchone() == (2,)
         storage.delete("s")
@@ -144,22 +145,22 @@ def test_a_database_that_only_newer_programs_can_use_is_refused(path: Path, by_h
         storage.add_run("s")
     by_hand.execute("UPDATE sessile_schema SET version = 99, oldest = 98")
     with SqliteStorage(path) as storage:
-        calls = (lambda: storage.session("s"), lambda: storage.add_run("s"), storage.sessions, storage.sweep)
+        calls = (lambda: storage.get_session("s"), lambda: storage.add_run("s"), storage.sessions, storage.sweep)
         for call in (*calls, storage.migrate, lambda: storage.migrate(dry_run=True)):
-            with pytest.raises(NewerVersionError, match="knows version 98; this version of Sessile knows 1") as caught:
+            with pytest.raises(NewerVersionError, match="knows version 98; this version of Sessile knows 2") as caught:
                 call()
-            assert not caught.value.retry
+            assert not caught.value.retryable
     assert by_hand.execute("SELECT revision FROM sessile_sessions").fetchall() == [(1,)]
 
 
 def test_a_program_works_on_while_the_next_one_is_rolled_out(path: Path, by_hand: sqlite3.Connection) -> None:
     with SqliteStorage(path) as storage:
         storage.add_run("s")
-    by_hand.execute("UPDATE sessile_schema SET version = 2, oldest = 1")
+    by_hand.execute("UPDATE sessile_schema SET version = 3, oldest = 2")
     with SqliteStorage(path) as storage:
         storage.add_run("s")
         assert storage.migrate(finish=True) == []
-    assert state(by_hand) == [(2, 1)]
+    assert state(by_hand) == [(3, 2)]
 
 
 def test_pre_and_post(path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +178,42 @@ def test_pre_and_post(path: Path, by_hand: sqlite3.Connection, monkeypatch: pyte
         assert storage.migrate(finish=True) == []
     with with_schema(monkeypatch, path, FIRST) as storage, pytest.raises(NewerVersionError):
         storage.setup()
+
+
+def test_a_version_that_locks_older_programs_out_at_once(
+    path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renaming: Texts = {**FIRST, (2, "pre"): "-- oldest: 2\nALTER TABLE sessile_things RENAME COLUMN a TO b;"}
+    with with_schema(monkeypatch, path, FIRST) as storage:
+        storage.setup()
+    with with_schema(monkeypatch, path, renaming) as storage:
+        storage.setup()
+        assert (columns(by_hand), state(by_hand)) == (["b"], [(2, 2)])
+        assert storage.migrate(finish=True) == []
+    with with_schema(monkeypatch, path, FIRST) as storage, pytest.raises(NewerVersionError, match="knows version 2"):
+        storage.setup()
+    third: Texts = {**renaming, (3, "pre"): "ALTER TABLE sessile_things ADD COLUMN c TEXT;"}
+    with with_schema(monkeypatch, path, third) as storage:
+        storage.setup()
+    assert (columns(by_hand), state(by_hand)) == (["b", "c"], [(3, 2)])
+    with with_schema(monkeypatch, path, renaming) as storage:
+        storage.setup()
+
+
+def test_a_new_database_may_have_a_script_of_its_own(
+    path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: Texts = {
+        (
+            2,
+            "new",
+        ): "-- oldest: 2\nCREATE TABLE sessile_schema (version, oldest); CREATE TABLE sessile_things (b TEXT);",
+        (2, "pre"): "-- oldest: 2\nALTER TABLE sessile_things RENAME COLUMN a TO b;",
+    }
+    with with_schema(monkeypatch, path, texts) as storage:
+        assert [statement.split()[0] for statement in storage.migrate()] == ["CREATE", "CREATE", "DELETE", "INSERT"]
+        assert storage.migrate(finish=True) == []
+    assert (columns(by_hand), state(by_hand)) == (["b"], [(2, 2)])
 
 
 def test_a_version_is_finished_before_the_next_one_begins(
@@ -223,7 +260,7 @@ def test_a_program_that_may_not_migrate(path: Path, by_hand: sqlite3.Connection)
         assert not other.exists()
     by_hand.execute("CREATE TABLE mine (a)")
     with SqliteStorage(path, auto_migrate=False) as storage:
-        with pytest.raises(StorageError, match=r"(?s)lacks schema version 1.*CREATE TABLE.*sessile migrate"):
+        with pytest.raises(StorageError, match=r"(?s)lacks schema version 2.*CREATE TABLE.*sessile migrate"):
             storage.sessions()
         assert tables(by_hand) == {"mine"}
         storage.migrate()

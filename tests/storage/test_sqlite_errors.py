@@ -15,6 +15,7 @@ from sessile import SqliteStorage
 from sessile.drivers import sqlite as driver_module
 from sessile.errors import (
     ClosedError,
+    ConstraintError,
     CorruptDataError,
     DeadlineError,
     ReadOnlyError,
@@ -23,10 +24,11 @@ from sessile.errors import (
     StorageUnavailableError,
 )
 from sessile.storage import Deadline, ListQuery, Span
+from sessile.storage.extending import operate
 from sessile.storage.faces import step
 from sessile.storage.turns import renew_turn
 
-from .helpers import child, driver_of, finish, start, texts
+from .helpers import child, driver_of, finish, hurry, start, texts
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:
@@ -34,38 +36,38 @@ def test_a_file_that_is_no_database(path: Path) -> None:
     before = path.read_bytes()
     with SqliteStorage(path) as storage, pytest.raises(CorruptDataError, match="file is not a database") as caught:
         storage.add_run("s")
-    assert (caught.value.retry, caught.value.written) == (False, "no")
+    assert (caught.value.retryable, caught.value.written) == (False, "no")
     assert str(path) in str(caught.value)
     assert path.read_bytes() == before
 
 
 def test_a_folder_where_the_file_should_be(tmp_path: Path) -> None:
     with SqliteStorage(tmp_path) as storage, pytest.raises(StorageUnavailableError, match="unable to open") as caught:
-        storage.session("s")
-    assert not caught.value.retry
+        storage.get_session("s")
+    assert not caught.value.retryable
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "s.db", tmp_path / "file" / "sub" / "s.db"):
         with SqliteStorage(path) as storage, pytest.raises(ReadOnlyError, match=r"folder of .* cannot be made"):
-            storage.session("s")
+            storage.get_session("s")
 
 
 def test_a_full_disk(path: Path) -> None:
     with SqliteStorage(path) as storage:
-        storage.add_run("s", messages=[{"text": "first"}])
+        storage.add_run("s", format="test/1", messages=[{"text": "first"}])
         writer = driver_of(storage)._writer
         assert writer is not None
         pages = writer.execute("PRAGMA page_count").fetchone()[0]
         writer.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StorageFullError, match="is full") as caught:
-            storage.add_run("s", messages=[{"text": "x" * 100_000}])
-        assert (caught.value.retry, caught.value.written) == (True, "no")
+            storage.add_run("s", format="test/1", messages=[{"text": "x" * 100_000}])
+        assert (caught.value.retryable, caught.value.written) == (True, "no")
         assert "Free some space" in str(caught.value)
         assert texts(storage.messages("s")) == ["first"]
         writer.execute("PRAGMA max_page_count = 1000000")
-        storage.add_run("s", messages=[{"text": "second"}])
+        storage.add_run("s", format="test/1", messages=[{"text": "second"}])
         assert texts(storage.messages("s")) == ["first", "second"]
         storage.verify("s")
 
@@ -103,11 +105,11 @@ root = os.getuid() == 0
 if root:
     os.seteuid(65534)  # permissions do not bind root
 with SqliteStorage(sys.argv[1]) as storage:
-    for call in (lambda: storage.run("s", 1).input, lambda: storage.add_run("s"), lambda: storage.delete("s")):
+    for call in (lambda: storage.get_run("s", 1).input, lambda: storage.add_run("s"), lambda: storage.delete("s")):
         try:
             print(call())
         except StorageError as error:
-            print(type(error).__name__, error.retry, error.written, "permissions" in error.hint)
+            print(type(error).__name__, error.retryable, error.written, "permissions" in error.hint)
 if root:
     os.seteuid(0)
 """
@@ -142,19 +144,21 @@ def test_a_folder_that_may_only_be_read(everybodys: Path) -> None:
 
 def test_a_writer_who_does_not_let_go(path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "BUSY_MILLISECONDS", 1)
-    with SqliteStorage(path, timeout=0.1) as storage:
+    with SqliteStorage(path) as storage:
         turn = start(storage)
+        hurry(storage, 0.1)
         by_hand.execute("BEGIN IMMEDIATE")
         for call in (
             lambda: storage.add_run("s"),
             lambda: storage.delete("s"),
-            lambda: storage.run_operation(renew_turn, turn),
+            lambda: operate(storage, renew_turn, turn),
         ):
             with pytest.raises((StorageUnavailableError, DeadlineError)) as caught:
                 call()
-            assert (caught.value.retry, caught.value.written) == (True, "no")
-        assert storage.run("s", 1).status == "running", "readers go on"
+            assert (caught.value.retryable, caught.value.written) == (True, "no")
+        assert storage.get_run("s", 1).status == "running", "readers go on"
         by_hand.execute("ROLLBACK")
+        hurry(storage, 30)
         storage.add_run("s")
 
 
@@ -164,7 +168,7 @@ def test_waiting_for_another_process_to_let_go(path: Path, monkeypatch: pytest.M
     released: list[bool] = []
     with SqliteStorage(path) as storage:
         storage.create_session("s")
-        other = sqlite3.connect(path, isolation_level=None)
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
 
         def sleep(seconds: float) -> None:
@@ -179,8 +183,9 @@ def test_waiting_for_another_process_to_let_go(path: Path, monkeypatch: pytest.M
 
 
 def test_a_thread_that_waits_for_another_one(path: Path) -> None:
-    with SqliteStorage(path, timeout=0.05) as storage:
+    with SqliteStorage(path) as storage:
         storage.create_session("s")
+        hurry(storage, 0.05)
         driver = driver_of(storage)
         held, go = threading.Event(), threading.Event()
 
@@ -200,7 +205,7 @@ def test_a_thread_that_waits_for_another_one(path: Path) -> None:
 
 def test_a_list_that_takes_too_long_is_stopped(path: Path, by_hand: sqlite3.Connection) -> None:
     with SqliteStorage(path) as storage:
-        storage.add_run("s", messages=[{"text": "x"}])
+        storage.add_run("s", format="test/1", messages=[{"text": "x"}])
         columns = [name for _, name, *_ in by_hand.execute("PRAGMA table_info(sessile_sessions)")][1:]
         by_hand.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
@@ -209,7 +214,7 @@ def test_a_list_that_takes_too_long_is_stopped(path: Path, by_hand: sqlite3.Conn
         query = ListQuery(metadata={"absent": 1}, name_prefix="x")
         with pytest.raises(DeadlineError) as caught:
             step(driver_of(storage).list(query, Deadline(0)))
-        assert caught.value.retry
+        assert caught.value.retryable
         assert storage.count_sessions() == 20001
 
 
@@ -220,7 +225,7 @@ def test_a_connection_that_is_closed_under_way(path: Path) -> None:
         driver = driver_of(storage)
         for connection in [*driver._readers, driver._writer]:
             connection.close()
-        for call in (lambda: storage.session("s"), storage.sessions, lambda: storage.add_run("s")):
+        for call in (lambda: storage.get_session("s"), storage.sessions, lambda: storage.add_run("s")):
             with pytest.raises(ClosedError):
                 call()
     with pytest.raises(ClosedError):
@@ -236,3 +241,25 @@ def test_an_unknown_error_of_sqlite_is_one_of_ours(path: Path, by_hand: sqlite3.
         assert caught.value.hint
         with pytest.raises(StorageError, match="no such table"):
             storage.add_run("s")
+
+
+def test_what_a_key_or_a_constraint_refuses(path: Path) -> None:
+    """A row stands where the next commit belongs; and somebody has added a trigger."""
+    with SqliteStorage(path) as storage, sqlite3.connect(path) as connection:
+        storage.create_session("s")
+        connection.execute(
+            "INSERT INTO sessile_commits (session_id, incarnation, seq, commit_id, run, time, body) "
+            "SELECT session_id, incarnation, 2, 'forged', 0, time, body FROM sessile_commits"
+        )
+        connection.commit()
+        with pytest.raises(CorruptDataError, match="no head knows of") as taken:
+            storage.add_run("s", input="x")
+        assert (taken.value.written, storage.get_session("s").revision) == ("no", 1)  # type: ignore[union-attr]
+        assert storage.delete("s")
+        connection.execute(
+            "CREATE TRIGGER guard BEFORE INSERT ON sessile_sessions BEGIN SELECT RAISE(ABORT, 'not now'); END"
+        )
+        connection.commit()
+        with pytest.raises(ConstraintError, match="not now") as refused:
+            storage.create_session("s")
+        assert (refused.value.written, storage.get_session("s")) == ("no", None)

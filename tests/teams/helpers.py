@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from tests.agents.helpers import model_at
 from tests.model_server import ModelServer
 
-from sessile import Agent, Run, Team
+from sessile import ANY_USER, Agent, Run, Storage, Team
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -40,5 +41,12 @@ def team_of(server: ModelServer, *members: Agent[Any] | str, **options: Any) -> 
 def tree(run: Run) -> Any:
     """Who worked below a run, and how that ended."""
     return [
-        (child.owner, child.status, child.output, *([tree(child)] if child.children else [])) for child in run.children
+        (child.agent, child.status, child.output, *([tree(child)] if child.children else [])) for child in run.children
     ]
+
+
+def own_session(storage: Storage, called: str) -> str:
+    """The id of the one session that a member keeps in a storage of its own; it ends with something random."""
+    (found,) = [head.session_id for head in storage.sessions(user_id=ANY_USER)]
+    assert re.fullmatch(rf"{called}/[0-9a-f]{{16}}", found)
+    return found

@@ -14,7 +14,7 @@ pytest.importorskip("openai")
 from pydantic_ai import DeferredToolResults, Tool, ToolDenied
 from tests.agents.resume_helpers import Nursery, World, a_nursery, a_world, call, ids, then
 from tests.model_server import ModelServer
-from tests.teams.helpers import ask, member, team_of, tree
+from tests.teams.helpers import ask, member, own_session, team_of, tree
 
 from sessile import MemoryStorage, SqliteStorage
 from sessile.errors import InvalidInputError, NotResumableError
@@ -69,7 +69,7 @@ def test_a_pause_survives_its_process(world: World, mode: str, durability: str, 
     requests = {"coordinate": 2, "route": 1 if "desk" not in prompt else 2, "relay": 3}[mode]
     assert len(world.server.requests) - before == requests
     assert run.usage.requests == len(world.server.requests)
-    assert run.usage == world.storage.session("s").usage  # type: ignore[union-attr]
+    assert run.usage == world.storage.get_session("s").usage  # type: ignore[union-attr]
     assert world.team(**options).run("Thanks", session_id="s").status == "completed"
 
 
@@ -86,7 +86,7 @@ def test_members_that_wait_and_members_that_have_ended(world: World) -> None:
     team = world.team(durability="run")
     paused = team.run(prompt, session_id="s")
     assert sorted(ids(paused.pending)) == ["ask", "outside", "send"]
-    statuses = {one.owner: one.status for one in paused.members}
+    statuses = {one.agent: one.status for one in paused.members}
     assert statuses == {"writer": "paused", "checker": "completed", "desk": "paused"}
     waiting = ids(paused.pending)
     with pytest.raises(NotResumableError, match=waiting["outside"]):
@@ -128,11 +128,11 @@ def test_a_member_that_pauses_in_its_own_session(server: ModelServer, storage: S
         scribe = member(server, "scribe", storage=other, tools=[Tool(send, requires_approval=True)])
         team = team_of(server, scribe, storage=storage, session_id="s1")
         paused = team.run(ask("scribe", SEND))
-        assert other.session("s1/scribe").status == storage.session("s1").status == "paused"  # type: ignore[union-attr]
+        assert other.get_session(own_session(other, "s1/scribe")).status == storage.get_session("s1").status == "paused"  # type: ignore[union-attr]
         result = team.resume(approvals=dict.fromkeys(ids(paused.pending).values(), True))
         assert result.output == "Tool results: delegate_task=Tool results: send=sent to Ada"
         (run,) = storage.runs("s1")
-        (own,) = other.runs("s1/scribe")
+        (own,) = other.runs(own_session(other, "s1/scribe"))
         assert (own.status, own.usage) == ("completed", run.children[0].usage)
         assert tree(run) == [("scribe", "completed", "Tool results: send=sent to Ada")]
         assert run.usage == result.usage

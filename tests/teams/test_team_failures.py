@@ -70,7 +70,7 @@ def test_a_leader_that_fails_keeps_what_members_have_done(server: ModelServer, s
 # ---------------------------------------------------------------- cancelling
 
 
-async def test_cancelling_the_team_cancels_its_members(server: ModelServer, storage: SqliteStorage) -> None:
+async def test_cancelling_the_teams_task_interrupts_its_members(server: ModelServer, storage: SqliteStorage) -> None:
     desk = team_of(server, "clerk", name="desk")
     team = team_of(server, desk, "poet", "geographer", storage=storage, session_id="s1")
     server.plan("ok", "ok", "ok", "hang", "hang")
@@ -81,9 +81,9 @@ async def test_cancelling_the_team_cancels_its_members(server: ModelServer, stor
     with pytest.raises(asyncio.CancelledError):
         await task
     (run,) = storage.runs("s1")
-    assert run.status == "cancelled"
+    assert run.status == "interrupted"
     assert tree(run)[0] == ("geographer", "completed", PARIS)
-    assert sorted(tree(run)[1:]) == [("desk", "cancelled", None), ("poet", "cancelled", None)]
+    assert sorted(tree(run)[1:]) == [("desk", "interrupted", None), ("poet", "interrupted", None)]
     assert storage.verify("s1")
     assert (await team.arun(ask("geographer", FRANCE))).status == "completed"
 
@@ -133,7 +133,7 @@ Team(members, model, storage=storage, session_id="s1", mode="collaborate").run("
         process.communicate()
         assert process.returncode == 143
         (run,) = storage.runs("s1")
-        assert (run.status, sorted(one.status for one in run.children)) == ("cancelled", ["cancelled", "completed"])
+        assert (run.status, sorted(one.status for one in run.children)) == ("interrupted", ["completed", "interrupted"])
 
 
 # ---------------------------------------------------------------- storing fails
@@ -158,7 +158,7 @@ def test_a_member_whose_end_cannot_be_stored_yet(
 
 def test_a_member_of_which_nobody_knows_whether_it_was_stored(server: ModelServer, storage: SqliteStorage) -> None:
     team = team_of(server, "geographer", storage=storage, session_id="s1")
-    faults.inject(storage, Appends({3: faults.Fault("after", retry=False)}))
+    faults.inject(storage, Appends({3: faults.Fault("after", retryable=False)}))
     with pytest.raises(StorageError) as caught:
         team.run(ask("geographer", FRANCE))
     assert caught.value.written == "unknown"
@@ -222,4 +222,4 @@ def test_a_state_that_has_grown_too_large_is_refused_at_the_end(server: ModelSer
         assert PARIS in caught.value.result.output
         (run,) = storage.runs("s1")
         assert [run.status, *(child.status for child in run.children)] == ["completed"] * 3
-        assert storage.session("s1").state == {}  # type: ignore[union-attr]
+        assert storage.get_session("s1").state == {}  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.usage import UsageLimits
 from tests.agents.resume_helpers import Nursery, World, a_nursery, a_world, call, ids, parts, then
 from tests.agents.resume_tools import wait_until
+from tests.campaigns import sampled
 from tests.teams.helpers import ask, tree
 
 from sessile import Run
@@ -55,7 +55,7 @@ def test_killed_at_any_commit(nursery: Nursery, tmp_path: Path, mode: str, when:
     with a_world(make(tmp_path / "whole"), nursery) as world:
         result = start(world, "run", prompt, mode=mode).result()
         whole = world.run(), result, len(world.server.requests), sorted(world.traces.lines)
-    for which in itertools.count(1, 3):  # every third, because each takes two processes
+    for which in sampled():  # each takes two processes
         with a_world(make(tmp_path / str(which)), nursery) as world:
             if start(world, "run", prompt, mode=mode, die=[when, "any", which]).wait() != -signal.SIGKILL:
                 assert which > 10
@@ -83,7 +83,7 @@ def check_resumed(world: World, mode: str, whole: Any) -> None:
     assert set(world.traces.lines) == set(lines)
     assert len(world.traces.lines) <= len(lines) + 1
     assert resumed.state == result["state"]
-    assert world.storage.session("s").usage == now.usage  # type: ignore[union-attr]
+    assert world.storage.get_session("s").usage == now.usage  # type: ignore[union-attr]
     assert (now.usage, resumed.usage) == (run.usage, run.usage)
 
 
@@ -96,7 +96,7 @@ def everyone(run: Run) -> Iterator[Run]:
 def shape(run: Run) -> Any:
     """Who did what below a run: names, inputs, outputs, usage, and the messages in short."""
     return [
-        (one.owner, one.status, one.input, one.output, one.usage, sorted(parts(one.messages))) for one in everyone(run)
+        (one.agent, one.status, one.input, one.output, one.usage, sorted(parts(one.messages))) for one in everyone(run)
     ]
 
 
@@ -119,7 +119,7 @@ def test_finished_members_are_stored_when_the_process_is_killed(world: World, du
     other = world.team().run("Hello", session_id="s")  # whose start notes that the first run is interrupted
     assert tree(world.run(1))[1] == ("checker", "interrupted", None)
     assert other.number == 2
-    assert world.storage.session("s").usage == other.usage + run.children[0].usage  # type: ignore[union-attr]
+    assert world.storage.get_session("s").usage == other.usage + run.children[0].usage  # type: ignore[union-attr]
 
 
 def test_a_members_call_that_had_started_waits_for_a_decision(world: World) -> None:

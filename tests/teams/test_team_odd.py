@@ -77,7 +77,7 @@ def test_a_model_that_gives_a_later_call_the_same_id(mode: Any) -> None:
             assert result.output.endswith("; a here; b here")
         else:
             assert result.output == "a here"
-        assert [one.owner for one in result.members] == [child.owner for child in run.children]
+        assert [one.agent for one in result.members] == [child.agent for child in run.children]
         assert run.usage == result.usage
 
 
@@ -200,7 +200,7 @@ def test_an_output_type_where_the_answer_is_a_members() -> None:
             team: Team[Any] = crew(storage, mode=mode)
             with pytest.raises(InvalidInputError, match="no output_type"):
                 team.run("Hello", output_type=City)
-            assert storage.session("s1") is None
+            assert storage.get_session("s1") is None
         with pytest.raises(InvalidInputError, match="no output_type"):
             Team([named("a")], pydantic_ai.Agent(saying(), output_type=City), mode="route")
         for both in ([str, pydantic_ai.DeferredToolRequests], str | pydantic_ai.DeferredToolRequests):

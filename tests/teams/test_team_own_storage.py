@@ -14,9 +14,10 @@ pytest.importorskip("openai")
 
 from tests.agents.resume_helpers import LEASE, Nursery, World, a_nursery, a_world, call, ids, storage_in, then
 from tests.model_server import ModelServer
-from tests.teams.helpers import FRANCE, ask, member, team_of, tree
+from tests.teams.helpers import FRANCE, ask, member, own_session, team_of, tree
 
-from sessile import MemoryStorage, Run, SqliteStorage
+from sessile import ANY_USER, MemoryStorage, Run, SqliteStorage
+from sessile.insight import Index
 
 OWN = "own.db"
 TASK = then(call("note", text="a"), call("count", by=1))
@@ -50,8 +51,8 @@ def killed(world: World, do: str, *args: Any, **job: Any) -> None:
 def both(world: World, own: SqliteStorage) -> tuple[Run, Run]:
     """The member's run in the team's log, and in its own session."""
     (child,) = world.run().children
-    (run,) = own.runs("s/writer")
-    assert own.verify("s/writer")
+    (run,) = own.runs(own_session(own, "s/writer"))
+    assert own.verify(own_session(own, "s/writer"))
     return child, run
 
 
@@ -77,10 +78,10 @@ def test_killed_while_the_member_works(world: World, own: SqliteStorage, kind: s
     assert result.output == "Tool results: delegate_task=Tool results: note=noted a; count=1"
     child, run = both(world, own)
     assert (child.run_id, child.status, run.status) == (run.run_id, "completed", "completed")
-    assert own.session("s/writer").state == {"count": 1}  # type: ignore[union-attr]
+    assert own.get_session(own_session(own, "s/writer")).state == {"count": 1}  # type: ignore[union-attr]
     assert world.traces.lines == ["note a"]
     assert run.usage == child.usage == result.members[0].usage
-    assert world.run().usage == result.usage == world.storage.session("s").usage  # type: ignore[union-attr]
+    assert world.run().usage == result.usage == world.storage.get_session("s").usage  # type: ignore[union-attr]
     assert result.usage.requests == len(world.server.requests) == 5
 
 
@@ -100,7 +101,7 @@ def test_killed_after_the_decision(world: World, own: SqliteStorage, kind: str, 
 
 def test_a_pause_that_the_team_has_not_heard_of(world: World, own: SqliteStorage) -> None:
     killed(world, "run", ask("writer", SEND), die=["after", "run.ended", 1])
-    assert own.session("s/writer").status == "paused"  # type: ignore[union-attr]
+    assert own.get_session(own_session(own, "s/writer")).status == "paused"  # type: ignore[union-attr]
     team = world.team(own=own)
     paused = team.resume("s")
     assert (paused.status, paused.members[0].status, list(ids(paused.pending))) == ("paused", "paused", ["send"])
@@ -117,10 +118,35 @@ def test_what_a_member_has_used_that_failed(server: ModelServer, storage: Sqlite
     with MemoryStorage() as other:
         bad = member(server, "bad", storage=other, tools=[explode])
         result = team_of(server, bad, storage=storage).run(ask("bad", call("explode")), session_id="s1")
-        (run,), (own,) = storage.runs("s1"), other.runs("s1/bad")
+        (run,), (own,) = storage.runs("s1"), other.runs(own_session(other, "s1/bad"))
         assert (tree(run), own.status) == ([("bad", "failed", None)], "failed")
         assert run.children[0].usage == own.usage == result.members[0].usage
         assert (run.usage, own.usage.requests, run.usage.requests) == (result.usage, 1, 3)
+
+
+def test_what_a_member_of_the_same_database_has_used_is_counted_once(server: ModelServer, tmp_path: Path) -> None:
+    """Its storage is another object, on the same database or another one."""
+    team_path = tmp_path / "team.db"
+    with (
+        SqliteStorage(team_path) as storage,
+        SqliteStorage(team_path) as same,
+        SqliteStorage(tmp_path / "far.db") as far,
+        Index(storage) as index,
+    ):
+        here, away = member(server, "here", storage=same), member(server, "away", storage=far)
+        result = team_of(server, here, away, storage=storage).run(
+            ask("here", FRANCE) + "\n" + ask("away", FRANCE), session_id="s1"
+        )
+        (run,) = storage.runs("s1")
+        assert {child.agent: child.counted_there for child in run.children} == {"here": True, "away": False}
+        assert run.usage == result.usage
+        for erased in (False, True):
+            if erased:
+                storage.erase_run("s1", 1)
+            total = index.usage(user_id=ANY_USER).total
+            assert total.usage.input_tokens == result.usage.input_tokens > run.own_usage.input_tokens
+            assert index.usage(user_id=ANY_USER, by="session").total.usage == total.usage
+            assert sum(row.runs for row in index.usage(user_id=ANY_USER, by="agent").rows) == 3  # nobody's twice
 
 
 async def test_a_member_that_is_cancelled_with_its_team(server: ModelServer, storage: SqliteStorage) -> None:
@@ -132,5 +158,5 @@ async def test_a_member_that_is_cancelled_with_its_team(server: ModelServer, sto
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        (run,), (own,) = await storage.aruns("s1"), await other.aruns("s1/poet")
-        assert (run.status, tree(run), own.status) == ("cancelled", [("poet", "cancelled", None)], "cancelled")
+        (run,), (own,) = await storage.aruns("s1"), await other.aruns(own_session(other, "s1/poet"))
+        assert (run.status, tree(run), own.status) == ("interrupted", [("poet", "interrupted", None)], "interrupted")

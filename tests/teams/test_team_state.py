@@ -73,7 +73,7 @@ def test_members_that_write_at_once_lose_nothing(storages: tuple[Storage, Storag
     for thread in threads:
         thread.join()
     names = [f"{prefix}{number}" for prefix in ("a", "b") for number in range(MEMBERS)]
-    head = database.session("s1")
+    head = database.get_session("s1")
     assert head is not None
     for name in names:
         assert head.state[name] == {f"w{n}": n for n in range(WRITES)}
@@ -89,12 +89,12 @@ def test_members_that_write_at_once_lose_nothing(storages: tuple[Storage, Storag
 @pytest.mark.parametrize("durability", ["step", "exit"])
 def test_members_that_write_at_once_in_other_durabilities(storage: SqliteStorage, durability: Any) -> None:
     result = scribblers(storage, "a", durability).run("Write")
-    head = storage.session("s1")
+    head = storage.get_session("s1")
     assert head is not None
     assert head.state == result.state
     assert len(head.state["a"]) == MEMBERS * WRITES
     assert {child.status for child in storage.runs("s1")[0].children} == {"completed"}
-    assert storage.verify("s1") == (1 if durability == "exit" else storage.session("s1").revision)  # type: ignore[union-attr]
+    assert storage.verify("s1") == (1 if durability == "exit" else storage.get_session("s1").revision)  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- one handle
@@ -123,7 +123,7 @@ def test_members_and_leader_see_each_others_changes(server: ModelServer, storage
     assert "The town is Paris." in result.output
     assert "look=Bonn; put=put deep" in result.output
     assert result.state == {"town": "Bonn", "desk": 1, "deep": [1], "last": None}
-    assert storage.session("s1").state == result.state  # type: ignore[union-attr]
+    assert storage.get_session("s1").state == result.state  # type: ignore[union-attr]
     assert storage.rewind("s1", at=0).state == {"town": "Paris", "desk": 1}
 
 
@@ -137,7 +137,7 @@ def test_changes_are_saved_when_a_member_has_ended(server: ModelServer, storage:
     seen: list[Any] = []
 
     def peek() -> None:
-        seen.append(storage.session("s1").state)  # type: ignore[union-attr]
+        seen.append(storage.get_session("s1").state)  # type: ignore[union-attr]
 
     team = team_of(server, member(server, "one", tools=[explode]), storage=storage, session_id="s1", tools=[peek])
     team.run(f"{ask('one', call('explode'))}\nthen {call('peek')}")
@@ -150,7 +150,7 @@ def test_replacing_the_whole_state(server: ModelServer, storage: SqliteStorage) 
 
     team = team_of(server, member(server, "one", tools=[replace]), storage=storage, state={"old": True})
     assert team.run(ask("one", call("replace")), session_id="s1").state == {"new": True}
-    assert storage.session("s1").state == {"new": True}  # type: ignore[union-attr]
+    assert storage.get_session("s1").state == {"new": True}  # type: ignore[union-attr]
 
 
 def test_state_that_is_no_json_is_refused_at_the_end(server: ModelServer, storage: SqliteStorage) -> None:
@@ -162,7 +162,7 @@ def test_state_that_is_no_json_is_refused_at_the_end(server: ModelServer, storag
         team.run(ask("one", call("spoil")))
     assert caught.value.result.output == "Tool results: delegate_task=Tool results: spoil="
     (run,) = storage.runs("s1")
-    assert (run.status, run.children[0].status, storage.session("s1").state) == ("completed", "completed", {})  # type: ignore[union-attr]
+    assert (run.status, run.children[0].status, storage.get_session("s1").state) == ("completed", "completed", {})  # type: ignore[union-attr]
 
 
 def test_conflicts_are_refused_for_the_whole_team(server: ModelServer, storage: SqliteStorage) -> None:
@@ -176,7 +176,7 @@ def test_conflicts_are_refused_for_the_whole_team(server: ModelServer, storage: 
     storage.update_state("s1", {"theirs": 0})
     with pytest.raises(ConflictError, match="theirs"):
         team.run(f"{ask('one', call('race', key='theirs'))}\nthen {ask('two', 'Hello')}")
-    head, run = storage.session("s1"), storage.run("s1", 2)
+    head, run = storage.get_session("s1"), storage.get_run("s1", 2)
     assert head is not None
     assert head.state == {"theirs": "theirs", "mine": "ours"}
     assert [run.status, *(child.status for child in run.children)] == ["completed"] * 3
@@ -187,12 +187,12 @@ def test_the_state_of_a_team_that_fails(server: ModelServer, storage: SqliteStor
     server.plan("ok", "ok", "ok", "500")
     with pytest.raises(ModelHTTPError):
         team.run(ask("one", call("put", key="kept", value=1)))
-    assert storage.session("s1").state == {"kept": 1}  # type: ignore[union-attr]
+    assert storage.get_session("s1").state == {"kept": 1}  # type: ignore[union-attr]
 
 
 async def test_two_members_in_one_event_loop_over_memory() -> None:
     async with MemoryStorage() as storage:
         await scribblers(storage, "a", "run").arun("Write")
-        head = await storage.asession("s1")
+        head = await storage.aget_session("s1")
         assert head is not None
         assert len(head.state["a"]) == MEMBERS * WRITES

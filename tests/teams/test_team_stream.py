@@ -6,15 +6,16 @@ import threading
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from pydantic_ai import Tool
 from pydantic_ai.messages import FinalResultEvent, FunctionToolCallEvent
 from tests.model_server import ModelServer
-from tests.teams.helpers import FRANCE, ITALY, PARIS, ROME, ask, call, member, team_of, tree
+from tests.teams.helpers import FRANCE, ITALY, PARIS, ROME, ask, call, member, own_session, team_of, tree
 
 from sessile import MemoryStorage, SqliteStorage, Team
 from sessile.agents import MemberEnded, Members, MemberStarted, TeamEvent
-from sessile.agents.streaming import text_delta
 from sessile.errors import InvalidInputError
+from sessile.live.streams import text_delta
 
 
 def texts(events: list[TeamEvent], *, answering: bool = False) -> dict[tuple[str, ...], str]:
@@ -67,7 +68,7 @@ def test_events_of_a_team_with_a_session_of_its_own(server: ModelServer, storage
         team = team_of(server, desk, storage=storage, session_id="s1")
         with team.stream(ask("desk", ask("clerk", FRANCE)), events=True) as stream:
             where = {(item.path, item.run_id, item.parent_run_id) for item in stream}
-        (run,), (below,) = storage.runs("s1"), own.runs("s1/desk")
+        (run,), (below,) = storage.runs("s1"), own.runs(own_session(own, "s1/desk"))
         assert where == {
             ((), run.run_id, None),
             (("desk",), below.run_id, run.run_id),
@@ -96,7 +97,7 @@ async def test_text_of_a_function_and_of_nested_routes(server: ModelServer, stor
     assert "".join([piece async for piece in outer.astream(ask("inner", ask("geographer", ITALY)))]) == ROME
 
 
-def test_a_stream_that_is_closed_cancels_members(server: ModelServer, storage: SqliteStorage) -> None:
+def test_a_stream_that_is_closed_interrupts_members(server: ModelServer, storage: SqliteStorage) -> None:
     team = nested(server, storage)
     server.plan("ok", "ok", "ok", "hang-stream")
     with team.stream(f"{ask('poet', 'Hello')}\nthen {ask('desk', FRANCE)}", events=True) as stream:
@@ -105,10 +106,10 @@ def test_a_stream_that_is_closed_cancels_members(server: ModelServer, storage: S
                 server.wait_for_hanging()
                 break
     (run,) = storage.runs("s1")
-    assert run.status == "cancelled"
+    assert run.status == "interrupted"
     below = {name: rest for name, *rest in tree(run)}
     assert below["poet"] == ["completed", "You said: Hello"]
-    assert below["desk"][0] == "cancelled"
+    assert below["desk"][0] == "interrupted"
     assert "running" not in str(tree(run))
     assert storage.verify("s1")
 
@@ -200,3 +201,16 @@ def test_what_a_function_answers_is_shown_once(server: ModelServer, capsys: pyte
     shown = capsys.readouterr().out
     assert shown.count("Paris") == 1
     assert "{'capital': 'Paris'}" in shown
+
+
+def test_a_leader_that_answers_with_an_object_shows_it_as_it_grows(server: ModelServer, storage: SqliteStorage) -> None:
+    class Trip(BaseModel):
+        places: list[str]
+
+    team = team_of(server, "geographer", storage=storage, output_type=Trip)
+    stream = team.stream(f"[slow 0.1]\n{ask('geographer', FRANCE)}\n" + 'output {"places": ["Paris", "Rome", "Oslo"]}')
+    trips = list(stream)
+    assert len(trips) > 1
+    assert all(isinstance(trip, Trip) for trip in trips)
+    assert trips[-1] == stream.result.output == Trip(places=["Paris", "Rome", "Oslo"])
+    assert trips[0] != trips[-1]

@@ -17,12 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.agents import dying
 from tests.agents.resume_helpers import Nursery
+from tests.alarms import run_alarms
 from tests.power.campaign import URLS, run_power
 from tests.servers import (
     DynoxideServer,
     FerretServer,
     MariaDbServer,
+    MySqlServer,
     PostgresServer,
     RedisServer,
     Server,
@@ -30,8 +33,10 @@ from tests.servers import (
 )
 from tests.servers.dynamodb import url_of
 from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
+from tests.spoiled_rows import run_spoiled_rows
 from tests.workflows.crashing import MODULE, kill_at_random
 
+import sessile
 from sessile import SqliteStorage
 from sessile.storage import Storage
 from sessile.testing import (
@@ -50,6 +55,7 @@ from sessile.testing.machine import run_model
 DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "PostgreSQL": (PostgresServer, postgres_network),
     "MariaDB": (MariaDbServer, mysql_network),
+    "MySQL": (MySqlServer, mysql_network),
     "Redis": (partial(RedisServer, settings={"appendfsync": "always"}), redis_network),
     "Dynoxide": (DynoxideServer, lambda url: dynamodb_network(url_of(url, "sessile"))),
     "FerretDB": (FerretServer, mongodb_network),
@@ -74,8 +80,11 @@ def main() -> int:
     parser.add_argument(
         "--cuts", type=int, default=100_000, help="at how many bytes of each direction to cut a commit (0: none)"
     )
+    parser.add_argument("--alarms", type=int, default=2000, help="signals that interrupt the main thread (0: none)")
     parser.add_argument("--workflow-kills", type=int, default=200, help="how often to kill a workflow's process")
+    parser.add_argument("--agent-kills", type=int, default=300, help="how many processes of agents to kill or stop")
     parser.add_argument("--power", type=float, default=1.0, help="share of the images of power cuts (0: none)")
+    parser.add_argument("--spoiled", type=int, default=1000, help="files whose rows are spoilt (0: none)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
     logging.getLogger("sessile").setLevel(logging.ERROR)  # repairs are what the campaigns are about
@@ -88,6 +97,7 @@ def main() -> int:
         for what, count, campaign in (
             ("kill -9 of 1 or 2 writing processes", arguments.kills, kills),
             ("4 processes, 16 writers on one session", arguments.rounds, writers),
+            ("interrupted by signals", arguments.alarms, file_alarms),
         )
     ]
     campaigns += [
@@ -96,6 +106,9 @@ def main() -> int:
     ]
     campaigns += [
         ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
+        ("SQLite: agents, teams, workflows killed", arguments.agent_kills, partial(agent_kills, scale)),
+        ("PostgreSQL: agents, teams, workflows killed", arguments.agent_kills, partial(agent_kills_elsewhere, scale)),
+        ("SQLite: commands over spoilt rows", arguments.spoiled, partial(spoiled, scale)),
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
@@ -105,6 +118,7 @@ def main() -> int:
             (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
             (f"{database}, reads cut at every byte", arguments.cuts, partial(read_cuts, database, scale)),
         ]
+        campaigns.append((f"{database}, interrupted by signals", arguments.alarms, partial(alarms, database, scale)))
     failed = False
     for name, count, campaign in campaigns:
         if not count:
@@ -121,9 +135,8 @@ def main() -> int:
 
 
 def show(name: str, figures: Figures) -> None:
-    appended = figures.acknowledged or "-"
-    lost, doubled = (figures.lost, figures.doubled) if figures.acknowledged else ("-", "-")
-    print(ROW.format(name, figures.rounds, appended, lost, doubled, f"{figures.seconds:.0f}"), flush=True)
+    appended, lost = (figures.acknowledged, figures.lost) if figures.acknowledged else ("-", "-")
+    print(ROW.format(name, figures.rounds, appended, lost, figures.doubled, f"{figures.seconds:.0f}"), flush=True)
     for problem in figures.problems[:10]:
         print(f"    {problem}", flush=True)
 
@@ -134,6 +147,19 @@ def kills(scale: Scale, url: str, folder: Path, count: int) -> Figures:
 
 def power(scale: Scale, url: str, folder: Path, share: float) -> Figures:
     return run_power(url, folder, scale.seed, share)
+
+
+def file_alarms(scale: Scale, url: str, folder: Path, count: int) -> Figures:
+    with sessile.open(url.format(folder)) as storage:
+        return run_alarms(storage, scale.seed, count)
+
+
+def alarms(database: str, scale: Scale, folder: Path, count: int) -> Figures:
+    make, network = DATABASES[database]
+    with make() as server:
+        way = network(server.url)
+        with way.direct() as storage:
+            return run_alarms(storage, scale.seed, count)
 
 
 def writers(scale: Scale, url: str, folder: Path, rounds: int) -> Figures:
@@ -155,6 +181,28 @@ def workflow_kills(scale: Scale, folder: Path, count: int) -> Figures:
     figures = Figures(rounds=done.kills, seconds=time.monotonic() - began, problems=done.problems)
     figures.doubled = sum("ran again" in problem for problem in done.problems)
     return figures
+
+
+def agent_kills(scale: Scale, folder: Path, count: int, url: str = "sqlite:///{}/sessions.db") -> Figures:
+    """Rounds are processes that were killed or stopped; a tool that ran twice counts as doubled."""
+    began, nursery = time.monotonic(), Nursery(dying.MODULE)
+    try:
+        done = dying.die_at_random(nursery, folder, url.format(folder), count, scale.seed)
+    finally:
+        nursery.close()
+    figures = Figures(rounds=done.kills, seconds=time.monotonic() - began, problems=done.problems)
+    figures.doubled = sum("ran again" in problem for problem in done.problems)
+    return figures
+
+
+def agent_kills_elsewhere(scale: Scale, folder: Path, count: int) -> Figures:
+    """On PostgreSQL."""
+    with PostgresServer() as server:
+        return agent_kills(scale, folder, count, server.url)
+
+
+def spoiled(scale: Scale, folder: Path, count: int) -> Figures:
+    return run_spoiled_rows(folder, scale.seed, count)
 
 
 def model(scale: Scale, face: str, folder: Path, count: int) -> Figures:

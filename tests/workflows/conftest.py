@@ -8,7 +8,7 @@ from tests.workflows.calls import Calls
 
 pytest.importorskip("pydantic_ai")
 
-from sessile import SqliteStorage
+from sessile import ANY_USER, SqliteStorage
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def path(tmp_path: Path) -> Path:
 def storage(path: Path) -> Iterator[SqliteStorage]:
     with SqliteStorage(path) as made:
         yield made
-        for head in made.sessions(limit=1000):
-            made.verify(head.session_id)
+        for head in made.sessions(user_id=ANY_USER, limit=1000):
+            made.verify(head.session_id, user_id=ANY_USER)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class Scene:
         if len({next(iter(some)) for some in keys.values()}) != len(keys):
             found.append("two steps had the same key")
         with self.storage() as storage:
-            run, head = storage.run("s", 1), storage.session("s")
+            run, head = storage.get_run("s", 1), storage.get_session("s")
             storage.verify("s")
         if (run.status, run.output) != ("completed", RESULT) or head is None or head.state != STATE:
             found.append(f"the run is {run.status} with {run.output}, the state {head and head.state}")
@@ -138,8 +138,8 @@ class Scene:
 def resumable(scene: Scene) -> bool:
     """Whether the run can be taken over: its process's lease has run out, or it was never begun."""
     with scene.storage() as storage:
-        head = storage.session("s")
-        return head is None or storage.run("s", 1).status in ("interrupted", "completed")
+        head = storage.get_session("s")
+        return head is None or storage.get_run("s", 1).status in ("interrupted", "completed")
 
 
 @dataclass

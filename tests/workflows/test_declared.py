@@ -53,9 +53,9 @@ EVERYTHING = [
     double,
     Parallel(increase, both=[double, increase]),
     total,
-    Condition(is_large, then=[increase], otherwise=Loop([double], until=is_large, most=5)),
+    Condition(is_large, then=[increase], otherwise=Loop([double], until=is_large, max_iterations=5)),
     Router(kind, {"even": increase, "odd": [double, increase]}),
-    Loop(increase, most=2),
+    Loop(increase, max_iterations=2),
 ]
 
 
@@ -101,8 +101,8 @@ def test_going_on(storage: SqliteStorage) -> None:
     with pytest.raises(StepFailedError):
         flow.run(4, session_id="s")
     fail.clear()
-    assert flow.resume("s").waits_for == ("go",)
-    assert flow.send("s", "go", "gone").output == "gone"
+    assert flow.resume("s").waiting_for == ("go",)
+    assert flow.send_event("s", "go", "gone").output == "gone"
     assert calls == [4]
 
 
@@ -157,7 +157,7 @@ flowchart TD
 
 
 def test_all_branches_of_a_loop_are_drawn_as_done_again() -> None:
-    flow: Workflow[Any] = Workflow(steps=[Loop(Parallel(double, increase), most=2)])
+    flow: Workflow[Any] = Workflow(steps=[Loop(Parallel(double, increase), max_iterations=2)])
     again = [line for line in flow.mermaid().splitlines() if "again" in line]
     assert again == ['    n1 -->|"again"| n2', '    n1 -->|"again"| n3']
 
@@ -195,7 +195,7 @@ def test_looking_through() -> None:
 def test_an_agent_chooses(storage: SqliteStorage) -> None:
     router = Router(Agent(TestModel(custom_output_text="nowhere"), name="clerk"), {"here": double})
     flow: Workflow[Any] = Workflow(steps=[router], storage=storage)
-    with pytest.raises(InvalidInputError, match="'clerk' has chosen 'nowhere'; the routes are 'here'"):
+    with pytest.raises(StepFailedError, match="'clerk' has chosen 'nowhere'; the routes are 'here'"):
         flow.run("x")
 
 
@@ -218,5 +218,5 @@ def test_what_is_refused() -> None:
         Parallel()
     with pytest.raises(InvalidInputError, match="at least one route"):
         Router(kind, {})
-    with pytest.raises(InvalidInputError, match="most must be"):
-        Loop(double, most=0)
+    with pytest.raises(InvalidInputError, match="max_iterations must be"):
+        Loop(double, max_iterations=0)

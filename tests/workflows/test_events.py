@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sessile import Agent, Context, Retry, SqliteStorage, Step, SyncContext, Wait, Workflow, workflow
+from sessile import ANY_USER, Agent, Context, Retry, SqliteStorage, Step, SyncContext, Wait, Workflow, workflow
 from sessile.errors import (
     InvalidStateError,
     NotResumableError,
@@ -31,7 +31,7 @@ def order(storage: SqliteStorage, done: list[str]) -> Workflow[str]:
 
         await ctx.step(ask)
         ctx.state["asked"] = True
-        said = await ctx.wait("approval")
+        said = await ctx.wait_for_event("approval")
         await ctx.step(Step(lambda: done.append(f"said {said}"), "note"))
         return f"{item}: {said}"
 
@@ -45,23 +45,24 @@ def test_waiting_for_a_decision(storage: SqliteStorage) -> None:
     done: list[str] = []
     flow = order(storage, done)
     paused = flow.run("book", session_id="s", user_id="ada")
-    assert (paused.status, paused.output, paused.waits_for) == ("paused", None, ("approval",))
-    run = storage.run("s", 1)
+    assert (paused.status, paused.output, paused.waiting_for) == ("paused", None, ("approval",))
+    run = storage.get_run("s", 1, user_id="ada")
     assert (run.status, run.pending, run.ended_at) == ("paused", {"waits": ["approval"]}, None)
-    head = storage.session("s")
+    head = storage.get_session("s", user_id="ada")
     assert head is not None
     assert (head.status, head.state) == ("paused", {"asked": True})
     with pytest.raises(NotResumableError, match="waits for 'approval'"):
-        flow.resume("s")
-    with pytest.raises(SessionNotFoundError):
-        flow.send("s", "approval", "no", user_id="bob")
-    other = flow.send("s", "something else")
-    assert (other.status, other.waits_for) == ("paused", ("approval",))
-    result = flow.send("s", "approval", "yes", user_id="ada")
+        flow.resume("s", user_id="ada")
+    for user in ("bob", None):
+        with pytest.raises(SessionNotFoundError):
+            flow.send_event("s", "approval", "no", user_id=user)
+    other = flow.send_event("s", "something else", user_id=ANY_USER)
+    assert (other.status, other.waiting_for) == ("paused", ("approval",))
+    result = flow.send_event("s", "approval", "yes", user_id="ada")
     assert (result.status, result.output, result.number) == ("completed", "book: yes", 1)
     assert done == ["ask book", "said yes"]
     with pytest.raises(NotResumableError, match="no run that could receive"):
-        flow.send("s", "approval", "again")
+        flow.send_event("s", "approval", "again", user_id="ada")
 
 
 def test_an_event_that_comes_early(storage: SqliteStorage) -> None:
@@ -70,29 +71,29 @@ def test_an_event_that_comes_early(storage: SqliteStorage) -> None:
 
     @workflow(storage=storage)
     async def flow(ctx: Context) -> list[Any]:
-        await ctx.step(Step(lambda: flow.send(ctx.session_id, "first", (1, 2)).status, "send"))
-        values = [await ctx.wait("first"), await ctx.wait("second")]
+        await ctx.step(Step(lambda: flow.send_event(ctx.session_id, "first", (1, 2)).status, "send"))
+        values = [await ctx.wait_for_event("first"), await ctx.wait_for_event("second")]
         await ctx.step(Step(lambda: done.append("after"), "after"))
-        return [*values, await ctx.wait("second")]
+        return [*values, await ctx.wait_for_event("second")]
 
-    assert flow.run(session_id="s", run_id="r").waits_for == ("second",)
+    assert flow.run(session_id="s", run_id="r").waiting_for == ("second",)
     assert flow.run(session_id="s", run_id="r").status == "paused"
-    assert flow.send("s", "second", "a", resume=False).status == "paused"
-    assert flow.send("s", "second", "b", resume=False).status == "paused"
+    assert flow.send_event("s", "second", "a", resume=False).status == "paused"
+    assert flow.send_event("s", "second", "b", resume=False).status == "paused"
     assert flow.resume("s").output == [(1, 2), "a", "b"]
     assert done == ["after"]
     assert flow.run(session_id="s", run_id="r").output == [(1, 2), "a", "b"]
     with pytest.raises(InvalidStateError, match="event 'x' cannot be kept"):
-        flow.send("s", "x", object())
+        flow.send_event("s", "x", object())
 
 
 def test_a_plain_function_waits(storage: SqliteStorage) -> None:
     @workflow(storage=storage)
     def flow(ctx: SyncContext) -> Any:
-        return [ctx.step(Step(int, "zero")), ctx.wait("go")]
+        return [ctx.step(Step(int, "zero")), ctx.wait_for_event("go")]
 
     assert flow.run(session_id="s").status == "paused"
-    assert flow.send("s", "go", 5).output == [0, 5]
+    assert flow.send_event("s", "go", 5).output == [0, 5]
 
 
 async def test_branches_that_wait(storage: SqliteStorage) -> None:
@@ -106,7 +107,7 @@ async def test_branches_that_wait(storage: SqliteStorage) -> None:
     @workflow(storage=storage)
     async def flow(ctx: Context) -> list[Any]:
         async def waiting(name: str) -> Any:
-            return await ctx.wait(name)
+            return await ctx.wait_for_event(name)
 
         async def working() -> str:
             await ctx.step(work, "a")
@@ -118,17 +119,17 @@ async def test_branches_that_wait(storage: SqliteStorage) -> None:
     @workflow(storage=storage)
     async def grouped(ctx: Context) -> list[Any]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(ctx.wait(name)) for name in ("x", "y")]
+            tasks = [group.create_task(ctx.wait_for_event(name)) for name in ("x", "y")]
         return [task.result() for task in tasks]
 
     paused = await flow.arun(session_id="s")
-    assert (paused.status, paused.waits_for, done) == ("paused", ("x", "y"), ["a", "b"])
-    assert (await flow.asend("s", "y", 2)).waits_for == ("x",)
-    assert (await flow.asend("s", "x", 1)).output == [1, "worked", 2]
+    assert (paused.status, paused.waiting_for, done) == ("paused", ("x", "y"), ["a", "b"])
+    assert (await flow.asend_event("s", "y", 2)).waiting_for == ("x",)
+    assert (await flow.asend_event("s", "x", 1)).output == [1, "worked", 2]
     assert done == ["a", "b"]
     assert (await grouped.arun(session_id="t")).status == "paused"
-    await grouped.asend("t", "x", 1)
-    assert (await grouped.asend("t", "y", 2)).output == [1, 2]
+    await grouped.asend_event("t", "x", 1)
+    assert (await grouped.asend_event("t", "y", 2)).output == [1, 2]
 
 
 async def test_an_event_at_the_moment_of_the_pause(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +156,7 @@ from sessile import SqliteStorage
 sys.path.insert(0, {tests!r})
 from tests.workflows.test_events import order
 flow = order(SqliteStorage({path!r}), [])
-print(flow.send("s", "approval", "from outside").output)
+print(flow.send_event("s", "approval", "from outside").output)
 """
 
 
@@ -170,7 +171,7 @@ def test_sent_from_another_process(storage: SqliteStorage, path: Path) -> None:
 
 
 async def test_cancelled_from_outside(path: Path) -> None:
-    with SqliteStorage(path, lease=0.15) as storage:
+    with SqliteStorage(path, lease=1) as storage:
 
         @workflow(storage=storage)
         async def flow(ctx: Context) -> None:
@@ -178,20 +179,22 @@ async def test_cancelled_from_outside(path: Path) -> None:
 
         running = asyncio.ensure_future(flow.arun(session_id="s"))
         while True:
-            if (await storage.asession("s")) is not None and await storage.acancel_run("s"):
+            if (await storage.aget_session("s")) is not None and await storage.acancel_run("s"):
                 break
             await asyncio.sleep(0.01)
         with pytest.raises(RunCancelledError):
             await running
-        assert storage.run("s", 1).status == "cancelled"
+        assert storage.get_run("s", 1).status == "cancelled"
         with pytest.raises(NotResumableError):
             flow.resume("s")
 
 
 async def test_a_task_that_is_cancelled(storage: SqliteStorage) -> None:
+    begun: list[str] = []
     ended: list[str] = []
 
     async def slow() -> None:
+        begun.append("slow")
         try:
             await asyncio.sleep(60)
         finally:
@@ -203,15 +206,14 @@ async def test_a_task_that_is_cancelled(storage: SqliteStorage) -> None:
         await ctx.gather(ctx.step(slow), ctx.step(slow))
 
     running = asyncio.ensure_future(flow.arun(session_id="s"))
-    while not await storage.asession("s"):  # noqa: ASYNC110 (the start is committed in another task)
+    while len(begun) < 2:  # noqa: ASYNC110 (until both are at work)
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ended == ["slow", "slow"]
-    assert storage.run("s", 1).status == "interrupted"
-    assert storage.session("s").state == {"seen": True}  # type: ignore[union-attr]
+    assert storage.get_run("s", 1).status == "interrupted"
+    assert storage.get_session("s").state == {"seen": True}  # type: ignore[union-attr]
 
 
 def long(storage: SqliteStorage, seconds: float) -> Workflow[str]:
@@ -256,7 +258,7 @@ def test_a_process_that_is_told_to_stop(
         assert (process.stdout.readline(), process.stdout.readline()) == ("begun\n", "waiting\n")
         process.send_signal(number)
         assert process.wait() == code
-    assert storage.run("s", 1).status == "interrupted"
+    assert storage.get_run("s", 1).status == "interrupted"
     assert long(storage, 0).resume("s").output == "done"
     assert "begun" not in capfd.readouterr().out, "what has finished does not run again"
 
@@ -277,7 +279,7 @@ def test_a_step_that_ends_the_program(storage: SqliteStorage, leave: Any) -> Non
 
     with pytest.raises((SystemExit, asyncio.CancelledError)):
         flow.run(session_id="s")
-    assert storage.run("s", 1).status == "interrupted"
+    assert storage.get_run("s", 1).status == "interrupted"
     assert flow.resume("s").output == "done"
 
 
@@ -294,7 +296,7 @@ async def test_what_is_at_work_stands_in_the_lease(path: Path) -> None:
         records: list[Any] = []
         while [one.name for one in records] != ["quick", "slow"]:
             await asyncio.sleep(0.01)
-            records = await flow.ajournal("s") if await storage.asession("s") else []
+            records = await flow.ajournal("s") if await storage.aget_session("s") else []
         assert (records[1].status, records[1].path, records[1].seconds) == ("running", "2", None)
         go.set()
         await running
@@ -322,7 +324,7 @@ def test_a_stream(storage: SqliteStorage) -> None:
     writer = Agent(TestModel(custom_output_text="one two"), name="writer")
     steps = [
         Step(lambda value: value, "same"),
-        Step(lambda value: flaky(), "flaky", retry=Retry(OSError, wait=0)),
+        Step(lambda value: flaky(), "flaky", retry=Retry(OSError, wait_max=0)),
         writer,
     ]
     flow: Workflow[str] = Workflow(steps=[*steps, Wait("go")], name="flow", storage=storage)
@@ -343,7 +345,7 @@ def test_a_stream(storage: SqliteStorage) -> None:
     ]
     assert "".join(event.text for event in events if event.kind == "step.text") == "one two"
     assert stream.result.status == "paused"
-    flow.send("s", "go", "gone", resume=False)
+    flow.send_event("s", "go", "gone", resume=False)
     with flow.stream("s", resume=True) as stream:
         events = list(stream)
     assert [event.step for event in events if event.replayed] == ["same", "flaky", "writer"]
@@ -356,10 +358,11 @@ async def test_a_stream_that_is_closed(storage: SqliteStorage) -> None:
         await ctx.step(asyncio.sleep, 60)
 
     async with flow.astream(session_id="s") as stream:
+        assert (stream.session_id, stream.number) == ("s", 1)
         async for event in stream:
             if event.kind == "step.started":
                 break
-    assert storage.run("s", 1).status == "interrupted"
+    assert storage.get_run("s", 1).status == "interrupted"
     with pytest.raises(SessileError, match="its run interrupted"):
         _ = stream.result
 
@@ -393,7 +396,7 @@ def test_the_live_view(storage: SqliteStorage, capsys: pytest.CaptureFixture[str
     assert flow.print_run("topic", session_id="s").status == "paused"
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("flow", "writer", "shout", "✓", "waits for go"))
-    flow.send("s", "go", 1, resume=False)
+    flow.send_event("s", "go", 1, resume=False)
     asyncio.run(flow.aprint_run("s", resume=True))
     assert "kept from before" in capsys.readouterr().out
 
@@ -426,7 +429,7 @@ def test_events_are_json(storage: SqliteStorage) -> None:
     """What is stored can be read without this library."""
     flow = order(storage, [])
     flow.run("book", session_id="s")
-    flow.send("s", "approval", {"by": "ada"})
+    flow.send_event("s", "approval", {"by": "ada"})
     kinds = [entry.kind for entry in storage.entries("s")]
     assert kinds == [
         "session.created",

@@ -13,7 +13,14 @@ import pytest
 from pydantic_ai.models.test import TestModel
 
 from sessile import Agent, Context, Retry, SqliteStorage, Step, SyncContext, Workflow, step, workflow
-from sessile.errors import InvalidStateError, NotResumableError, SessileError, StepFailedError, WorkflowChangedError
+from sessile.errors import (
+    InvalidStateError,
+    NotResumableError,
+    SessileError,
+    StepFailedError,
+    TooLargeError,
+    WorkflowChangedError,
+)
 from sessile.storage import turns
 
 
@@ -56,7 +63,7 @@ def test_errors_that_cannot_be_shown_or_made_again(storage: SqliteStorage, step:
     assert [one.error["type"] for one in caught.journal("caught") if one.error] == [kind]
     with pytest.raises((Mute, Odd)):
         raised.run(session_id="raised")
-    assert storage.run("raised", 1).status == "failed"
+    assert storage.get_run("raised", 1).status == "failed"
 
 
 async def test_a_pause_that_cannot_be_stored(storage: SqliteStorage) -> None:
@@ -66,20 +73,20 @@ async def test_a_pause_that_cannot_be_stored(storage: SqliteStorage) -> None:
     @workflow(storage=storage)
     async def flow(ctx: Context) -> Any:
         ctx.state["value"] = 1 if good else object()
-        return await ctx.wait("go")
+        return await ctx.wait_for_event("go")
 
     with pytest.raises(InvalidStateError, match="type object"):
         await flow.arun(session_id="s")
-    assert storage.run("s", 1).status == "failed"
+    assert storage.get_run("s", 1).status == "failed"
     good.append(1)
     assert (await flow.aresume("s")).status == "paused"
-    assert (await flow.asend("s", "go", 2)).output == 2
+    assert (await flow.asend_event("s", "go", 2)).output == 2
 
 
 async def test_cancelled_while_the_pause_is_stored(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     @workflow(storage=storage)
     async def flow(ctx: Context) -> Any:
-        return await ctx.wait("go")
+        return await ctx.wait_for_event("go")
 
     running = asyncio.ensure_future(flow.arun(session_id="s"))
     loop = asyncio.get_running_loop()
@@ -93,8 +100,8 @@ async def test_cancelled_while_the_pause_is_stored(storage: SqliteStorage, monke
     with pytest.raises(asyncio.CancelledError):
         await running
     monkeypatch.undo()
-    assert storage.run("s", 1).status == "paused"
-    assert (await flow.asend("s", "go", 2)).output == 2
+    assert storage.get_run("s", 1).status == "paused"
+    assert (await flow.asend_event("s", "go", 2)).output == 2
 
 
 def test_a_result_that_is_too_large(path: Path) -> None:
@@ -102,7 +109,7 @@ def test_a_result_that_is_too_large(path: Path) -> None:
     with SqliteStorage(path, max_commit_bytes=2000) as storage:
         done: list[int] = []
 
-        @step(retry=Retry(Exception, wait=0))
+        @step(retry=Retry(Exception, wait_max=0))
         def long(size: int) -> str:
             done.append(size)
             return "x" * size
@@ -128,7 +135,21 @@ def test_a_result_that_is_too_large(path: Path) -> None:
 
         with pytest.raises(StepFailedError, match="TooLargeError"):
             asking.run(session_id="t")
-        assert storage.run("t", 1).status == "failed"
+        assert storage.get_run("t", 1).status == "failed"
+
+
+def test_a_result_that_is_larger_than_any_commit_is_in_the_error(path: Path) -> None:
+    with SqliteStorage(path, max_commit_bytes=2000) as storage:
+
+        @workflow(storage=storage)
+        async def flow(ctx: Context) -> str:
+            return "x" * 3000
+
+        with pytest.raises(TooLargeError) as caught:
+            flow.run(session_id="s")
+        assert (caught.value.result.output, caught.value.written) == ("x" * 3000, "yes")
+        run = storage.get_run("s", 1)
+        assert (run.status, run.error["type"]) == ("failed", "TooLargeError")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -150,7 +171,7 @@ async def test_cancelled_again_and_again(storage: SqliteStorage, plain: bool) ->
     flow: Any = in_thread if plain else in_task
     with anyio.move_on_after(0.2):
         await flow.arun(session_id="s")
-    assert (await storage.arun("s", 1)).status == "interrupted"
+    assert (await storage.aget_run("s", 1)).status == "interrupted"
     hurry.append(True)
     assert (await flow.aresume("s")).output == "done"
 
@@ -181,7 +202,7 @@ async def test_a_version_asked_for_while_a_step_is_stored(
     async def other(ctx: Context) -> str:
         if not go.is_set():
             await asyncio.to_thread(writing.wait)
-        new = ctx.version("new way")
+        new = ctx.patched("new way")
         go.set()
         value = await ctx.step(second) if new else "old"
         await ctx.step(last)
@@ -204,20 +225,20 @@ def test_an_event_goes_to_a_run_of_its_workflow(storage: SqliteStorage) -> None:
 
     @workflow(storage=storage)
     async def first(ctx: Context) -> Any:
-        return await ctx.wait("go")
+        return await ctx.wait_for_event("go")
 
     @workflow(storage=storage)
     async def second(ctx: Context) -> Any:
-        return await ctx.wait("go")
+        return await ctx.wait_for_event("go")
 
     first.run(session_id="s")
     second.run(session_id="s")
     with pytest.raises(NotResumableError, match="of workflow 'first'"):
-        first.send("s", "go", 1, run=2)
-    assert first.send("s", "go", 1).output == 1
+        first.send_event("s", "go", 1, run_number=2)
+    assert first.send_event("s", "go", 1).output == 1
     with pytest.raises(NotResumableError, match="no run that could receive"):
-        first.send("s", "go", 1)
-    assert second.send("s", "go", 2).output == 2
+        first.send_event("s", "go", 1)
+    assert second.send_event("s", "go", 2).output == 2
 
 
 def test_functions_with_attributes_of_their_own(storage: SqliteStorage) -> None:
@@ -227,7 +248,7 @@ def test_functions_with_attributes_of_their_own(storage: SqliteStorage) -> None:
         function.retry = function.timeout = function.name = "theirs"
         return function
 
-    @step(retry=Retry(on=OSError, wait=0), name="mine")
+    @step(retry=Retry(on=OSError, wait_max=0), name="mine")
     @decorated
     def flaky() -> str:
         if len(tried) < 2:
@@ -280,4 +301,4 @@ def test_what_stops_the_run_cannot_be_caught_away(storage: SqliteStorage) -> Non
     changed.append(1)
     with pytest.raises(WorkflowChangedError, match="'one'; the code now calls 'two'"):
         flow.resume("s")
-    assert storage.run("s", 1).status == "interrupted"
+    assert storage.get_run("s", 1).status == "interrupted"

@@ -14,18 +14,15 @@ import pytest
 
 pytest.importorskip("openai")
 
-from tests.agents.resume_helpers import Nursery
+from tests.agents.resume_helpers import Nursery, a_nursery
 from tests.agents.resume_tools import wait_until
 from tests.workflows.crashing import LEASE, MODULE, RESULT, STEPS, Scene, kill_at_random, resumable
 
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    made = Nursery(MODULE, measured=False)
-    try:
+    with a_nursery(MODULE, measured=False) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_killed_at_every_boundary_and_inside_steps(nursery: Nursery, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class World:
                 except StepFailedError as error:
                     return [error.error_type, await ctx.step(self.later, value)]
             case "flaky", (times,):
-                return await ctx.step(Step(self.flaky, retry=Retry(OSError, attempts=5, wait=0)), times)
+                return await ctx.step(Step(self.flaky, retry=Retry(OSError, attempts=5, wait_max=0)), times)
             case "state", (key,):
                 return await ctx.step(self.counting, key + branch)
             case "local", (key,):
@@ -137,7 +137,7 @@ class World:
                 before, value = ctx.now(), await ctx.step(self.later, 1)
                 return [value, ctx.now() >= before]
             case "wait", (name,):
-                return await ctx.wait(name)
+                return await ctx.wait_for_event(name)
             case "parallel", (branches,):
                 return await ctx.gather(
                     *(self._sequence(ctx, inner, f"{branch}.{number}") for number, inner in enumerate(branches))
@@ -203,19 +203,19 @@ class World:
         result = await flow.arun(session_id="s", run_id="r")
         while result.status == "paused":
             try:
-                for name in dict.fromkeys(result.waits_for):
-                    await flow.asend("s", name, f"sent {name}", resume=False)
+                for name in dict.fromkeys(result.waiting_for):
+                    await flow.asend_event("s", name, f"sent {name}", resume=False)
                 result = await flow.aresume("s")
             except NotResumableError:
                 result = await flow.arun(session_id="s", run_id="r")
-        return [result.output, (await storage.asession("s")).state]  # type: ignore[union-attr]
+        return [result.output, (await storage.aget_session("s")).state]  # type: ignore[union-attr]
 
     def _finished(self) -> set[str]:
         storage = Storage(self.driver)
         self.driver.left, self.driver.dead = None, False
-        if storage.session("s") is None:
+        if storage.get_session("s") is None:
             return set()
-        return {step.data["path"] for step in storage.run("s", 1).steps if step.kind == "step.finished"}
+        return {step.data["path"] for step in storage.get_run("s", 1).steps if step.kind == "step.finished"}
 
 
 def crashes() -> Any:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import threading
 import time
+import tracemalloc
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,14 +37,14 @@ from sessile.errors import (
 def test_retries(storage: SqliteStorage) -> None:
     tried: list[int] = []
 
-    @step(retry=Retry(on=(ConnectionError, TimeoutError), attempts=3, wait=0.001))
+    @step(retry=Retry(on=(ConnectionError, TimeoutError), attempts=3, wait_max=0.001))
     async def flaky() -> str:
         tried.append(current_step().attempt)
         if len(tried) < 3:
             raise ConnectionError("gone")
         return "there"
 
-    @step(retry=Retry(on=ConnectionError, attempts=3, wait=0.001))
+    @step(retry=Retry(on=ConnectionError, attempts=3, wait_max=0.001))
     def wrong() -> None:
         raise ValueError("never right")
 
@@ -67,7 +71,7 @@ def test_retries(storage: SqliteStorage) -> None:
 def test_no_more_attempts(storage: SqliteStorage) -> None:
     """Attempts are counted on in a resumed run, which has as many again."""
 
-    @step(retry=Retry(on=OSError, attempts=2, wait=0))
+    @step(retry=Retry(on=OSError, attempts=2, wait_max=0))
     def down() -> None:
         raise OSError("down")
 
@@ -87,9 +91,13 @@ def test_no_more_attempts(storage: SqliteStorage) -> None:
 
 
 def test_pauses_grow() -> None:
-    retry = Retry(on=OSError, wait=1, factor=2, longest=5, jitter=0)
+    retry = Retry(on=OSError, wait_initial=1, wait_exp_base=2, wait_max=timedelta(seconds=5), wait_jitter=0)
     assert [retry.pause(failed) for failed in (1, 2, 3, 4, 1000)] == [1, 2, 4, 5, 5]
-    assert all(0.5 <= Retry(on=OSError).pause(1) <= 1 for _ in range(50))
+    pauses = [Retry(on=OSError).pause(2) for _ in range(50)]
+    assert all(2 <= pause <= 3 for pause in pauses), "chance adds up to a second to a pause of two"
+    assert max(pauses) - min(pauses) > 0.1
+    steep = Retry(on=OSError, wait_exp_base=1e300, wait_jitter=timedelta(milliseconds=1))
+    assert steep.pause(1000) == 60
 
 
 def test_steps_inside_a_step_that_is_tried_again(storage: SqliteStorage, calls: Calls) -> None:
@@ -106,7 +114,7 @@ def test_steps_inside_a_step_that_is_tried_again(storage: SqliteStorage, calls: 
         def maybe(value: int) -> int:
             return calls.broken(fail.pop()) if fail else calls.plain(value)
 
-        return await ctx.step(Step(group, retry=Retry(on=StepFailedError, wait=0)))
+        return await ctx.step(Step(group, retry=Retry(on=StepFailedError, wait_max=0)))
 
     assert flow.run(session_id="s").output == 3
     assert calls == ["plain 1", "broken True", "plain 2"]
@@ -121,7 +129,7 @@ def test_time_limit_of_a_step(storage: SqliteStorage, kind: str) -> None:
         time.sleep(0.5)
 
     target: Any = sleeping if kind == "async" else blocking
-    limited = Step(target, timeout=0.02, retry=Retry(on=TimeoutError, attempts=2, wait=0))
+    limited = Step(target, timeout=0.02, retry=Retry(on=TimeoutError, attempts=2, wait_max=0))
 
     @workflow(storage=storage)
     async def flow(ctx: Context) -> None:
@@ -135,15 +143,15 @@ def test_time_limit_of_a_step(storage: SqliteStorage, kind: str) -> None:
 def test_time_limit_of_a_run(storage: SqliteStorage, calls: Calls) -> None:
     seconds = [60.0]
 
-    @workflow(storage=storage, timeout=0.3)
+    @workflow(storage=storage, timeout=2)
     async def flow(ctx: Context) -> int:
         one: int = await ctx.step(calls.later, 1)
         await ctx.step(asyncio.sleep, seconds[0])
         return one
 
-    with pytest.raises(TimeoutError, match=r"The run did not end within 0.3 s"):
+    with pytest.raises(TimeoutError, match=r"The run did not end within 2 s"):
         flow.run(session_id="s")
-    assert storage.run("s", 1).status == "failed"
+    assert storage.get_run("s", 1).status == "failed"
     seconds[0] = 0
     assert flow.resume("s").output == 1
     assert calls == ["later 1"]
@@ -155,9 +163,15 @@ def test_time_limit_of_a_run(storage: SqliteStorage, calls: Calls) -> None:
 async def test_steps_in_tasks_of_their_own(storage: SqliteStorage, calls: Calls) -> None:
     """Their order would be a matter of chance: refused, unless they run as branches."""
 
+    second_is_done = asyncio.Event()
+    second_is_done.set()
+
     async def branch(ctx: Context, value: int) -> list[int]:
-        await asyncio.sleep(0.01 * (3 - value))
-        return [await ctx.step(calls.later, value), await ctx.step(calls.later, value + 10)]
+        if value == 1:
+            await second_is_done.wait()
+        done = [await ctx.step(calls.later, value), await ctx.step(calls.later, value + 10)]
+        second_is_done.set()
+        return done
 
     @workflow(storage=storage)
     async def tasks(ctx: Context) -> Any:
@@ -171,6 +185,7 @@ async def test_steps_in_tasks_of_their_own(storage: SqliteStorage, calls: Calls)
 
     with pytest.raises(SessileError, match=r"use ctx\.gather"):
         await tasks.arun()
+    second_is_done.clear()
     result = await branches.arun(session_id="s")
     assert result.output == [[1, 11], [2, 12], []]
     assert [(one.path, one.output) for one in await branches.ajournal("s")] == [
@@ -207,9 +222,11 @@ async def test_a_branch_that_fails(storage: SqliteStorage, calls: Calls) -> None
 
 async def test_a_step_that_nobody_awaits(storage: SqliteStorage) -> None:
     """It does not outlive its run."""
+    begun = asyncio.Event()
     ended: list[str] = []
 
     async def endless() -> None:
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
@@ -218,7 +235,7 @@ async def test_a_step_that_nobody_awaits(storage: SqliteStorage) -> None:
     @workflow(storage=storage)
     async def flow(ctx: Context) -> str:
         task = asyncio.ensure_future(ctx.step(endless))
-        await asyncio.sleep(0.01)
+        await begun.wait()
         return f"done {task.done()}"
 
     assert (await flow.arun()).output == "done False"
@@ -250,12 +267,12 @@ def test_state(storage: SqliteStorage) -> None:
 
     with pytest.raises(StepFailedError):
         flow.run(session_id="s")
-    assert storage.session("s").state == {"plan": "free", "begun": 1, "count": 11}  # type: ignore[union-attr]
+    assert storage.get_session("s").state == {"plan": "free", "begun": 1, "count": 11}  # type: ignore[union-attr]
     storage.update_state("s", {"count": 100, "other": True})
     fail.clear()
     result = flow.resume("s")
     assert result.output == [1, 11]
-    assert storage.session("s").state == {"plan": "pro", "begun": 1, "count": 100, "other": True}  # type: ignore[union-attr]
+    assert storage.get_session("s").state == {"plan": "pro", "begun": 1, "count": 100, "other": True}  # type: ignore[union-attr]
     assert flow.run(session_id="s").output == [101, 111]
 
 
@@ -270,7 +287,7 @@ def test_state_of_parallel_steps(storage: SqliteStorage) -> None:
         await asyncio.gather(ctx.step(put, "a"), ctx.step(put, "b"))
 
     assert flow.run(session_id="s").state == {"a": 1, "b": 1}
-    assert storage.session("s").state == {"a": 1, "b": 1}  # type: ignore[union-attr]
+    assert storage.get_session("s").state == {"a": 1, "b": 1}  # type: ignore[union-attr]
 
 
 def test_state_that_is_refused(storage: SqliteStorage, calls: Calls) -> None:
@@ -282,7 +299,7 @@ def test_state_that_is_refused(storage: SqliteStorage, calls: Calls) -> None:
     with pytest.raises(InvalidInputError, match="state") as caught:
         flow.run(session_id="s")
     assert caught.value.result.output == 1
-    run = storage.run("s", 1)
+    run = storage.get_run("s", 1)
     assert (run.status, run.output) == ("completed", 1)
 
 
@@ -339,7 +356,7 @@ def test_threads_that_nobody_waits_for_begin_nothing_more(storage: SqliteStorage
 
     @workflow(storage=storage)
     def attempts(ctx: SyncContext) -> int:
-        tried = Step(lambda: holding(ctx, held.pop()), "tried", timeout=0.5, retry=Retry(TimeoutError, wait=0))
+        tried = Step(lambda: holding(ctx, held.pop()), "tried", timeout=2, retry=Retry(TimeoutError, wait_max=0))
         return ctx.step(tried)
 
     assert branches.run(session_id="a").output == "end"
@@ -356,3 +373,28 @@ def test_threads_that_nobody_waits_for_begin_nothing_more(storage: SqliteStorage
         ("1", "finished"),
     ]
     assert calls == ["broken 1", "plain end", "plain second"]
+
+
+def test_a_long_run_holds_little_of_what_its_steps_came_to(storage: SqliteStorage) -> None:
+    """A backup that is put back may take away what is stored, so a run can write it again; but not as objects."""
+
+    def rows(number: int) -> list[dict[str, str]]:
+        return [{"name": f"row {number}-{index}", "text": "It is as it is."} for index in range(400)]
+
+    async def grown(ctx: Context, first: int) -> int:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(first, first + 20):
+            await ctx.step(rows, number)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    @workflow(storage=storage)
+    async def flow(ctx: Context) -> list[int]:
+        return [await grown(ctx, first) for first in (0, 100, 200)]
+
+    tracemalloc.start()
+    try:
+        *_, last = flow.run(session_id="s").output
+    finally:
+        tracemalloc.stop()
+    assert last < 20 * len(json.dumps(rows(200)))  # as text it would be as much, as objects four times that

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import ipaddress
 import json
 import math
+import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import PurePosixPath
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
@@ -26,7 +30,8 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCall
 
 from sessile.errors import InvalidStateError, UnknownFormatError
 from sessile.storage.encoding import encode
-from sessile.workflows.values import dump, load
+from sessile.workflows import register_value_type
+from sessile.workflows.run.values import dump, load
 
 T = TypeVar("T")
 
@@ -160,6 +165,10 @@ VALUES = [
     Square(2),
     Swapped(first=1, second=2),
     Refusal("no"),
+    OrderedDict(a=1),
+    deque([1, 2]),
+    Fraction(1, 3),
+    1j,
 ]
 
 
@@ -250,9 +259,9 @@ def _local_model() -> Any:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (object(), "holds a object, which has no JSON form"),
+        (object(), "holds a object, which is no model, dataclass or registered value type"),
         (Text("x"), "holds a Text"),
-        (SecretStr("x"), "does not come back from JSON as it was"),
+        (SecretStr("x"), "which is no model, dataclass or registered value type"),
         (OrderedDict(a=NOW), "does not come back from JSON as it was"),
         (_cycle(), "contains itself"),
         (Local(), "holds a Local"),
@@ -321,3 +330,144 @@ def test_a_class_that_has_got_more_fields() -> None:
     data["value"]["third"] = 3  # and of one that has lost one
     assert load(data)._seen == []
     assert isinstance(load(dump(UUID(int=1), "It")), UUID)
+
+
+# ---------------------------------------------------------------- what stored data may choose
+
+
+ran: list[str] = []
+
+
+class Watching(type):
+    """A metaclass whose properties run code."""
+
+    @property
+    def Inner(cls) -> type:
+        ran.append("property")
+        return Colour
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        ran.append("isinstance")
+        return True
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        ran.append("issubclass")
+        return True
+
+
+class Watched(metaclass=Watching):
+    pass
+
+
+class LazyModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        ran.append(name)
+        return Colour
+
+
+@pytest.fixture
+def lazy(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran.clear()
+    module = LazyModule("lazy_module")
+    vars(module)["__getattr__"] = lambda name: ran.append(name)
+    monkeypatch.setitem(sys.modules, "lazy_module", module)
+
+
+@pytest.mark.parametrize("kind", ["enum", "flag", "model", "dataclass", "namedtuple", "pydantic"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lazy_module:Thing",
+        f"{__name__}:Watched.Inner",
+        f"{__name__}:Watched",
+        "os:path.join",
+        "pydantic.types:ImportString",
+        "pydantic:ImportString",
+        "builtins:type",
+        "subprocess:Popen",
+        ":",
+        "sys:modules.os",
+        f"{__name__}:VALUES",
+    ],
+)
+def test_stored_data_runs_nothing_and_imports_nothing(kind: str, name: str, lazy: None) -> None:
+    before = set(sys.modules)
+    for value in ({}, [], "antigravity", 0, {"x": 1}):
+        with pytest.raises(UnknownFormatError):
+            load({"$type": kind, "class": name, "value": value})
+    assert not ran
+    assert set(sys.modules) == before
+
+
+class Money:
+    """A class that Pydantic can validate, and that is no model."""
+
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and self.cents == other.cents
+
+    def __hash__(self) -> int:
+        return self.cents
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, Money) else Money(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda money: money.cents),
+        )
+
+
+def test_types_that_the_application_registers() -> None:
+    with pytest.raises(InvalidStateError, match="registered value type"):
+        dump(Money(5), "It")
+    with pytest.raises(UnknownFormatError, match="not registered"):
+        load({"$type": "pydantic", "class": f"{__name__}:Money", "value": 5})
+    register_value_type(Money)
+    assert load(dump(Money(5), "It")) == Money(5)
+
+
+TAGS = (
+    "float bytes datetime date time timedelta uuid decimal tuple set frozenset dict enum flag namedtuple model "
+    "dataclass message pydantic unheard"
+)
+NAMES = [
+    *(f"{__name__}:{name}" for name in ("Colour", "Rights", "Frozen", "Swapped", "Guarded", "Circle", "Point", "Box")),
+    "pathlib:PurePosixPath",
+    "pydantic.networks:AnyUrl",
+    "pydantic.types:ImportString",
+    "os:system",
+]
+FIELDS = st.text(max_size=5) | st.sampled_from(["value", "class", "zone", "fold", "extra"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(NAMES),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(FIELDS, inner, max_size=4)
+        | st.fixed_dictionaries(
+            {"$type": st.sampled_from(TAGS.split()) | inner},
+            optional={
+                "class": st.sampled_from(NAMES) | inner,
+                **dict.fromkeys(("value", "zone", "format", "unset"), inner),
+            },
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_malformed_values_are_one_kind_of_error(data: Any) -> None:
+    with contextlib.suppress(UnknownFormatError):
+        load(data)
+
+
+def test_values_that_are_nested_too_deep() -> None:
+    data: Any = 1
+    for _ in range(50_000):
+        data = {"$type": "tuple", "value": [data]}
+    with pytest.raises(UnknownFormatError, match="too deep"):
+        load(data)

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import pytest
 from tests.workflows.calls import Calls
 
 from sessile import (
+    ANY_USER,
     Context,
     Retry,
     SqliteStorage,
@@ -53,12 +54,12 @@ def test_a_function(storage: SqliteStorage, calls: Calls) -> None:
     result = greet.run("Ada", loud=True, session_id="s", user_id="ada")
     assert (result.output, result.session_id, result.number, result.status) == ("HELLO ADA!", "s", 1, "completed")
     assert greet.run("Bob").output == "Hello Bob!"
-    head = storage.session("s", user_id="ada")
+    head = storage.get_session("s", user_id="ada")
     assert head is not None
-    assert (head.kind, head.owner, head.status) == ("workflow", "greet", "completed")
-    run = storage.run("s", 1)
+    assert (head.kind, head.agent, head.status) == ("workflow", "greet", "completed")
+    run = storage.get_run("s", 1, user_id="ada")
     assert (run.input, run.output, run.run_id) == ({"name": "Ada", "loud": True}, "HELLO ADA!", result.run_id)
-    assert [(one.name, one.path, one.status, one.output) for one in greet.journal("s")] == [
+    assert [(one.name, one.path, one.status, one.output) for one in greet.journal("s", user_id="ada")] == [
         ("plain", "1", "finished", "Hello Ada"),
         ("later", "2", "finished", "!"),
     ]
@@ -147,7 +148,7 @@ def test_inside_other_workflows_and_steps(storage: SqliteStorage, calls: Calls) 
         ("later", "2.1"),
         ("group", "2"),
     ]
-    assert storage.session("s").run_count == 1  # type: ignore[union-attr]
+    assert storage.get_session("s").run_count == 1  # type: ignore[union-attr]
 
 
 def test_what_is_refused(storage: SqliteStorage, calls: Calls) -> None:
@@ -173,14 +174,18 @@ def test_what_is_refused(storage: SqliteStorage, calls: Calls) -> None:
         Step(odd, retry=Retry(on=ValueError))
     with pytest.raises(InvalidInputError, match="worth another attempt"):
         Retry(on=())
-    for wait in (math.nan, "1", -1):
-        with pytest.raises(InvalidInputError, match="at least 0"):
-            Retry(on=OSError, wait=wait)  # type: ignore[arg-type]
+    for wait in (math.nan, math.inf, "1", -1, True, None, timedelta(seconds=-1)):
+        for name in ("wait_initial", "wait_max", "wait_jitter"):
+            with pytest.raises(InvalidInputError, match=f"{name} must be .* at least 0"):
+                Retry(on=OSError, **{name: wait})  # type: ignore[arg-type]
+    for base in (0.5, math.nan, math.inf, "2", True):
+        with pytest.raises(InvalidInputError, match="wait_exp_base must be a number of at least 1"):
+            Retry(on=OSError, wait_exp_base=base)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="must be a Retry, not 3"):
         Step(calls.plain, retry=3)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="version must be a string"):
         Step(calls.plain, version=2)  # type: ignore[arg-type]
-    assert storage.sessions().items == []
+    assert storage.sessions(user_id=ANY_USER).items == []
     assert calls == []
 
 
@@ -217,7 +222,7 @@ def test_resuming_after_an_error(storage: SqliteStorage, calls: Calls) -> None:
         flow.run(1, session_id="s")
     assert isinstance(caught.value.__cause__, ValueError)
     assert (caught.value.step, caught.value.path, caught.value.error_type) == ("maybe", "2", "ValueError")
-    run = storage.run("s", 1)
+    run = storage.get_run("s", 1)
     assert (run.status, run.error["type"]) == ("failed", "StepFailedError")  # type: ignore[index]
     broken[0] = False
     result = flow.resume("s")
@@ -309,7 +314,7 @@ def test_changed_code(storage: SqliteStorage, calls: Calls) -> None:
     steps[1] = "other"
     with pytest.raises(WorkflowChangedError, match="step 2 was 'second'; the code now calls 'other' there"):
         flow.resume("s")
-    assert storage.run("s", 1).status == "interrupted"
+    assert storage.get_run("s", 1).status == "interrupted"
     steps[:] = ["first"]
     with pytest.raises(WorkflowChangedError, match="the code now ends before"):
         flow.resume("s")
@@ -352,7 +357,7 @@ def test_a_change_on_purpose(storage: SqliteStorage, calls: Calls) -> None:
     @workflow(storage=storage)
     async def flow(ctx: Context) -> list[str]:
         done = [await ctx.step(step_named("a"), "a")]
-        new = bool(changed) and ctx.version("b2")
+        new = bool(changed) and ctx.patched("b2")
         done.append(await ctx.step(step_named("b2" if new else "b"), "b2" if new else "b"))
         done.append(await ctx.step(step_named("c"), "c"))
         return done
@@ -393,7 +398,7 @@ def test_a_run_id_of_ones_own(storage: SqliteStorage, calls: Calls) -> None:
     with pytest.raises(StepFailedError):
         flow.run(1, session_id="s", run_id="one")
     assert calls == ["plain 0", "plain 1", "broken 2", "broken 2"]
-    assert storage.session("s").run_count == 2  # type: ignore[union-attr]
+    assert storage.get_session("s").run_count == 2  # type: ignore[union-attr]
 
 
 async def test_the_same_run_id_at_once(storage: SqliteStorage, calls: Calls) -> None:

@@ -1,31 +1,45 @@
 """Agents with sessions: on Pydantic AI, which does models, tools, streaming, retries and approval."""
 
+from ..live.result import RunResult
+from ..live.session import CurrentSession, app_state, current_session, session_state, temp_state, user_state
 from .agent import Agent
 from .capability import SessionCapability
-from .handle import SessionHandle
-from .history import AllRuns, LastRuns, RollingSummary, TokenBudget, Window
-from .result import RunResult
-from .state import CurrentSession, current_session, session_state
+from .events import MemberEnded, MemberStarted, TeamEvent
+from .handle import AgentSession
+from .history.chosen import Auto, Relevant
+from .history.summary import RollingSummary
+from .history.windows import AllRuns, LastRuns, TokenBudget, Window
+from .memory import Memory
+from .messages.openai import from_openai, to_openai
+from .started import StartedRun
 from .team import Team
-from .team_events import MemberEnded, MemberStarted, TeamEvent
-from .teamwork import Members
+from .team.modes import Members
 
 __all__ = [
     "Agent",
     "AllRuns",
+    "Auto",
     "CurrentSession",
     "LastRuns",
     "MemberEnded",
     "MemberStarted",
     "Members",
+    "Memory",
+    "Relevant",
     "RollingSummary",
     "RunResult",
     "SessionCapability",
-    "SessionHandle",
+    "AgentSession",
+    "StartedRun",
     "Team",
     "TeamEvent",
     "TokenBudget",
     "Window",
+    "app_state",
     "current_session",
+    "from_openai",
     "session_state",
+    "temp_state",
+    "to_openai",
+    "user_state",
 ]

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, cast
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from copy import copy, deepcopy
+from functools import partial
+from typing import Any, Generic, Literal, Self, Unpack
 
-from pydantic_ai import Agent as ModelAgent
-from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai import DeferredToolRequests, DeferredToolResults
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.capabilities import ReinjectSystemPrompt
-from pydantic_ai.messages import UserContent
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
 from pydantic_ai.run import AgentRunResult
 
-from ..errors import InvalidInputError
-from ..records import JsonObject
+from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
+from ..live.result import OutputT, RunResult
+from ..live.sigterm import stored_on_sigterm
+from ..live.streams import Put
+from ..records import JsonObject, UserId
+from ..storage import open_storage
+from ..storage.checks import check_choice, check_seconds
 from ..storage.faces import background
+from ..storage.given import checked_patch
 from ..storage.ids import check_optional_id, uuid7
-from ..storage.reads import check_choice
+from ..storage.repeating import RunExistsError
+from ..storage.scopes import checked_scopes
 from ..storage.storage import Storage, check_storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
-from ..storage.writes import checked_patch
-from .driving import Job, drive
-from .history import History, window_of
-from .messages import usage_of
-from .models import LoopModels
-from .options import AgentOptions, RunOptions
-from .recorder import Recorder
-from .result import OutputT, RunResult
-from .resuming import resume_run
-from .shutdown import stored_on_sigterm
-from .state import may_have_placeholders
-from .streaming import AsyncRunStream, RunStream, events_to
-from .tools import history_tools
+from .events import Listen
+from .handle import AgentSession
+from .history.tools import history_tools
+from .history.windows import Given, History, window_of
+from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
+from .messages.stored import dump_input, prompt_of
+from .models import LoopModels, has_system_prompt, pydantic_agent_of, system_prompt_again
+from .opened import Opened
+from .options import AgentOptions, Approval, Prompt, RunOptions
+from .partial import is_text, told_to
+from .placeholders import given_for_a_run, may_be_filled, shown_by
+from .remembered import remembered
+from .resume.fitting import check_tools
+from .resume.repeating import run_again
+from .resume.resuming import resume_run
+from .resume.tools import Tools
+from .run.adapting import Adapting
+from .run.driving import drive
+from .run.job import Job
+from .run.recorder import Recorder
+from .shown import Shows, check_shows, choose, question_of
+from .started import StartedRun, begin
+from .streamed import Streamed
+from .titles import Titles, check_titles
 
-if TYPE_CHECKING:
-    from .handle import SessionHandle
-    from .printing import AnswerView
-    from .team_events import Listen
 
-Prompt = str | Sequence[UserContent]
-Approval = bool | ToolApproved | ToolDenied
-
-
-class Agent(Generic[OutputT]):
+class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
     """An agent whose sessions are kept in a storage.
 
     ```python
@@ -62,9 +72,11 @@ class Agent(Generic[OutputT]):
             the model works in several event loops at once (`run` has one of its own); the connections of a ready
             `Model` belong to one loop, as Pydantic AI says.
         storage: where the sessions are kept; without one every run stands alone.
-        name: the agent's name, stored as the session's owner.
+        name: the agent's name, stored as the session's agent.
         session_id, user_id: defaults for all runs. Without a session id each run makes a session of its own.
         state: what the state of a new session begins with.
+        scopes: which states that outlive the session are at hand: `"user"` (`user_state()`), and `"app"` or
+            `"app:NAME"` (`app_state()`); each costs a look at the beginning of a run, and a commit if it was changed.
         history: which earlier runs are sent along: a number of runs, `"all"`, `TokenBudget(…)`,
             `RollingSummary(…)`, a `Window` of your own, or None.
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
@@ -72,15 +84,27 @@ class Agent(Generic[OutputT]):
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
             run can see it at work (`on_busy`).
         on_busy: what happens when another run of the session is at work: `"parallel"`: both run and both are kept.
-            `"queue"`: this one waits for the other, across processes. `"reject"`: `SessionBusyError`.
-        on_state_conflict: when somebody else has changed the same keys of the state meanwhile: `"last"`: the later
-            change wins. `"error"`: `ConflictError`, after the run was stored without its changes of the state.
+            `"queue"`: this one waits for the other, across processes. `"reject"`: `SessionBusyError`. The same holds
+            for runs that are resumed.
+        queue_timeout: for how many seconds `"queue"` waits; then it is a `SessionBusyError`, too.
+        on_state_conflict: when somebody else has changed the same keys of the state meanwhile: `"last_write_wins"`:
+            the later change stays. `"error"`: `ConflictError`, after the run was stored without its changes of the
+            state.
         usage_scope: whether `usage_limits` span the `"run"` or the whole `"session"`.
         read_chat_history: give the agent a tool that reads earlier messages of its own session.
-        search_sessions: give the agent a tool that searches the earlier sessions of the same user.
+        search_sessions: give the agent a tool that searches its own earlier sessions with the same user; `"all"`: the
+            user's sessions with all agents.
+        memory: whether what is known about the user from other sessions is shown to the model, and how it is written:
+            True, or a `Memory(…)`.
+        titles: how a session without a name gets one from its next run: `"words"`: the first words of what is asked;
+            or a small model, by name or ready, which is asked while the run is at work. Default: not at all.
+        examples: what the model is shown before the history: what `sessile.insight.examples` has picked, messages of
+            Pydantic AI's, or a function of the question that returns such. `Run.examples` has which were used.
         output_type: the type of the answers.
         options: further arguments of `pydantic_ai.Agent`.
     """
+
+    _kind = "agent"
 
     def __init__(
         self,
@@ -91,43 +115,54 @@ class Agent(Generic[OutputT]):
         session_id: str | None = None,
         user_id: str | None = None,
         state: JsonObject | None = None,
+        scopes: Sequence[str] = (),
         history: History = 3,
         durability: Durability = "run",
         on_busy: OnBusy = "parallel",
-        on_state_conflict: Literal["last", "error"] = "last",
+        queue_timeout: float = 600.0,
+        on_state_conflict: Literal["last_write_wins", "error"] = "last_write_wins",
         usage_scope: Literal["run", "session"] = "run",
         read_chat_history: bool = False,
-        search_sessions: bool = False,
+        search_sessions: bool | Literal["all"] = False,
+        memory: MemoryOption = False,
+        titles: Titles = None,
+        examples: Shows | None = None,
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
     ) -> None:
         check_storage(storage)
         check_choice(durability, "durability", ("run", "step", "exit"))
         check_choice(on_busy, "on_busy", ("parallel", "queue", "reject"))
-        check_choice(on_state_conflict, "on_state_conflict", ("last", "error"))
+        check_choice(on_state_conflict, "on_state_conflict", ("last_write_wins", "error"))
         check_choice(usage_scope, "usage_scope", ("run", "session"))
         if durability == "exit" and on_busy != "parallel":
             raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
             check_optional_id(value, what)
         checked_patch(state, "state")
+        check_shows(examples)
+        self._choose = None if examples is None else partial(choose, examples)
         self.storage = storage
-        self.window = window_of(history)
+        self._window = window_of(history)
         self.durability: Durability = durability
         self.on_busy: OnBusy = on_busy
-        self.kind = "agent"
+        check_seconds(queue_timeout, "queue_timeout")
+        self.queue_timeout = queue_timeout
         self.session_id, self._user_id, self._state = session_id, user_id, deepcopy(state or {})
-        self.refuses_conflicts = on_state_conflict == "error"
+        self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
+        self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
         self._toolsets = history_tools(read_chat_history, search_sessions)
-        self.model_agent = _model_agent(model, name, output_type, options)
-        self._models = LoopModels(self.model_agent, model)
-        self._ready = self.model_agent is model
+        self._memory = checked_memory(memory)
+        self._memory_tools = memory_tools(self._memory)
+        self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
+        self._models = LoopModels(self.pydantic_agent, model)
+        self._ready = self.pydantic_agent is model
         # The instructions of a ready one are its own affair, so any of them may have placeholders.
         # Steps are watched where a state may have to be filled in, or history processors may take messages away.
-        self._placeholders = self._ready or _may_be_filled(options)
-        self._registered = _registered(self.model_agent)
-        self.name = name or self.model_agent.name
+        self._placeholders = self._ready or may_be_filled(options)
+        self._instructions: Any = options.get("instructions")
+        self.name = name or self.pydantic_agent.name
 
     # ------------------------------------------------------------ running
 
@@ -136,29 +171,42 @@ class Agent(Generic[OutputT]):
         prompt: Prompt | None,
         *,
         session_id: str | None = None,
-        user_id: str | None = None,
+        user_id: UserId = None,
+        run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Run the agent on a prompt and return its answer, when the run is stored.
 
         Args:
-            prompt: what the user says; text, or a sequence of text, images and other content.
+            prompt: what the user says; text, or a sequence of text, images and other content; or the `input` of a run
+                that is stored in the session.
             session_id: the session to go on with; made if it is not there.
-            user_id: whose session it is.
+            user_id: whose session it is. Default: the agent's own `user_id`, or nobody's. `ANY_USER` goes on with a
+                session that is there, whoever's.
+            run_id: an id of the caller's own makes the call repeatable for as long as the session lives, for requests
+                that a client or a queue delivers twice. If the run has completed, its stored result is returned,
+                and the model is not asked. If it was interrupted, it goes on: after its last stored step, or from
+                its beginning if no steps are stored (`durability`).
             run_metadata: JSON that the application keeps beside the run.
-            options: further arguments of `pydantic_ai.Agent.run`.
+            **options: further arguments of `pydantic_ai.Agent.run`. A `message_history` is sent along in the place of
+                the session's own runs, and not stored.
 
         Raises:
             SessionNotFoundError: the session is another user's.
-            SessionBusyError: another run is at work, and `on_busy="reject"`.
+            SessionBusyError: another run is at work, and `on_busy="reject"`; or a process is at work on the run of that
+                `run_id`, and not `on_busy="queue"`; or the queue has come to its time limit, or would wait for itself.
+            InvalidInputError: the session has a run of that `run_id` with another prompt, or of another agent.
+            NotResumableError: the run of that `run_id` has failed or was cancelled; the error has its result.
             NotStoredError: the model has answered, but the answer could not be stored; the error carries it.
             StorageError: the session could not be read, or the start not be written; the model was not asked.
             Exception: what the model or a tool has raised; the run is stored as failed, with its messages.
         """
         with stored_on_sigterm(waiting=True):
             return background.run(
-                self.arun(prompt, session_id=session_id, user_id=user_id, run_metadata=run_metadata, **options)
+                self.arun(
+                    prompt, session_id=session_id, user_id=user_id, run_id=run_id, run_metadata=run_metadata, **options
+                )
             )
 
     async def arun(
@@ -166,12 +214,24 @@ class Agent(Generic[OutputT]):
         prompt: Prompt | None,
         *,
         session_id: str | None = None,
-        user_id: str | None = None,
+        user_id: UserId = None,
+        run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """The `async` twin of `run`. A cancelled run stores what it has, and is stored as cancelled."""
-        return await self._begin(prompt, self.spec(session_id, user_id, run_metadata), self.job(options))
+        """As `run`, for asynchronous callers. A cancelled run stores what it has, and is stored as cancelled."""
+        return await self._begin(prompt, self._spec(session_id, user_id, run_metadata, run_id), self._job(options))
+
+    def _is_text(self, options: RunOptions) -> bool:
+        """See `Streamed`."""
+        return is_text(options.get("output_type") or getattr(self.pydantic_agent, "output_type", str))
+
+    def _told(self, options: RunOptions, put: Put, *, events: bool) -> Job:
+        """See `Streamed`."""
+        text = self._is_text(options)
+        job = self._job({**options, "event_stream_handler": told_to(put, events=events, text=text)})
+        job.placeholders = job.placeholders or not (events or text)
+        return job
 
     async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         if self.storage is None:
@@ -179,108 +239,80 @@ class Agent(Generic[OutputT]):
         return await self._run_stored(self.storage, prompt, spec, job)
 
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        job.prompt = prompt
+        prompt = await prompt_of(prompt, partial(self._media, storage, spec))
+        job.prompt, spec.given = prompt, remembered(job.given)
+        if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
+            spec.given = {**(spec.given or {}), "examples": used}
         with stored_on_sigterm():
-            recorder = await Recorder.begin(storage, spec, prompt, self.newest, refuse_conflicts=self.refuses_conflicts)
-            return await drive(recorder, job)
+            begin = partial(Recorder.begin, storage, spec, prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
+            while spec.only_once:
+                spec.input = dump_input(prompt)
+                known = await run_again(storage, spec, job)
+                if known is not None:
+                    return known
+                with suppress(RunExistsError):  # another caller has just begun it
+                    return await drive(await begin(), job)
+            return await drive(await begin(), job)
 
-    def stream(
+    async def _media(self, storage: Storage, spec: TurnSpec, digest: str) -> bytes:
+        """What the input of a stored run of this session refers to."""
+        try:
+            return await storage.amedia(spec.session_id, digest, user_id=spec.user_id)
+        except (SessionNotFoundError, CorruptDataError) as error:
+            hint = "Pass the media themselves, or storage.media(…) of the session that has them."
+            raise InvalidInputError(f"Session {spec.session_id!r} has no media {digest}.", hint=hint) from error
+
+    # ------------------------------------------------------------ in the background
+
+    def start(
+        self, prompt: Prompt | None, *, session_id: str | None = None, user_id: UserId = None, **options: Any
+    ) -> StartedRun:
+        """Begin a run and return when its start is stored; it goes on in the background, as long as this process lives.
+
+        Any process finds it by its session and number (`attach`), and reads what comes of it, or cancels it. When the
+        process ends before it, it is interrupted, and `resume` goes on with it if its steps are stored.
+
+        Args:
+            prompt: what the user says.
+            session_id, user_id: as in `run`.
+            **options: the further arguments of `run`.
+
+        Raises:
+            InvalidInputError: the agent has no storage, or `durability="exit"`: nobody could see the run.
+            SessileError: what keeps the run from beginning; see `run`.
+        """
+        return background.run(self.astart(prompt, session_id=session_id, user_id=user_id, **options))
+
+    async def astart(
         self,
         prompt: Prompt | None,
         *,
-        events: bool = False,
         session_id: str | None = None,
-        user_id: str | None = None,
+        user_id: UserId = None,
+        run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
-    ) -> RunStream[OutputT]:
-        """Run the agent and iterate over the answer's text as it comes, or over Pydantic AI's events.
+    ) -> StartedRun:
+        """As `start`, for asynchronous callers: it goes on as long as their event loop runs."""
+        if self.storage is None or self.durability == "exit":
+            raise InvalidInputError('A run in the background needs a storage, and another durability than "exit".')
+        spec, job = self._spec(session_id, user_id, run_metadata, run_id), self._job(options)
+        return await begin(self.storage, spec.user_id, job, partial(self._begin, prompt, spec, job))
 
-        The stream's `result` is there when it has ended. A stream that is closed early (as a context manager, or by
-        `close`) cancels the run; one that is merely left alone runs on to its end, and is stored.
+    def attach(self, session_id: str, run_number: int, *, user_id: UserId = None) -> StartedRun:
+        """A run that was started here or in another process: to follow, collect, or cancel. No I/O.
+
+        Args:
+            session_id: its session.
+            run_number: its number there.
+            user_id: whose session it is, as in `run`.
+
+        Raises:
+            InvalidInputError: the agent has no storage.
         """
-        return RunStream(
-            self.astream(
-                prompt, events=events, session_id=session_id, user_id=user_id, run_metadata=run_metadata, **options
-            )
-        )
-
-    def astream(
-        self,
-        prompt: Prompt | None,
-        *,
-        events: bool = False,
-        session_id: str | None = None,
-        user_id: str | None = None,
-        run_metadata: JsonObject | None = None,
-        **options: Unpack[RunOptions],
-    ) -> AsyncRunStream[OutputT]:
-        """The `async` twin of `stream`: `async for text in agent.astream(…)`; not awaited itself."""
-        if options.get("event_stream_handler") is not None:
-            raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
-        return AsyncRunStream(
-            lambda put: self.arun(
-                prompt,
-                session_id=session_id,
-                user_id=user_id,
-                run_metadata=run_metadata,
-                **{**options, "event_stream_handler": events_to(put, events=events)},
-            )
-        )
-
-    def print_response(
-        self,
-        prompt: Prompt,
-        *,
-        session_id: str | None = None,
-        user_id: str | None = None,
-        run_metadata: JsonObject | None = None,
-        **options: Unpack[RunOptions],
-    ) -> RunResult[OutputT]:
-        """Run the agent and show question and answer in the terminal as they come; returns the result.
-
-        Needs the package `rich` (`pip install "sessile[cli]"`).
-        """
-        from .printing import print_stream
-
-        view = self._view()
-        stream = self.stream(
-            prompt,
-            events=view.events,
-            session_id=session_id,
-            user_id=user_id,
-            run_metadata=run_metadata,
-            **options,
-        )
-        return print_stream(prompt, stream, view)
-
-    async def aprint_response(
-        self,
-        prompt: Prompt,
-        *,
-        session_id: str | None = None,
-        user_id: str | None = None,
-        run_metadata: JsonObject | None = None,
-        **options: Unpack[RunOptions],
-    ) -> RunResult[OutputT]:
-        """The `async` twin of `print_response`."""
-        from .printing import aprint_stream
-
-        view = self._view()
-        stream = self.astream(
-            prompt,
-            events=view.events,
-            session_id=session_id,
-            user_id=user_id,
-            run_metadata=run_metadata,
-            **options,
-        )
-        return await aprint_stream(prompt, stream, view)
-
-    def _view(self) -> AnswerView:
-        from .printing import AnswerView
-
-        return AnswerView()
+        if self.storage is None:
+            raise InvalidInputError("An agent without a storage has no sessions.")
+        return StartedRun(self.storage, session_id, run_number, self._user_id if user_id is None else user_id)
 
     # ------------------------------------------------------------ going on
 
@@ -288,10 +320,11 @@ class Agent(Generic[OutputT]):
         self,
         session_id: str | None = None,
         *,
-        run: int | None = None,
-        user_id: str | None = None,
+        run_number: int | None = None,
+        user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Go on with a run that waits for a decision, or that was interrupted; in this process or another one.
@@ -304,92 +337,152 @@ class Agent(Generic[OutputT]):
 
         Args:
             session_id: the session; default: the agent's.
-            run: the run's number; default: the newest of the current branch that can go on with what is given.
+            run_number: the run's number; default: the newest of the current branch that can go on with what is given.
+            user_id: whose session it is, as in `run`.
+            approvals: the decisions about the calls that wait, by the id of the call: True, False, `ToolApproved(…)`
+                or `ToolDenied("…")`.
+            results: decisions and results as Pydantic AI's `DeferredToolResults`.
+            adopt: go on with a run that was begun under another name, or by a team instead of an agent: for those who
+                have renamed what has begun it.
+            **options: further arguments of `pydantic_ai.Agent.run`. Options that the run was given when it began
+                still hold; pass one to change it. What cannot be stored (`output_type`, `deps`, toolsets, …) must
+                be passed again.
 
-        Raises `NotResumableError` if there is no such run, or another process has it.
+        Raises:
+            NotResumableError: there is no such run, it is another agent's (without `adopt`), the agent does not have
+                the tool or the member that was decided about, or too little of the run was stored. Nothing was written.
+            RunNotFoundError: the session has no run of that number.
+            SessionNotFoundError: there is no such session, or it is another user's.
+            InvalidInputError: the agent has no storage, the decisions do not fit the calls that wait, or an option is
+                missing that the run was given when it began.
+            NotStoredError: the model has answered, but the answer could not be stored; the error carries it.
+            StorageError: the session could not be read, or the taking over not be written.
+            Exception: what the model or a tool has raised; the run is stored as failed, with its messages.
         """
         with stored_on_sigterm(waiting=True):
             return background.run(
-                self.aresume(session_id, run=run, user_id=user_id, approvals=approvals, results=results, **options)
+                self.aresume(
+                    session_id,
+                    run_number=run_number,
+                    user_id=user_id,
+                    approvals=approvals,
+                    results=results,
+                    adopt=adopt,
+                    **options,
+                )
             )
 
     async def aresume(
         self,
         session_id: str | None = None,
         *,
-        run: int | None = None,
-        user_id: str | None = None,
+        run_number: int | None = None,
+        user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """The `async` twin of `resume`."""
+        """As `resume`, for asynchronous callers."""
         session_id = self.session_id if session_id is None else session_id
         if self.storage is None or session_id is None:
             raise InvalidInputError("To resume a run, the agent needs a storage and a session_id.")
         with stored_on_sigterm():
             return await resume_run(
                 self.storage,
-                self.spec(session_id, user_id, None),
-                self.job(options),
-                run,
+                self._spec(session_id, user_id, None),
+                self._job(options),
+                run_number,
                 dict(approvals or {}),
                 results,
-                refuse_conflicts=self.refuses_conflicts,
+                adopt=adopt,
             )
 
-    async def arun_part(
-        self, prompt: Prompt | None, *, session_id: str, run_id: str, **options: Unpack[RunOptions]
-    ) -> AgentRunResult[OutputT]:
-        """Run as a part of another run, which keeps what comes of it: without a history and a session of its own.
+    def session(self, session_id: str | None = None, *, user_id: UserId = None) -> AgentSession[OutputT]:
+        """One session of the agent: run, state, messages, rename, fork, … without naming it each time. No I/O.
 
-        `session_id` is that of the run around it, whose state tools and placeholders see. For what is built on agents.
+        Args:
+            session_id: which session. Default: the agent's own, or a new one.
+            user_id: whose session it is, as in `run`.
+
+        Raises:
+            InvalidInputError: the agent has no storage.
         """
-        return await _run_bare(self.job(options), prompt, session_id, run_id)
-
-    def session(self, session_id: str | None = None, *, user_id: str | None = None) -> SessionHandle[OutputT]:
-        """A handle of one session: run, state, messages, rename, fork, … without naming it each time."""
-        from .handle import SessionHandle
-
         if self.storage is None:
             raise InvalidInputError("An agent without a storage has no sessions.")
-        spec = self.spec(session_id, user_id, None)
-        return SessionHandle(self, self.storage, spec.session_id, spec.user_id)
+        spec = self._spec(session_id, user_id, None)
+        return AgentSession(self, self.storage, spec.session_id, spec.user_id)
+
+    def for_user(self, user_id: str) -> Self:
+        """The same agent over `storage.for_user(user_id)`: for a server, which makes one for each request. No I/O.
+
+        All calls have that user, and session ids are the user's own. What the agent is made of, it shares with this
+        one.
+
+        Args:
+            user_id: whose sessions.
+
+        Raises:
+            InvalidInputError: the agent has no storage, or the id is wrong.
+        """
+        if self.storage is None:
+            raise InvalidInputError("An agent without a storage has no sessions.")
+        own = copy(self)
+        own.storage, own._user_id = self.storage.for_user(user_id), user_id
+        return own
 
     # ------------------------------------------------------------ parts
 
-    def spec(self, session_id: str | None, user_id: str | None, metadata: JsonObject | None) -> TurnSpec:
+    def _spec(
+        self, session_id: str | None, user_id: UserId, metadata: JsonObject | None, run_id: str | None = None
+    ) -> TurnSpec:
         """Which run of which session is to begin."""
         checked_patch(metadata, "run_metadata")
+        check_optional_id(run_id, "run_id")
+        if run_id is not None and session_id is None and self.session_id is None:
+            raise InvalidInputError("A run_id names a run of one session: pass session_id, too.")
         return TurnSpec(
             session_id=self.session_id or uuid7() if session_id is None else session_id,
-            run_id=uuid7(),
+            run_id=uuid7() if run_id is None else run_id,
             input=None,
             user_id=self._user_id if user_id is None else user_id,
-            owner=self.name,
-            kind=self.kind,
+            agent=self.name,
+            kind=self._kind,
             durability=self.durability,
             on_busy=self.on_busy,
+            queue_timeout=self.queue_timeout,
             metadata=metadata,
             session={"state": self._state} if self._state else {},
+            only_once=run_id is not None,
+            scopes=self._scopes,
         )
+
+    def _shown(self, state: JsonObject, instructions: Any = None) -> Any:
+        """What of a state the agent's instructions show, and those of a run; of a ready agent's nobody knows: all."""
+        if self._ready:
+            return state
+        return [*shown_by(self._instructions, state), *shown_by(instructions, state)]
 
     @property
     def description(self) -> str | None:
         """What the leader of a team is told about the agent."""
-        return self.model_agent.description
+        return self.pydantic_agent.description
 
     @property
-    def newest(self) -> int:
+    def _newest(self) -> int:
         """How many runs are read together with the head, in one look."""
-        return self.window.newest
+        return self._window.newest
 
-    def job(
+    def _job(
         self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
     ) -> Job:
-        """What a run is driven with. `stored`: also without a storage of the agent's own, it is one that is kept.
+        """What a run is driven with.
 
-        For teams: `listen` is told what happens in the run; `answers` says whether its text is the team's answer.
+        Args:
+            options: the arguments of `run` that are passed on.
+            stored: whether somebody else keeps the run (a team, for a member without a storage).
+            listen: of a team: is told what happens in the run.
+            answers: of a team: whether the run's text is the answer that the user gets.
         """
         if unknown := options.keys() - RunOptions.__annotations__.keys():
             raise InvalidInputError(
@@ -397,75 +490,105 @@ class Agent(Generic[OutputT]):
                 hint="The history comes from the storage; decisions go to resume(); options are Pydantic AI's.",
             )
         passed: dict[str, Any] = {**options, "infer_name": False}
+        history = passed.pop("message_history", None)
+        window = self._window if history is None else Given(history)
+        if "instructions" in passed:
+            passed["instructions"] = given_for_a_run(passed["instructions"])
         if options.get("model") is None and (model := self._models.here()) is not None:
             passed["model"] = model
         if "output_type" in passed and not self._ready:
             passed["output_type"] = [passed["output_type"], DeferredToolRequests]
         if self._toolsets and (stored or self.storage is not None):
             passed["toolsets"] = [*(options.get("toolsets") or ()), *self._toolsets]
-        if self._ready:
-            passed["capabilities"] = [*(options.get("capabilities") or ()), _system_prompt()]
+        if self._memory is not None:
+            passed["toolsets"] = [*(passed.get("toolsets") or ()), *self._memory_tools]
+            passed["capabilities"] = [*(passed.get("capabilities") or ()), ShownMemories(self._memory)]
+        if has_system_prompt(self.pydantic_agent):
+            passed["capabilities"] = [*(passed.get("capabilities") or ()), system_prompt_again()]
         return Job(
-            self.model_agent,
-            self.window,
+            self.pydantic_agent,
+            window,
             passed,
-            newest=self.newest,
+            newest=window.newest,
             session_usage=self._session_usage,
-            placeholders=self._placeholders
-            or _may_be_filled(options)
-            or _registered(self.model_agent) != self._registered,
+            refuse_conflicts=self._refuse_conflicts,
+            placeholders=self._placeholders or may_be_filled(options),
+            given=options,
+            choose=self._choose,
+            titles=None if self.storage is None else self._titles,
+            memory=self._memory,
+            remake=lambda more: self._job(more, stored=stored, listen=listen, answers=answers),
         )
 
     async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        """A run without a storage: nothing before it, nothing kept of it."""
-        result = await _run_bare(job, prompt, spec.session_id, spec.run_id)
-        paused = isinstance(result.output, DeferredToolRequests)
-        return RunResult(
-            output=result.output,
-            session_id=spec.session_id,
-            run_id=spec.run_id,
-            number=0,
-            status="paused" if paused else "completed",
-            usage=usage_of(result.usage),
-            state=deepcopy(self._state),
-            pending=cast(DeferredToolRequests, result.output) if paused else None,
-            agent_result=result,
-        )
+        """A run without a storage: it has a session while it lasts, and nothing is kept of it."""
+        if (begun := job.begun) is not None:
+            job.begun = lambda session_id, run_id, number: begun(session_id, run_id, 0)
+        async with open_storage("memory://") as storage:
+            result = await self._run_stored(storage, prompt, spec, job)
+        for each in _with_members(result):
+            each.number = 0
+        return result
 
 
-async def _run_bare(job: Job, prompt: Prompt | None, session_id: str, run_id: str) -> AgentRunResult[Any]:
-    return await job.agent.run(prompt, conversation_id=session_id, run_id=run_id, **job.options)
+def _with_members(result: RunResult[Any]) -> Iterator[RunResult[Any]]:
+    yield result
+    for member in result.members:
+        yield from _with_members(member)
 
 
-def _model_agent(model: Any, name: str | None, output_type: Any, options: AgentOptions) -> AbstractAgent[Any, Any]:
-    """The agent that talks to the model: the given one, or one made with all that Pydantic AI takes."""
-    if isinstance(model, AbstractAgent):
-        if options or output_type is not str:
-            given = ", ".join([*options, *(["output_type"] if output_type is not str else [])])
-            raise InvalidInputError(f"A ready pydantic_ai.Agent has its own {given}; do not pass them beside it.")
-        return cast(AbstractAgent[Any, Any], model)
-    make = cast(Callable[..., AbstractAgent[Any, Any]], ModelAgent)
-    capabilities = [*(options.get("capabilities") or ())]
-    if options.get("system_prompt"):
-        capabilities.append(_system_prompt())
-    rest = {**options, "capabilities": capabilities}
-    return make(model, name=name, output_type=[output_type, DeferredToolRequests], **rest)
+# ------------------------------------------------------------ for teams and workflows
 
 
-def _system_prompt() -> ReinjectSystemPrompt[Any]:
-    """Sends the system prompt with every run: a window may not reach back to the run that it was stored with."""
-    return ReinjectSystemPrompt(replace_existing=True)
+def member_job(member: Agent[Any], listen: Listen | None, *, answers: bool) -> Job:
+    """What a member's run is driven with, which its team keeps; see `Agent._job`."""
+    return member._job({}, stored=True, listen=listen, answers=answers)  # pyright: ignore[reportPrivateUsage] (of the same module)
 
 
-def _may_be_filled(options: AgentOptions | RunOptions) -> bool:
-    """Whether what is passed to Pydantic AI may bring instructions with placeholders, or history processors."""
-    others = options.get("capabilities") or options.get("toolsets")
-    return bool(others) or may_have_placeholders(options.get("instructions"))
+def member_spec(member: Agent[Any], session_id: str, user_id: UserId) -> TurnSpec:
+    """Which run of which session begins, of a member that keeps a session of its own."""
+    return member._spec(session_id, user_id, None)  # pyright: ignore[reportPrivateUsage] (of the same module)
 
 
-def _registered(agent: AbstractAgent[Any, Any]) -> tuple[int, int]:
-    """How many instructions and toolsets an agent has; users may register more (`@agent.model_agent.instructions`).
+def first_state_of(agent: Agent[Any]) -> JsonObject:
+    """What the state of a new session of an agent begins with."""
+    return deepcopy(agent._state)  # pyright: ignore[reportPrivateUsage] (of the same module)
 
-    Pydantic AI (2.68) has no public list of instructions.
+
+def stored_in(agent: Agent[OutputT], storage: Storage) -> Agent[OutputT]:
+    """The same agent over another storage, for a while. What it is made of, it shares with this one."""
+    own = copy(agent)
+    own.storage = storage
+    return own
+
+
+def shown_of(agent: Agent[Any], state: JsonObject, instructions: Any) -> Any:
+    """What of a state a run shows the model by the agent's instructions and its own; see `Agent._shown`."""
+    return agent._shown(state, instructions)  # pyright: ignore[reportPrivateUsage] (of the same module)
+
+
+async def check_part(agent: Agent[Any], tools: Set[str], **options: Unpack[RunOptions]) -> None:
+    """Raise `NotResumableError` if the agent does not have these tools, about whose calls somebody has decided."""
+    await check_tools(agent.name, Tools(agent._job(options)), tools)  # pyright: ignore[reportPrivateUsage] (of the same module)
+
+
+async def run_part(
+    agent: Agent[OutputT],
+    prompt: Prompt | None,
+    *,
+    session_id: str,
+    run_id: str,
+    messages: Sequence[ModelMessage] | None = None,
+    results: DeferredToolResults | None = None,
+    **options: Unpack[RunOptions],
+) -> AgentRunResult[OutputT]:
+    """Run an agent as a part of another run, which keeps its messages: it has no history or session of its own.
+
+    `session_id` is that of the run around it, whose state tools and placeholders see. One that has waited for a
+    decision goes on with its `messages` and the `results`.
     """
-    return len(getattr(agent, "_instructions", ())), len(agent.toolsets)
+    job = agent._job(options)  # pyright: ignore[reportPrivateUsage] (of the same module)
+    job.options.update(message_history=messages, deferred_tool_results=results)
+    if messages:
+        job.options["capabilities"] = [*(job.options.get("capabilities") or ()), Adapting(earlier=messages)]
+    return await job.agent.run(prompt, conversation_id=session_id, run_id=run_id, **job.options)

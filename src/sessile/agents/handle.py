@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Unpack
+from typing import Any, Generic, Literal, Protocol, Unpack, overload
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
 
-from ..records import Branch, Head, JsonObject, Message, Run
+from ..live.result import OutputT, RunResult
+from ..live.streams import AsyncRunStream, RunStream
+from ..records import Branch, JsonObject, Message, Run, Session, UserId
 from ..storage.storage import Storage
-from .messages import load_requests
-from .options import RunOptions
-from .result import OutputT, RunResult
-from .streaming import AsyncRunStream, RunStream
+from .messages.stored import requests_of
+from .options import Approval, Prompt, RunOptions
 
-if TYPE_CHECKING:
-    from .agent import Agent, Approval, Prompt
+
+class Runs(Protocol[OutputT]):
+    """What a handle calls: an agent or a team, with the arguments of `Agent`'s methods of these names."""
+
+    def run(self, *args: Any, **kwargs: Any) -> RunResult[OutputT]:
+        """See `Agent.run`."""
+        ...
+
+    async def arun(self, *args: Any, **kwargs: Any) -> RunResult[OutputT]:
+        """See `Agent.arun`."""
+        ...
+
+    def stream(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Agent.stream`."""
+        ...
+
+    def astream(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Agent.astream`."""
+        ...
+
+    def resume(self, *args: Any, **kwargs: Any) -> RunResult[OutputT]:
+        """See `Agent.resume`."""
+        ...
+
+    async def aresume(self, *args: Any, **kwargs: Any) -> RunResult[OutputT]:
+        """See `Agent.aresume`."""
+        ...
 
 
 @dataclass(frozen=True)
-class SessionHandle(Generic[OutputT]):
+class AgentSession(Generic[OutputT]):
     """One session of an agent: what `Agent` and `Storage` offer, without naming the session each time.
 
     Reading makes no session: before its first run there is none, its state is empty and its lists are.
     """
 
-    agent: Agent[OutputT]
+    agent: Runs[OutputT]
     storage: Storage
     session_id: str
-    user_id: str | None = None
+    user_id: UserId = None
 
     @property
     def _key(self) -> dict[str, Any]:
@@ -38,185 +63,263 @@ class SessionHandle(Generic[OutputT]):
     # ------------------------------------------------------------ running
 
     def run(
-        self, prompt: Prompt | None, *, run_metadata: JsonObject | None = None, **options: Unpack[RunOptions]
+        self,
+        prompt: Prompt | None,
+        *,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """See `Agent.run`."""
-        return self.agent.run(prompt, run_metadata=run_metadata, **self._key, **options)
+        """Run the agent on a prompt in this session; see `Agent.run`."""
+        return self.agent.run(prompt, run_id=run_id, run_metadata=run_metadata, **self._key, **options)
 
     async def arun(
-        self, prompt: Prompt | None, *, run_metadata: JsonObject | None = None, **options: Unpack[RunOptions]
+        self,
+        prompt: Prompt | None,
+        *,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """See `Agent.arun`."""
-        return await self.agent.arun(prompt, run_metadata=run_metadata, **self._key, **options)
+        """As `run`, for asynchronous callers."""
+        return await self.agent.arun(prompt, run_id=run_id, run_metadata=run_metadata, **self._key, **options)
+
+    @overload
+    def stream(
+        self,
+        prompt: Prompt | None,
+        *,
+        events: Literal[False] = False,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunStream[OutputT]: ...
+
+    @overload
+    def stream(
+        self,
+        prompt: Prompt | None,
+        *,
+        events: bool,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunStream[OutputT, Any]: ...
 
     def stream(
         self,
         prompt: Prompt | None,
         *,
         events: bool = False,
+        run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
-    ) -> RunStream[OutputT]:
-        """See `Agent.stream`."""
-        return self.agent.stream(prompt, events=events, run_metadata=run_metadata, **self._key, **options)
+    ) -> RunStream[OutputT, Any]:
+        """Run it, and iterate over the answer as it comes; see `Agent.stream`."""
+        return self.agent.stream(
+            prompt, events=events, run_id=run_id, run_metadata=run_metadata, **self._key, **options
+        )
+
+    @overload
+    def astream(
+        self,
+        prompt: Prompt | None,
+        *,
+        events: Literal[False] = False,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunStream[OutputT]: ...
+
+    @overload
+    def astream(
+        self,
+        prompt: Prompt | None,
+        *,
+        events: bool,
+        run_id: str | None = None,
+        run_metadata: JsonObject | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunStream[OutputT, Any]: ...
 
     def astream(
         self,
         prompt: Prompt | None,
         *,
         events: bool = False,
+        run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **options: Unpack[RunOptions],
-    ) -> AsyncRunStream[OutputT]:
-        """See `Agent.astream`."""
-        return self.agent.astream(prompt, events=events, run_metadata=run_metadata, **self._key, **options)
+    ) -> AsyncRunStream[OutputT, Any]:
+        """As `stream`, for asynchronous callers."""
+        return self.agent.astream(
+            prompt, events=events, run_id=run_id, run_metadata=run_metadata, **self._key, **options
+        )
 
     def resume(
         self,
         *,
-        run: int | None = None,
+        run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """See `Agent.resume`."""
-        return self.agent.resume(run=run, approvals=approvals, results=results, **self._key, **options)
+        """Go on with a run that waits for a decision, or was interrupted; see `Agent.resume`."""
+        return self.agent.resume(
+            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+        )
 
     async def aresume(
         self,
         *,
-        run: int | None = None,
+        run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """See `Agent.aresume`."""
-        return await self.agent.aresume(run=run, approvals=approvals, results=results, **self._key, **options)
+        """As `resume`, for asynchronous callers."""
+        return await self.agent.aresume(
+            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+        )
 
     # ------------------------------------------------------------ reading
 
-    def head(self) -> Head | None:
-        """The session's head, or None before its first run."""
-        return self.storage.session(**self._key)
+    def get_session(self) -> Session | None:
+        """The session as it is now, or None before its first run; see `Storage.get_session`."""
+        return self.storage.get_session(**self._key)
 
-    async def ahead(self) -> Head | None:
-        """The `async` twin of `head`."""
-        return await self.storage.asession(**self._key)
+    async def aget_session(self) -> Session | None:
+        """As `get_session`, for asynchronous callers."""
+        return await self.storage.aget_session(**self._key)
 
     def state(self) -> JsonObject:
-        """The session's state."""
-        return _state(self.head())
+        """The session's state, empty before its first run; see `Storage.get_session`."""
+        return _state(self.get_session())
 
     async def astate(self) -> JsonObject:
-        """The `async` twin of `state`."""
-        return _state(await self.ahead())
+        """As `state`, for asynchronous callers."""
+        return _state(await self.aget_session())
 
     def summary(self) -> str | None:
-        """The rolling summary of the older runs, if the agent's history keeps one."""
-        return _summary(self.head())
+        """The rolling summary of the older runs, if the agent's history keeps one; see `Storage.get_session`."""
+        return _summary(self.get_session())
 
     async def asummary(self) -> str | None:
-        """The `async` twin of `summary`."""
-        return _summary(await self.ahead())
+        """As `summary`, for asynchronous callers."""
+        return _summary(await self.aget_session())
 
     def runs(self, *, last: int | None = None) -> list[Run]:
-        """See `Storage.runs`."""
+        """Runs of the current branch, oldest first; see `Storage.runs`."""
         return self.storage.runs(self.session_id, last=last, user_id=self.user_id)
 
     async def aruns(self, *, last: int | None = None) -> list[Run]:
-        """The `async` twin of `runs`."""
+        """As `runs`, for asynchronous callers."""
         return await self.storage.aruns(self.session_id, last=last, user_id=self.user_id)
 
     def messages(self, *, last_runs: int | None = None) -> list[Message]:
-        """See `Storage.messages`."""
+        """Their messages, flat; see `Storage.messages`."""
         return self.storage.messages(self.session_id, last_runs=last_runs, user_id=self.user_id)
 
     async def amessages(self, *, last_runs: int | None = None) -> list[Message]:
-        """The `async` twin of `messages`."""
+        """As `messages`, for asynchronous callers."""
         return await self.storage.amessages(self.session_id, last_runs=last_runs, user_id=self.user_id)
 
     def pending(self) -> dict[int, DeferredToolRequests]:
-        """The tool calls that wait for a decision, by the number of their paused run."""
-        head = self.head()
-        return _pending([self.storage.run(**self._key, number=number) for number in _paused(head)])
+        """The tool calls that wait for a decision, by the number of their paused run; see `Storage.get_run`."""
+        head = self.get_session()
+        return _pending([self.storage.get_run(**self._key, run_number=number) for number in _paused(head)])
 
     async def apending(self) -> dict[int, DeferredToolRequests]:
-        """The `async` twin of `pending`."""
-        head = await self.ahead()
-        return _pending([await self.storage.arun(**self._key, number=number) for number in _paused(head)])
+        """As `pending`, for asynchronous callers."""
+        head = await self.aget_session()
+        return _pending([await self.storage.aget_run(**self._key, run_number=number) for number in _paused(head)])
 
     def branches(self) -> list[Branch]:
-        """See `Storage.branches`."""
+        """The branches of the session; see `Storage.branches`."""
         return self.storage.branches(**self._key)
 
     async def abranches(self) -> list[Branch]:
-        """The `async` twin of `branches`."""
+        """As `branches`, for asynchronous callers."""
         return await self.storage.abranches(**self._key)
 
     # ------------------------------------------------------------ changing
 
-    def update_state(self, state: Mapping[str, Any]) -> Head:
-        """See `Storage.update_state`."""
-        return self.storage.update_state(self.session_id, state, user_id=self.user_id)
+    def update_state(
+        self,
+        patch: Mapping[str, Any] | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,
+        remove: Collection[str] = (),
+    ) -> Session:
+        """Merge into the state, set keys of it whole, or remove them; see `Storage.update_state`."""
+        return self.storage.update_state(self.session_id, patch, set=set, remove=remove, user_id=self.user_id)
 
-    async def aupdate_state(self, state: Mapping[str, Any]) -> Head:
-        """The `async` twin of `update_state`."""
-        return await self.storage.aupdate_state(self.session_id, state, user_id=self.user_id)
+    async def aupdate_state(
+        self,
+        patch: Mapping[str, Any] | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,
+        remove: Collection[str] = (),
+    ) -> Session:
+        """As `update_state`, for asynchronous callers."""
+        return await self.storage.aupdate_state(self.session_id, patch, set=set, remove=remove, user_id=self.user_id)
 
-    def rename(self, name: str | None) -> Head:
-        """See `Storage.rename`."""
+    def rename(self, name: str | None) -> Session:
+        """Give the session a name, or (None) take it away; see `Storage.rename`."""
         return self.storage.rename(self.session_id, name, user_id=self.user_id)
 
-    async def arename(self, name: str | None) -> Head:
-        """The `async` twin of `rename`."""
+    async def arename(self, name: str | None) -> Session:
+        """As `rename`, for asynchronous callers."""
         return await self.storage.arename(self.session_id, name, user_id=self.user_id)
 
-    def fork(self, *, at: int | None = None, session_id: str | None = None) -> SessionHandle[OutputT]:
-        """See `Storage.fork`; returns a handle of the new session."""
+    def fork(self, *, at: int | None = None, session_id: str | None = None) -> AgentSession[OutputT]:
+        """Copy the session up to a run into a new one, which is returned as such an object; see `Storage.fork`."""
         head = self.storage.fork(self.session_id, at=at, session_id=session_id, user_id=self.user_id)
-        return SessionHandle(self.agent, self.storage, head.session_id, self.user_id)
+        return AgentSession(self.agent, self.storage, head.session_id, self.user_id)
 
-    async def afork(self, *, at: int | None = None, session_id: str | None = None) -> SessionHandle[OutputT]:
-        """The `async` twin of `fork`."""
+    async def afork(self, *, at: int | None = None, session_id: str | None = None) -> AgentSession[OutputT]:
+        """As `fork`, for asynchronous callers."""
         head = await self.storage.afork(self.session_id, at=at, session_id=session_id, user_id=self.user_id)
-        return SessionHandle(self.agent, self.storage, head.session_id, self.user_id)
+        return AgentSession(self.agent, self.storage, head.session_id, self.user_id)
 
-    def rewind(self, *, at: int, restore_state: bool = True) -> Head:
-        """See `Storage.rewind`."""
+    def rewind(self, *, at: int, restore_state: bool = True) -> Session:
+        """Go back to a run: the next one follows it; see `Storage.rewind`."""
         return self.storage.rewind(self.session_id, at=at, user_id=self.user_id, restore_state=restore_state)
 
-    async def arewind(self, *, at: int, restore_state: bool = True) -> Head:
-        """The `async` twin of `rewind`."""
+    async def arewind(self, *, at: int, restore_state: bool = True) -> Session:
+        """As `rewind`, for asynchronous callers."""
         return await self.storage.arewind(self.session_id, at=at, user_id=self.user_id, restore_state=restore_state)
 
-    def cancel(self, *, run: int | None = None) -> bool:
-        """See `Storage.cancel_run`."""
-        return self.storage.cancel_run(self.session_id, run, user_id=self.user_id)
+    def cancel(self, *, run_number: int | None = None) -> bool:
+        """Ask the process that works on a run to cancel it; see `Storage.cancel_run`."""
+        return self.storage.cancel_run(self.session_id, run_number, user_id=self.user_id)
 
-    async def acancel(self, *, run: int | None = None) -> bool:
-        """The `async` twin of `cancel`."""
-        return await self.storage.acancel_run(self.session_id, run, user_id=self.user_id)
+    async def acancel(self, *, run_number: int | None = None) -> bool:
+        """As `cancel`, for asynchronous callers."""
+        return await self.storage.acancel_run(self.session_id, run_number, user_id=self.user_id)
 
     def delete(self) -> bool:
-        """See `Storage.delete`."""
+        """Delete the session with its runs, its state and its media; see `Storage.delete`."""
         return self.storage.delete(**self._key)
 
     async def adelete(self) -> bool:
-        """The `async` twin of `delete`."""
+        """As `delete`, for asynchronous callers."""
         return await self.storage.adelete(**self._key)
 
 
-def _state(head: Head | None) -> JsonObject:
+def _state(head: Session | None) -> JsonObject:
     return {} if head is None else head.state
 
 
-def _summary(head: Head | None) -> str | None:
+def _summary(head: Session | None) -> str | None:
     return None if head is None or head.summary is None else head.summary["text"]
 
 
-def _paused(head: Head | None) -> list[int]:
+def _paused(head: Session | None) -> list[int]:
     return [] if head is None else [number for number, run in head.open_runs.items() if run.status == "paused"]
 
 
 def _pending(runs: list[Run]) -> dict[int, DeferredToolRequests]:
-    return {run.number: load_requests(run.pending["requests"]) for run in runs if run.pending}
+    return {run.number: requests_of(run) for run in runs if run.pending}

@@ -1,19 +1,63 @@
-"""One model for each event loop: the connections that a provider keeps open belong to the loop that opened them.
+"""What talks to models: the agent of Pydantic AI below one of ours, and its model, one for each event loop.
 
-An agent works in several loops as soon as it is used both synchronously (on the background loop) and asynchronously,
+The connections that a provider keeps open belong to the loop that opened them, and
+an agent works in several loops as soon as it is used both synchronously (on the background loop) and asynchronously,
 or by several threads, or in a forked child.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+from pydantic_ai import Agent as ModelAgent
+from pydantic_ai import DeferredToolRequests
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.models import Model, infer_model
 
+from ..errors import InvalidInputError
 from ..storage.faces import forget_closed
+from ..storage.forking import Lock
+
+
+def override_of(agent: Any) -> Any:
+    """The model that an agent was told to use instead of every other one (`pydantic_ai.Agent.override`), or None."""
+    while (wrapped := getattr(agent, "wrapped", None)) is not None:
+        agent = wrapped
+    chosen: Any = getattr(agent, "_override_model", None)  # nothing public says so
+    found = None if chosen is None else chosen.get()
+    return None if found is None else found.value
+
+
+def has_system_prompt(agent: Any) -> bool:
+    """Whether an agent may have a system prompt, given to it or registered on it since; of a wrapper nobody knows."""
+    if getattr(agent, "wrapped", None) is not None:
+        return True
+    return bool(getattr(agent, "_system_prompts", True) or getattr(agent, "_system_prompt_functions", True))
+
+
+def system_prompt_again() -> ReinjectSystemPrompt[Any]:
+    """Sends the system prompt with every run: a window may not reach back to the run that it was stored with."""
+    return ReinjectSystemPrompt(replace_existing=True)
+
+
+def pydantic_agent_of(
+    model: Any, name: str | None, output_type: Any, options: Mapping[str, Any]
+) -> ModelAgent[Any, Any]:
+    """The agent that talks to the model: the given one, or one made with all that Pydantic AI takes.
+
+    What is given may be another `AbstractAgent`; that it is mostly a `pydantic_ai.Agent` is what users' editors know.
+    """
+    if isinstance(model, AbstractAgent):
+        if options or output_type is not str:
+            given = ", ".join([*options, *(["output_type"] if output_type is not str else [])])
+            raise InvalidInputError(f"A ready pydantic_ai.Agent has its own {given}; do not pass them beside it.")
+        return cast(ModelAgent[Any, Any], model)
+    make = cast(Callable[..., ModelAgent[Any, Any]], ModelAgent)
+    return make(model, name=name, output_type=[output_type, DeferredToolRequests], **options)
 
 
 class LoopModels:
@@ -28,7 +72,7 @@ class LoopModels:
         self._name: str | None = name if isinstance(name, str) else None
         self._own: Any = getattr(agent, "model", None)
         self._models: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Model | None] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def here(self) -> Model | None:
         """The model to use in the running loop; None: the agent's own."""

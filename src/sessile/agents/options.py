@@ -1,16 +1,28 @@
-"""What is passed on to Pydantic AI as it is; its documentation says what each means."""
+"""What runs are given: prompts, decisions, and what is passed on to Pydantic AI as it is.
+
+Pydantic AI's documentation says what each of its options means.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-from pydantic_ai import AgentCapability, AgentRetries, EndStrategy, Tool, UsageLimits
+from pydantic_ai import AgentCapability, AgentRetries, EndStrategy, Tool, ToolApproved, ToolDenied, UsageLimits
 from pydantic_ai.agent import EventStreamHandler
+from pydantic_ai.messages import ModelMessage, UserContent
 from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import AbstractToolset, AgentToolset
+
+from ..records import JsonObject, UserId
+
+Prompt = str | Sequence[UserContent]
+"""What the user says: text, or a sequence of text, images and other content."""
+
+Approval = bool | ToolApproved | ToolDenied
+"""A decision about a tool call that waits for one."""
 
 
 class AgentOptions(TypedDict, total=False):
@@ -39,6 +51,7 @@ class RunOptions(TypedDict, total=False):
     output_type: OutputSpec[Any]
     model: Model | KnownModelName | str
     instructions: Any
+    message_history: Sequence[ModelMessage] | None
     deps: Any
     model_settings: ModelSettings | Callable[..., ModelSettings] | None
     usage_limits: UsageLimits | None
@@ -48,3 +61,12 @@ class RunOptions(TypedDict, total=False):
     toolsets: Sequence[AbstractToolset[Any]] | None
     event_stream_handler: EventStreamHandler[Any] | None
     capabilities: Sequence[AgentCapability[Any]] | None
+
+
+class StreamOptions(RunOptions, total=False):
+    """The arguments of `Agent.stream` beside the prompt."""
+
+    session_id: str | None
+    user_id: UserId
+    run_id: str | None
+    run_metadata: JsonObject | None

@@ -6,13 +6,16 @@ A base install has `sessile --version` and `sessile demo`; the other commands ne
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 
 from .._version import __version__
 from ..errors import SessileError, missing_dependency
+from ..terminal import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # data may hold what the terminal cannot show
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        with _warnings_shown():
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
     except SessileError as error:
         _print_error(error)
         return 1
@@ -54,19 +58,38 @@ def _run_without_typer(arguments: list[str]) -> int:
     )
     demo.add_argument("--db", metavar="PATH", help="keep the database in this file")
     demo.add_argument("--model", metavar="NAME", help="the model to use, for example openai:gpt-5-mini, or offline")
+    demo.add_argument("--dashboard", action="store_true", help="see sample sessions in a browser instead")
+    demo.add_argument("--port", type=int, default=8000, help="where the dashboard listens; 0: a free port")
     options = parser.parse_args(arguments)
-    from .demo import run_demo
+    from .demo import run_demo, show_dashboard
 
+    if getattr(options, "dashboard", False):
+        return show_dashboard(port=options.port, db=options.db)
     return run_demo(db=options.db, model=options.model)
 
 
 def _print_error(error: SessileError) -> None:
-    from .output import clean
-
     hint = error.hint if error.written == "no" else f"{error.hint} The write happened: {error.written}."
     for text in (f"Error: {error.message}", hint.strip()):
         if text:
-            print(clean(" ".join(text.splitlines())), file=sys.stderr)
+            say("{}", " ".join(text.splitlines()), err=True)
+
+
+class _Warnings(logging.Handler):
+    """What the library logs while a command runs, on the standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say("Warning: {}", record.getMessage(), err=True)
+
+
+@contextmanager
+def _warnings_shown() -> Generator[None]:
+    logger, handler = logging.getLogger("sessile"), _Warnings(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 __all__ = ["main"]

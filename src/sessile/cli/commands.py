@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, cast, get_args
-from urllib.parse import unquote
 
 import typer
 
 from .._version import __version__
-from ..drivers.files.storage import MARKER
-from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, SessileError, SessionNotFoundError
-from ..records import Entry, Head, JsonObject, Page, Run, Status
+from ..errors import InvalidInputError, NewerVersionError, SessileError
+from ..insight import Index
+from ..jsons import session_json
+from ..records import Page, Session, Status
 from ..storage import Storage, open_storage
+from ..storage.examining import examine
 from ..storage.registry import BUILT_IN, ENTRY_POINT_GROUP
-from ..storage.urls import split_url
-from .describe import head_lines, run_lines, usage_text
-from .output import Table, clean, moment, print_heading, print_table, to_json
+from ..terminal import clean_json, say, say_text
+from ..transcripts import moment
+from .backing import backing
+from .changing import changing
+from .deciding import deciding
+from .evaluating import evaluating
+from .looking import looking
+from .moving import moving
+from .opening import AsJson, First, Second, Url, User, not_found, opened, url_and_session, url_of, whose
+from .output import Table, paged, print_table, progress, told
+from .remembering import remembering
+from .retaining import retaining
+from .serving import serving
+from .showing import showing
+from .tailing import tail_command
 
 PAGE = 1000
 
-MIGRATED = frozenset({"dynamodb", "mariadb", "mongodb", "mongodb+srv", "mysql", "postgres", "postgresql", "sqlite"})
-"""The schemes of databases in which only `sessile migrate`, of all commands, makes or changes tables."""
-
 app = typer.Typer(
     name="sessile",
-    help="Sessions of AI agents in your own database. A URL names it: sqlite:///sessions.db, sqlite:////abs/path.db",
+    help="Sessions of AI agents in your own database. A URL names it: sqlite:///sessions.db, sqlite:////abs/path.db. "
+    "Without one, the environment variable SESSILE_STORAGE does; - reads it from the standard input.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Url = Annotated[str, typer.Argument(metavar="URL", help="The database, for example sqlite:///sessions.db.")]
-SessionId = Annotated[str, typer.Argument(metavar="SESSION_ID", help="The session's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; times are microseconds UTC.")]
+for more in (
+    looking,
+    moving,
+    showing,
+    deciding,
+    changing,
+    remembering,
+    retaining,
+    backing,
+    tail_command,
+    evaluating,
+    serving,
+):
+    app.add_typer(more)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"sessile {__version__}")
+        say("sessile {}", __version__)
         raise typer.Exit
 
 
@@ -63,18 +81,20 @@ def demo(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model, for example openai:gpt-5-mini, or offline.")
     ] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="See sample sessions in a browser instead.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the dashboard listens; 0: a free port.")] = 8000,
 ) -> None:
     """See an agent remember what an earlier process heard."""
-    from .demo import run_demo
+    from .demo import run_demo, show_dashboard
 
-    raise typer.Exit(run_demo(db=db, model=model))
+    raise typer.Exit(show_dashboard(port=port, db=db) if dashboard else run_demo(db=db, model=model))
 
 
 @app.command()
 def sessions(
-    url: Url,
+    url: Url = None,
     user: Annotated[str | None, typer.Option(help="Only sessions of this user.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Only sessions of this agent, team or workflow.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only sessions of this agent, team or workflow.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only sessions of this kind: agent, team, workflow, …")] = None,
     status: Annotated[
         str | None, typer.Option(help=f"Only sessions whose newest run is {', '.join(get_args(Status))}.")
@@ -83,13 +103,15 @@ def sessions(
     json: AsJson = False,
 ) -> None:
     """List sessions, newest first."""
-    heads: list[Head] = []
+    heads: list[Session] = []
     cursor: str | None = None
-    with _opened(url) as storage:
+    with opened(url) as storage, ExitStack() as stack:
+        several = status is not None or kind is not None or (user is not None and agent is not None)
+        listed = _by_index(storage, stack) if several else storage.sessions
         while len(heads) < limit:
-            page = storage.sessions(
-                user_id=user,
-                owner=owner,
+            page = listed(
+                user_id=whose(user),
+                agent=agent,
                 kind=kind,
                 status=cast("Status | None", status),
                 limit=min(limit - len(heads), PAGE),
@@ -97,24 +119,35 @@ def sessions(
             )
             heads.extend(page.items)
             for session_id, error in page.unreadable.items():
-                typer.echo(f"Session {session_id!r} is not shown: {error}", err=True)
+                say("Session '{}' is not shown: {}", session_id, error, err=True)
             cursor = page.next_cursor
             if cursor is None:
                 break
     if json:
-        print(to_json([asdict(head) for head in heads], indent=2))
+        say_text(clean_json([session_json(head) for head in heads], indent=2))
         return
-    print_table(Table(("session", "kind", "owner", "user", "name", "runs", "status", "updated (UTC)"), _rows(heads)))
+    with paged():
+        columns = ("session", "kind", "agent", "user", "name", "runs", "status", "updated (UTC)")
+        print_table(Table(columns, _rows(heads), spare=("kind", "user", "agent", "runs", "name")))
     if cursor is not None:
-        typer.echo(f"There are more; --limit {limit * 10} shows them.", err=True)
+        say("There are more; --limit {} shows them.", limit * 10, err=True)
 
 
-def _rows(heads: list[Head]) -> list[list[str]]:
+def _by_index(storage: Storage, stack: ExitStack) -> Callable[..., Page[Session]]:
+    """The list of sessions by the index beside the log, which looks up several filters; else by the log."""
+    try:
+        index = stack.enter_context(Index(storage))
+        return index.sessions if index.exists() else storage.sessions
+    except (InvalidInputError, NewerVersionError):
+        return storage.sessions
+
+
+def _rows(heads: list[Session]) -> list[list[str]]:
     return [
         [
             head.session_id,
             head.kind,
-            head.owner or "",
+            head.agent or "",
             head.user_id or "",
             head.name or "",
             str(head.run_count),
@@ -126,146 +159,93 @@ def _rows(heads: list[Head]) -> list[list[str]]:
 
 
 @app.command()
-def show(
-    url: Url,
-    session_id: SessionId,
-    runs: Annotated[int, typer.Option(min=0, help="How many of the newest runs.")] = 10,
-    json: AsJson = False,
-) -> None:
-    """Show a session and its newest runs with their messages."""
-    with _opened(url) as storage:
-        view = storage.load_session(session_id, last_runs=runs)
-    if view is None:
-        raise _not_found(session_id)
-    if json:
-        print(to_json({"session": asdict(view.head), "runs": [asdict(run) for run in view.runs]}, indent=2))
-        return
-    print(f"Session {clean(session_id)}")
-    for name, value in head_lines(view.head):
-        print(f"  {name}: {clean(value)}")
-    for name, time in (("created", view.head.created_at), ("updated", view.head.updated_at)):
-        print(f"  {name}: {moment(time)} UTC")
-    for run in view.runs:
-        usage = f", {usage_text(run.usage)}" if run.usage.requests else ""
-        print_heading(f"Run {run.number}, {run.status}, {moment(run.started_at)} UTC{usage}")
-        _print_run(run, "  ")
-
-
-def _print_run(run: Run, indent: str) -> None:
-    for who, text in run_lines(run):
-        print(f"{indent}{clean(who)}: {clean(text).replace(chr(10), f'{chr(10)}{indent}  ')}")
-    for child in run.children:
-        usage = f", {usage_text(child.usage)}" if child.usage.requests else ""
-        print(f"{indent}Run of {clean(child.owner or 'a member')}, {child.status}{usage}")
-        _print_run(child, indent + "  ")
-
-
-@app.command()
-def export(url: Url, session_id: SessionId) -> None:
-    """Print a session's log as JSON Lines.
-
-    All entries, oldest first, on all branches; media stay in the database.
-    """
-    with _opened(url) as storage:
-        after = 0
-        while found := storage.entries(session_id, after=after, limit=PAGE):
-            for entry in found:
-                print(to_json(_line(entry)))
-            after = found[-1].seq
-
-
-def _line(entry: Entry) -> JsonObject:
-    names = ("seq", "time", "kind", "run", "run_id", "parent_run_id", "owner", "format", "data")
-    return {name: getattr(entry, name) for name in names}
-
-
-@app.command()
-def delete(url: Url, session_id: SessionId) -> None:
+def delete(first: First = None, second: Second = None, user: User = None, json: AsJson = False) -> None:
     """Delete a session with its runs, state and media."""
-    with _opened(url) as storage:
-        if not storage.delete(session_id):
-            raise _not_found(session_id)
-    print(f"Deleted session {clean(session_id)}.")
+    url, session_id = url_and_session(first, second)
+    with opened(url) as storage:
+        if not storage.delete(session_id, user_id=whose(user)):
+            raise not_found(session_id)
+    told({"deleted": session_id}, "Deleted session {}.", session_id, json=json)
 
 
 @app.command()
-def sweep(url: Url) -> None:
-    """Remove expired sessions.
-
-    Also what crashes have left; and notes, for runs whose process is gone, that they are interrupted.
-    """
-    with _opened(url) as storage:
-        removed = storage.sweep()
-    print(f"Removed {removed} session{'' if removed == 1 else 's'}.")
-
-
-@app.command()
-def verify(url: Url, session_id: SessionId) -> None:
+def verify(first: First = None, second: Second = None, user: User = None, json: AsJson = False) -> None:
     """Check a session: read its whole log, and compare it with its head."""
-    with _opened(url) as storage:
-        commits = storage.verify(session_id)
-    print(f"Session {clean(session_id)} is sound: {commits} commits, and its head is what they add up to.")
+    url, session_id = url_and_session(first, second)
+    with opened(url) as storage:
+        commits = storage.verify(session_id, user_id=whose(user))
+    sound = "Session {} is sound: {} commits, and its head is what they add up to."
+    told({"session_id": session_id, "commits": commits}, sound, session_id, commits, json=json)
 
 
 @app.command()
 def doctor(
-    url: Url,
+    url: Url = None,
     sessions: Annotated[int, typer.Option(min=0, max=PAGE, help="How many of the newest sessions to verify.")] = 20,
+    json: AsJson = False,
 ) -> None:
     """Look whether a database keeps what it is given: its settings, and the newest sessions.
 
     Warns of what may be lost. Ends with code 1 if a session cannot be read, or its head is not what its log adds up to.
     """
-    with _opened(url) as storage:
-        for warning in storage.warnings():
-            print(f"Warning: {warning}")
-        if not storage.capabilities.durable:
-            print("Warning: what is acknowledged may be gone when the database's process or machine ends.")
-        page = storage.sessions(limit=sessions) if sessions else Page[Head]([])
-        wrong = {session_id: str(error) for session_id, error in page.unreadable.items()}
-        for head in page:
-            try:
-                storage.verify(head.session_id)
-            except (CorruptDataError, NewerVersionError) as error:
-                wrong[head.session_id] = str(error)
-            except SessionNotFoundError:
-                continue  # deleted meanwhile
-    for session_id, problem in wrong.items():
-        print(f"Session {clean(session_id)} is wrong: {problem}")
-    print(f"{len(page) + len(page.unreadable) - len(wrong)} of the newest sessions are sound, {len(wrong)} are not.")
-    if wrong:
+    with opened(url) as storage, progress("sessions") as done:
+        found = examine(storage, sessions, done)
+    if json:
+        say_text(clean_json({"warnings": found.warnings, "wrong": found.wrong, "sound": found.sound}, indent=2))
+    else:
+        for warning in found.warnings:
+            say("Warning: {}", warning)
+        for session_id, problem in found.wrong.items():
+            say("Session {} is wrong: {}", session_id, problem)
+        say("{} of the newest sessions are sound, {} are not.", found.sound, len(found.wrong))
+    if found.wrong:
         raise typer.Exit(1)
 
 
 @app.command()
 def migrate(
-    url: Url,
+    url: Url = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the statements.")] = False,
     finish: Annotated[
         bool, typer.Option("--finish", help="Also run what programs of the version before would not survive.")
     ] = False,
+    with_index: Annotated[
+        bool,
+        typer.Option("--index", help="Also make the tables of the index, which answers `runs` and `search`."),
+    ] = False,
+    json: AsJson = False,
 ) -> None:
     """Create or migrate the schema, and print the statements.
 
     Programs do that by themselves, unless their database user may not. The database can be made by it: no file needs
     to be there. Programs of the version before go on working until --finish.
     """
-    with open_storage(url) as storage:
+    with open_storage(url_of(url)) as storage:
         statements = storage.migrate(finish=finish, dry_run=dry_run)
+        if with_index:
+            with Index(storage) as index:
+                statements += index.migrate(dry_run=dry_run)
+    if json:
+        say_text(clean_json({"statements": statements}, indent=2))
+        return
     for statement in statements:
-        print(f"{statement};")
+        say_text(f"{statement};")
     if not statements:
-        print("-- The schema is up to date.")
+        say("-- The schema is up to date.")
 
 
 @app.command()
-def drivers() -> None:
+def drivers(json: AsJson = False) -> None:
     """List the databases that URLs can name."""
     rows = [[f"{scheme}://", "Sessile", _state(target)] for scheme, target in sorted(BUILT_IN.items())]
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         source = point.dist.name if point.dist is not None else point.module
         rows.append([f"{point.name}://", source, _state(point.value)])
-    print_table(Table(("scheme", "from", "state"), rows, frozenset({"state"})))
+    columns = ("scheme", "from", "state")
+    if json:
+        say_text(clean_json([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
+        return
+    print_table(Table(columns, rows))
 
 
 def _state(target: str) -> str:
@@ -278,37 +258,6 @@ def _state(target: str) -> str:
     except (ImportError, AttributeError) as error:
         return f"cannot be imported: {error}"
     return "ready"
-
-
-@contextmanager
-def _opened(url: str) -> Generator[Storage]:
-    """The storage of a URL, which must be there: what is mistyped must not become empty tables, or an empty file."""
-    _check_file(url)
-    scheme = url.partition("://")[0].lower()
-    options = {"auto_migrate": False} if scheme in MIGRATED or scheme.startswith("sqlalchemy+") else {}
-    with open_storage(url, **options) as storage:
-        yield storage
-
-
-def _check_file(url: str) -> None:
-    """Refuse a path where nothing is."""
-    parts = split_url(url)
-    scheme = parts.scheme.removeprefix("sqlalchemy+").partition("+")[0]
-    path = parts.path.removeprefix("/")
-    if scheme == parts.scheme:
-        path = unquote(path)  # SQLAlchemy takes it as it is
-    local = scheme in ("sqlite", "json", "yaml") and not parts.netloc and path not in ("", ":memory:")
-    if local and not path.startswith("file:") and not Path(path).exists():
-        hint = f"Write {parts.scheme}:///relative/path or {parts.scheme}:////absolute/path."
-        raise InvalidInputError(f"There is no {'file' if scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
-    if local and scheme != "sqlite" and not Path(path, MARKER).exists():
-        raise InvalidInputError(f"The folder {path!r} has no sessions: there is no {MARKER} in it.")
-
-
-def _not_found(session_id: str) -> SessionNotFoundError:
-    return SessionNotFoundError(
-        f"There is no session {session_id!r}.", hint="List what there is with: sessile sessions URL."
-    )
 
 
 __all__ = ["app"]

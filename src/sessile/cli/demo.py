@@ -17,10 +17,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..drivers.sqlite import SqliteStorage
-from ..errors import SessileError
+from ..errors import SessileError, missing_dependency
+from ..insight import Index
+from ..records import ANY_USER
 from ..storage import Storage
-from .describe import message_lines
-from .output import Table, clean, clip, moment, print_heading, print_table
+from ..terminal import say, say_block, say_text
+from ..transcripts import clip, message_lines, moment
+from .output import Table, print_heading, print_table
+from .sample_talks import fill_samples
+from .samples import Filling
 
 SESSION = "demo"
 TOLD = ("My name is Ada.", "What is the capital of France?")
@@ -64,6 +69,43 @@ def run_demo(*, db: str | None = None, model: str | None = None) -> int:
         return _show(chosen, str(Path(folder, "sessions.db")), kept=False)
 
 
+def show_dashboard(*, port: int = 8000, db: str | None = None) -> int:
+    """Show sample sessions in the dashboard, with agents to talk with, until the process is asked to end.
+
+    Args:
+        port: where it listens, on this machine alone; 0: a free one.
+        db: the file to keep the sessions in; default: a temporary one, removed at the end.
+
+    Raises `MissingDependencyError` without the extra `server`.
+    """
+    for needed in ("fastapi", "uvicorn"):
+        if not installed(needed):
+            raise missing_dependency(needed, "server", "sessile demo --dashboard")
+    with tempfile.TemporaryDirectory(prefix="sessile-demo-", ignore_cleanup_errors=True) as folder:
+        path = db or str(Path(folder, "sessions.db"))
+        if not Path(path).exists():
+            with SqliteStorage(path) as storage:
+                fill_samples(Filling(storage))
+        with SqliteStorage(path) as storage:
+            _serve(storage, port)
+    return 0
+
+
+def _serve(storage: Storage, port: int) -> None:
+    from ..server.app import create_app
+    from ..server.uvicorned import listening, serve_app
+    from .sample_agents import run_samples, sample_agents
+
+    things = sample_agents(storage)
+    if storage.get_session("invoice-curie", user_id="margaret") is None:
+        run_samples(things)
+    app = create_app(things, storage=storage)
+    with listening("127.0.0.1", port) as (socket, address):
+        say("The dashboard, with sample sessions: {}", address)
+        say("The agents have a small stand-in for a model. Ctrl-C ends it.")
+        serve_app(app, "127.0.0.1", port, fd=socket.fileno())
+
+
 def choose_model() -> str:
     """The model of the first provider that the environment has a key of and whose library is installed, or offline."""
     for provider in PROVIDERS:
@@ -71,8 +113,8 @@ def choose_model() -> str:
             continue
         if installed(provider.library):
             return provider.model
-        print(f"{provider.key} is set, but {provider.library} is not installed", end="")
-        print(f' (pip install "sessile[{provider.extra}]").')
+        install = f'pip install "sessile[{provider.extra}]"'
+        say("{} is set, but {} is not installed ({}).", provider.key, provider.library, install)
     return OFFLINE
 
 
@@ -86,14 +128,15 @@ def installed(library: str) -> bool:
 
 def _say_model(model: str) -> None:
     if model == OFFLINE:
-        print("Model: offline, a small stand-in that ships with Sessile, not a language model.")
-        print(f"       Set {' or '.join(provider.key for provider in PROVIDERS[:2])} to see it with a real one.")
+        keys = " or ".join(provider.key for provider in PROVIDERS[:2])
+        say("Model: offline, a small stand-in that ships with Sessile, not a language model.")
+        say("       Set {} to see it with a real one.", keys)
     else:
-        print(f"Model: {clean(model)}")
+        say("Model: {}", model)
 
 
 def _show(model: str, path: str, *, kept: bool) -> int:
-    print(f"Database: {clean(path)}")
+    say("Database: {}", path)
     print_heading("1. A process talks with an agent, and ends.")
     _run_process(model, path, *TOLD)
     print_heading("2. Before: in another process, an agent without a storage.")
@@ -102,9 +145,11 @@ def _show(model: str, path: str, *, kept: bool) -> int:
     answer = _run_process(model, path, ASKED)
     with SqliteStorage(path) as storage:
         _show_database(storage)
+        _show_insight(storage)
     _say_where(path, kept=kept)
     if model == OFFLINE and TOLD[-1] not in answer:
-        print("\nThe last process did not answer from the stored history.", file=sys.stderr)
+        say(err=True)
+        say("The last process did not answer from the stored history.", err=True)
         return 1
     return 0
 
@@ -119,9 +164,9 @@ def _run_process(model: str, path: str, *questions: str) -> str:
     turns = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for number, turn in enumerate(turns):
         if number == 0:
-            print(f"   process {turn['process']}: {_code(path)}")
-        print(f"     user:  {turn['question']}")
-        print(f"     agent: {clean(turn['answer']).replace(chr(10), f'{chr(10)}            ')}")
+            say("   process {}: {}", turn["process"], _code(path))
+        say("     user:  {}", turn["question"])
+        say_block("agent", turn["answer"], "     ")
     if done.returncode != 0:
         raise _failed(done.stderr, model)
     return turns[-1]["answer"]
@@ -129,7 +174,7 @@ def _run_process(model: str, path: str, *questions: str) -> str:
 
 def _code(path: str) -> str:
     """How the process makes its agent."""
-    return f"Agent(model, storage=SqliteStorage({clean(repr(path))}))" if path else "Agent(model)"
+    return f"Agent(model, storage=SqliteStorage({path!r}))" if path else "Agent(model)"
 
 
 def _failed(stderr: str, model: str) -> SessileError:
@@ -143,29 +188,50 @@ def _show_database(storage: Storage) -> None:
     rows = [
         [
             head.session_id,
-            head.owner or "",
+            head.agent or "",
             head.user_id or "",
             str(head.run_count),
             head.status or "",
             moment(head.updated_at),
         ]
-        for head in storage.sessions()
+        for head in storage.sessions(user_id=ANY_USER)
     ]
-    print_table(Table(("session", "owner", "user", "runs", "status", "updated (UTC)"), rows))
-    print_heading(f"The messages of session {SESSION}")
-    print_table(Table(("run", "who", "text"), _message_rows(storage), frozenset({"text"})))
+    print_table(Table(("session", "agent", "user", "runs", "status", "updated (UTC)"), rows))
+    print_heading("The messages of session {}", SESSION)
+    print_table(Table(("run", "who", "text"), _message_rows(storage)))
 
 
 def _message_rows(storage: Storage) -> Sequence[Sequence[str]]:
     return [
         [str(message.run), who, clip(text, 80)]
-        for message in storage.messages(SESSION, last_runs=3)
+        for message in storage.messages(SESSION, last_runs=3, user_id=ANY_USER)
         for who, text in message_lines(message)
     ]
 
 
+def _show_insight(storage: Storage) -> None:
+    """Find a run by its words, rate it, and make an example of it."""
+    with Index(storage) as index:
+        print_heading("Found: where was the capital mentioned?")
+        hits = index.search("capital france", user_id=ANY_USER, order="best", limit=3, session_id=SESSION)
+        for hit in hits:
+            if hit.run is not None:
+                say("{} run {}: {}", hit.session_id, hit.run.number, clip(hit.snippets[0].text, 80))
+        told = next((hit.run for hit in hits if hit.run is not None), None)
+        if told is None:
+            return
+        print_heading("Rated: the answer of run {} was right", told.number)
+        said = storage.rate(SESSION, told.run_id, score=True, comment="Exactly.", by="ada", user_id=ANY_USER)
+        say("score {}, by {}: {}", said.score, said.by or "", said.comment or "")
+        print_heading("An example of a good answer, for the next prompt")
+        say_text(index.examples(user_id=ANY_USER, min_score=1, limit=1).prompt())
+
+
 def _say_where(path: str, *, kept: bool) -> None:
     if kept:
-        print(f"\nLook into it: sessile show sqlite:///{quote(path)} {SESSION}")
+        say()
+        say("Look into it: sessile show sqlite:///{} {}", quote(path), SESSION)
     else:
-        print("\nThe database was a temporary file. Keep it with: sessile demo --db demo.db")
+        say()
+        say("The database was a temporary file. Keep it with: sessile demo --db demo.db")
+    say("See sample sessions in a browser: sessile demo --dashboard")

@@ -6,12 +6,14 @@ Every append is one transaction, so that a head never lags behind its log.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,28 +25,27 @@ from ..errors import (
     InvalidInputError,
     ReadOnlyError,
     StorageError,
-    StorageFullError,
     StorageUnavailableError,
 )
-from ..storage.driver import (
-    Append,
-    Capabilities,
-    CommitRow,
-    Deadline,
-    Driver,
-    HeadRow,
-    ListQuery,
-    Loaded,
-    Span,
-)
+from ..storage.driver import Beside, Capabilities, Deadline, Driver
+from ..storage.matching import listing, newest_of, page_of
+from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
+from ..storage.states import columns_without_state
 from ..storage.storage import Storage
 from ..storage.urls import check_no_url
-from .sql import filters, log
+from .sql import damage, durability, filters, log, private
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
+from .sql.sqlite_beside import SqliteBeside
+from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
 from .sql.sqlite_metadata import SqliteMetadata
 from .sql.statements import load_statements, put_in
 
 R = TypeVar("R")
+
+logger = logging.getLogger("sessile")
+
+File = tuple[int, int]
+"""A file, whatever its name: its device and its number there."""
 
 BUSY_MILLISECONDS = 50
 """How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
@@ -52,7 +53,10 @@ BUSY_MILLISECONDS = 50
 FORK_SECONDS = 10.0
 """How long a fork waits for other threads to end what they read."""
 
-_SQL = load_statements("sqlite", {"head": ", ".join(HeadRow._fields), "commit": ", ".join(CommitRow._fields)}, "named")
+_HEAD = ", ".join(HeadRow._fields)
+_STATELESS = columns_without_state(_HEAD, "sqlite")
+
+_SQL = load_statements("sqlite", {"head": _HEAD, "commit": ", ".join(CommitRow._fields)}, "named")
 
 
 class SqliteStorage(Storage):
@@ -102,6 +106,7 @@ class SqliteDriver(Driver):
     """The driver behind `SqliteStorage`: one writing connection, and a pool of reading ones."""
 
     name: ClassVar[str] = "sqlite"
+    ends_promptly = True
 
     def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True) -> None:
         self.path = path
@@ -113,9 +118,13 @@ class SqliteDriver(Driver):
             multi_process=not self.in_memory,
             commits_per_append=500,
             max_record_bytes=16 * 1024 * 1024,
+            rewrites=True,
+            bounded_pages=True,
+            checks_body=True,
         )
         self._migrations = Migrations(read_texts("sqlite"), {}, table="sessile_schema")
         self._closed = False
+        self._was_there = False
         self._forget()
 
     def _forget(self) -> None:
@@ -125,6 +134,7 @@ class SqliteDriver(Driver):
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._busy: set[sqlite3.Connection] = set()
+        self._files: dict[sqlite3.Connection, File | None] = {}
 
     # ------------------------------------------------------------ connections
 
@@ -136,19 +146,62 @@ class SqliteDriver(Driver):
         )
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
+        self._files[connection] = self._file()
         return connection
+
+    def _file(self) -> File | None:
+        """Which file the path names at this moment."""
+        if self.in_memory:
+            return None
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            if self._was_there:
+                raise StorageError(
+                    f"The database file {self.path!r} is gone.", hint="Put it back; what was stored is in it."
+                ) from None
+            return None
+        self._was_there = True
+        return found.st_dev, found.st_ino
+
+    def _is_current(self, connection: sqlite3.Connection) -> bool:
+        """Whether a connection is to the file that the path names: what goes to a removed or replaced one is lost.
+
+        As long as the connection is open, no other file can have its number.
+        """
+        file = self._file()
+        if self._files[connection] is None:
+            self._files[connection] = file  # it was made by that connection
+        return self._files[connection] == file
+
+    def _follow_file(self) -> None:
+        """Let go of a writing connection to a file which the path names no more; its lock is held."""
+        writer = self._writer
+        if writer is not None and not self._is_current(writer):
+            self._writer = None
+            self._drop(writer)
+            self.stats.count("reconnects")
+            logger.warning("The database file %r was replaced; it is opened anew.", self.path)
+
+    def _drop(self, connection: sqlite3.Connection) -> None:
+        del self._files[connection]
+        connection.close()
 
     @contextmanager
     def _writing(self, deadline: Deadline) -> Generator[sqlite3.Connection]:
         """The writing connection, held by one thread at a time."""
-        if not self._write_lock.acquire(timeout=deadline.remaining()):
-            raise DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
+        deadline.check("An operation on SQLite")
+        if not deadline.acquire(self._write_lock):
+            raise _not_free(deadline)
         try:
-            if self._writer is None:
-                self._writer = self._connect()
-            yield self._writer
+            yield self._writer or self._connected()
         finally:
             self._write_lock.release()
+
+    def _connected(self) -> sqlite3.Connection:
+        """The writing connection, made anew; its lock is held."""
+        self._writer = self._connect()
+        return self._writer
 
     @contextmanager
     def _reading(self, deadline: Deadline, *, short: bool = True) -> Generator[sqlite3.Connection]:
@@ -157,11 +210,13 @@ class SqliteDriver(Driver):
         A short read takes the writing connection if that is free: its page cache has what was just written, which
         every other connection must read anew (40 µs of a turn). Otherwise it takes one from the pool.
         """
+        deadline.check("An operation on SQLite")
         if self.in_memory:
             with self._writing(deadline) as connection:
                 yield connection
         elif short and self._writer is not None and self._write_lock.acquire(blocking=False):
             try:
+                self._follow_file()
                 with self._writing(deadline) as connection:
                     yield connection
             finally:
@@ -176,6 +231,8 @@ class SqliteDriver(Driver):
         with self._pool:
             if not self._pool.wait_for(lambda: not self._forking, deadline.remaining()):
                 raise DeadlineError(f"The process did not finish forking within {deadline.timeout:g} s.")
+            while self._readers and not self._is_current(self._readers[-1]):
+                self._drop(self._readers.pop())
             connection = self._readers.pop() if self._readers else self._connect()
             self._busy.add(connection)
         try:
@@ -184,7 +241,7 @@ class SqliteDriver(Driver):
             with self._pool:
                 self._busy.discard(connection)
                 if self._closed:
-                    connection.close()
+                    self._drop(connection)
                 else:
                     self._readers.append(connection)
                 self._pool.notify_all()
@@ -199,7 +256,7 @@ class SqliteDriver(Driver):
         idle = self._readers if self._writer is None else [*self._readers, self._writer]
         self._writer, self._readers = None, []
         for connection in idle:
-            connection.close()
+            self._drop(connection)
 
     # ------------------------------------------------------------ forks
 
@@ -223,9 +280,11 @@ class SqliteDriver(Driver):
 
     def after_fork_in_parent(self) -> None:
         self._forking = False
-        self._pool.notify_all()
-        self._pool.release()
-        self._write_lock.release()
+        with contextlib.suppress(RuntimeError):  # what is not ours: `before_fork` was interrupted before it
+            self._pool.notify_all()
+            self._pool.release()
+        with contextlib.suppress(RuntimeError):
+            self._write_lock.release()
 
     def after_fork(self) -> None:
         """Never close what the parent could not: SQLite would then drop the parent's locks and its log."""
@@ -240,12 +299,12 @@ class SqliteDriver(Driver):
     # ------------------------------------------------------------ schema
 
     async def setup(self, deadline: Deadline) -> None:
-        with _translated("Setting up the database", self.path):
+        with translated("Setting up the database", self.path):
             if not self.auto_migrate and self._absent():
                 raise StorageError(f"There is no database {self.path!r}.", hint="`sessile migrate` makes it.")
-            self._make_folder()
+            self._make_file()
             with self._writing(deadline) as connection:
-                state = _patiently(lambda: _schema_state(connection), deadline)
+                state = patiently(lambda: _schema_state(connection), deadline)
                 if not self._migrations.up_to_date(state, repr(self.path)):
                     if not self.auto_migrate:
                         first = statements_of(self._migrations.to_do(state))[0]
@@ -254,35 +313,39 @@ class SqliteDriver(Driver):
                     self._migrate(connection, deadline, finish=False)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
-        with _translated("Migrating the database", self.path):
+        with translated("Migrating the database", self.path):
             if dry_run and self._absent():
                 return statements_of(self._migrations.to_do(SchemaState()))  # opening the file would make it
-            self._make_folder()
+            self._make_file()
             with self._writing(deadline) as connection:
                 if not dry_run:
                     self._use_wal(connection, deadline)
                     return statements_of(self._migrate(connection, deadline, finish=finish))
-                state = _patiently(lambda: _schema_state(connection), deadline)
+                state = patiently(lambda: _schema_state(connection), deadline)
                 self._migrations.up_to_date(state, repr(self.path))
                 return statements_of(self._migrations.to_do(state, finish=finish))
 
     def _absent(self) -> bool:
         return not self.in_memory and not os.path.exists(self.path)
 
-    def _make_folder(self) -> None:
-        if self.in_memory:
+    def _make_file(self) -> None:
+        """Make the file, with its folder, for its owner alone; what is there keeps its rights."""
+        if not self._absent():
             return
         try:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(Path(self.path).parent)
         except OSError as error:
             raise ReadOnlyError(f"The folder of {self.path!r} cannot be made: {error}.") from error
+        with contextlib.suppress(OSError):  # which SQLite says better
+            private.make_file(self.path)
 
     def _use_wal(self, connection: sqlite3.Connection, deadline: Deadline) -> None:
-        _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), deadline)
+        # It answers, and a statement that has not been read to its end keeps a transaction open (on PyPy, at least).
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchall(), deadline)
 
     def _migrate(self, connection: sqlite3.Connection, deadline: Deadline, *, finish: bool) -> list[Part]:
         """Bring the schema up to date in one transaction; of processes that start at once, one does the work."""
-        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
         try:
             state = _schema_state(connection)
             self._migrations.up_to_date(state, repr(self.path))
@@ -292,66 +355,110 @@ class SqliteDriver(Driver):
                     connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            roll_back(connection)
             raise
         return parts
+
+    def warnings(self) -> Sequence[str]:
+        return [] if self.in_memory else durability.of_sqlite(self.synchronous)
 
     # ------------------------------------------------------------ the log
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        key: dict[str, Any] = {"session_id": session_id}
-        with _translated("Loading a session", self.path), self._reading(deadline) as connection:
-            if newest == 0:
-                found = _patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
-                return None if found is None else Loaded(HeadRow._make(found), [], _now())
-            connection.execute("BEGIN")  # one consistent look at both tables
-            try:
-                found = _patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
-                if found is None:
-                    return None
-                head = HeadRow._make(found)
-                key |= {"incarnation": head.incarnation, "newest": newest}
-                rows = connection.execute(_SQL["newest"], key).fetchall()
-            finally:
-                _roll_back(connection)
-            rows.reverse()
-            return Loaded(head, [CommitRow._make(row) for row in rows], _now())
+        if self._writer is None or not self._write_lock.acquire(blocking=False):
+            with translated("Loading a session", self.path), self._reading(deadline) as connection:
+                return _load(connection, session_id, newest, deadline)
+        try:  # the same as `_reading`, for what is done most often
+            deadline.check("An operation on SQLite")
+            self._follow_file()
+            return _load(self._writer or self._connected(), session_id, newest, deadline)
+        except sqlite3.Error as error:
+            raise translate(error, "Loading a session", self.path) from error
+        finally:
+            self._write_lock.release()
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        with _translated("Appending to a session", self.path), self._writing(deadline) as connection:
-            _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
-            try:
-                if not _claim(connection, write):
-                    connection.execute("ROLLBACK")
-                    return False
-                key = (write.session_id, write.incarnation)
-                connection.executemany(_SQL["append"], [key + commit for commit in write.commits])
-            except BaseException:
-                _roll_back(connection)
-                raise
-            _commit(connection)
-            return True
+        deadline.check("An operation on SQLite")
+        if not deadline.acquire(self._write_lock):
+            raise _not_free(deadline)
+        try:
+            if write.was_body is not None:  # nobody has looked at the file before
+                self._follow_file()
+            return self._append(self._writer or self._connected(), write, deadline)
+        except sqlite3.Error as error:
+            raise translate(error, "Appending to a session", self.path) from error
+        finally:
+            self._write_lock.release()
+
+    def _append(self, connection: sqlite3.Connection, write: Append, deadline: Deadline) -> bool:
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        try:
+            if not _claim(connection, write):
+                connection.execute("ROLLBACK")
+                return False
+            key = (write.session_id, write.incarnation)
+            connection.executemany(_SQL["append"], [key + commit for commit in write.commits])
+        except BaseException:
+            roll_back(connection)
+            raise
+        commit(connection)
+        self._check_kept(connection)
+        return True
+
+    def _check_kept(self, connection: sqlite3.Connection) -> None:
+        """Acknowledge nothing that was written to a file which the path names no more."""
+        if not self._is_current(connection):
+            self._follow_file()
+            raise StorageUnavailableError(f"The database file {self.path!r} was replaced.", written="unknown")
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
         statement, values = log.span_statement(span)
         sql = put_in(_SQL[statement], {"direction": log.direction(span)})
         values |= {"session_id": session_id, "incarnation": incarnation}
-        with _translated("Reading a session's log", self.path), self._reading(deadline) as connection:
-            rows = _patiently(lambda: connection.execute(sql, values).fetchall(), deadline)
-        return [CommitRow._make(row) for row in rows]
+        with translated("Reading a session's log", self.path), self._reading(deadline) as connection:
+            return patiently(lambda: _page(connection, sql, values, span), deadline)
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        key = {"session_id": session_id, "incarnation": incarnation}
+        with translated("Rewriting commits", self.path), self._writing(deadline) as connection:
+            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            try:
+                changed = [connection.execute(_SQL["rewrite"], {**row._asdict(), **key}).rowcount for row in commits]
+                if not all(changed):
+                    connection.execute("ROLLBACK")
+                    return False
+            except BaseException:
+                roll_back(connection)
+                raise
+            commit(connection)
+            self._check_kept(connection)
+            return True
+
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         page, values = filters.page(query, _METADATA)
-        rows = self._scan("Listing sessions", put_in(_SQL["list"], {"page": page}), values, deadline)
-        return [HeadRow._make(row) for row in rows]
+        try:
+            words = {"page": page, "columns": _HEAD if query.with_state else _STATELESS}
+            rows = self._scan("Listing sessions", put_in(_SQL["list"], words), values, deadline)
+            return listing([damage.head_of(row) for row in rows], query)
+        except CorruptDataError:  # each by itself, so that the others are not lost with it
+            sql = put_in(_SQL["list_places"], {"page": page, "moment": filters.time_column(query)})
+            places = self._scan("Listing sessions", sql, values, deadline)
+
+        async def read(session_id: str) -> HeadRow | None:
+            found = self._scan("Listing sessions", _SQL["head"], (session_id,), deadline)
+            return damage.head_of(found[0]) if found else None
+
+        return await damage.page_of(places, read, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         where, values = filters.conditions(query, _METADATA)
         return self._scan("Counting sessions", put_in(_SQL["count"], {"where": where}), values, deadline)[0][0]
 
-    def _scan(self, what: str, sql: str, values: filters.Parameters, deadline: Deadline) -> list[Any]:
+    def _scan(self, what: str, sql: str, values: filters.Parameters | tuple[str], deadline: Deadline) -> list[Any]:
         """A read that may have to look at many rows, stopped at its deadline."""
-        with _translated(what, self.path), self._reading(deadline, short=False) as connection:
+        with translated(what, self.path), self._reading(deadline, short=False) as connection:
             connection.set_progress_handler(lambda: int(deadline.remaining() <= 0), 10_000)
             try:
                 return connection.execute(sql, values).fetchall()
@@ -360,15 +467,45 @@ class SqliteDriver(Driver):
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         key = {"session_id": session_id, "incarnation": incarnation}
-        with _translated("Deleting a session", self.path), self._writing(deadline) as connection:
-            _patiently(lambda: connection.execute(_SQL["delete"], key), deadline)
+        with translated("Deleting a session", self.path), self._writing(deadline) as connection:
+            without_growing(connection, lambda: connection.execute(_SQL["delete"], key), deadline)
+            self._check_kept(connection)
+
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        key = {"session_id": session_id}
+        with translated("Deleting a session", self.path), self._writing(deadline) as connection:
+            removed = patiently(lambda: connection.execute(_SQL["discard"], key), deadline).rowcount
+            self._check_kept(connection)
+        return removed > 0
+
+    # ------------------------------------------------------------ tables of others
+
+    def beside(self) -> Beside:
+        return SqliteBeside(self)
+
+    def scan(self, what: str, sql: str, values: filters.Parameters, deadline: Deadline) -> list[Any]:
+        """A read of tables of others, beside which the log is written and read."""
+        return self._scan(what, sql, values, deadline)
+
+    @contextmanager
+    def changing(self, what: str, deadline: Deadline) -> Generator[sqlite3.Connection]:
+        """A transaction on tables of others, on a connection of its own: the log waits only for the lock."""
+        held = self._writing(deadline) if self.in_memory else self._pooled(deadline)
+        with translated(what, self.path), held as connection:
+            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            try:
+                yield connection
+                commit(connection)
+            except BaseException:
+                roll_back(connection)
+                raise
 
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key}
-        with _translated("Reading a record", self.path), self._reading(deadline) as connection:
-            found = _patiently(lambda: connection.execute(_SQL["get_record"], values).fetchone(), deadline)
+        with translated("Reading a record", self.path), self._reading(deadline) as connection:
+            found = patiently(lambda: connection.execute(_SQL["get_record"], values).fetchone(), deadline)
         return None if found is None else found[0]
 
     async def put_record(
@@ -376,8 +513,19 @@ class SqliteDriver(Driver):
     ) -> bool:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
         sql = _SQL["remove_record" if value is None else "put_record"]
-        with _translated("Writing a record", self.path), self._writing(deadline) as connection:
-            return _patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1 or value is None
+        with translated("Writing a record", self.path), self._writing(deadline) as connection:
+            done = patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1 or value is None
+            self._check_kept(connection)
+            return done
+
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        values = {"session_id": session_id, "incarnation": incarnation, "after": after, "limit": limit}
+        values |= {"prefix": prefix, "length": len(prefix)}
+        with translated("Reading the keys of records", self.path), self._reading(deadline) as connection:
+            rows = patiently(lambda: connection.execute(_SQL["record_keys"], values).fetchall(), deadline)
+        return [key for (key,) in rows]
 
 
 # ---------------------------------------------------------------- helpers
@@ -398,86 +546,51 @@ def _now() -> int:
     return time.time_ns() // 1000
 
 
+def _not_free(deadline: Deadline) -> DeadlineError:
+    return DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
+
+
+def _load(connection: sqlite3.Connection, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+    """A head and its newest commits, in one consistent look."""
+    key = (session_id,)
+    if newest == 0:
+        found = patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
+        return None if found is None else Loaded(damage.loaded_head(found), [], _now())
+    connection.execute("BEGIN")
+    try:
+        found = patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
+        if found is None:
+            return None
+        head = damage.loaded_head(found)
+        with closing(connection.execute(_SQL["newest"], (session_id, head.incarnation, newest))) as rows:
+            commits = newest_of(map(CommitRow.stored, rows), newest)
+    finally:
+        roll_back(connection)
+    return Loaded(head, commits, _now())
+
+
 def _claim(connection: sqlite3.Connection, write: Append) -> bool:
     """Put the new head in place, if the session is still at the expected revision."""
     if write.expected == 0:
         return connection.execute(_SQL["create"], write.head._asdict()).rowcount == 1
-    return connection.execute(_SQL["advance"], {**write.head._asdict(), "expected": write.expected}).rowcount == 1
-
-
-def _commit(connection: sqlite3.Connection) -> None:
-    """COMMIT; if that fails for want of I/O, the commit may still be found in the log after a restart."""
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        _roll_back(connection)
-        code = _code(error)
-        raise _translate(
-            error, "Committing", "", written="no" if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY) else "unknown"
-        ) from error
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+    head = write.head
+    changes = head[2:8] + head[9:]  # from `revision` on, without `created_at`
+    was = (write.was_body, write.was_updated_at)
+    values = (*changes, head.session_id, head.incarnation, write.expected, *was)
+    return connection.execute(_SQL["advance"], values).rowcount == 1
 
 
 def _schema_state(connection: sqlite3.Connection) -> SchemaState:
     """What the file has; version 0 if Sessile has no tables in it."""
     found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessile_schema'")
     row = None if found.fetchone() is None else connection.execute(_SQL["schema_state"]).fetchone()
-    return SchemaState() if row is None else SchemaState(*row)
+    return SchemaState() if row is None else SchemaState.stored(*row)
 
 
-def _patiently(action: Callable[[], R], deadline: Deadline) -> R:
-    """Do what other processes may be doing at the same moment, again and again until the deadline."""
-    while True:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or deadline.remaining() <= 0:
-                raise
-            time.sleep(0.01)
+def _page(connection: sqlite3.Connection, sql: str, values: dict[str, Any], span: Span) -> list[CommitRow]:
+    """One page of a span, read row by row, so that no more is in memory than the page has."""
+    with closing(connection.execute(sql, values)) as rows:
+        return page_of(map(CommitRow.stored, rows), span)
 
 
 _METADATA = SqliteMetadata()
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code (sqlite.org/rescode.html), 0 if the error is not SQLite's own."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-@contextmanager
-def _translated(what: str, path: str) -> Generator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translate(error, what, path) from error
-
-
-def _translate(error: sqlite3.Error, what: str, path: str, written: Literal["no", "unknown"] = "no") -> StorageError:
-    """An error of SQLite as one of ours."""
-    text = f"{what} failed{f' on {path!r}' if path else ''}: {error}."
-    code = _code(error)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageUnavailableError(text, hint="Another process is writing; try again.", written=written)
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFullError(text, written=written)
-    if code == sqlite3.SQLITE_READONLY:
-        return ReadOnlyError(text, written=written)
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return StorageUnavailableError(text, hint="Check the path and its permissions.", retry=False)
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return CorruptDataError(text, written=written)
-    if code == sqlite3.SQLITE_INTERRUPT:
-        return DeadlineError(text)
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return ClosedError("This storage was closed.")
-    if code == sqlite3.SQLITE_IOERR:
-        return StorageError(
-            text, hint="Check the disk that the file is on, and this process's limits.", written=written
-        )
-    if "decode to UTF-8" in str(error):
-        return CorruptDataError(text, written=written)
-    return StorageError(text, written=written)

@@ -3,10 +3,12 @@
 Importing this package imports neither an agent framework nor a database client.
 """
 
-from .core import Settings
-from .driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
+from .driver import Capabilities, Deadline, Driver
 from .registry import open_storage
+from .rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
+from .settings import Settings
 from .storage import Storage
+from .wrapping import WrappedDriver
 
 __all__ = [
     "Append",
@@ -16,9 +18,12 @@ __all__ = [
     "Driver",
     "HeadRow",
     "ListQuery",
+    "Listing",
     "Loaded",
+    "RecordName",
     "Settings",
     "Span",
     "Storage",
+    "WrappedDriver",
     "open_storage",
 ]

@@ -5,89 +5,74 @@ Everything here awaits nothing but the driver, so that it can be stepped synchro
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..errors import AlreadyExistsError, SessionNotFoundError, StorageError, StorageFullError, UserRequiredError
-from ..records import MICROSECOND, Entry, Head
-from .driver import Append, CommitRow, Deadline, Driver, Loaded, Span
-from .encoding import check_size, decode_commit, decode_head, encode_commit, encode_head
-from .fold import DELETED, fold, roll_forward
-from .ids import check_id, check_optional_id, uuid7
+from ..errors import (
+    AlreadyExistsError,
+    ConstraintError,
+    CorruptDataError,
+    InvalidInputError,
+    NewerVersionError,
+    SessileError,
+    StorageError,
+    StorageFullError,
+    TooLargeError,
+    UserRequiredError,
+)
+from ..records import ANY_USER, MICROSECOND, Entry, Session, UserId
+from .absence import as_row, hidden_because, is_building, is_expired, tombstone
+from .clock import Clock
+from .computing import compute
+from .driver import Append, CommitRow, Deadline, Driver, HeadRow, Loaded, Span
+from .encoding import check_size, decode_head, encode_commit, encode_head, size_of
+from .fold import fold, roll_forward
+from .ids import check_id, check_optional_id, check_session_id, uuid7
+from .loading import load
+from .readable import read_entries
+from .redacting import redact_draft
+from .remembered import Remembered
+from .removals import tell_indexes
+from .retrying import Attempts
+from .settings import Settings
+from .snapshots import Attempt, Change, Committed, Draft, Snapshot, check_not_building, owned
+from .vocabulary import SCOPE, SessionDeleted, StatePatched
 
-ABANDONED = 3600 * MICROSECOND
-"""After how long a fork in the making is taken for abandoned, in microseconds."""
+logger = logging.getLogger(__name__)
 
 LAG = 2 * MICROSECOND
 """After how long a head that lags behind its log is taken for left by a crash, in microseconds."""
 
+MOST_TOLD = 10_000
+"""How many things that cannot be read are logged at most, so that what is remembered of it does not grow."""
+
 RACE_PAGE = 8
-"""How many commits a look after a lost race reads. With one read more before it, the next attempt may lose as well."""
+"""How many commits a look after a lost race reads: those that a history mostly consists of, and a commit whose answer
+was lost."""
 
 LAG_PAGE = 8
 """How many commits a look reads at least where a head may lag behind its log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a storage was made with. Times in seconds, sizes in bytes."""
-
-    timeout: float = 30.0
-    require_user: bool = False
-    ttl: float | None = None
-    lease: float = 30.0
-    max_commit_bytes: int = 16 * 1024 * 1024
-    max_state_bytes: int = 256 * 1024
-    max_metadata_bytes: int = 16 * 1024
-    inline_media_bytes: int = 4 * 1024
-    max_media_bytes: int = 64 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """One consistent look at a session: its head (None: absent), its newest commits (ascending), the clock.
-
-    `stale` is the incarnation of an expired or half-deleted session that stands where a new one would be made.
-    `found` is the head that stands there, also one that is hidden or expired and therefore absent.
-    """
-
-    head: Head | None
-    rows: list[CommitRow]
-    now: int
-    stale: str | None = None
-    found: Head | None = None
-
-
-@dataclass(slots=True)
-class Draft:
-    """What a writer wants to append: the entries of one commit, and the number of the run they belong to."""
-
-    entries: list[Entry]
-    run: int = 0
-
-
-@dataclass(slots=True)
-class Committed:
-    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`."""
-
-    head: Head
-    entries: list[Entry]
-
-
-Change = Callable[[Snapshot], Awaitable[Draft | None]]
-"""Makes a draft for the session as it is; called again after each lost race; None: there is nothing to write."""
-
-
 @dataclass(slots=True)
 class Core:
-    """One driver with the settings of its storage."""
+    """One driver with the settings of its storage.
+
+    With `user` it serves that user alone: calls that name none mean this one, and calls that name another are refused.
+    """
 
     driver: Driver
     settings: Settings
     ready: bool = field(default=False)
+    clock: Clock = field(default_factory=Clock)
+    user: str | None = None
+    removals: list[Callable[[str, str], None]] = field(default_factory=list)
+    """Hear of each session that this process removes: the id that it is stored under, and its incarnation."""
+    remembered: Remembered = field(default_factory=Remembered, init=False)
+    """Heads by the ids that this core's callers say: the core of one user has its own."""
+    _told: set[str] = field(default_factory=set)
 
     # ------------------------------------------------------------ beginning
 
@@ -96,21 +81,46 @@ class Core:
         return Deadline(self.settings.timeout)
 
     async def prepare(self, deadline: Deadline) -> None:
-        """Set the database up at first use."""
+        """Set the database up at first use, and take over its time."""
         if not self.ready:
             await self.driver.setup(deadline)
+            await self.set_clock(deadline)
             self.ready = True
 
-    def check_access(self, session_id: str, user_id: str | None) -> None:
-        """Refuse bad ids, and a missing user where one is required, before any I/O."""
-        check_id(session_id, "session_id")
-        self.check_user(user_id)
+    async def set_clock(self, deadline: Deadline) -> None:
+        """Ask the database what time it is; mostly that comes along with what is loaded."""
+        self.clock.set(await self.driver.now(deadline))
 
-    def check_user(self, user_id: str | None) -> None:
-        """Refuse a bad user id, and a missing one where one is required."""
+    def skipped(self, session_id: str, what: str, error: SessileError) -> None:
+        """Log, once for each thing, that it was left out because it cannot be read."""
+        told = f"{session_id}\0{what}"
+        if told not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(told)
+            logger.warning("%s of session %r is left out: %s", what, session_id, error)
+
+    def check_access(self, session_id: str, user_id: UserId) -> UserId:
+        """Refuse bad ids, and a missing user where one is required, before any I/O; returns whom the call means.
+
+        An id that Sessile has made for itself is refused, too, unless `ANY_USER` says that it may be anybody's.
+        """
+        if user_id is ANY_USER:
+            check_id(session_id, "session_id")
+        else:
+            check_session_id(session_id)
+        return self.check_user(user_id)
+
+    def check_user(self, user_id: UserId) -> UserId:
+        """Refuse a bad user id, and a missing one where one is required; returns whom the call means."""
+        if user_id is ANY_USER:
+            return user_id
         check_optional_id(user_id, "user_id")
+        if self.user is not None:
+            if user_id not in (None, self.user):
+                raise InvalidInputError(f"This storage serves the user {self.user!r} alone.")
+            return self.user
         if user_id is None and self.settings.require_user:
             raise UserRequiredError("This storage needs a user_id for every operation on sessions.")
+        return user_id
 
     # ------------------------------------------------------------ reading
 
@@ -118,20 +128,28 @@ class Core:
         """The session as it is now, with its `newest` newest commits; hidden and expired ones are absent."""
         await self.prepare(deadline)
         lagging = not self.driver.capabilities.transactional_head
-        loaded = await self.driver.load(session_id, max(newest, LAG_PAGE) if lagging else newest, deadline)
+        loaded = await load(self.driver, session_id, max(newest, LAG_PAGE) if lagging else newest, deadline)
         if loaded is None:
-            return Snapshot(None, [], now_micros())
-        head = decode_head(loaded.head)
-        if lagging and loaded.commits and loaded.commits[-1].seq > head.revision:
-            head = await self._caught_up(head, loaded, deadline)
-        expired = head.expires_at is not None and head.expires_at <= loaded.now
-        if head.hidden is not None or expired:
-            building = head.hidden == "building" and not expired and loaded.now - head.updated_at < ABANDONED
-            stale = None if building else head.incarnation
-            return Snapshot(None, [], loaded.now, stale, head)
+            self.remembered.forget(session_id)
+            return Snapshot(None, [], self.clock.now())
+        self.clock.set(loaded.now)
+        row, head = loaded.head, None
+        try:
+            sound = self.remembered.get(session_id) == row
+            head = await compute(self.driver, lambda: decode_head(row, sound=sound), text=len(row.body))
+            if lagging and loaded.commits and loaded.commits[-1].seq > head.revision:
+                head = await self._caught_up(head, loaded, deadline)
+                row = as_row(head)
+        except (NewerVersionError, CorruptDataError):
+            if not row.hidden and not is_expired(row, loaded.now):
+                raise  # what is absent is absent for programs, too, that could not read it
+        self._remember(row)
+        if (row.hidden and (head is None or head.hidden != SCOPE)) or is_expired(row, loaded.now):
+            building = is_building(row, loaded.now)
+            return Snapshot(None, [], loaded.now, None if building else row, head, building)
         return Snapshot(head, loaded.commits, loaded.now, None, head)
 
-    async def _caught_up(self, head: Head, loaded: Loaded, deadline: Deadline) -> Head:
+    async def _caught_up(self, head: Session, loaded: Loaded, deadline: Deadline) -> Session:
         """A head that lags, rolled forward over the commits that the log has beyond it.
 
         It is also written down, unless its writer may just be about to do that. That it cannot be is no matter here.
@@ -139,16 +157,17 @@ class Core:
         rows = loaded.commits
         if rows[0].seq > head.revision + 1:
             rows = await self.all_rows(head, Span(first=head.revision + 1), deadline)
-        rolled = roll_forward(head, rows)
+        rolled = await compute(self.driver, lambda: roll_forward(head, rows), rows=rows)
         if rolled is None:
             return head
-        if rolled.updated_at < loaded.now - LAG:
-            row = encode_head(rolled, max_state=sys.maxsize, max_metadata=sys.maxsize)  # it is committed already
+        if rolled.updated_us < loaded.now - LAG:
+            self.driver.stats.count("catch_ups")
+            logger.info("The head of session %r lags behind its log since a crash", head.session_id)
             with suppress(StorageError):
-                await self.driver.catch_up(row, deadline)
+                await self.driver.catch_up(as_row(rolled), deadline)
         return rolled
 
-    async def all_rows(self, head: Head, span: Span, deadline: Deadline) -> list[CommitRow]:
+    async def all_rows(self, head: Session, span: Span, deadline: Deadline) -> list[CommitRow]:
         """All commits of a span, page by page, in the span's direction."""
         rows: list[CommitRow] = []
         while True:
@@ -159,7 +178,21 @@ class Core:
             edge = page[-1].seq
             span = span._replace(last=edge - 1) if span.newest_first else span._replace(first=edge + 1)
 
-    async def head_of(self, session_id: str, user_id: str | None, deadline: Deadline) -> Head:
+    async def find(
+        self,
+        head: Session,
+        key: str,
+        deadline: Deadline,
+        *,
+        after: int = 0,
+        limit: int = 500,
+        newest_first: bool = False,
+    ) -> list[CommitRow]:
+        """The commits of a session that carry this key and come after a revision; one round trip, at most `limit`."""
+        span = Span(first=after + 1, limit=limit, newest_first=newest_first, key=key)
+        return await self.driver.entries(head.session_id, head.incarnation, span, deadline)
+
+    async def head_of(self, session_id: str, user_id: UserId, deadline: Deadline) -> Session:
         """The head of a session that must be there and be this user's."""
         snapshot = await self.look(session_id, deadline)
         return owned(snapshot.head, session_id, user_id)
@@ -169,200 +202,308 @@ class Core:
     async def commit(
         self,
         session_id: str,
+        user_id: UserId,
         change: Change,
         deadline: Deadline,
         *,
         known: Snapshot | None = None,
-        commit_id: str | None = None,
+        attempt: Attempt | None = None,
     ) -> Committed | None:
         """Append what `change` drafts, exactly once, however many writers there are and whatever answers are lost.
 
-        `known` is the session as the caller last saw it: if it is out of date, that costs one lost race. After a
-        lost race or an unknown answer the log is searched for this commit's own id, and only when it is not there
-        is the change drafted anew. A caller who repeats a commit that failed passes the same `known` and
-        `commit_id`. Returns None if there was nothing to write.
+        Every writer comes through here, and `change` never sees a session that the user does not reach: where one
+        stands, or has come to stand meanwhile, `SessionNotFoundError` is raised.
+        `known` is the session as the caller last saw it: if it is out of date, that costs one lost race. Without it the
+        head that this core saw last serves as a guess, which refuses nothing. After an
+        unknown answer the core looks for this commit where it may stand, which is one row, and only when it is not
+        there is the change drafted anew. A caller who repeats a commit that failed passes the same `attempt`. Returns
+        None if there was nothing to write.
         """
-        commit_id = uuid7() if commit_id is None else commit_id
-        attempt, unknown = 0, False
-        snapshot = known or await self.look(session_id, deadline)
-        while True:
-            draft = await change(snapshot)
-            if draft is None:
-                return None
-            check_not_building(snapshot, session_id)
-            await self.remove_stale(session_id, snapshot, deadline)
-            committed, write = self._encode(snapshot, session_id, commit_id, draft)
+        attempt = Attempt() if attempt is None else attempt
+        tries = Attempts(self.driver, deadline, "Appending to a session", unknown=bool(attempt.places))
+        arrived, snapshot = None, known
+        guess = self.remembered.get(session_id) if snapshot is None and not attempt.places else None
+        if guess is not None:
+            await self.prepare(deadline)
+            head = decode_head(guess, sound=True)
+            snapshot = Snapshot(head, [], self.clock.now(), None, head)
+        if snapshot is None or attempt.places:
+            snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
+        while arrived is None:
+            drafted = None
             try:
-                if await self.driver.append(write, deadline):
-                    return committed
-            except StorageError as error:
-                unknown = unknown or error.written != "no"
-                if not error.retry or isinstance(error, StorageFullError) or deadline.remaining() <= 0:
-                    _told(error, unknown=unknown)
+                drafted = await self._drafted(session_id, user_id, change, snapshot, attempt, deadline)
+            except SessileError as error:
+                if tries.unknown and isinstance(error, StorageError):
+                    tries.tell(error)
+                if guess is None:
                     raise
-            attempt += 1
-            await self._pause(attempt, deadline, unknown=unknown)
-            snapshot, arrived = await self._look_again(session_id, snapshot, commit_id, deadline, unknown=unknown)
-            if arrived is not None:
-                return arrived
+            if drafted is not None:
+                committed, write = drafted
+                if guess is not None:
+                    write = write._replace(was_body=guess.body, was_updated_at=guess.updated_at)
+                if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
+                    return committed
+                await tries.pause()
+            elif guess is None:
+                return None
+            if guess is not None:  # whatever came of it: now it counts what the database has
+                guess = None
+                self.remembered.forget(session_id)
+            snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
+        return arrived
+
+    async def _drafted(
+        self,
+        session_id: str,
+        user_id: UserId,
+        change: Change,
+        snapshot: Snapshot,
+        attempt: Attempt,
+        deadline: Deadline,
+    ) -> tuple[Committed, Append] | None:
+        """What is to be appended to the session as the snapshot has it; None: nothing."""
+        if snapshot.head is not None:
+            owned(snapshot.head, session_id, user_id)
+        draft = await change(snapshot)
+        if draft is None:
+            return None
+        check_not_building(snapshot, session_id)
+        await self.remove_stale(session_id, snapshot, deadline)
+        return await self._encoded(snapshot, session_id, attempt.commit_id, draft)
+
+    def _remember(self, row: HeadRow) -> None:
+        if self.driver.capabilities.checks_body:
+            self.remembered.put(row)
+
+    async def _try(
+        self, write: Append, attempt: Attempt, tries: Attempts, deadline: Deadline, *, guessed: bool = False
+    ) -> bool:
+        """Append; False if it is to be tried again, be it that the race was lost or that there was an error.
+
+        The place is noted before anything is sent, so that also a call that is broken off leaves it noted.
+        """
+        place = (write.incarnation, write.expected + 1)
+        first = place not in attempt.places
+        attempt.places.add(place)
+        try:
+            won = await self.driver.append(write, deadline)
+        except StorageError as error:
+            if first and error.written == "no":
+                attempt.places.discard(place)
+            tries.failed(error)
+            return False
+        if won:
+            self._remember(write.head)
+        else:
+            if not guessed:
+                tries.lost()
+            attempt.lost = place
+            if first:
+                attempt.places.discard(place)
+        return won
+
+    async def _encoded(
+        self, snapshot: Snapshot, session_id: str, commit_id: str, draft: Draft
+    ) -> tuple[Committed, Append]:
+        """As `_encode`; on an event loop, what is large is encoded beside it."""
+        await redact_draft(self.driver, self.settings.redact, draft.entries)
+        if not self.driver.suspends:
+            return self._encode(snapshot, session_id, commit_id, draft)
+        state = None if snapshot.head is None else snapshot.head.state
+        data = [entry.data for entry in draft.entries]
+        return await compute(self.driver, lambda: self._encode(snapshot, session_id, commit_id, draft), state, *data)
 
     def _encode(self, snapshot: Snapshot, session_id: str, commit_id: str, draft: Draft) -> tuple[Committed, Append]:
         """The draft as a commit that follows the snapshot's head."""
         before = snapshot.head
         seq = 1 if before is None else before.revision + 1
-        moment = max(now_micros(), 0 if before is None else before.updated_at)
+        moment = self.clock.next(0 if before is None else before.updated_us)
         body = encode_commit(draft.entries)
-        check_size(body, self.settings.max_commit_bytes, "The commit")
+        if not draft.free:
+            self._check_commit(body, draft.entries)
         head = fold(before, seq, moment, draft.entries)
         for entry in draft.entries:
-            entry.seq, entry.time = seq, moment
-        row = encode_head(head, max_state=self.settings.max_state_bytes, max_metadata=self.settings.max_metadata_bytes)
-        commit = CommitRow(seq, commit_id, draft.run, moment, body)
+            entry.seq, entry.time_us = seq, moment
+        row = self._encode_head(before, head, free=draft.free)
+        commit = CommitRow(seq, commit_id, draft.run, moment, body, draft.key)
         return Committed(head, draft.entries), Append(session_id, head.incarnation, seq - 1, (commit,), row)
+
+    async def check_draft(self, snapshot: Snapshot, session_id: str, draft: Draft) -> None:
+        """Raise `TooLargeError` if this could not be committed for its size; writes nothing."""
+        await self._encoded(snapshot, session_id, "", draft)
+
+    def _check_commit(self, body: str, entries: Sequence[Entry]) -> None:
+        """Refuse a commit that is too large; what it takes away, and keeps for rewinding, does not count."""
+        try:
+            check_size(body, self.settings.max_commit_bytes, "The commit")
+        except TooLargeError:
+            undone = [entry for entry in entries if StatePatched.read(entry)]
+            if not undone:
+                raise
+            without = sum(size_of(StatePatched.of(entry.data).undo) for entry in undone)
+            check_size(body[: len(body) - without], self.settings.max_commit_bytes, "The commit")
+
+    def _encode_head(self, before: Session | None, head: Session, *, free: bool) -> HeadRow:
+        """The head's row. State and metadata that are over their limits are refused where they have grown."""
+        settings = self.settings
+        if free:
+            return as_row(head)
+        try:
+            return encode_head(head, max_state=settings.max_state_bytes, max_metadata=settings.max_metadata_bytes)
+        except TooLargeError:
+            if before is None:
+                raise
+            state = max(settings.max_state_bytes, size_of(before.state))
+            metadata = max(settings.max_metadata_bytes, size_of(before.metadata))
+            return encode_head(head, max_state=state, max_metadata=metadata)
 
     async def remove_stale(self, session_id: str, snapshot: Snapshot, deadline: Deadline) -> None:
         """Make room for a new session where an expired or half-deleted one stands, unless somebody revives it."""
-        if snapshot.stale is None or snapshot.found is None:
-            return
-        if await self.bury(snapshot.found, deadline):
-            await self.driver.delete(session_id, snapshot.stale, deadline)
+        if snapshot.stale is not None and await self.bury(snapshot.stale, deadline):
+            await self.remove(session_id, snapshot.stale.incarnation, deadline)
 
-    async def bury(self, head: Head, deadline: Deadline) -> bool:
+    async def remove(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        """Remove a session that is absent for everybody already, and let indexes know.
+
+        They hear of it first: what comes between leaves a session that is removed later.
+        """
+        await self.tell_indexes(session_id, incarnation, deadline)
+        await self.driver.delete(session_id, incarnation, deadline)
+
+    async def tell_indexes(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        """Let indexes know that a session is gone; without an incarnation: whichever it was."""
+        await tell_indexes(self.driver, self.removals, (session_id, incarnation), deadline)
+
+    async def bury(self, row: HeadRow, deadline: Deadline) -> bool:
         """Commit that a session is deleted, if nobody has committed to it since this head; then it can be removed.
 
-        So that a commit which prolongs an expired session at the last moment is not removed with it.
+        So that a commit which prolongs an expired session at the last moment is not removed with it. Nothing of the
+        session is understood for that, be it damaged or newer. Where there is no room for it, or no place because
+        somebody has put a row there, it is not committed.
         """
-        _, write = self._encode(Snapshot(head, [], 0), head.session_id, uuid7(), Draft([Entry(DELETED)]))
-        while head.hidden != "deleted":
+        no_place = (CorruptDataError, ConstraintError) if self.driver.capabilities.transactional_head else ()
+        tries = Attempts(self.driver, deadline, "Deleting a session")
+        write = await self._burial(row, deadline)
+        while hidden_because(row) != "deleted":
             try:
                 return await self.driver.append(write, deadline)
             except StorageError as error:
-                if not error.retry or isinstance(error, StorageFullError) or deadline.remaining() <= 0:
-                    raise
-            await self._pause(2, deadline, unknown=True)
-            found = (await self.look(head.session_id, deadline)).found
-            if found is None or found.incarnation != head.incarnation:
+                full = isinstance(error, StorageFullError) and error.written == "no"
+                taken = isinstance(error, no_place) and error.written == "no"
+                if not full and not taken:
+                    tries.failed(error)
+            await tries.pause()
+            loaded = await self.driver.load(row.session_id, 0 if taken else 1, deadline)
+            if loaded is None or loaded.head.incarnation != row.incarnation:
                 return True
-            if found.revision != head.revision and found.hidden != "deleted":
-                return False
-            head = found
+            if taken and loaded.head.revision == write.expected:
+                return True
+            newest = max(loaded.head.revision, *(commit.seq for commit in loaded.commits), 0)
+            if newest >= write.expected + 1:
+                return any(commit.commit_id == write.commits[-1].commit_id for commit in loaded.commits) or (
+                    hidden_because(loaded.head) == "deleted"
+                )
+            if full:
+                return True
         return True
 
-    async def _look_again(
-        self, session_id: str, before: Snapshot, commit_id: str, deadline: Deadline, *, unknown: bool
-    ) -> tuple[Snapshot, Committed | None]:
-        """Another look after an attempt whose answer may have been lost, and the commit if it is in the log after all.
+    async def _burial(self, row: HeadRow, deadline: Deadline) -> Append:
+        """The append that marks a session as deleted."""
+        draft = Draft([SessionDeleted().entry()], free=True)
+        try:
+            head = await compute(self.driver, lambda: decode_head(row), text=len(row.body))
+            return (await self._encoded(Snapshot(head, [], 0), row.session_id, uuid7(), draft))[1]
+        except (NewerVersionError, CorruptDataError):
+            expected = row.revision
+            if not self.driver.capabilities.transactional_head:  # nobody here can roll it forward
+                loaded = await self.driver.load(row.session_id, 1, deadline)
+                if loaded is not None and loaded.head == row and loaded.commits:
+                    expected = max(expected, loaded.commits[-1].seq)
+            moment = self.clock.next(row.updated_at)
+            commit = CommitRow(expected + 1, uuid7(), 0, moment, encode_commit(draft.entries))
+            return Append(row.session_id, row.incarnation, expected, (commit,), tombstone(row, expected + 1, moment))
 
-        Patient as long as there is time.
+    async def _look_again(
+        self, session_id: str, attempt: Attempt, tries: Attempts, deadline: Deadline
+    ) -> tuple[Snapshot, Committed | None]:
+        """A look before another attempt, and the commit if it is in the log after all.
+
+        Where an answer may have been lost, it is patient as long as there is time.
         """
+        newest = RACE_PAGE if tries.made or attempt.places or attempt.lost else 0
         while True:
             try:
-                snapshot = await self.look(session_id, deadline, newest=RACE_PAGE)
-                return snapshot, await self._arrived(before, snapshot, commit_id, deadline)
+                snapshot = await self.look(session_id, deadline, newest=newest)
+                arrived = await self._arrived(attempt, snapshot, deadline)
+                tries.unknown = bool(attempt.places)
+                return snapshot, arrived
             except StorageError as error:
-                if not error.retry or deadline.remaining() <= 0:
-                    _told(error, unknown=unknown)
+                if not tries.made and not attempt.places:
                     raise
-                await self._pause(2, deadline, unknown=unknown)
+                tries.failed(error)
+            await tries.pause()
 
-    async def _arrived(self, before: Snapshot, now: Snapshot, commit_id: str, deadline: Deadline) -> Committed | None:
-        """The commit, if it is in the log after all, though its race seemed lost or its answer was.
+    async def _arrived(self, attempt: Attempt, now: Snapshot, deadline: Deadline) -> Committed | None:
+        """The commit, if it is in the log after all, though its answer was lost.
 
-        It can only stand after the revision that it expected, which is that of the look before. The commit may itself
-        have hidden the session or let it expire. The newest commits mostly have all that came since.
+        The commit may itself have hidden the session or let it expire. A place that another commit has is settled: ours
+        can never come to stand there.
         """
         head = now.found
         if head is None:
             return None
-        same = before.head is not None and before.head.incarnation == head.incarnation
-        span = Span(first=before.head.revision + 1 if same and before.head else 1, last=head.revision)
-        seen = bool(now.rows) and now.rows[0].seq <= span.first
-        rows = now.rows if seen else await self.all_rows(head, span, deadline)
-        found = [row for row in rows if row.seq >= span.first and row.commit_id == commit_id]
-        return Committed(head, rows_to_entries(found)) if found else None
-
-    async def _pause(self, attempt: int, deadline: Deadline, *, unknown: bool) -> None:
-        """Wait a random, growing moment (full jitter), so that writers who collide do not collide again."""
-        deadline.check("Appending to a session", written="unknown" if unknown else "no")
-        if attempt > 1:
-            import random  # not needed until writers collide, and slow to import
-
-            await self.driver.pause(random.uniform(0, min(0.1, 0.001 * 2**attempt)))
+        for place in sorted(attempt.places if attempt.lost is None else {*attempt.places, attempt.lost}):
+            incarnation, seq = place
+            if incarnation != head.incarnation or seq > head.revision:
+                continue
+            rows = [row for row in now.rows if row.seq == seq]
+            if not rows and place in attempt.places:
+                span = Span(first=seq, last=seq, limit=1)
+                rows = await self.driver.entries(head.session_id, incarnation, span, deadline)
+            if rows and rows[0].commit_id == attempt.commit_id:
+                return Committed(head, await read_entries(self.driver, rows))
+            if rows:
+                attempt.places.discard(place)
+        return None
 
     async def append_batch(
-        self, head: Head | None, session_id: str, drafts: Sequence[Draft], deadline: Deadline
-    ) -> Head:
+        self, head: Session | None, session_id: str, drafts: Sequence[Draft], deadline: Deadline
+    ) -> Session:
         """Append several commits to a session that nobody else writes to (a fork in the making)."""
         per_append = max(1, self.driver.capabilities.commits_per_append)
         for start in range(0, len(drafts), per_append):
             rows: list[CommitRow] = []
             writes: list[Append] = []
             for draft in drafts[start : start + per_append]:
-                committed, write = self._encode(Snapshot(head, [], 0), session_id, uuid7(), draft)
+                committed, write = await self._encoded(Snapshot(head, [], 0), session_id, uuid7(), draft)
                 head = committed.head
                 rows.extend(write.commits)
                 writes.append(write)
             whole = writes[-1]._replace(expected=writes[0].expected, commits=tuple(rows))
-            await self._append_once(whole, deadline)
+            if not await self.append_once(whole, deadline):
+                if whole.expected == 0:
+                    raise AlreadyExistsError(f"There is a session {session_id!r} already.")
+                raise StorageError(f"Session {session_id!r} was changed while it was being made.", retryable=True)
         assert head is not None, "a batch has at least one draft"
         return head
 
-    async def _append_once(self, write: Append, deadline: Deadline) -> None:
-        """Append to a session that nobody else writes to, exactly once, whatever answers are lost."""
-        last = write.commits[-1]
+    async def append_once(self, write: Append, deadline: Deadline) -> bool:
+        """Append to a session that nobody else writes to, exactly once, whatever answers are lost; False if one did."""
+        tries = Attempts(self.driver, deadline, "Appending to a session")
         while True:
             try:
+                if tries.unknown and await self._stands(write, deadline):
+                    return True
                 won = await self.driver.append(write, deadline)
+                return won or (tries.unknown and await self._stands(write, deadline))
             except StorageError as error:
-                if not error.retry or isinstance(error, StorageFullError) or deadline.remaining() <= 0:
-                    raise
-                won = None
-                await self._pause(2, deadline, unknown=error.written != "no")
-            span = Span(first=last.seq, last=last.seq)
-            rows = [] if won else await self.driver.entries(write.session_id, write.incarnation, span, deadline)
-            if won or (rows and rows[0].commit_id == last.commit_id):
-                return
-            if won is False and write.expected == 0:
-                raise AlreadyExistsError(f"There is a session {write.session_id!r} already.")
-            if won is False:
-                raise StorageError(f"Session {write.session_id!r} was changed while it was being made.", retry=True)
+                tries.failed(error)
+            await tries.pause()
 
-
-def check_not_building(snapshot: Snapshot, session_id: str) -> None:
-    """Raise `AlreadyExistsError` where a fork is making a session of this id."""
-    if snapshot.head is None and snapshot.stale is None and snapshot.found is not None:
-        raise AlreadyExistsError(
-            f"A fork is making session {session_id!r}.",
-            hint="Try again when it is there, or choose another session_id.",
-            retry=True,
-        )
-
-
-def owned(head: Head | None, session_id: str, user_id: str | None) -> Head:
-    """The head, if it is there and not another user's; else `SessionNotFoundError`, the same for both."""
-    if head is None or (user_id is not None and head.user_id != user_id):
-        raise SessionNotFoundError(f"There is no session {session_id!r}.")
-    return head
-
-
-def visible(head: Head | None, user_id: str | None) -> Head | None:
-    """The head, if it is there and not another user's; else None."""
-    return None if head is None or (user_id is not None and head.user_id != user_id) else head
-
-
-def _told(error: StorageError, *, unknown: bool) -> None:
-    """Let an error say what is known of the commit, not only of the operation that failed last."""
-    error.written = "unknown" if unknown else "no"
-    if unknown:
-        error.retry = False
-        error.hint = "Look whether it is there before you repeat it."
-
-
-def now_micros() -> int:
-    """This machine's clock, in microseconds UTC."""
-    return time.time_ns() // 1000
-
-
-def rows_to_entries(rows: Sequence[CommitRow]) -> list[Entry]:
-    """The entries of commit rows in the order of their `seq`."""
-    return [entry for row in sorted(rows, key=lambda row: row.seq) for entry in decode_commit(row)]
+    async def _stands(self, write: Append, deadline: Deadline) -> bool:
+        """Whether what was to be appended is in the log."""
+        last = write.commits[-1]
+        span = Span(first=last.seq, last=last.seq, limit=1)
+        rows = await self.driver.entries(write.session_id, write.incarnation, span, deadline)
+        return bool(rows) and rows[0].commit_id == last.commit_id

@@ -3,7 +3,7 @@
 A driver keeps four things, all of them below one `session_id`:
 
 * the **head row**: the small current summary of the session, replaced at every commit;
-* the **log**: commit rows with `seq` dense from 1, written once and never changed;
+* the **log**: commit rows with `seq` dense from 1, written once (only `rewrite` changes the body of one);
 * **records**: small binary values beside the log under a key (leases, cancel requests, media);
 * nothing else. All meaning (folding, patches, windows, branches, leases, retries) is written once, above.
 
@@ -11,125 +11,32 @@ A driver is a subclass of `Driver`. Its methods are `async def`. A driver over a
 awaits anything inside them and leaves `suspends` False: Sessile steps it for synchronous callers and moves the
 whole operation to a worker thread for asynchronous ones. A driver over an asynchronous client sets `suspends`.
 
+Deadlines: an operation on data whose deadline has passed before it begins raises `DeadlineError` and does nothing, and
+one that is under way ends soon after its deadline, with an error that says whether the write happened.
+
 Errors: a driver raises `sessile.errors.StorageError` and its subclasses only, translated from its client's
 errors, with `written="unknown"` whenever a write may have arrived, and never returns "absent" for a read that
 failed. `sessile.testing` has the conformance suite that decides whether a driver is right.
+
+What goes in and out (rows, spans, queries) stands in `rows`.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from ..errors import DeadlineError, UnsupportedError
+from .rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
+from .stats import Stats
+from .threads import hurry
 
-Json = str | int | float | bool | None
-"""A scalar JSON value."""
-
-
-class HeadRow(NamedTuple):
-    """The head as a driver sees it: opaque `body`, and native copies of what lists filter by.
-
-    Times are microseconds UTC. `hidden` heads (a fork in the making, a deletion under way) are left out of lists.
-    `metadata` is JSON text of an object: a copy for filters, never the source of truth.
-    """
-
-    session_id: str
-    incarnation: str
-    revision: int
-    kind: str
-    owner: str | None
-    user_id: str | None
-    name: str | None
-    status: str | None
-    created_at: int
-    updated_at: int
-    expires_at: int | None
-    hidden: bool
-    metadata: str
-    body: str
-
-
-class CommitRow(NamedTuple):
-    """One commit of the log.
-
-    `run` is the number of the run it belongs to, 0 if it belongs to none. `commit_id` is, like all ids, text of 1 to
-    255 bytes of UTF-8.
-    """
-
-    seq: int
-    commit_id: str
-    run: int
-    time: int
-    body: str
-
-
-class Append(NamedTuple):
-    """A compare-and-set append: `commits` follow revision `expected`, and `head` is the head after them.
-
-    `commits` has at least one row and at most `Capabilities.commits_per_append`; their `seq` are
-    `expected + 1`, `expected + 2`, … and `head.revision` is the last of them. `expected == 0` creates the session.
-    """
-
-    session_id: str
-    incarnation: str
-    expected: int
-    commits: tuple[CommitRow, ...]
-    head: HeadRow
-
-
-class Loaded(NamedTuple):
-    """What one `load` brings: the head, the newest commits (oldest of them first) and the database's clock."""
-
-    head: HeadRow
-    commits: list[CommitRow]
-    now: int
-
-
-class Span(NamedTuple):
-    """Which commits `entries` returns: those with `first <= seq <= last` (`last=None` is open).
-
-    With `runs=(a, b)` only commits with `a <= run <= b`; those that belong to no run (`run == 0`) never match
-    then. At most `limit` commits come back, by ascending `seq`, or descending (`newest_first`).
-    """
-
-    first: int = 1
-    last: int | None = None
-    runs: tuple[int, int] | None = None
-    limit: int = 500
-    newest_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ListQuery:
-    """What `list` filters by; a filter that is None matches everything.
-
-    `since <= updated_at < until`, both in microseconds (`created_at` when `order="created"`). `metadata`
-    matches heads whose metadata has each key with exactly that scalar value (`true` is not `1`).
-    `metadata_keys` matches heads whose metadata has each key, whatever its value. `now` hides heads with
-    `expires_at <= now`; None shows them. `expired_before` is for sweeping: only heads with
-    `expires_at <= expired_before`. `hidden`: False shows only heads that are not hidden, True only those that are,
-    None both. `after` is the `(time, session_id)` of the last row of the page before.
-    """
-
-    kind: str | None = None
-    owner: str | None = None
-    user_id: str | None = None
-    name_prefix: str | None = None
-    status: str | None = None
-    since: int | None = None
-    until: int | None = None
-    metadata: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    metadata_keys: tuple[str, ...] = ()
-    now: int | None = None
-    expired_before: int | None = None
-    hidden: bool | None = False
-    order: Literal["updated", "created"] = "updated"
-    after: tuple[int, str] | None = None
-    limit: int = 50
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +52,10 @@ class Capabilities:
         max_record_bytes: the largest value of `put_record`; larger ones are split above.
         push: `wait` returns as soon as a session has changed, without polling.
         forks: a storage that was used goes on working in a forked child of its process (False: an error there).
+        rewrites: `rewrite` replaces the bodies of commits.
+        bounded_pages: `entries` heeds `Span.max_bytes`, and `load` what it may bring, `LOADED_BYTES`.
+        finds_names, finds_metadata: `list` and `count` filter by names, and by metadata (False: `UnsupportedError`).
+        checks_body: `append` heeds `Append.was_body` and `was_updated_at`; needs `transactional_head`.
     """
 
     durable: bool = True
@@ -155,27 +66,100 @@ class Capabilities:
     max_record_bytes: int = 256 * 1024
     push: bool = False
     forks: bool = True
+    rewrites: bool = False
+    bounded_pages: bool = False
+    finds_names: bool = True
+    finds_metadata: bool = True
+    checks_body: bool = False
+
+
+NOTICE_SECONDS = 0.2
+"""How soon one who waits for a lock notices that its caller was interrupted."""
+
+
+class AnyLock(Protocol):
+    """A lock of threads."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it; tells whether it came free in time."""
+        ...
 
 
 class Deadline:
     """The moment by which an operation must have ended, on the monotonic clock."""
 
-    __slots__ = ("_at", "timeout")
+    __slots__ = ("_at", "_hurry", "timeout")
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self._at = time.monotonic() + timeout
+        self._hurry = hurry.get()
 
     def remaining(self) -> float:
-        """Seconds left, 0 when it has passed."""
+        """Seconds left, 0 when it has passed, or when the caller was interrupted."""
+        if self._hurry is not None and self._hurry.now:
+            return 0.0
         return max(0.0, self._at - time.monotonic())
 
     def check(self, what: str, *, written: Literal["no", "unknown"] = "no") -> None:
         """Raise `DeadlineError` if the deadline has passed."""
         if self.remaining() <= 0:
             raise DeadlineError(
-                f"{what} did not end within {self.timeout:g} s.", written=written, retry=written == "no"
+                f"{what} did not end within {self.timeout:g} s.", written=written, retryable=written == "no"
             )
+
+    def acquire(self, lock: AnyLock) -> bool:
+        """Take a lock if it comes free in time; False if not. It is given up as soon as the caller is interrupted."""
+        if lock.acquire(blocking=False):
+            return True
+        while (left := self.remaining()) > 0:
+            if lock.acquire(timeout=min(left, NOTICE_SECONDS)):
+                return True
+        return False
+
+
+Dialect = Literal["sqlite", "postgres", "mysql"]
+"""Whose SQL the database speaks; MariaDB speaks MySQL's."""
+
+Values = Mapping[str, Any]
+"""Parameters by name; in statements they are written `:name`."""
+
+Row = tuple[Any, ...]
+
+RunStatement = Callable[[str, Values | None], Awaitable[list[Row]]]
+"""Runs a statement within a transaction; returns its rows, none for statements that have none."""
+
+
+class Beside(ABC):
+    """A way to tables of others in the same SQL database as a driver's own; nothing of the log goes through it."""
+
+    dialect: Dialect
+    where: str
+    """Names the database in messages."""
+    index_prefix: str
+    """What the names of indexes begin with, which some databases keep in one room with those of tables."""
+    may_create: bool
+    """Whether tables may be made on first use; else only `storage.migrate` may."""
+
+    @abstractmethod
+    def table(self, name: str) -> str:
+        """A table's name as it stands in SQL, with the prefix and the schema of the driver's own."""
+
+    @abstractmethod
+    async def has_table(self, name: str, deadline: Deadline) -> bool:
+        """Whether there is a table of that name (`table`)."""
+
+    @abstractmethod
+    async def read(self, what: str, sql: str, values: Values, deadline: Deadline) -> list[Row]:
+        """The rows of a statement that changes nothing, as of one moment; stopped at its deadline."""
+
+    @abstractmethod
+    def transaction(self, what: str, deadline: Deadline) -> AbstractAsyncContextManager[RunStatement]:
+        """A transaction of several statements, rolled back if its body raises.
+
+        On SQLite it has the lock for writing from its beginning. Elsewhere it is READ COMMITTED or above; on MySQL
+        statements that change the schema end it.
+        """
 
 
 class Driver(ABC):
@@ -185,7 +169,25 @@ class Driver(ABC):
     suspends: bool = False
     """True if methods really await (an asynchronous client); False if they block."""
 
+    in_callers_thread: bool = False
+    """True if operations of synchronous callers run in their own thread, as what belongs to the application must:
+    its transaction, its connection, its engine. Otherwise those of the main thread run in another one, while it waits:
+    where no signal handler interrupts them."""
+
+    ends_promptly: bool = False
+    """True if every operation ends within moments of its deadline, whatever happens: it waits for no network, and for
+    locks only by `Deadline.acquire` or in short steps. Then those of the main thread run there where nothing but Ctrl-C
+    can come, which waits for their end."""
+
+    seals: bool = False
+    """True if what it gives to the driver below it is encrypted."""
+
     capabilities: Capabilities = Capabilities()
+
+    @cached_property
+    def stats(self) -> Stats:
+        """What has happened to this driver beside its work; `storage.stats()` shows it."""
+        return Stats()
 
     @abstractmethod
     async def setup(self, deadline: Deadline) -> None:
@@ -202,12 +204,21 @@ class Driver(ABC):
         """
         return []
 
+    async def now(self, deadline: Deadline) -> int:
+        """The database's clock, microseconds UTC; asked once before first use, later `load` brings it.
+
+        Generic form: this machine's clock, for databases that have none of their own.
+        """
+        return time.time_ns() // 1000
+
     @abstractmethod
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         """The head and its `newest` (>= 0) newest commits, read in one consistent look; None if there is no head.
 
         Hidden and expired heads are returned as well: the core decides. The commits are contiguous and reach
-        to the head's revision or (without `transactional_head`) beyond it.
+        to the head's revision or (without `transactional_head`) beyond it. With the capability `bounded_pages` they
+        may be fewer than `newest`, but are one at least: the bodies of more than 8 have together no more than
+        `LOADED_BYTES` and the largest one's; commits of at most `LOADED_BYTES / newest` each are never kept back.
         """
 
     @abstractmethod
@@ -224,8 +235,11 @@ class Driver(ABC):
         """The commits of a span; empty if there are none or no such incarnation."""
 
     @abstractmethod
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        """Heads by filter, newest first by `(updated_at or created_at, session_id)`, both descending."""
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        """Heads by filter, newest first by `(updated_at or created_at, session_id)`, both descending.
+
+        At most `query.limit` rows. What cannot be read is named in the listing, and never ends it with an error.
+        """
 
     @abstractmethod
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
@@ -245,19 +259,64 @@ class Driver(ABC):
         """Write (or, with None, remove) a record; the last write wins. False if the incarnation has no head."""
 
     @abstractmethod
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        """The keys of the records that begin with `prefix` and follow `after`, ascending by code point.
+
+        At most `limit`; the last one is the next call's `after`. Empty if there are none or no such incarnation.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Release what the driver opened itself. Idempotent."""
+
+    # ------------------------------------------------------------ what has a generic form
+
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        """Several records, of one session or of many, in the order of their names; None for each that is not there.
+
+        So that the leases of a page of sessions are one round trip. Generic form: `get_record` of each of them.
+        """
+        return await self._gather(partial(self.get_record, *name, deadline) for name in names)
+
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        """The `count` newest commits of each of several sessions, `(session_id, incarnation)`, oldest of them first.
+
+        Up to the newest of each log, in the order of the sessions; an empty list where there is no such incarnation.
+        Generic form: `entries` of each of them.
+        """
+        span = Span(limit=count, newest_first=True)
+        found = await self._gather(partial(self.entries, *session, span, deadline) for session in sessions)
+        return [rows[::-1] for rows in found]
+
+    async def _gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """The results of several pieces of work, in their order. Generic form: done one after the other."""
+        return [await piece() for piece in work]
+
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        """Replace the bodies and keys of commits that are in the log (capability `rewrites`); the old ones are gone.
+
+        For erasing, redaction and new encryption keys; `seq`, `commit_id`, `run` and `time` are those that are there,
+        and the head is left alone. Each commit changes whole or not at all; after an error some may have changed, and
+        the call is repeated. False, and nothing changed, if there is no such incarnation, or one of the commits is not
+        in its log.
+        """
+        raise UnsupportedError(f"The driver {self.name!r} cannot rewrite commits.")
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         """How many heads match, `after` and `limit` aside. Generic form: pages of `list`."""
         total, after = 0, None
         while True:
             page = await self.list(replace(query, after=after, limit=500), deadline)
-            total += len(page)
-            if len(page) < 500:
+            total += len(page.rows)
+            if page.after is None:
                 return total
-            last = page[-1]
-            after = (last.created_at if query.order == "created" else last.updated_at, last.session_id)
+            after = page.after
 
     async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
         """Replace a head that lags after a crash by this one, rolled forward over the log; never by an earlier one.
@@ -266,10 +325,39 @@ class Driver(ABC):
         for drivers whose heads lag by design.
         """
 
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        """Remove whatever stands where a session would, without reading it; False if there is nothing to remove.
+
+        For what `load` cannot make out, so that not even its incarnation is known. Generic form: nothing is removed.
+        """
+        return False
+
+    def stored_id(self, session_id: str) -> str:
+        """Under which id a session is stored that is called this above the driver. Generic form: the same."""
+        return session_id
+
+    def beside(self) -> Beside | None:
+        """A way to tables of others in the same SQL database, where an index may lie.
+
+        Generic form: None, there is none.
+        """
+        return None
+
+    def sealed(self) -> bool:
+        """Whether what was said must not be put anywhere else as it is, as in an index. Generic form: no."""
+        return False
+
     def warnings(self) -> Sequence[str]:
         """What may be lost with the database as it is set up, and what to do about it; one sentence or two each.
 
         Known after `setup`. Generic form: none.
+        """
+        return ()
+
+    async def settings_warnings(self, deadline: Deadline) -> Sequence[str]:
+        """As `warnings`, of what must be asked for: settings of the database that let acknowledged commits be lost.
+
+        Called after `setup`, by who wants to know. Generic form: none.
         """
         return ()
 

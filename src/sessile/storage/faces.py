@@ -8,27 +8,22 @@ driver of its own, and synchronous ones are served by one lasting background loo
 
 from __future__ import annotations
 
-import functools
-import queue
+import atexit
 import threading
+import time
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import SessileError, UnsupportedError
-from .core import Core
+from .forking import forks
+from .threads import WAKE_SECONDS, collecting
 
 if TYPE_CHECKING:
     import asyncio
-    import contextvars
 
-P = ParamSpec("P")
 R = TypeVar("R")
-
-Operation = Callable[Concatenate[Core, P], Coroutine[Any, Any, R]]
-Job = Callable[[], Callable[[], None]]
-"""Does the work, and returns how to hand over what came of it."""
 
 
 def step(coroutine: Awaitable[R]) -> R:
@@ -42,91 +37,19 @@ def step(coroutine: Awaitable[R]) -> R:
     raise RuntimeError("A driver that declares suspends=False has awaited something.")
 
 
-class Worker:
-    """A few lasting threads that run whole operations for event loops.
+async def stepped_together(work: Iterable[Callable[[], Coroutine[Any, Any, R]]], most: int) -> list[R]:
+    """The results of coroutines that never suspend, `most` at the same time, each in a thread; in their order.
 
-    Half the cost per hop of `ThreadPoolExecutor`, whose futures are wrapped once more. A job goes to the thread that
-    was busy last, whose caches are warm: a caller that awaits one operation after the other has one thread.
+    All have ended when this returns, or raises what the first of them has raised.
     """
+    from concurrent.futures import ThreadPoolExecutor
 
-    def __init__(self, threads: int = 4) -> None:
-        self._lock = threading.Lock()
-        self._left = threads
-        self._idle: list[queue.SimpleQueue[Job | None]] = []
-        self._waiting: deque[Job] = deque()
-        self._closing = False
-
-    async def run(self, function: Callable[[], R]) -> R:
-        """The result of `function`, called in a worker thread.
-
-        A cancellation does not stop the call; it is raised when the call has ended, so that no write is abandoned
-        half-way when an event loop ends (`asyncio.run` then cancels all tasks, and the process goes).
-        """
-        import asyncio
-
-        from .uninterrupted import UninterruptedFuture
-
-        loop = asyncio.get_running_loop()
-        future: UninterruptedFuture[R] = UninterruptedFuture(loop=loop)
-
-        def job() -> Callable[[], None]:
-            try:
-                outcome: Callable[[], None] = functools.partial(_set_result, future, function())
-            except BaseException as error:  # noqa: BLE001 (handed over to the caller, whatever it is)
-                outcome = functools.partial(_set_error, future, error)
-            return functools.partial(_deliver, loop, outcome)
-
-        self._submit(job)
-        return await future
-
-    def _submit(self, job: Job) -> None:
-        with self._lock:
-            if self._idle:
-                self._idle.pop().put(job)
-            elif self._left > 0:
-                self._left -= 1
-                jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-                jobs.put(job)
-                threading.Thread(target=self._serve, args=(jobs,), name="sessile-worker", daemon=True).start()
-            else:
-                self._waiting.append(job)
-
-    def _serve(self, jobs: queue.SimpleQueue[Job | None]) -> None:
-        while (job := jobs.get()) is not None:
-            deliver = job()
-            with self._lock:  # ready for the next job before the caller hears of this one
-                if self._waiting:
-                    jobs.put(self._waiting.popleft())
-                elif self._closing:
-                    jobs.put(None)
-                else:
-                    self._idle.append(jobs)
-            deliver()
-
-    def close(self) -> None:
-        """Let the threads end when they have nothing to do."""
-        with self._lock:
-            self._closing = True
-            for jobs in self._idle:
-                jobs.put(None)
-            self._idle.clear()
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, outcome: Callable[[], None]) -> None:
-    try:
-        loop.call_soon_threadsafe(outcome)
-    except RuntimeError:  # the caller's loop is closed: nobody is waiting any more
-        return
-
-
-def _set_result(future: asyncio.Future[R], value: R) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+    pieces = list(work)
+    if len(pieces) < 2:
+        return [await piece() for piece in pieces]
+    with ThreadPoolExecutor(min(len(pieces), most), "sessile-together") as pool:
+        futures = [pool.submit(step, piece()) for piece in pieces]
+    return [future.result() for future in futures]
 
 
 class Background:
@@ -136,7 +59,7 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for the loop, too
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -156,7 +79,7 @@ class Background:
 
         Raises `SessileError` when called on the loop itself, which the caller would block for ever.
         """
-        if self._thread is threading.current_thread():
+        if not self.may_be_awaited():
             coroutine.close()
             raise SessileError(
                 "A synchronous method was called inside asynchronous code that it would wait for.",
@@ -178,10 +101,24 @@ class Background:
             task.wait()
             raise
 
+    def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what ends something on the loop, and wait for it where the caller can; see `BackgroundTask.give_up`."""
+        task = BackgroundTask(self.loop(), coroutine)
+        task.start()
+        if task.can_be_awaited():
+            task.result()
+        else:
+            task.leave()
+
+    def may_be_awaited(self) -> bool:
+        """Whether this is another thread than the loop's."""
+        return self._thread is not threading.current_thread()
+
     def after_fork(self) -> None:
-        """Forget the parent's loop: its thread does not exist in the child."""
-        self._lock = threading.Lock()
+        """Forget the parent's loop: its thread does not exist in the child, and what it worked on is the parent's."""
+        self._lock = threading.RLock()
         self._loop = self._thread = None
+        _left_alone.clear()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -192,8 +129,24 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
             continue  # of one task, whose waiter gets it; the loop is there for the others
 
 
-WAKE_SECONDS = 0.5
-"""How often a thread that waits wakes up. A signal that arrives just before a wait begins does not end it."""
+EXIT_SECONDS = 10.0
+"""How long the end of the process waits for work that was cancelled where nobody could wait for it."""
+
+_at_work: set[asyncio.Task[Any]] = set()
+
+_above: ContextVar[BackgroundTask[Any] | None] = ContextVar("sessile_background_task", default=None)
+"""The task that this code is a part of, also in a thread of its own."""
+
+
+def kept(task: asyncio.Task[R]) -> asyncio.Task[R]:
+    """The task, which from now on lives until it has ended.
+
+    Loops refer to tasks weakly. One that only its own objects refer to can be collected half-way, in whatever thread
+    the garbage collector runs, and its generators with it.
+    """
+    _at_work.add(task)
+    task.add_done_callback(_at_work.discard)
+    return task
 
 
 class BackgroundTask(Generic[R]):
@@ -207,17 +160,18 @@ class BackgroundTask(Generic[R]):
         self._coroutine = coroutine
         self._done = threading.Event()
         self._task: asyncio.Task[R] | None = None
+        self._above: BackgroundTask[Any] | None = None
 
     def start(self) -> None:
         """Let it begin, with the context variables of the caller."""
-        import contextvars
-
-        context = contextvars.copy_context()
+        self._above = _above.get()
+        context = copy_context()
+        context.run(_above.set, self)
         self._loop.call_soon_threadsafe(lambda: self._start(context))
 
-    def _start(self, context: contextvars.Context) -> None:
-        self._task = self._loop.create_task(self._coroutine, context=context)
-        self._task.add_done_callback(lambda _: self._done.set())
+    def _start(self, context: Context) -> None:
+        self._task = kept(self._loop.create_task(self._coroutine, context=context))
+        self._task.add_done_callback(lambda _: self._over())
 
     def cancel(self) -> None:
         """Cancel the coroutine, or never begin it; `wait` for what it does about that."""
@@ -228,12 +182,46 @@ class BackgroundTask(Generic[R]):
             self._task.cancel()
         else:  # what interrupted the caller came before the start
             self._coroutine.close()
-            self._done.set()
+            self._over()
+
+    def give_up(self) -> None:
+        """Cancel the coroutine, and wait for what it does about that, if the caller can.
+
+        A caller cannot wait in the loop's own thread, in work that the coroutine itself waits for, or in a finalizer:
+        the garbage collector runs in the middle of anything, with locks that the coroutine may need. It then ends by
+        itself, and the end of the process waits for it.
+        """
+        self.cancel()
+        if self.can_be_awaited():
+            self.wait()
+        else:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let the end of the process wait for it, although nobody refers to it any more."""
+        _left_alone.add(self)
+        if self._done.is_set():
+            _left_alone.discard(self)
+
+    def _over(self) -> None:
+        self._done.set()
+        _left_alone.discard(self)
+
+    def can_be_awaited(self) -> bool:
+        """Whether the caller may wait for it."""
+        above = _above.get()
+        while above is not None and above is not self:
+            above = above._above
+        return above is None and background.may_be_awaited() and not collecting.here()
 
     def wait(self) -> None:
         """Wait until it has ended."""
         while not self._done.wait(WAKE_SECONDS):
             continue
+
+    def wait_until(self, moment: float) -> None:
+        """Wait until it has ended, or until a moment of the monotonic clock."""
+        self._done.wait(max(0.0, moment - time.monotonic()))
 
     def result(self) -> R:
         """Wait, and return what it returned, or raise what it raised."""
@@ -243,6 +231,19 @@ class BackgroundTask(Generic[R]):
 
 
 background = Background()
+forks.first_in_child(background.after_fork)
+
+_left_alone: set[BackgroundTask[Any]] = set()
+
+
+def _wait_at_exit() -> None:
+    """Let what was cancelled in finalizers store what it has: the background loop ends with the process."""
+    until = time.monotonic() + EXIT_SECONDS
+    for task in list(_left_alone):
+        task.wait_until(until)
+
+
+atexit.register(_wait_at_exit)
 
 
 def forget_closed(by_loop: MutableMapping[asyncio.AbstractEventLoop, Any]) -> None:
@@ -252,6 +253,35 @@ def forget_closed(by_loop: MutableMapping[asyncio.AbstractEventLoop, Any]) -> No
     """
     for loop in [loop for loop in by_loop if loop.is_closed()]:
         del by_loop[loop]
+
+
+class LoopEnd:
+    """Does something when the running event loop ends, while it still runs: closes what belongs to it.
+
+    An event loop tells nobody that it ends, but closes the asynchronous generators that it knows (`asyncio.run` and
+    `asyncio.Runner` see to that). This is one that waits for nothing else. It is also closed, in its loop, when nobody
+    refers to it any more.
+    """
+
+    def __init__(self, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._waits = True
+        self._generator = self._wait(action)
+        try:
+            self._generator.__anext__().send(None)  # it begins at once, and so in this loop
+        except StopIteration:
+            return
+
+    async def _wait(self, action: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            if self._waits:
+                await action()
+
+    async def forget(self) -> None:
+        """Do nothing then."""
+        self._waits = False
+        await self._generator.aclose()
 
 
 class OneLoop:
@@ -280,36 +310,3 @@ class OneLoop:
                 f"The asynchronous connections to {self._where} belong to another event loop.",
                 hint="Let the storage make its own, which serve every loop and synchronous callers too.",
             )
-
-
-class Face(Generic[P, R]):
-    """How a type checker sees an operation on a storage object: a method with the operation's own parameters."""
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Face[P, R]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> Callable[P, R]: ...
-    def __get__(self, instance: object, owner: type) -> Any: ...
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """On the class itself: the storage comes first."""
-
-
-def sync_face(operation: Operation[P, R]) -> Face[P, R]:
-    """The synchronous method of an operation."""
-
-    @functools.wraps(operation)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.run_operation(operation, *args, **kwargs)
-
-    return cast(Face[P, R], method)
-
-
-def async_face(operation: Operation[P, R]) -> Face[P, Coroutine[Any, Any, R]]:
-    """The asynchronous method of an operation."""
-
-    @functools.wraps(operation)
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await self.arun_operation(operation, *args, **kwargs)
-
-    return cast("Face[P, Coroutine[Any, Any, R]]", method)

@@ -10,6 +10,13 @@ from ..errors import InvalidIdError
 
 MAX_ID_BYTES = 255
 
+RESERVED = "sessile:"
+"""What the ids of sessions begin with that Sessile makes for itself. No caller can name one, so nobody can be there
+before; only `ANY_USER` reaches what is stored under them."""
+
+KEPT = f"{RESERVED}kept:"
+"""What the ids of the hidden sessions begin with that keep the results of steps."""
+
 
 def uuid7() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits."""
@@ -39,6 +46,21 @@ def check_id(value: Any, what: str) -> str:
         raise InvalidIdError(f"{what} contains a lone surrogate.") from None
     if size > MAX_ID_BYTES:
         raise InvalidIdError(f"{what} has {size} bytes of UTF-8; the limit is {MAX_ID_BYTES}.")
+    return value
+
+
+def is_reserved(session_id: str) -> bool:
+    """Whether an id is one of those that Sessile makes for itself."""
+    return session_id.startswith(RESERVED)
+
+
+def check_session_id(value: Any, what: str = "session_id") -> str:
+    """`value` if a caller may give a session this id, else `InvalidIdError`."""
+    if is_reserved(check_id(value, what)):
+        raise InvalidIdError(
+            f"{what} begins with {RESERVED!r}: such ids Sessile makes for itself.",
+            hint="Choose another id; what a list shows under such an id, ANY_USER reaches, or storage.for_user(…).",
+        )
     return value
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..errors import NotResumableError, RunNotFoundError
-from ..records import Entry, Head, Run
-from . import fold
-from .core import Core, Draft, owned, rows_to_entries
+from ..errors import InvalidInputError, NotResumableError, RunNotFoundError
+from ..records import Entry, Run, Session, UserId
+from .core import Core
 from .driver import Deadline, Span
 from .leases import is_alive, lease_note
-from .runs import read_runs
+from .readable import read_entries
+from .repeating import key_of, same_json
+from .runs import read_run
+from .snapshots import Draft, owned
 from .turns import Turn
-from .writes import REPEATABLE
-
-EVENT_SENT = "event.sent"
+from .vocabulary import ERASED_VALUE, EventSent, RunStarted
 
 EVENT_PAGE = 8
 """How many of the newest commits a look for events reads; mostly nobody else has written since the last look."""
@@ -35,29 +35,57 @@ async def send_event(
     value: Any,
     number: int | None = None,
     *,
-    user_id: str | None = None,
+    event_id: str | None = None,
+    user_id: UserId = None,
 ) -> Sent:
     """Commit an event for a run of this workflow that is not over (default: the newest one of the current branch).
 
-    Raises `NotResumableError` if there is none.
+    One that was sent before under the same `event_id` is not written again. Raises `NotResumableError` if there is no
+    such run, and `InvalidInputError` if the event of that id had another name or value.
     """
-    core.check_access(session_id, user_id)
+    user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()
     sent: list[Sent] = []
 
-    async def change(snapshot: Any) -> Draft:
+    async def change(snapshot: Any) -> Draft | None:
         head = owned(snapshot.head, session_id, user_id)
-        chosen = await _receiver(core, head, workflow, number, deadline)
-        opened = head.open_runs[chosen]
-        at_work = opened.status == "running" and await is_alive(core, snapshot, chosen, opened, deadline)
-        sent[:] = [Sent(chosen, at_work)]
-        return Draft([Entry(EVENT_SENT, {"name": name, "value": value}, opened.run_id, chosen)], chosen)
+        before = await _sent_before(core, head, event_id, name, value, deadline)
+        chosen = await _receiver(core, head, workflow, number, deadline) if before is None else before
+        opened = head.open_runs.get(chosen)
+        if opened is None or opened.status != "running":
+            busy = False
+        else:
+            busy = await is_alive(core, snapshot, chosen, opened, deadline)
+        sent[:] = [Sent(chosen, busy)]
+        if before is not None or opened is None:
+            return None
+        entry = EventSent(name=name, value=value).entry(opened.run_id, chosen)
+        return Draft([entry], chosen, None if event_id is None else key_of("event", event_id))
 
-    await core.commit(session_id, change, deadline)
+    await core.commit(session_id, user_id, change, deadline)
     return sent[0]
 
 
-async def _receiver(core: Core, head: Head, workflow: str, number: int | None, deadline: Deadline) -> int:
+async def _sent_before(
+    core: Core, head: Session, event_id: str | None, name: str, value: Any, deadline: Deadline
+) -> int | None:
+    """The number of the run that the event of this id was sent to; None if it was not."""
+    if event_id is None:
+        return None
+    rows = await core.find(head, key_of("event", event_id), deadline, limit=1, newest_first=True)
+    for entry in await read_entries(core.driver, rows):
+        sent = EventSent.read(entry)
+        if sent is not None:
+            if sent.name != name or (sent.value != ERASED_VALUE and not same_json(sent.value, value)):
+                raise InvalidInputError(
+                    f"The event {event_id!r} was sent to session {head.session_id!r} with another name or value.",
+                    hint="Give each event an id of its own; nothing was written.",
+                )
+            return entry.run
+    return None
+
+
+async def _receiver(core: Core, head: Session, workflow: str, number: int | None, deadline: Deadline) -> int:
     if number is None:
         candidates = sorted((run for run in head.open_runs if head.on_path(run)), reverse=True)
     elif number > head.run_count:
@@ -73,17 +101,32 @@ async def _receiver(core: Core, head: Head, workflow: str, number: int | None, d
     )
 
 
-async def _workflow_of(core: Core, head: Head, number: int, deadline: Deadline) -> str | None:
+async def _workflow_of(core: Core, head: Session, number: int, deadline: Deadline) -> str | None:
     """The workflow whose run this is, as its first commit says; None if it is an agent's."""
     span = Span(runs=(number, number), limit=1)
     rows = await core.driver.entries(head.session_id, head.incarnation, span, deadline)
-    for entry in rows_to_entries(rows):
-        if entry.kind == fold.RUN_STARTED and entry.parent_run_id is None:
-            return entry.owner if entry.data.get("durability") == "workflow" else None
+    for entry in await read_entries(core.driver, rows):
+        started = RunStarted.read(entry)
+        if started is not None and entry.parent_run_id is None:
+            return entry.agent if started.durability == "workflow" else None
     return None
 
 
-async def new_events(core: Core, turn: Turn, seen: int) -> tuple[int, list[Entry]]:
+class Event(NamedTuple):
+    """An event from outside: the revision that it came with, by which it is known, its name and its value."""
+
+    seq: int
+    name: str
+    value: Any
+
+
+def event_of(entry: Entry) -> Event | None:
+    """The entry as an event, if it is one."""
+    sent = EventSent.read(entry)
+    return None if sent is None else Event(entry.seq, sent.name, sent.value)
+
+
+async def new_events(core: Core, turn: Turn, seen: int) -> tuple[int, list[Event]]:
     """The events of the turn's run after revision `seen`, and the revision up to which that is all."""
     deadline = core.deadline()
     snapshot = await core.look(turn.spec.session_id, deadline, newest=EVENT_PAGE)
@@ -92,41 +135,17 @@ async def new_events(core: Core, turn: Turn, seen: int) -> tuple[int, list[Entry
     if head.revision > seen and rows[0].seq > seen + 1:
         rows = await core.all_rows(head, Span(seen + 1, head.revision, (turn.number, turn.number)), deadline)
     news = [row for row in rows if row.seq > seen and row.run == turn.number]
-    return head.revision, [entry for entry in rows_to_entries(news) if entry.kind == EVENT_SENT]
-
-
-class Found(NamedTuple):
-    """A run that was looked for by its id: its number, and the entry that ended it, None while it is open."""
-
-    number: int
-    ended: Entry | None
-
-
-async def find_run(core: Core, session_id: str, run_id: str, *, user_id: str | None = None) -> Found | None:
-    """The run of that id, if it is open or was among the session's last commits; else None."""
-    core.check_access(session_id, user_id)
-    snapshot = await core.look(session_id, core.deadline(), newest=REPEATABLE)
-    if snapshot.head is None:
-        return None
-    head = owned(snapshot.head, session_id, user_id)
-    for number, opened in head.open_runs.items():
-        if opened.run_id == run_id:
-            return Found(number, None)
-    for entry in reversed(rows_to_entries(snapshot.rows)):
-        if entry.kind == fold.RUN_ENDED and entry.run_id == run_id and entry.run is not None:
-            return Found(entry.run, entry)
-    return None
+    entries = await read_entries(core.driver, news)
+    return head.revision, [event for entry in entries if (event := event_of(entry)) is not None]
 
 
 async def journal_run(
-    core: Core, session_id: str, number: int | None = None, *, user_id: str | None = None
+    core: Core, session_id: str, number: int | None = None, *, user_id: UserId = None
 ) -> tuple[Run, Any]:
     """A run (default: the newest of the current branch) with its journal, and what it is doing at the moment."""
-    core.check_access(session_id, user_id)
+    user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()
     snapshot = await core.look(session_id, deadline)
     head = owned(snapshot.head, session_id, user_id)
-    found = await read_runs(core, snapshot, [head.tip if number is None else number], deadline)
-    if not found:
-        raise RunNotFoundError(f"Session {session_id!r} has no run {number or head.tip}.")
-    return found[0], await lease_note(core, head, found[0].number, deadline)
+    run = await read_run(core, snapshot, head.tip if number is None else number, deadline)
+    return run, await lease_note(core, head, run.number, deadline)

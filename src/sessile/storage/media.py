@@ -16,11 +16,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeGuard, cast
 
 from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError, TooLargeError
-from ..records import Head, JsonObject
+from ..records import JsonObject, Session, UserId
+from .binary import is_binary
+from .computing import compute, computed
 from .core import Core
-from .driver import Deadline
+from .driver import Deadline, RecordName
 from .encoding import decode, encode
 from .ids import check_id
+from .vocabulary import MediaIndex
+from .withholding import damage_of
 
 REFERENCE = "$blob"
 
@@ -47,6 +51,23 @@ def _put_aside(value: Any, inline: int, found: dict[str, bytes]) -> Any:
     digest = digest_of(content)
     found[digest] = content
     return {**node, "data": {REFERENCE: digest, "size": len(content)}}
+
+
+def without_too_large(value: Any, limit: int) -> Any:
+    """The value with a note in the place of each binary part of over `limit` bytes."""
+    if isinstance(value, list):
+        return [without_too_large(item, limit) for item in cast(list[Any], value)]
+    if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
+        return cast(Any, value)
+    node = cast(JsonObject, value)
+    content = binary_content(node)
+    if content is not None:
+        note = f"[{node['media_type']} of {len(content):,} bytes: larger than media may be, and not kept]"
+        return note if len(content) > limit else node
+    kept = {key: without_too_large(item, limit) for key, item in node.items()}
+    if kept.get("part_kind") == "file" and isinstance(kept.get("content"), str):  # a file is nothing else than media
+        return {"part_kind": "text", "content": kept["content"]}
+    return kept
 
 
 def digest_of(content: bytes) -> str:
@@ -80,11 +101,6 @@ def has_binary(value: Any) -> bool:
     return False
 
 
-def is_binary(node: JsonObject) -> bool:
-    """Whether an object is a binary part of a message in its JSON form."""
-    return node.get("kind") == "binary" and isinstance(node.get("media_type"), str)
-
-
 def _names(data: Any) -> TypeGuard[JsonObject]:
     """Whether the `data` of a binary part is a reference, or looks like one."""
     return isinstance(data, dict) and REFERENCE in data
@@ -114,13 +130,14 @@ def references(value: Any) -> Iterator[str]:
 
 
 async def put_back(value: Any, read: Callable[[str], Awaitable[bytes]]) -> Any:
-    """The value with the `data` of every binary part as bytes, references looked up with `read`."""
+    """The value with the `data` of every binary part as bytes, references looked up with `read`. On an event loop."""
     if isinstance(value, list):
         return [await put_back(item, read) for item in cast(list[Any], value)]
     if not isinstance(value, dict) or _is_call(cast(JsonObject, value)):
         return cast(Any, value)
     node = cast(JsonObject, value)
-    content, data = binary_content(node), node.get("data")
+    data = node.get("data")
+    content = await computed(lambda: binary_content(node), data)
     if is_binary(node) and _names(data) and data[REFERENCE] is None and "value" in data:
         return {**node, "data": data["value"]}
     digest = next(references(data), None) if is_binary(node) else None
@@ -138,12 +155,16 @@ def check_media(core: Core, content: bytes) -> None:
         raise TooLargeError(f"A binary part has {len(content):,} bytes; the limit is {limit:,}.")
 
 
-async def has_media(core: Core, head: Head, digest: str, deadline: Deadline) -> bool:
+async def has_media(core: Core, head: Session, digest: str, deadline: Deadline) -> bool:
     """Whether the session has the content of a hash."""
     return await core.driver.get_record(head.session_id, head.incarnation, f"media/{digest}", deadline) is not None
 
 
-async def write_media(core: Core, head: Head, digest: str, content: bytes, deadline: Deadline) -> None:
+PARTS_AT_ONCE = 256
+"""How many records of one content are read in one round trip: 64 MiB of them where they are small."""
+
+
+async def write_media(core: Core, head: Session, digest: str, content: bytes, deadline: Deadline) -> None:
     """Store a content under its hash, in as many records as the database needs, unless it is there already.
 
     The record that names the parts comes last, so a content is there whole or not at all.
@@ -155,30 +176,40 @@ async def write_media(core: Core, head: Head, digest: str, content: bytes, deadl
     size = driver.capabilities.max_record_bytes
     parts = [content[start : start + size] for start in range(0, len(content), size)]
     records = [(f"{key}/{number}", part) for number, part in enumerate(parts)]
-    records.append((key, encode({"size": len(content), "parts": len(parts)}).encode()))
+    records.append((key, encode(MediaIndex(size=len(content), parts=len(parts)).json).encode()))
     for name, value in records:
         if not await driver.put_record(head.session_id, head.incarnation, name, value, deadline):
             raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while media were stored.")
 
 
-async def read_media(core: Core, head: Head, digest: str, deadline: Deadline) -> bytes:
+async def read_media(core: Core, head: Session, digest: str, deadline: Deadline) -> bytes:
     """The content of a hash; `CorruptDataError` if it is missing or not what was stored."""
     key = f"media/{digest}"
     driver = core.driver
     index = await driver.get_record(head.session_id, head.incarnation, key, deadline)
+    try:
+        count = 0 if index is None else int(MediaIndex.of(decode(index.decode())).parts)
+    except (CorruptDataError, ValueError, KeyError, TypeError) as error:
+        raise CorruptDataError(
+            f"The media {digest} of session {head.session_id!r} are damaged: {damage_of(error)}."
+        ) from error
     parts: list[bytes] = []
-    for number in range(0 if index is None else decode(index.decode())["parts"]):
-        part = await driver.get_record(head.session_id, head.incarnation, f"{key}/{number}", deadline)
-        parts.append(part or b"")
+    while len(parts) < count:  # what is said of their number may be anything
+        numbers = range(len(parts), min(count, len(parts) + PARTS_AT_ONCE))
+        names = [RecordName(head.session_id, head.incarnation, f"{key}/{number}") for number in numbers]
+        found = [part for part in await driver.get_records(names, deadline) if part is not None]
+        parts += found
+        if len(found) < len(names):
+            break
     content = b"".join(parts)
-    if digest_of(content) != digest:
+    if await compute(driver, lambda: digest_of(content), content) != digest:
         raise CorruptDataError(f"The media {digest} of session {head.session_id!r} are missing or damaged.")
     return content
 
 
-async def media(core: Core, session_id: str, digest: str, *, user_id: str | None = None) -> bytes:
-    """The content that a message of the session refers to as `{"$blob": digest}`."""
-    core.check_access(session_id, user_id)
+async def media(core: Core, session_id: str, digest: str, *, user_id: UserId = None) -> bytes:
+    """See `Storage.media`."""
+    user_id = core.check_access(session_id, user_id)
     if not _DIGEST.fullmatch(check_id(digest, "digest")):
         raise InvalidInputError(f"{digest!r} is not the hash of a content: 64 hexadecimal digits.")
     deadline = core.deadline()

@@ -75,12 +75,18 @@ def merge_patch(target: Any, merge: Any) -> Any:
 def apply(target: Mapping[str, Any], patch: Sequence[Operation]) -> Object:
     """`target` with the patch applied; `target` itself and the objects in it are not changed."""
     result = dict(target)
+    copies: dict[int, Object] = {}
     for operation in patch:
-        _apply(result, operation)
+        _apply(result, operation, copies)
     return result
 
 
-def _apply(root: Object, operation: Operation) -> None:
+def _apply(root: Object, operation: Operation, copies: dict[int, Object]) -> None:
+    """Apply an operation in place. `copies` has the objects that were made here, by their ids, and keeps them alive.
+
+    All others are copied before they are changed, because the old state may still be in use; each once, however many
+    operations change it.
+    """
     path: list[str] = operation[1]
     node = root
     for key in path[:-1]:
@@ -89,8 +95,11 @@ def _apply(root: Object, operation: Operation) -> None:
             if operation[0] == "del":
                 return
             below = {}
-        node[key] = below = dict(cast(Object, below))  # copied, because the old state may still be in use
-        node = below
+        if id(cast(Any, below)) not in copies:
+            below = dict(cast(Object, below))
+            copies[id(below)] = below
+            node[key] = below
+        node = cast(Object, below)
     if operation[0] == "set":
         node[path[-1]] = operation[2]
     else:
@@ -104,6 +113,12 @@ def undo(before: Mapping[str, Any], patch: Sequence[Operation]) -> Patch:
 
 def conflicts(a: Sequence[Operation], b: Sequence[Operation]) -> list[str]:
     """The keys (dotted paths) that both patches touch, one inside the other included."""
-    return [
-        ".".join(ours[1]) for ours in a if any(ours[1][: len(theirs[1])] == theirs[1][: len(ours[1])] for theirs in b)
-    ]
+    theirs = {tuple(path) for _, path, *_ in b}
+    above_theirs = {start for path in theirs for start in _starts(path)}
+    ours = [tuple(path) for _, path, *_ in a]
+    return [".".join(path) for path in ours if path in above_theirs or any(start in theirs for start in _starts(path))]
+
+
+def _starts(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A path, and all that it lies in."""
+    return [path[:length] for length in range(len(path) + 1)]

@@ -32,7 +32,7 @@ BUILT_IN = {
     "unix": "sessile.drivers.redis:RedisStorage",
     "valkey": "sessile.drivers.redis:RedisStorage",
     "valkeys": "sessile.drivers.redis:RedisStorage",
-    "yaml": "sessile.drivers.files:YamlStorage",
+    "yaml": "sessile.drivers.files.with_yaml:YamlStorage",
 }
 """Scheme to class. `name+` stands for all schemes that begin with it: the rest is another library's URL."""
 

@@ -6,14 +6,20 @@ A run's entries carry its number, so its messages come out together whatever oth
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
-from ..errors import CorruptDataError
-from ..records import Entry, Head, Message, OpenRun, Run, Usage
-from . import fold
-from .core import Core, Snapshot, rows_to_entries
+from ..errors import CorruptDataError, RunNotFoundError, StorageError
+from ..records import FINISHED, Entry, OpenRun, PartialList, Run, Session
+from .computing import compute
+from .core import Core
 from .driver import CommitRow, Deadline, Span
-from .leases import is_alive
+from .leases import is_alive, shown_heads
+from .readable import readable
+from .snapshots import Snapshot
+from .threads import check_hurry
+from .vocabulary import WORDS, RunStarted, Unknown
+from .withholding import damage_of
+
+_TELLING = {kind: known.tell for kind, known in WORDS.items()}
 
 
 def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
@@ -22,19 +28,23 @@ def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
     Runs whose start is not among the entries are left out.
     """
     by_id: dict[tuple[int, str], Run] = {}
+    begins, begun, find, telling, other = RunStarted.KIND, RunStarted.begun, by_id.get, _TELLING.get, Unknown.tell
     for entry in entries:
-        if entry.run is None or entry.run_id is None:
+        number, run_id = entry.run, entry.run_id
+        if number is None or run_id is None:
             continue
-        key = (entry.run, entry.run_id)  # a caller may have given two runs one id
         try:
-            if entry.kind == fold.RUN_STARTED:
-                by_id[key] = _started(entry)
-            elif (run := by_id.get(key)) is not None:
-                _add(run, entry)
+            if entry.kind == begins:
+                check_hurry()
+                by_id[number, run_id] = begun(entry)  # a caller may have given two runs one id
+            elif (run := find((number, run_id))) is not None:
+                telling(entry.kind, other)(run, entry)
         except (KeyError, TypeError, AttributeError) as error:
-            raise CorruptDataError(f"Commit {entry.seq} is damaged: {error!r}.") from error
+            raise CorruptDataError(f"Commit {entry.seq} is damaged: {damage_of(error)}.") from error
     top: dict[int, Run] = {}
     for run in by_id.values():
+        if type(run.status) is not str:
+            raise CorruptDataError(f"Run {run.number} is damaged: its status is no text.")
         above = by_id.get((run.number, run.parent_run_id)) if run.parent_run_id else None
         if above is not None:
             above.children.append(run)
@@ -45,75 +55,117 @@ def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
     return top
 
 
-def _settle(run: Run) -> None:
+DEEPEST = 100
+"""How many runs may lie one below the other: who goes through them does so by recursion."""
+
+
+def _settle(run: Run, depth: int = 0) -> None:
     """Count what members have used with the run above them; and none of them is at work when that is not."""
+    if depth > DEEPEST:
+        raise CorruptDataError(f"Run {run.number} is damaged: more than {DEEPEST} runs lie one below the other.")
     for child in run.children:
+        if run.status == "cancelled" and child.status not in FINISHED:
+            child.status = "cancelled"
         if child.status == "running" and run.status != "running":
             child.status = "interrupted"
-        _settle(child)
+        _settle(child, depth + 1)
         run.usage = run.usage + child.usage
 
 
-def _started(entry: Entry) -> Run:
-    data: dict[str, Any] = entry.data
-    return Run(
-        number=entry.run or 0,
-        run_id=entry.run_id or "",
-        status="running",
-        input=data.get("input"),
-        owner=entry.owner,
-        parent_run_id=entry.parent_run_id,
-        durability=data.get("durability", "run"),
-        metadata=data.get("metadata") or {},
-        key=data.get("key"),
-        started_at=data.get("started_at", entry.time),
-    )
+async def read_runs(core: Core, snapshot: Snapshot, numbers: Sequence[int], deadline: Deadline) -> PartialList[Run]:
+    """These runs (ascending numbers), out of the snapshot's newest page where it holds them, else by index.
 
-
-def _add(run: Run, entry: Entry) -> None:
-    if entry.kind == fold.MESSAGE:
-        run.messages.append(
-            Message(
-                data=entry.data,
-                format=entry.format,
-                run=entry.run or 0,
-                run_id=entry.run_id,
-                owner=entry.owner,
-                seq=entry.seq,
-                time=entry.time,
-            )
-        )
-    elif entry.kind == fold.RUN_TAKEN:
-        run.status, run.ended_at, run.pending = "running", None, None
-    elif entry.kind == fold.RUN_ENDED:
-        data: dict[str, Any] = entry.data
-        run.status = data["status"]
-        run.ended_at = None if run.status == "paused" else data.get("ended_at", entry.time)
-        run.output, run.error, run.pending = data.get("output"), data.get("error"), data.get("pending")
-        run.usage = run.usage + Usage.from_json(data.get("usage") or {})
-    else:
-        run.steps.append(entry)
-
-
-async def read_runs(core: Core, snapshot: Snapshot, numbers: Sequence[int], deadline: Deadline) -> list[Run]:
-    """These runs (ascending numbers), out of the snapshot's newest page where it holds them, else by index."""
+    Those that cannot be read are named beside the others, and logged once.
+    """
     head = snapshot.head
     if head is None or not numbers:
-        return []
-    runs = runs_in(snapshot.rows, numbers)
+        return PartialList()
+    runs = await compute(core.driver, lambda: runs_in(snapshot.rows, numbers), rows=snapshot.rows)
+    unreadable: dict[int, StorageError] = {}
     missing = [number for number in numbers if number not in runs]
     for first, last in ranges(missing):
         rows = await core.all_rows(head, Span(runs=(first, last)), deadline)
-        runs.update(build_runs(rows_to_entries(rows)))
-    found = [runs[number] for number in numbers if number in runs]
-    await mark_interrupted(core, snapshot, found, deadline)
-    return found
+        found = await compute(core.driver, lambda rows=rows: runs_of(rows, unreadable), rows=rows)
+        runs.update(found)
+    await name_missing(core, head, numbers, runs, unreadable, deadline)
+    for number, error in unreadable.items():
+        core.skipped(head.session_id, f"Run {number}", error)
+    there = PartialList([runs[number] for number in numbers if number in runs], unreadable)
+    await mark_interrupted(core, snapshot, there, deadline)
+    return there
+
+
+class MissingRunsError(CorruptDataError):
+    """Runs are not in the log that the head counts. Where that is a whole page, none is looked for beyond it."""
+
+    def __init__(self, head: Session, numbers: Sequence[int]) -> None:
+        first, last = numbers[0], numbers[-1]
+        which = f"run {first} is" if first == last else f"runs {first} to {last} are"
+        super().__init__(f"Session {head.session_id!r} counts what is not in its log: {which} missing.")
+
+
+async def name_missing(
+    core: Core,
+    head: Session,
+    numbers: Iterable[int],
+    runs: Collection[int],
+    unreadable: dict[int, StorageError],
+    deadline: Deadline,
+) -> None:
+    """Put what the head counts of these runs, and the log has not, into `unreadable`: a range by its last number.
+
+    A run that was removed meanwhile is not missing: that is what another look at the head is for.
+    """
+    missing = [number for number in numbers if number not in runs and number not in unreadable]
+    if not missing:
+        return
+    now = (await core.look(head.session_id, deadline)).head
+    if now is None or now.incarnation != head.incarnation:
+        return
+    counted = [number for number in missing if now.trimmed < number <= now.run_count]
+    for first, last in ranges(counted):
+        unreadable[last] = MissingRunsError(head, (first, last))
+
+
+def only_missing(found: PartialList[Run]) -> bool:
+    """Whether nothing was found but that runs are missing."""
+    return not found and all(isinstance(error, MissingRunsError) for error in found.unreadable.values())
+
+
+async def read_run(core: Core, snapshot: Snapshot, number: int, deadline: Deadline) -> Run:
+    """One run; raises why it cannot be read, or `RunNotFoundError`."""
+    found = await read_runs(core, snapshot, [number], deadline)
+    for error in found.unreadable.values():
+        raise error
+    if not found:
+        session_id = "" if snapshot.head is None else snapshot.head.session_id
+        raise RunNotFoundError(f"Session {session_id!r} has no run {number}.")
+    return found[0]
 
 
 def runs_in(rows: Sequence[CommitRow], numbers: Sequence[int]) -> dict[int, Run]:
-    """Those of these runs whose start is among the rows, decoding no other commits."""
+    """Those of these runs whose start is among the rows, and which can be read, decoding no other commits."""
     wanted = set(numbers)
-    return build_runs(rows_to_entries([row for row in rows if row.run in wanted]))
+    return runs_of([row for row in rows if row.run in wanted], {})
+
+
+def runs_of(rows: Sequence[CommitRow], unreadable: dict[int, StorageError]) -> dict[int, Run]:
+    """The runs of these commits; those of which anything cannot be read are left out, and put into `unreadable`.
+
+    A part of a run would be taken for all of it.
+    """
+    read = readable(rows)
+    unreadable.update(read.unreadable.values())
+    try:
+        runs = build_runs(read.entries)
+    except CorruptDataError:
+        runs: dict[int, Run] = {}
+        for number in {entry.run for entry in read.entries if entry.run is not None}:
+            try:
+                runs.update(build_runs([entry for entry in read.entries if entry.run == number]))
+            except CorruptDataError as error:
+                unreadable[number] = error
+    return {number: run for number, run in runs.items() if number not in unreadable}
 
 
 def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
@@ -147,18 +199,14 @@ def _interrupt(run: Run) -> None:
             _interrupt(child)
 
 
-async def shown_head(core: Core, snapshot: Snapshot, deadline: Deadline) -> Head | None:
+async def shown_head(core: Core, snapshot: Snapshot, deadline: Deadline) -> Session | None:
     """The snapshot's head as readers see it: a newest run whose process is gone is `interrupted`."""
-    head = snapshot.head
-    if head is None or head.status != "running":
-        return head
-    opened = head.open_runs.get(head.run_count)
-    if opened is not None and not await is_alive(core, snapshot, head.run_count, opened, deadline):
-        head.status = "interrupted"
-    return head
+    if snapshot.head is not None:
+        await shown_heads(core, [snapshot.head], deadline)
+    return snapshot.head
 
 
-def running(head: Head) -> dict[int, OpenRun]:
+def running(head: Session) -> dict[int, OpenRun]:
     """The open runs that a process is at work on, or was when it died."""
     return {number: run for number, run in head.open_runs.items() if run.status == "running"}
 

@@ -1,24 +1,42 @@
 """`Storage`: the object that a user makes, hands over, and looks into."""
 
+# pyright: reportPrivateUsage=false
+# The functions of this module are the class's own: what forks do to storages, and how others run operations over them.
+
 from __future__ import annotations
 
-import os
+import functools
 import threading
-import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, MutableMapping
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
-from ..errors import ClosedError, InvalidInputError, SessionNotFoundError, UnsupportedError
-from ..records import Entry
-from . import branches as branching
-from . import media as keeping
-from . import reads, turns, writes
-from .core import Core, Settings
+from ..errors import ClosedError, InvalidInputError, SessileError, UnsupportedError
+from ..records import Duration
+from .core import Core
 from .driver import Capabilities, Driver
-from .faces import Worker, async_face, background, forget_closed, step, sync_face
-from .reads import check_count, check_seconds
+from .faces import LoopEnd, background, forget_closed, step
+from .forking import Hooks, forks
+from .ids import check_id
+from .interrupts import uninterrupted
+from .lanes import Lanes
+from .methods.branching import Branching
+from .methods.deciding import Deciding
+from .methods.keeping import Keeping
+from .methods.listing import Listing
+from .methods.rating import Judging
+from .methods.reading import Reading
+from .methods.remembering import Remembering
+from .methods.scoping import Scoping
+from .methods.writing import Writing
+from .settings import Settings, SettingsOptions
+from .threads import undisturbed
+from .users import core_of
+from .withholding import withhold
+from .working import at_work, ended
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,10 +45,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Storage:
+class Storage(Reading, Listing, Writing, Scoping, Remembering, Branching, Judging, Deciding, Keeping):
     """Keeps sessions in one database.
 
-    Every operation comes twice: `storage.session(…)` for synchronous code and `await storage.asession(…)` for
+    Every operation comes twice: `storage.get_session(…)` for synchronous code and `await storage.aget_session(…)` for
     asynchronous code, on the same object, from any thread or event loop. Subclasses (`SqliteStorage`,
     `MemoryStorage`, …) make the driver; this class knows nothing of any database.
 
@@ -39,12 +57,11 @@ class Storage:
             is an `async_driver`. None: synchronous callers are served by the async driver on a background loop.
         async_driver: makes a driver over an asynchronous client; called once for each event loop that uses the
             storage, because such clients belong to one loop.
-        timeout: seconds that any one operation may take; then `DeadlineError`.
-        require_user: refuse operations on sessions that name no `user_id`.
-        ttl: seconds after its last change at which a new session expires, if it does not say itself.
-        lease: seconds after which a process that does not answer is taken for gone.
-        max_commit_bytes, max_state_bytes, max_metadata_bytes, max_media_bytes: limits, in bytes of JSON or media.
-        inline_media_bytes: binary parts up to this size stay inside their message.
+        **settings: see `Settings`: `timeout`, `require_user`, `ttl`, `lease`, `max_commit_bytes`, `max_state_bytes`,
+            `max_metadata_bytes`, `max_media_bytes`, `inline_media_bytes`, `max_read_bytes`.
+
+    Raises:
+        InvalidInputError: a setting is wrong.
     """
 
     def __init__(
@@ -52,148 +69,30 @@ class Storage:
         driver: Driver | None,
         *,
         async_driver: Callable[[], Driver] | None = None,
-        timeout: float = 30.0,
-        require_user: bool = False,
-        ttl: float | None = None,
-        lease: float = 30.0,
-        max_commit_bytes: int = 16 * 1024 * 1024,
-        max_state_bytes: int = 256 * 1024,
-        max_metadata_bytes: int = 16 * 1024,
-        inline_media_bytes: int = 4 * 1024,
-        max_media_bytes: int = 64 * 1024 * 1024,
+        **settings: Unpack[SettingsOptions],
     ) -> None:
-        for value, what in ((timeout, "timeout"), (lease, "lease")):
-            check_seconds(value, what)
-        for value, what in (
-            (max_commit_bytes, "max_commit_bytes"),
-            (max_state_bytes, "max_state_bytes"),
-            (max_metadata_bytes, "max_metadata_bytes"),
-            (inline_media_bytes, "inline_media_bytes"),
-            (max_media_bytes, "max_media_bytes"),
-        ):
-            check_count(value, what, least=0)
-        writes.ttl_micros(ttl)
-        self._settings = Settings(
-            timeout,
-            require_user,
-            ttl,
-            lease,
-            max_commit_bytes,
-            max_state_bytes,
-            max_metadata_bytes,
-            inline_media_bytes,
-            max_media_bytes,
-        )
+        self._settings = Settings(**settings)
         if driver is None and async_driver is None:
             raise InvalidInputError("A storage needs a driver.")
-        self._core = None if driver is None else Core(driver, self._settings)
+        self._removals: list[Callable[[str, str], None]] = []
+        self._core = None if driver is None else Core(driver, self._settings, removals=self._removals)
         self._async_driver = async_driver
         self._loop_cores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Core] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-        self._worker = Worker()
+        self._loop_ends: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopEnd] = weakref.WeakKeyDictionary()
+        self._views: weakref.WeakValueDictionary[str, UserStorage] = weakref.WeakValueDictionary()
+        self._lock = threading.RLock()  # a finalizer that runs while it is held may use the storage, too
+        self._lanes = Lanes()
         self._closed = False
-        weakref.finalize(self, self._worker.close)  # its threads would wait for ever
-        _open_storages.add(self)
-
-    # ------------------------------------------------------------ operations
-
-    session = sync_face(reads.session)
-    asession = async_face(reads.session)
-    load_session = sync_face(reads.load_session)
-    aload_session = async_face(reads.load_session)
-    sessions = sync_face(reads.sessions)
-    asessions = async_face(reads.sessions)
-    count_sessions = sync_face(reads.count_sessions)
-    acount_sessions = async_face(reads.count_sessions)
-    runs = sync_face(reads.runs)
-    aruns = async_face(reads.runs)
-    run = sync_face(reads.run)
-    arun = async_face(reads.run)
-    messages = sync_face(reads.messages)
-    amessages = async_face(reads.messages)
-    branches = sync_face(reads.branches)
-    abranches = async_face(reads.branches)
-    entries = sync_face(reads.entries)
-    aentries = async_face(reads.entries)
-    verify = sync_face(reads.verify)
-    averify = async_face(reads.verify)
-    media = sync_face(keeping.media)
-    amedia = async_face(keeping.media)
-
-    create_session = sync_face(writes.create_session)
-    acreate_session = async_face(writes.create_session)
-    add_run = sync_face(writes.add_run)
-    aadd_run = async_face(writes.add_run)
-    rename = sync_face(writes.rename)
-    arename = async_face(writes.rename)
-    set_metadata = sync_face(writes.set_metadata)
-    aset_metadata = async_face(writes.set_metadata)
-    update_state = sync_face(writes.update_state)
-    aupdate_state = async_face(writes.update_state)
-    expire = sync_face(writes.expire)
-    aexpire = async_face(writes.expire)
-    delete = sync_face(writes.delete)
-    adelete = async_face(writes.delete)
-    delete_user = sync_face(writes.delete_user)
-    adelete_user = async_face(writes.delete_user)
-    sweep = sync_face(writes.sweep)
-    asweep = async_face(writes.sweep)
-
-    fork = sync_face(branching.fork)
-    afork = async_face(branching.fork)
-    rewind = sync_face(branching.rewind)
-    arewind = async_face(branching.rewind)
-    cancel_run = sync_face(turns.cancel_run)
-    acancel_run = async_face(turns.cancel_run)
-
-    def follow(
-        self, session_id: str, *, after: int = 0, poll: float = 0.5, user_id: str | None = None
-    ) -> Iterator[Entry]:
-        """The entries of a session after revision `after`, and then new ones as they are committed, without end.
-
-        Ends when the session is deleted, also if another one is made under its id. `poll` is how long to wait
-        between looks, in seconds, where the database cannot push. Raises `SessionNotFoundError` if there is no such
-        session to begin with.
-        """
-        _check_follow(after, poll)
-        incarnation = None
-        while True:
-            news = self.run_operation(reads.wait_entries, session_id, after, user_id, incarnation)
-            if news is None:
-                _check_gone(session_id, incarnation)
-                return
-            incarnation = news.incarnation
-            for entry in news.entries:
-                yield entry
-                after = entry.seq
-            if not news.entries and not news.waited:
-                time.sleep(poll)
-
-    async def afollow(
-        self, session_id: str, *, after: int = 0, poll: float = 0.5, user_id: str | None = None
-    ) -> AsyncIterator[Entry]:
-        """The `async` twin of `follow`."""
-        import asyncio
-
-        _check_follow(after, poll)
-        incarnation = None
-        while True:
-            news = await self.arun_operation(reads.wait_entries, session_id, after, user_id, incarnation)
-            if news is None:
-                _check_gone(session_id, incarnation)
-                return
-            incarnation = news.incarnation
-            for entry in news.entries:
-                yield entry
-                after = entry.seq
-            if not news.entries and not news.waited:
-                await asyncio.sleep(poll)
+        self._taken = False
+        # Its threads would wait for ever. Not at the end of the process, when runs still store what they have.
+        weakref.finalize(self, self._lanes.close).atexit = False
+        forks.join(self, _FORKED)
 
     # ------------------------------------------------------------ life
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the database declares that it does; some of it, some databases say at first use."""
+        """What the database can do. Of some databases a part of it is known only after the first operation."""
         with self._lock:
             cores = [core for core in (self._core, *self._loop_cores.values()) if core is not None]
         asked = [core for core in cores if core.ready]
@@ -205,34 +104,18 @@ class Storage:
         """What the storage was made with."""
         return self._settings
 
-    def setup(self) -> None:
-        """Create or migrate what the database needs. Done by itself at first use; call it to fail early."""
-        self.run_operation(_setup)
+    def stats(self) -> dict[str, int]:
+        """How often something had to be done again, or was waited for: lost races, retries, reconnects and others.
 
-    async def asetup(self) -> None:
-        """The `async` twin of `setup`."""
-        await self.arun_operation(_setup)
-
-    def migrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
-        """Create or migrate the schema, and return the statements that were run; none if it was up to date.
-
-        Programs of the version before go on working, until it is called with `finish`, which is for when they are
-        gone. With `dry_run` nothing is changed: the statements that would be run are returned. Empty for databases
-        that have no schema.
+        Counted in this process over all connections of this object, since it was made; what never happened is left
+        out. Each event is logged as well (`logging.getLogger("sessile")`).
         """
-        return self.run_operation(_migrate, finish, dry_run)
-
-    async def amigrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
-        """The `async` twin of `migrate`."""
-        return await self.arun_operation(_migrate, finish, dry_run)
-
-    def warnings(self) -> list[str]:
-        """What may be lost with the database as it is set up, and what to do about it; empty where nothing is known."""
-        return self.run_operation(_warnings)
-
-    async def awarnings(self) -> list[str]:
-        """The `async` twin of `warnings`."""
-        return await self.arun_operation(_warnings)
+        with self._lock:
+            cores = [core for core in (self._core, *self._loop_cores.values()) if core is not None]
+        counts: Counter[str] = Counter()
+        for core in cores:
+            counts.update(core.driver.stats.counts())
+        return dict(counts)
 
     def close(self) -> None:
         """Close what the storage opened itself; further operations raise `ClosedError`. Idempotent.
@@ -243,21 +126,30 @@ class Storage:
             return
         self._closed = True
         if self._core is not None:
-            step(self._core.driver.close())
+            core = self._core
+            self._here(core, lambda: step(core.driver.close()))
         ours = self._loop_cores.pop(background.loop(), None) if self._async_driver is not None else None
         if ours is not None:
-            background.run(_close(ours))
-        self._worker.close()
+            background.finish(_close(ours))
+        self._lanes.close()
 
     async def aclose(self) -> None:
-        """The `async` twin of `close`; closes also the asynchronous client of the running loop."""
+        """As `close`, for asynchronous callers; closes also the asynchronous client of the running event loop.
+
+        Runs of agents, teams and workflows that are at work in this event loop have a second to end. Then they are
+        told to stop, and stored as `interrupted`.
+        """
         import asyncio
 
-        ours = self._loop_cores.pop(asyncio.get_running_loop(), None)
+        await ended(self)
+        loop = asyncio.get_running_loop()
+        ours, end = self._loop_cores.pop(loop, None), self._loop_ends.pop(loop, None)
         if ours is not None:
             await ours.driver.close()
+        if end is not None:
+            await end.forget()
         if not self._closed:
-            await self._worker.run(self.close)
+            await self._lanes.of(None).run(self.close)
 
     def __reduce__(self) -> NoReturn:
         """Refused: connections, locks and threads belong to one process, and to one object that closes them."""
@@ -282,35 +174,94 @@ class Storage:
     ) -> None:
         await self.aclose()
 
+    # ------------------------------------------------------------ for one user
+
+    def for_user(self, user_id: str) -> UserStorage:
+        """This storage as one user sees it: for a server, which makes one for each request. No I/O.
+
+        Every call has that user, and ids are the user's own: two users can have a session of the same id without
+        meeting, and no answer tells what others have. Agents, teams and workflows take it like any storage
+        (`agent.for_user("ada")`).
+
+        ```python
+        mine = storage.for_user("ada")
+        mine.add_run("s1", input="Hello", output="Hi")
+        [session.session_id for session in mine.sessions()]     # ["s1"]
+        ```
+
+        The view does not have the sessions that were made without it, under ids that all users share. The storage
+        itself shows a view's sessions to callers who ask for all users' (`ANY_USER`), under the ids by which they
+        are stored. The ids of a user's own sessions have at most 200 bytes.
+
+        Args:
+            user_id: whose sessions.
+
+        Raises:
+            InvalidInputError: the id is wrong.
+        """
+        check_id(user_id, "user_id")
+        with self._lock:
+            view = self._views.get(user_id)
+            if view is None:
+                view = self._views[user_id] = UserStorage(self, user_id)
+            return view
+
     # ------------------------------------------------------------ running operations
 
-    def run_operation(
+    def _run(
         self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run an operation of this package for a synchronous caller."""
-        self._check_open()
-        if self._core is not None:
-            return step(operation(self._core, *args, **kwargs))
-        core = self._loop_core(background.loop())
-        return background.run(operation(core, *args, **kwargs))
-
-    async def arun_operation(
-        self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        """Run an operation of this package for an asynchronous caller: awaited, or the whole of it in one hop."""
+        """Run an operation for a synchronous caller."""
         self._check_open()
         core = self._core
-        if self._async_driver is None and core is not None:
+        try:
+            if core is not None:
+                return self._here(core, lambda: step(operation(core, *args, **kwargs)))
+            core = self._loop_core(background.loop())
+            return background.run(operation(core, *args, **kwargs))
+        except SessileError as error:
+            withhold(error)
+            raise
+
+    def _here(self, core: Core, work: Callable[[], R]) -> R:
+        """Do what blocks the caller, where its signal handlers do not interrupt it."""
+        if core.driver.in_callers_thread:
+            return work()
+        return uninterrupted(work) if core.driver.ends_promptly else undisturbed(work)
+
+    async def _arun(
+        self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run an operation for an asynchronous caller: awaited, or the whole of it in one hop."""
+        self._check_open()
+        core = self._core
+        try:
+            if self._async_driver is not None or core is None:
+                return await operation(self._running_core(), *args, **kwargs)
             deadline = core.deadline()
 
             def work() -> R:
                 deadline.check("Waiting for a worker thread")
                 return step(operation(core, *args, **kwargs))
 
-            return await self._worker.run(work)
+            return await self._lanes.of(operation).run(work)
+        except SessileError as error:
+            withhold(error)
+            raise
+
+    def _running_core(self) -> Core:
+        """The core over the running event loop's own driver."""
         import asyncio
 
-        return await operation(self._loop_core(asyncio.get_running_loop()), *args, **kwargs)
+        loop = asyncio.get_running_loop()
+        return self._loop_cores.get(loop) or self._closed_with(loop, self._loop_core(loop))
+
+    def _closed_with(self, loop: asyncio.AbstractEventLoop, core: Core) -> Core:
+        """The core, whose connections are closed when this running loop ends."""
+        forget_closed(self._loop_ends)
+        cores = self._loop_cores
+        self._loop_ends[loop] = LoopEnd(lambda: _close_last(cores, loop, core))
+        return core
 
     def _loop_core(self, loop: asyncio.AbstractEventLoop) -> Core:
         """The core over this event loop's own asynchronous driver."""
@@ -319,49 +270,238 @@ class Storage:
             if core is None:
                 assert self._async_driver is not None, "checked when the storage was made"
                 forget_closed(self._loop_cores)
-                core = self._loop_cores[loop] = Core(self._async_driver(), self._settings)
+                core = self._loop_cores[loop] = Core(self._async_driver(), self._settings, removals=self._removals)
             return core
 
     def _check_open(self) -> None:
+        if self._taken:
+            raise ClosedError("This storage was wrapped by another one.", hint="Use that one.")
         if self._closed:
             raise ClosedError("This storage was closed.")
 
-    def before_fork(self) -> None:
+    def _before_fork(self) -> None:
         """Before a fork: bring what the child will inherit to rest."""
         if self._core is not None:
             self._core.driver.before_fork()
 
-    def after_fork_in_parent(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         """In the parent of a fork: go on."""
         if self._core is not None:
             self._core.driver.after_fork_in_parent()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a forked child: open everything anew at first use."""
         if self._core is not None:
             self._core.driver.after_fork()
+            self._core.driver.stats.after_fork()
             self._core.ready = False
-        _inherited.extend(self._loop_cores.items())
+        _inherited.extend((*self._loop_cores.items(), *self._loop_ends.items()))
+        self._loop_ends = weakref.WeakKeyDictionary()
         self._loop_cores = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-        self._worker = Worker()
+        self._lock = threading.RLock()
+        self._lanes = Lanes()
+
+
+class UserStorage(Storage):
+    """A storage as one user sees it, from `storage.for_user`: each call has that user, and the ids are the user's own.
+
+    What belongs to the whole database is refused: `sweep`, `migrate`. Closing it closes nothing.
+    """
+
+    def __init__(self, whole: Storage, user_id: str) -> None:  # without super's: it has no driver, and no threads
+        self._whole = whole
+        self._settings = whole.settings
+        self._user_id = user_id
+
+    @property
+    def user_id(self) -> str:
+        """Whose sessions it shows."""
+        return self._user_id
+
+    @property
+    def whole(self) -> Storage:
+        """The storage that it is a view of."""
+        return self._whole
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Storage.capabilities`."""
+        return self._whole.capabilities
+
+    def stats(self) -> dict[str, int]:
+        """See `Storage.stats`; counted for all users."""
+        return self._whole.stats()
+
+    def close(self) -> None:
+        """Do nothing: the storage that this is a view of serves others, too."""
+
+    async def aclose(self) -> None:
+        """As `close`."""
+
+    def for_user(self, user_id: str) -> UserStorage:
+        """This very object; `InvalidInputError` for another user."""
+        if user_id != self._user_id:
+            raise InvalidInputError(f"This storage serves the user {self._user_id!r} alone.")
+        return self
+
+    def delete_user(self, user_id: str) -> int:
+        """See `Storage.delete_user`; also takes the user's sessions under ids that all users share."""
+        return self.for_user(user_id).whole.delete_user(user_id)
+
+    async def adelete_user(self, user_id: str) -> int:
+        """As `delete_user`, for asynchronous callers."""
+        return await self.for_user(user_id).whole.adelete_user(user_id)
+
+    def sweep(self, *, abandoned_after: Duration = 3600.0) -> int:
+        """Refused, because it reaches all users: `UnsupportedError`."""
+        raise _of_all("sweep")
+
+    async def asweep(self, *, abandoned_after: Duration = 3600.0) -> int:
+        """As `sweep`."""
+        raise _of_all("sweep")
+
+    def migrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        """Refused, because it is the whole database's: `UnsupportedError`."""
+        raise _of_all("migrate")
+
+    async def amigrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        """As `migrate`."""
+        raise _of_all("migrate")
+
+    def _run(
+        self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return self._whole._run(self._seen(operation), *args, **kwargs)
+
+    async def _arun(
+        self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return await self._whole._arun(self._seen(operation), *args, **kwargs)
+
+    def _seen(
+        self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]]
+    ) -> Callable[Concatenate[Core, P], Coroutine[Any, Any, R]]:
+        """The operation over the core as this user sees it."""
+
+        @functools.wraps(operation)  # its name tells which threads may do it
+        async def seen(core: Core, *args: P.args, **kwargs: P.kwargs) -> R:
+            own = core_of(core, self._user_id)
+            try:
+                return await operation(own, *args, **kwargs)
+            finally:
+                core.ready = core.ready or own.ready
+
+        return seen
+
+
+def _of_all(what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"A storage of one user's cannot {what} the database of all.", hint="Call it on the storage itself."
+    )
+
+
+def seen_like(storage: Storage, other: Storage) -> Storage:
+    """`other` as it is to be used beside `storage`: for the same user alone, if that is a view of one user's."""
+    return other.for_user(storage.user_id) if isinstance(storage, UserStorage) else other
+
+
+def whole(storage: Storage) -> Storage:
+    """The storage itself, also where this is one user's view of it."""
+    return storage.whole if isinstance(storage, UserStorage) else storage
 
 
 async def _close(core: Core) -> None:
     await core.driver.close()
 
 
-async def _setup(core: Core) -> None:
-    await core.prepare(core.deadline())
+async def _close_last(
+    cores: MutableMapping[asyncio.AbstractEventLoop, Core], loop: asyncio.AbstractEventLoop, core: Core
+) -> None:
+    """Close the client of an event loop that ends, unless another loop has the same one."""
+    if cores.get(loop) is core:
+        del cores[loop]
+        if not any(other.driver is core.driver for other in cores.values()):
+            await core.driver.close()
 
 
-async def _migrate(core: Core, finish: bool, dry_run: bool) -> list[str]:
-    return await core.driver.migrate(core.deadline(), finish=finish, dry_run=dry_run)
+def wrap(storage: Storage, wrapper: Callable[[Driver], Driver]) -> None:
+    """Put a wrapper (a `WrappedDriver`) around the drivers of a storage, also around those of event loops to come.
+
+    To be called before the storage is used, and before `for_user`: a view keeps the drivers that it was made with.
+    """
+    made: weakref.WeakValueDictionary[int, Driver] = weakref.WeakValueDictionary()
+
+    def wrapped(driver: Driver) -> Driver:
+        """One wrapper for each driver: event loops may share one, which the last of them closes."""
+        found = made.get(id(driver))
+        if found is None:
+            found = made[id(driver)] = wrapper(driver)
+        return found
+
+    with storage._lock:  # pyright: ignore[reportPrivateUsage] (of the same module)
+        cores = [storage._core, *storage._loop_cores.values()]  # pyright: ignore[reportPrivateUsage]
+        for core in cores:
+            if core is not None:
+                core.driver = wrapped(core.driver)
+        inner = storage._async_driver  # pyright: ignore[reportPrivateUsage]
+        if inner is not None:
+            storage._async_driver = lambda: wrapped(inner())  # pyright: ignore[reportPrivateUsage]
 
 
-async def _warnings(core: Core) -> list[str]:
-    await core.prepare(core.deadline())
-    return list(core.driver.warnings())
+def take_drivers(storage: Storage) -> tuple[Driver | None, Callable[[], Driver] | None]:
+    """The driver of a storage and what makes its asynchronous ones, for another storage that wraps them.
+
+    From then on the storage itself is of no use: `ClosedError`. Raises `InvalidInputError` if it was used or closed
+    before, or is one user's view.
+    """
+    if isinstance(storage, UserStorage):
+        raise InvalidInputError("Wrap the storage itself, and call for_user on what that makes.")
+    with storage._lock:
+        core, loops = storage._core, storage._loop_cores
+        if storage._closed or loops or (core is not None and core.ready):
+            raise InvalidInputError("A storage is to be wrapped before it is used.", hint="Make a new one.")
+        storage._taken = storage._closed = True
+    forks.leave(storage)
+    return None if core is None else core.driver, storage._async_driver
+
+
+def working_on(storage: Storage) -> AbstractContextManager[None]:
+    """While the block is at work, in the current task, a run works on the storage: `aclose` waits for it."""
+    return at_work(storage.whole if isinstance(storage, UserStorage) else storage)
+
+
+def operate(
+    storage: Storage,
+    operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Run an operation over a storage, `async def operation(core, …)`, for a synchronous caller.
+
+    It may await nothing but the core and its driver: it is run by whatever kind of client the storage has. Raises
+    `ClosedError`, and what the operation raises.
+    """
+    return storage._run(operation, *args, **kwargs)
+
+
+async def aoperate(
+    storage: Storage,
+    operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """As `operate`, for asynchronous callers."""
+    return await storage._arun(operation, *args, **kwargs)
+
+
+def suspends(storage: Storage) -> bool:
+    """Whether operations of asynchronous callers are awaited on their event loop; else they are done in threads."""
+    return whole(storage)._async_driver is not None
+
+
+def removals_of(storage: Storage) -> list[Callable[[str, str], None]]:
+    """What hears of each session that this object removes, by id and incarnation, in the thread that removes it."""
+    return storage._removals
 
 
 def check_storage(value: Any) -> None:
@@ -373,52 +513,11 @@ def check_storage(value: Any) -> None:
         )
 
 
-def _check_follow(after: int, poll: float) -> None:
-    check_count(after, "after", least=0)
-    check_seconds(poll, "poll")
+_FORKED = Hooks(Storage._before_fork, Storage._after_fork_in_parent, Storage._after_fork)
 
-
-def _check_gone(session_id: str, incarnation: str | None) -> None:
-    if incarnation is None:
-        raise SessionNotFoundError(f"There is no session {session_id!r}.")
-
-
-_open_storages: weakref.WeakSet[Storage] = weakref.WeakSet()
-
-
-_fork_lock = threading.Lock()
-_forking: list[Storage] = []
-
-_inherited: list[tuple[asyncio.AbstractEventLoop, Core]] = []
+_inherited: list[tuple[asyncio.AbstractEventLoop, Core | LoopEnd]] = []
 """In a forked child: the parent's event loops and their drivers, which must never be collected.
 
 Streams of asyncio close themselves when they are (`StreamWriter.__del__`), and parent and child have one list of what
 the loop listens to (epoll): the parent would hear no more of its connections, and wait for ever.
 """
-
-
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    _forking[:] = list(_open_storages)
-    for storage in _forking:
-        storage.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for storage in _forking:
-        storage.after_fork_in_parent()
-    _forking.clear()
-    _fork_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _fork_lock
-    _fork_lock = threading.Lock()
-    _forking.clear()
-    background.after_fork()
-    for storage in list(_open_storages):
-        storage.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,42 +1,60 @@
-"""A turn in parts, for what runs agents: look, start the run, append to it, end it; and taking a run over.
+"""A turn in parts, for what runs agents: look, start the run, append to it, end it.
 
-Code that has its run complete uses `add_run` instead.
+Runs that have begun are taken over by `taking`. Code that has its run complete uses `add_run` instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..errors import (
-    AlreadyExistsError,
     ConflictError,
-    CorruptDataError,
-    InvalidInputError,
-    NotResumableError,
-    RunNotFoundError,
-    SessileError,
     SessionBusyError,
     SessionNotFoundError,
     StorageError,
 )
-from ..records import Entry, Head, JsonObject, OpenRun, Run
-from . import fold, patch
-from .core import Core, Draft, Snapshot, now_micros, owned, rows_to_entries
-from .driver import Span
-from .ids import uuid7
-from .leases import check_epoch, forget, is_alive, lease_until, lost, renew, request_cancel, write_lease
+from ..records import ANY_USER, AnyUser, Entry, JsonObject, OpenRun, PartialList, Run, Session, UserId
+from . import patch
+from .bounded import runs_within
+from .clock import Clock
+from .computing import compute
+from .core import Core
+from .driver import Deadline, Span
+from .hearing import Key
+from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
 from .media import check_media, put_aside, read_media, write_media
-from .reads import check_count, page_for
-from .runs import read_runs, running, runs_in
-from .writes import creation, existing_or_new, interrupted_entries, state_entries
+from .readable import read_entries
+from .reads import page_for
+from .repeating import Found, RunExistsError, check_same, find_run, find_started, run_key
+from .runs import running, runs_in
+from .scopes import NO_SCOPES, Scoped, open_scopes, settle, settled_in, told
+from .snapshots import Attempt, Committed, Draft, Snapshot, owned
+from .state import state_entries
+from .vocabulary import (
+    RunEnded,
+    RunStarted,
+    RunTaken,
+    ScopesPatched,
+    SessionRenamed,
+    SessionSummarized,
+    StateKept,
+    Word,
+)
+from .writes import creation, existing_or_new, interrupted_entries
 
 Durability = Literal["run", "step", "exit", "workflow"]
 OnBusy = Literal["parallel", "queue", "reject"]
 
+logger = logging.getLogger("sessile")
+
 NO_CHANGE: patch.Patch = []
+
+LOST_PAGE = 8
+"""How many commits of a run a writer reads at a time who looks whether it was taken over."""
 
 
 @dataclass(slots=True)
@@ -44,20 +62,26 @@ class TurnSpec:
     """What a turn needs to know: whose session it works on and what the run begins with.
 
     `input` is JSON; `session` has what a session that is made by this run begins with (`state`, `name`,
-    `metadata`, `ttl`). With `only_once` it is not started a second time under the same `run_id`.
+    `metadata`, `ttl`), `given` what is stored of the run's options. `queue_timeout` says for how many seconds
+    `on_busy="queue"` waits. With `only_once`, for a `run_id` that a caller gave, it is not started a second time under
+    that id, for as long as the session lives. `scopes` names those whose state stands among the session's
+    (`scopes.checked_scopes`).
     """
 
     session_id: str
     run_id: str
     input: Any
-    user_id: str | None = None
-    owner: str | None = None
+    user_id: UserId = None
+    agent: str | None = None
     kind: str = "agent"
     durability: Durability = "run"
     on_busy: OnBusy = "parallel"
+    queue_timeout: float = 600.0
     metadata: JsonObject | None = None
-    session: JsonObject = field(default_factory=dict[str, Any])
+    session: JsonObject = field(default_factory=dict)
     only_once: bool = False
+    given: JsonObject | None = None
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -68,42 +92,86 @@ class Turn:
         spec: what it was asked for.
         before: the session as it was when the run began.
         head: the head after this run's last commit, None before the first.
+        clock: the storage's clock.
         number: the run's number, 0 before it is started.
+        seq: that of the run's last commit, 0 before the first.
         epoch: its lease's epoch.
         renewed: whether a lease record has been written.
-        ending: the id of the commit that ends the run, once it was tried.
+        ending: the commit that ends the run, once it was tried.
+        began_us: when the run began that has to be begun again, because its start was lost.
+        scoped: the states that outlive the session.
+        title: the name that the session gets with the run's end, if it has none by then.
     """
 
     spec: TurnSpec
     before: Snapshot
-    head: Head | None = None
+    clock: Clock
+    head: Session | None = None
     number: int = 0
+    seq: int = 0
     epoch: int = 1
     renewed: bool = False
-    ending: str | None = None
+    ending: Attempt | None = None
+    began_us: int | None = None
+    scoped: Scoped = field(default_factory=lambda: NO_SCOPES)
+    title: str | None = None
 
     @property
-    def state(self) -> JsonObject:
-        """The state that the run begins with."""
+    def own_state(self) -> JsonObject:
+        """The session's state that the run begins with."""
         head = self.before.head or self.head
         return (self.spec.session.get("state") or {}) if head is None else head.state
 
-    def entry(self, kind: str, data: Any, format: str | None = None) -> Entry:
+    @property
+    def state(self) -> JsonObject:
+        """The state that the run begins with, those of its scopes among it."""
+        return self.scoped.with_state(self.own_state)
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose session it is."""
+        assert not isinstance(self.spec.user_id, AnyUser), "`open_turn` has replaced it"
+        return self.spec.user_id
+
+    def entry(self, said: Word, format: str | None = None) -> Entry:
         """An entry of this run."""
-        return Entry(kind, data, self.spec.run_id, self.number, None, self.spec.owner, format)
+        return said.entry(self.spec.run_id, self.number, None, self.spec.agent, format)
+
+    def wrote(self, committed: Committed) -> None:
+        """Take note of a commit of this run."""
+        self.head, self.seq = committed.head, committed.entries[0].seq
+
+    def begin_again(self, now: Snapshot) -> None:
+        """Let the run be written whole, under a new number, in its next commit."""
+        self.began_us = self.began_us or (self.before.now if self.head is None else self.head.updated_us)
+        self.before, self.head, self.seq, self.ending = now, None, 0, None
+
+    @property
+    def place(self) -> Key:
+        """By which others in this process are heard who ask to cancel the run."""
+        return ("" if self.head is None else self.head.incarnation, self.number)
+
+    @property
+    def key(self) -> str | None:
+        """The key of the commit that starts the run, if its id was given."""
+        return run_key(self.spec.run_id) if self.spec.only_once else None
 
 
 async def open_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     """Look at the session, with the commits that hold its last runs; writes nothing.
 
-    Raises `SessionNotFoundError` if the session is another user's.
+    `ANY_USER` becomes the user that the session has. Raises `SessionNotFoundError` if the user does not reach the
+    session.
     """
-    core.check_access(spec.session_id, spec.user_id)
+    spec.user_id = core.check_access(spec.session_id, spec.user_id)
     newest = page_for(last_runs, each=1 if spec.durability == "exit" else 2)  # the runs before it were like this one
     snapshot = await core.look(spec.session_id, core.deadline(), newest=newest)
-    if snapshot.head is not None:
-        owned(snapshot.head, spec.session_id, spec.user_id)
-    return Turn(spec, snapshot)
+    if snapshot.head is not None or spec.user_id is ANY_USER:
+        spec.user_id = owned(snapshot.head, spec.session_id, spec.user_id).user_id
+    turn = Turn(spec, snapshot, core.clock)
+    if spec.scopes:
+        turn.scoped = await open_scopes(core, spec.session_id, turn.user_id, spec.scopes, snapshot.head)
+    return turn
 
 
 async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
@@ -111,68 +179,128 @@ async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     turn = await open_turn(core, spec, last_runs)
     # In a copy, so that whoever has to try again passes the input as it was: nothing is put aside twice.
     turn.spec = replace(spec, input=await keep_media(core, turn, spec.input))
-    if spec.durability != "exit":
+    if spec.durability == "exit":
+        await _check_start(core, turn)
+    else:
         await start_turn(core, turn)
     return turn
+
+
+async def _check_start(core: Core, turn: Turn) -> None:
+    """Refuse what would be refused at the end, for being too large, before the run has cost anything."""
+    spec = turn.spec
+    head, entries = existing_or_new(turn.before.head, spec.session_id, spec.user_id, _creation(core, spec))
+    number = head.run_count + 1
+    started = _started(core, turn)
+    started.run = number
+    await core.check_draft(turn.before, spec.session_id, Draft([*entries, started], number))
 
 
 async def start_turn(core: Core, turn: Turn) -> None:
     """Commit that the run has started, with its input, and make the session if it is not there.
 
     Runs of processes that are gone are written down as interrupted in the same commit. Raises
-    `SessionBusyError` if another run is at work and the turn must not work beside it.
+    `SessionBusyError` if another run is at work and the turn must not work beside it; with `only_once`
+    `RunExistsError` if the session has a run of that id (`repeated` gives it), and `InvalidInputError` if that one
+    began with another input.
     """
-    spec = turn.spec
+    spec, attempt = turn.spec, Attempt()
     created = _creation(core, spec)
-
     deadline = core.deadline()
 
     async def change(snapshot: Snapshot) -> Draft:
         interrupted = await interrupted_entries(core, snapshot, deadline)
-        _check_busy(snapshot, spec, {entry.run for entry in interrupted})
-        if spec.only_once:
-            _check_new(snapshot, spec)
         head, entries = existing_or_new(snapshot.head, spec.session_id, spec.user_id, created)
+        await _check_new(core, spec, snapshot.head, attempt, deadline)
+        _check_busy(snapshot, spec, {entry.run for entry in interrupted})
         turn.before = Snapshot(head, snapshot.rows, snapshot.now)
         turn.number = head.run_count + 1
         entries.extend(interrupted)
-        entries.append(_started(core, turn, snapshot.now))
+        entries.append(_started(core, turn))
+        entries += _settled(turn, snapshot.head)
         if spec.durability == "workflow" and turn.state:
-            entries.append(turn.entry(fold.STATE_KEPT, turn.state))  # a replay begins with the same state
-        return Draft(entries, turn.number)
+            entries.append(turn.entry(StateKept(turn.state)))  # a replay begins with the same state
+        return Draft(entries, turn.number, turn.key)
 
-    committed = await core.commit(spec.session_id, change, deadline, known=turn.before)
+    committed = await core.commit(spec.session_id, spec.user_id, change, deadline, known=turn.before, attempt=attempt)
     assert committed is not None, "this change always drafts something"
-    turn.head = committed.head
+    turn.wrote(committed)
 
 
 def _check_busy(snapshot: Snapshot, spec: TurnSpec, interrupted: set[int | None]) -> None:
     if spec.on_busy == "parallel" or snapshot.head is None:
         return
-    busy = [number for number in running(snapshot.head) if number not in interrupted]
+    busy = {number: run for number, run in running(snapshot.head).items() if number not in interrupted}
     if busy:
-        raise SessionBusyError(f"Run {busy[-1]} of session {spec.session_id!r} is at work.")
+        raise busy_with(spec.session_id, busy)
 
 
-def _check_new(snapshot: Snapshot, spec: TurnSpec) -> None:
-    """Raise `AlreadyExistsError` if the session has a run of this id that is open, or among its last commits."""
-    opened = () if snapshot.head is None else snapshot.head.open_runs.values()
-    recent = (entry.run_id for entry in rows_to_entries(snapshot.rows) if entry.kind == fold.RUN_STARTED)
-    if spec.run_id in (*(run.run_id for run in opened), *recent):
-        raise AlreadyExistsError(f"Session {spec.session_id!r} has a run {spec.run_id!r} already.")
+def busy_with(session_id: str, runs: Mapping[int, OpenRun]) -> SessionBusyError:
+    """The error of a run that may not work beside these ones."""
+    error = SessionBusyError(f"Run {max(runs)} of session {session_id!r} is at work.")
+    error.at_work = tuple(run.run_id for run in runs.values())
+    return error
+
+
+async def _check_new(
+    core: Core, spec: TurnSpec, head: Session | None, attempt: Attempt | None, deadline: Deadline
+) -> None:
+    """Raise `RunExistsError` if the session has a run of this id, which the caller gave."""
+    if not spec.only_once:
+        return
+    started = await find_started(core, head, spec.run_id, deadline, attempt=attempt)
+    if started is not None:
+        check_same(core, started, spec.session_id, spec.input, spec.agent)
+        raise RunExistsError(f"Session {spec.session_id!r} has a run {spec.run_id!r} already.")
+
+
+async def repeated(core: Core, spec: TurnSpec, *, same: bool = True) -> Found | None:
+    """The run that has the id of this one, which its caller gave, with its messages; None if there is none.
+
+    Raises `InvalidInputError` if it began with another input or is another agent's (unless `same` is False), and
+    `SessionNotFoundError` as `open_turn` does.
+    """
+    turn = await open_turn(core, spec, 0)
+    found = await find_run(core, turn.before.head, spec.run_id, core.deadline())
+    if found is not None and same:
+        input, _ = put_aside(spec.input, core.settings.inline_media_bytes)
+        check_same(core, found.started, spec.session_id, input, spec.agent)
+    return found
 
 
 def _creation(core: Core, spec: TurnSpec) -> Any:
     """See `creation`: of the session that a turn makes if it is not there."""
-    return creation(core, spec.session_id, user_id=spec.user_id, owner=spec.owner, kind=spec.kind, **spec.session)
+    return creation(core, spec.session_id, user_id=spec.user_id, agent=spec.agent, kind=spec.kind, **spec.session)
 
 
-def _started(core: Core, turn: Turn, now: int) -> Entry:
+def _settled(turn: Turn, head: Session | None) -> list[Entry]:
+    """The entry which says that changes of scopes are written, where the head still names such."""
+    said = settled_in(turn.scoped, head) if head is not None and head.scope_ids else None
+    return [] if said is None else [turn.entry(said)]
+
+
+def _started(core: Core, turn: Turn) -> Entry:
     spec = turn.spec
-    data: JsonObject = {"input": spec.input, "durability": spec.durability, "until": lease_until(core, now)}
-    if spec.metadata:
-        data["metadata"] = spec.metadata
-    return turn.entry(fold.RUN_STARTED, data)
+    until = lease_until(core)
+    started = RunStarted(
+        input=spec.input,
+        durability=spec.durability,
+        until=until,
+        metadata=spec.metadata or None,
+        given=spec.given,
+    )
+    if turn.began_us is not None:
+        started = started.but(started_at=turn.began_us, again=True)
+    return turn.entry(started)
+
+
+class StartLostError(StorageError):
+    """What a run has committed is not in its session any more: a backup was put back, or a failover lost it.
+
+    The turn begins again: whoever calls once more writes the run whole, under a new number.
+    """
+
+    default_hint = "Look at what was done to the database; the run is stored again, under a new number."
 
 
 async def append_to_turn(
@@ -189,7 +317,7 @@ async def end_turn(
     core: Core,
     turn: Turn,
     entries: Sequence[Entry],
-    ended: JsonObject,
+    ended: RunEnded,
     state_patch: patch.Patch,
     *,
     refuse_conflicts: bool = False,
@@ -200,12 +328,13 @@ async def end_turn(
     A run that was not started before (durability `exit`) is written whole, in this one commit. With
     `refuse_conflicts` a state change that somebody else made to the same keys meanwhile is a `ConflictError`; with
     `only_at` it is one if the session is not at that revision any more. May be repeated after an error: the commit has
-    the same id again, so that the end is written once.
+    the same id again, so that the end is written once. Raises `StartLostError` if what the run had committed is not in
+    the session any more: then the call is repeated with all that the run has to say.
     """
-    turn.ending = turn.ending or uuid7()
-    final = [*entries, turn.entry(fold.RUN_ENDED, {**ended, "epoch": turn.epoch})]
+    turn.ending = turn.ending or Attempt()
+    final = [*entries, turn.entry(ended.but(epoch=turn.epoch))]
     await _commit(
-        core, turn, final, state_patch, refuse_conflicts=refuse_conflicts, only_at=only_at, commit_id=turn.ending
+        core, turn, final, state_patch, refuse_conflicts=refuse_conflicts, only_at=only_at, attempt=turn.ending
     )
     if turn.renewed and turn.head is not None:
         with suppress(StorageError):  # the end is stored; what is left behind does no harm
@@ -220,10 +349,13 @@ async def _commit(
     *,
     refuse_conflicts: bool = False,
     only_at: int | None = None,
-    commit_id: str | None = None,
+    attempt: Attempt | None = None,
 ) -> None:
-    spec = turn.spec
+    spec, deadline = turn.spec, core.deadline()
     first = turn.head is None
+    state_patch, others = turn.scoped.split(state_patch)
+    said = told(core, turn.scoped, others) if others else None
+    beside = [] if said is None else [turn.entry(said)]
     created = _creation(core, spec) if first else None
 
     async def change(snapshot: Snapshot) -> Draft:
@@ -231,43 +363,82 @@ async def _commit(
         _revive(turn, snapshot)
         if first:
             head, prefix = existing_or_new(snapshot.head, spec.session_id, spec.user_id, created)
+            await _check_new(core, spec, snapshot.head, attempt, deadline)
             turn.number = head.run_count + 1
-            prefix.append(_started(core, turn, snapshot.now))
+            prefix.append(_started(core, turn))
         else:
             head = _same_session(turn, snapshot.head)
-            check_epoch(head, turn.number, turn.epoch)
-            if turn.number not in head.open_runs:
-                await _check_not_lost(core, turn, head)
+            opened = head.open_runs.get(turn.number)
+            if opened is not None and opened.run_id == spec.run_id and head.revision >= turn.seq:
+                check_epoch(head, turn.number, turn.epoch)
+            else:
+                await _check_not_lost(core, turn, snapshot, deadline)
         if only_at is not None and head.revision != only_at:
             raise ConflictError(f"Session {spec.session_id!r} was changed meanwhile.")
         if refuse_conflicts:
-            _check_conflict(turn, head, state_patch)
-        for entry in entries:
+            await compute(core.driver, lambda: _check_conflict(turn, head, state_patch), head.state, state_patch)
+        for entry in (*entries, *beside):
             entry.run = turn.number
         if not first and not head.on_path(turn.number):
             # A rewind has left the run: what it changed would show on a branch that it does not belong to.
-            return Draft(entries, turn.number)
-        changes = state_entries(head, state_patch, spec.run_id, turn.number)
-        return Draft([*prefix, *entries[:-1], *changes, *entries[-1:]], turn.number)
+            return Draft([*entries[:-1], *beside, *entries[-1:]], turn.number)
+        changes: list[Entry] = [*beside, *(_settled(turn, snapshot.head) if first or beside else [])]
+        if turn.title is not None and head.name is None:
+            changes.append(SessionRenamed(name=turn.title).entry())
+        if state_patch:
+            changes += await state_entries(
+                core.driver, head, lambda _: state_patch, spec.run_id, turn.number, given=state_patch
+            )
+        return Draft([*prefix, *entries[:-1], *changes, *entries[-1:]], turn.number, turn.key if first else None)
 
-    known = turn.before if turn.head is None else Snapshot(turn.head, [], now_micros())
-    committed = await core.commit(spec.session_id, change, core.deadline(), known=known, commit_id=commit_id)
+    known = turn.before if turn.head is None else Snapshot(turn.head, [], core.clock.now())
+    whose = spec.user_id if first else ANY_USER  # which session it is tells the incarnation
+    committed = await core.commit(spec.session_id, whose, change, deadline, known=known, attempt=attempt)
     assert committed is not None, "this change always drafts something"
-    turn.head = committed.head
+    turn.wrote(committed)
     turn.number = next(entry.run for entry in committed.entries if entry.run is not None)  # of a repeated commit, too
+    if turn.scoped.scopes:
+        await _settle(core, turn, committed)
 
 
-async def _check_not_lost(core: Core, turn: Turn, head: Head) -> None:
+async def _settle(core: Core, turn: Turn, committed: Committed) -> None:
+    """Write to the turn's scopes what its commit has told of them, by this call, or by the one that it repeats."""
+    for entry in committed.entries:
+        if (said := ScopesPatched.read(entry)) is not None:
+            await settle(core, turn.scoped, said)
+
+
+async def _check_not_lost(core: Core, turn: Turn, snapshot: Snapshot, deadline: Deadline) -> None:
     """Raise `LeaseLostError` if another process took the run over, or it has ended already.
 
-    The head does not know that: it forgets runs that have ended, and old ones that were only noted as interrupted.
+    The head does not know that: it forgets runs that have ended, and old ones that were only noted as interrupted. Only
+    what was written to the run since its own last commit is read: who takes a run over writes that first. If not even
+    that commit is there, `StartLostError` is raised, and the turn begins again.
     """
-    rows = await core.all_rows(head, Span(runs=(turn.number, turn.number)), core.deadline())
-    for entry in rows_to_entries(rows):
-        if entry.run == turn.number and entry.run_id == turn.spec.run_id:
-            taken = entry.kind == fold.RUN_TAKEN and entry.data["epoch"] > turn.epoch
-            if taken or (entry.kind == fold.RUN_ENDED and entry.data.get("epoch", 0) >= turn.epoch):
-                raise lost(head, turn.number)
+    head = snapshot.head
+    assert head is not None, "checked by the caller"
+    own = False
+    span = Span(first=turn.seq, runs=(turn.number, turn.number), limit=LOST_PAGE)
+    while True:
+        rows = await core.driver.entries(head.session_id, head.incarnation, span, deadline)
+        for entry in await read_entries(core.driver, rows):
+            if entry.run == turn.number and entry.run_id == turn.spec.run_id:
+                own = own or entry.seq == turn.seq
+                taken, ended = RunTaken.read(entry), RunEnded.read(entry)
+                if (taken and taken.epoch > turn.epoch) or (ended and (ended.epoch or 0) >= turn.epoch):
+                    raise lost(head, turn.number)
+        if not own:
+            number = turn.number
+            turn.begin_again(snapshot)
+            logger.warning(
+                "What a run had stored in session %r was lost (a backup was put back, or a failover lost it). It is "
+                "stored whole, under a new number.",
+                turn.spec.session_id,
+            )
+            raise StartLostError(f"Run {number} of session {head.session_id!r} is not as it was stored.")
+        if len(rows) < LOST_PAGE:
+            return
+        span = span._replace(first=rows[-1].seq + 1)
 
 
 def _revive(turn: Turn, snapshot: Snapshot) -> None:
@@ -277,7 +448,7 @@ def _revive(turn: Turn, snapshot: Snapshot) -> None:
         snapshot.head, snapshot.stale = found, None
 
 
-def _same_session(turn: Turn, head: Head | None) -> Head:
+def _same_session(turn: Turn, head: Session | None) -> Session:
     if head is None or turn.head is None or head.incarnation != turn.head.incarnation:
         raise SessionNotFoundError(
             f"Session {turn.spec.session_id!r} was deleted while run {turn.number} was at work on it."
@@ -285,8 +456,8 @@ def _same_session(turn: Turn, head: Head | None) -> Head:
     return head
 
 
-def _check_conflict(turn: Turn, head: Head, state_patch: patch.Patch) -> None:
-    keys = patch.conflicts(state_patch, patch.diff(turn.state, head.state))
+def _check_conflict(turn: Turn, head: Session, state_patch: patch.Patch) -> None:
+    keys = patch.conflicts(state_patch, patch.diff(turn.own_state, head.state))
     if keys:
         raise ConflictError(
             f"Somebody else changed {', '.join(keys)} in the state of session {turn.spec.session_id!r} meanwhile."
@@ -301,33 +472,40 @@ def runs_at_hand(turn: Turn, numbers: Sequence[int]) -> list[Run] | None:
     return runs if complete else None
 
 
-async def history(core: Core, turn: Turn, numbers: Sequence[int]) -> list[Run]:
-    """These runs of the session as it was when the turn began, oldest first."""
-    return await read_runs(core, turn.before, numbers, core.deadline())
+async def history(core: Core, turn: Turn, numbers: Sequence[int], most: int) -> tuple[PartialList[Run], int]:
+    """These runs of the session as it was when the turn began, oldest first: the newest, until they have `most` bytes.
+
+    Also how many bytes are left then; 0: there may be more.
+    """
+    return await runs_within(core, turn.before, numbers, most, core.deadline())
 
 
 async def keep_media(core: Core, turn: Turn, value: Any) -> Any:
     """The value with its large binary parts stored apart and replaced by references.
 
-    A session that is not there yet is made first, so that nothing is ever stored without an owner.
+    A session that is not there yet is made first, so that nothing is ever stored without an agent.
     """
     if not isinstance(value, (dict, list)):
         return value
-    reduced, found = put_aside(value, core.settings.inline_media_bytes)
+    inline = core.settings.inline_media_bytes
+    reduced, found = await compute(core.driver, lambda: put_aside(value, inline), value)
     if not found:
         return reduced
     for content in found.values():
         check_media(core, content)
     deadline = core.deadline()
-    head = turn.head or turn.before.head
-    if head is None:
-        head = await _make_session(core, turn)
+    head = await session_of(core, turn)
     for digest, content in found.items():
         await write_media(core, head, digest, content, deadline)
     return reduced
 
 
-async def _make_session(core: Core, turn: Turn) -> Head:
+async def session_of(core: Core, turn: Turn) -> Session:
+    """The turn's session as it was last seen, which is made if it is not there."""
+    return turn.head or turn.before.head or await _make_session(core, turn)
+
+
+async def _make_session(core: Core, turn: Turn) -> Session:
     spec = turn.spec
     created = _creation(core, spec)
 
@@ -336,9 +514,9 @@ async def _make_session(core: Core, turn: Turn) -> Head:
         turn.before = Snapshot(head, [], snapshot.now)
         return Draft(entries) if entries else None
 
-    committed = await core.commit(spec.session_id, change, core.deadline(), known=turn.before)
+    committed = await core.commit(spec.session_id, spec.user_id, change, core.deadline(), known=turn.before)
     if committed is not None:
-        turn.before = Snapshot(committed.head, [], now_micros())
+        turn.before = Snapshot(committed.head, [], core.clock.now())
     assert turn.before.head is not None, "the session was there, or has just been made"
     return turn.before.head
 
@@ -362,105 +540,23 @@ async def renew_turn(core: Core, turn: Turn, note: Any = None) -> bool:
     return await renew(core, turn.head, turn.number, turn.epoch, core.deadline(), note)
 
 
-async def take_turn(
-    core: Core, spec: TurnSpec, number: int | None, last_runs: int, check: Callable[[Turn, Run], list[Entry]]
-) -> tuple[Turn, Run]:
-    """Take over a run that is paused, interrupted, or failed and resumable: a commit that raises its epoch.
+async def is_asked_to_stop(core: Core, turn: Turn) -> bool:
+    """Whether somebody has asked to cancel the turn's run; one read, which renews nothing."""
+    if turn.head is None:
+        return False
+    asked = await is_asked_to_cancel(core, turn.head, turn.number, turn.epoch, core.deadline())
+    turn.renewed = turn.renewed or asked  # then there is a record to be removed at the end
+    return asked
 
-    `number` defaults to the newest run that can be taken; `check` may refuse a run, by raising, before anything is
-    written; what it returns is committed with the taking. Of several processes that try, one succeeds; the others
-    get `NotResumableError`. Returns the turn and the run as it stood in the log.
-    """
-    turn = await open_turn(core, spec, last_runs)
-    owned(turn.before.head, spec.session_id, spec.user_id)
-    deadline = core.deadline()
-    taken: list[Run] = []
+
+async def summarize(core: Core, turn: Turn, upto: int, text: str, unfinished: Sequence[int] = ()) -> None:
+    """Keep the rolling summary of the runs up to `upto` in the session; `unfinished` are those that have not ended."""
+    spec = turn.spec
 
     async def change(snapshot: Snapshot) -> Draft:
         owned(snapshot.head, spec.session_id, spec.user_id)
-        refused: SessileError | None = None
-        for turn.number, opened in await _takeable(core, snapshot, number):
-            taken[:] = await read_runs(core, snapshot, [turn.number], deadline)
-            if not taken:
-                raise CorruptDataError(f"The log of session {spec.session_id!r} has no run {turn.number}.")
-            turn.before = snapshot
-            turn.epoch = opened.epoch + 1
-            spec.run_id, spec.durability = opened.run_id, _durability(taken[0])
-            try:
-                noted = check(turn, taken[0])
-            except (InvalidInputError, NotResumableError) as error:
-                refused = refused or error
-                continue
-            data = {"epoch": turn.epoch, "until": lease_until(core, snapshot.now), "from": taken[0].status}
-            return Draft([turn.entry(fold.RUN_TAKEN, data), *noted], turn.number)
-        assert refused is not None, "there is a run to try, or an error was raised"
-        raise refused
+        said = SessionSummarized(upto=upto, text=text, unfinished=list(unfinished) or None)
+        return Draft([said.entry()])
 
-    committed = await core.commit(spec.session_id, change, deadline, known=turn.before)
-    assert committed is not None, "this change always drafts something"
-    turn.head = committed.head
-    with suppress(StorageError):  # the commit holds the first term already
-        await write_lease(core, committed.head, turn.number, turn.epoch, deadline)
-    turn.renewed = True
-    return turn, taken[0]
-
-
-def _durability(run: Run) -> Durability:
-    return run.durability if run.durability in ("step", "workflow") else "run"
-
-
-async def _takeable(core: Core, snapshot: Snapshot, number: int | None) -> list[tuple[int, OpenRun]]:
-    """The runs that nobody is at work on, newest first; raises if there are none."""
-    head = snapshot.head
-    assert head is not None, "checked by the caller"
-    candidates = [run for run in sorted(head.open_runs) if head.on_path(run)] if number is None else [number]
-    free: list[tuple[int, OpenRun]] = []
-    for candidate in reversed(candidates):
-        opened = head.open_runs.get(candidate)
-        if opened is not None and (
-            opened.status != "running" or not await is_alive(core, snapshot, candidate, opened, core.deadline())
-        ):
-            free.append((candidate, opened))
-    if free:
-        return free
-    if number is None:
-        raise NotResumableError(
-            f"Session {head.session_id!r} has no run that is paused or interrupted.",
-            hint="Start a new run instead.",
-        )
-    if number > head.run_count:
-        raise RunNotFoundError(f"Session {head.session_id!r} has no run {number}.")
-    state = "still at work" if number in head.open_runs else "finished"
-    raise NotResumableError(f"Run {number} of session {head.session_id!r} is {state}.", hint="Start a new run instead.")
-
-
-async def cancel_run(core: Core, session_id: str, number: int | None = None, *, user_id: str | None = None) -> bool:
-    """Ask the process that works on a run (default: the newest that is running) to cancel it.
-
-    It sees the request when it next renews its lease, within a third of the lease's time. False if no such run is
-    at work.
-    """
-    core.check_access(session_id, user_id)
-    if number is not None:
-        check_count(number, "number", least=1)
-    deadline = core.deadline()
-    snapshot = await core.look(session_id, deadline)
-    head = owned(snapshot.head, session_id, user_id)
-    at_work = running(head)
-    number = max(at_work, default=0) if number is None else number
-    opened = at_work.get(number)
-    if opened is None or not await is_alive(core, snapshot, number, opened, deadline):
-        return False
-    await request_cancel(core, head, number, opened, deadline)
-    return True
-
-
-async def summarize(core: Core, turn: Turn, upto: int, text: str) -> None:
-    """Keep the rolling summary of the runs up to `upto` in the session."""
-
-    async def change(snapshot: Snapshot) -> Draft:
-        owned(snapshot.head, turn.spec.session_id, turn.spec.user_id)
-        return Draft([Entry(fold.SUMMARIZED, {"upto": upto, "text": text})])
-
-    committed = await core.commit(turn.spec.session_id, change, core.deadline(), known=turn.before)
+    committed = await core.commit(spec.session_id, spec.user_id, change, core.deadline(), known=turn.before)
     assert committed is not None, "this change always drafts something"

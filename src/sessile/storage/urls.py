@@ -34,19 +34,30 @@ def split_url(url: str) -> SplitResult:
 def split_server_url(url: str) -> SplitResult:
     """The parts of a URL of a server, or of several ones.
 
-    Raises `InvalidInputError` also if a `/`, `?` or `#` in the password has ended the address too early: what is left
-    of it would be taken for host, port and database, and appear in messages as such.
+    Raises `InvalidInputError` also if a `/`, `?`, `#` or `@` in the password has ended the address too early: what is
+    left of it would be taken for host, port and database, and appear in messages as such.
     """
     parts = split_url(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    cut_off = parts.netloc and not login and "@" in parts.path
-    if cut_off or not _HOSTS.fullmatch(hosts):
+    if is_cut_off(parts) or not _HOSTS.fullmatch(parts.netloc.rpartition("@")[2]):
         raise InvalidInputError("The URL names no host and port that can be read.", hint=ENCODE_HINT)
     return parts
 
 
+def is_cut_off(parts: SplitResult) -> bool:
+    """Whether an `@` stands where none can be: what is before it may be the rest of a password.
+
+    Only in the value of a setting there may be another one than that behind the password: libraries differ in which of
+    two they take for it.
+    """
+    if parts.netloc.count("@") > 1:
+        return True
+    if "@" not in parts.netloc:
+        return bool(parts.netloc) and "@" in f"{parts.path}{parts.query}{parts.fragment}"
+    return "@" in f"{parts.path}{parts.query.partition('=')[0]}{parts.fragment}"
+
+
 def take_settings(url: str, names: Collection[str]) -> tuple[dict[str, Any], str]:
-    """The settings of these names after a URL's `?`, `pool_size` as a number; and the URL without them.
+    """The settings of these names after a URL's `?`, numbers as such; and the URL without them.
 
     What is left is as it was written: libraries differ in what they make of an address without a host, and of a `+`,
     which here is a plus, as in the keys of AWS.
@@ -59,4 +70,20 @@ def take_settings(url: str, names: Collection[str]) -> tuple[dict[str, Any], str
         if not re.fullmatch("[0-9]{1,9}", ours["pool_size"]):
             raise InvalidInputError(f"pool_size must be a whole number; it is {ours['pool_size']!r}.")
         ours["pool_size"] = int(ours["pool_size"])
+    if "max_connection_age" in ours:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", ours["max_connection_age"]):
+            raise InvalidInputError(f"max_connection_age must be in seconds; it is {ours['max_connection_age']!r}.")
+        ours["max_connection_age"] = float(ours["max_connection_age"])
     return ours, f"{address}?{left}" if left else address
+
+
+WRONG_CALL = (TypeError, ValueError, AttributeError)
+"""What client libraries raise, in their own code, over arguments that they are given by a URL and cannot use."""
+
+
+def refused_call(error: Exception, where: str) -> InvalidInputError:
+    """The error of a client library that cannot be called as the URL says; its text may hold the URL's password."""
+    return InvalidInputError(
+        f"The client of {where} refuses how it is called: {type(error).__name__}.",
+        hint="Correct the URL: the host's name, the user, the password, or one of the options.",
+    )

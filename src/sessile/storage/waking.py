@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until it is set, at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class Waking:
@@ -25,10 +33,7 @@ class Waking:
     async def wait(self, incarnation: str, event: asyncio.Event, seconds: float) -> None:
         """Wait for an expected event, at most so long, and forget it."""
         try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
+            await set_within(event, seconds)
         finally:
             events = self._waiting.get(incarnation, set())
             events.discard(event)

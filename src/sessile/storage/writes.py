@@ -1,33 +1,61 @@
-"""What can be changed on a session. Every function is offered by `Storage`, synchronously and as `a…` coroutine.
+"""What can be changed on a session: the operations behind the methods of `Storage`, whose texts say what they do.
 
 Each is one atomic commit, made exactly once: it raises if it did not happen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, cast
 
 from ..errors import (
     AlreadyExistsError,
+    ClosedError,
     ConflictError,
+    ConstraintError,
     CorruptDataError,
+    HeldError,
     InvalidInputError,
     NewerVersionError,
+    ReadOnlyError,
+    SessionNotFoundError,
     StorageError,
+    StorageFullError,
 )
-from ..records import FINISHED, MICROSECOND, Entry, Head, JsonObject, Run, Status, Usage
+from ..records import ANY_USER, FINISHED, MICROSECOND, Duration, Entry, JsonObject, Run, Session, Status, Usage, UserId
 from . import fold, patch
-from .core import ABANDONED, Change, Core, Draft, Snapshot, now_micros, owned, visible
+from .absence import ABANDONED, as_row, check_free, hidden_because, is_expired, is_recent
+from .checks import moment_micros, ttl_micros
+from .clock import AHEAD
+from .computing import compute
+from .core import Core
 from .driver import Deadline, HeadRow, ListQuery
-from .encoding import check_json, decode_head
+from .each import for_each, raise_refused
+from .encoding import plain_json
+from .formats import format_of
+from .given import checked_messages, checked_patch, checked_usage
 from .ids import check_id, check_optional_id, new_incarnation, uuid7
-from .leases import is_alive
-from .runs import build_runs, running, runs_in
-
-REPEATABLE = 32
-"""Among how many of the newest commits a repeated `add_run` looks for its run."""
+from .leases import is_alive, shown_heads
+from .repeating import check_same, find_started, run_key
+from .runs import build_runs, read_run, running
+from .snapshots import Change, Draft, Snapshot, owned, visible
+from .state import state_entries
+from .vocabulary import (
+    SCOPE,
+    MessageAdded,
+    MetadataPatched,
+    RunEnded,
+    RunStarted,
+    SessionClaimed,
+    SessionCreated,
+    SessionDeleted,
+    SessionRenamed,
+    SessionRepaired,
+    TtlSet,
+)
 
 
 async def create_session(
@@ -35,29 +63,25 @@ async def create_session(
     session_id: str | None = None,
     *,
     user_id: str | None = None,
-    owner: str | None = None,
+    agent: str | None = None,
     kind: str = "agent",
     name: str | None = None,
     state: JsonObject | None = None,
     metadata: JsonObject | None = None,
-    ttl: float | None = None,
-) -> Head:
-    """Make an empty session, under an id of its own if none is given.
-
-    Raises `AlreadyExistsError`, also if the session of that id is another user's.
-    """
+    ttl: Duration | None = None,
+) -> Session:
+    """See `Storage.create_session`."""
     session_id = uuid7() if session_id is None else session_id
-    core.check_access(session_id, user_id)
-    created = creation(
-        core, session_id, user_id=user_id, owner=owner, kind=kind, name=name, state=state, metadata=metadata, ttl=ttl
-    )
+    owner = core.check_access(session_id, check_one_user(user_id))
+    given: Any = {"agent": agent, "kind": kind, "name": name, "state": state, "metadata": metadata, "ttl": ttl}
+    created = await compute(core.driver, lambda: creation(core, session_id, user_id=owner, **given), state)
 
     async def change(snapshot: Snapshot) -> Draft:
         if snapshot.head is not None:
             raise AlreadyExistsError(f"There is a session {session_id!r} already.")
         return Draft([created()])
 
-    return await _commit(core, session_id, change)
+    return await _commit(core, session_id, ANY_USER, change)  # whoever's session stands there is in the way
 
 
 async def add_run(
@@ -71,242 +95,361 @@ async def add_run(
     error: JsonObject | None = None,
     usage: Usage | None = None,
     state: JsonObject | None = None,
-    user_id: str | None = None,
-    owner: str | None = None,
+    user_id: UserId = None,
+    agent: str | None = None,
     kind: str = "agent",
     format: str | None = None,
     run_id: str | None = None,
     metadata: JsonObject | None = None,
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
 ) -> Run:
-    """Append one finished run, in one commit; the session is made if it is not there. For code that has no Agent.
-
-    Args:
-        input, output: what was asked and what came out, JSON.
-        messages: the run's own messages, JSON objects in the format that `format` names.
-        status: `completed`, `failed` or `cancelled`.
-        state: a patch of the session's state (RFC 7396), applied in the same commit.
-        user_id, owner, kind: as in `create_session`; they matter when the session is made.
-        run_id: an id of the caller's own makes the call repeatable: if a run of that id is among the session's last
-            commits, it is returned and nothing is written.
-        metadata: what the application keeps beside the run.
-
-    Raises `SessionNotFoundError` if the session is another user's.
-    """
-    core.check_access(session_id, user_id)
+    """See `Storage.add_run`."""
+    user_id = core.check_access(session_id, user_id)
     check_optional_id(run_id, "run_id")
     if status not in FINISHED:
         raise InvalidInputError(f"The status of an added run is completed, failed or cancelled, not {status!r}.")
-    for value, what in ((input, "input"), (output, "output")):
-        check_json(value, what)
-    checked_patch(error, "error")
-    checked_patch(metadata, "metadata")
+    input, output, messages, merge = await compute(
+        core.driver,
+        lambda: (
+            plain_json(input, "input"),
+            plain_json(output, "output"),
+            checked_messages(messages),
+            checked_patch(state, "state"),
+        ),
+        input,
+        output,
+        messages,
+        state,
+    )
+    error = None if error is None else checked_patch(error, "error")
+    metadata = checked_patch(metadata, "metadata")
     check_optional_id(format, "format")
-    check_messages(messages)
-    started: JsonObject = {"input": input}
-    if metadata:
-        started["metadata"] = metadata
-    ended: JsonObject = {"status": status, "output": output}
-    if error is not None:
-        ended["error"] = error
-    if usage is not None:
-        ended["usage"] = checked_usage(usage)
-    merge = checked_patch(state, "state")
-    created = creation(core, session_id, user_id=user_id, owner=owner, kind=kind)
+    format = format_of(messages, format)
+    began, over = _checked_times(core, started_at, ended_at)
+    started = RunStarted(input=input, metadata=metadata or None, started_at=began)
+    counts = None if usage is None else checked_usage(usage)
+    ended = RunEnded(status=status, output=output, error=error, usage=counts, ended_at=over)
+    created = creation(core, session_id, user_id=user_id, agent=agent, kind=kind)
     deadline = core.deadline()
-    known = None
-    if run_id is not None:
-        known = await core.look(session_id, deadline, newest=REPEATABLE)
-        there = runs_in(known.rows, [row.run for row in known.rows if row.commit_id == run_id])
-        if there:
-            owned(known.head, session_id, user_id)
-            return there.popitem()[1]
+    key = None if run_id is None else run_key(run_id)
     run_id = uuid7() if run_id is None else run_id
+    there: list[tuple[Session, int]] = []
 
-    async def change(snapshot: Snapshot) -> Draft:
+    async def change(snapshot: Snapshot) -> Draft | None:
         head, entries = existing_or_new(snapshot.head, session_id, user_id, created)
+        same = None if key is None else await find_started(core, snapshot.head, run_id, deadline)
+        if same is not None and same.run is not None:
+            check_same(core, same, session_id, input, agent)
+            there[:] = [(head, same.run)]
+            return None
         number = head.run_count + 1
-        common: dict[str, Any] = {"run_id": run_id, "run": number, "owner": owner}
-        entries.append(Entry(fold.RUN_STARTED, started, **common))
-        entries.extend(Entry(fold.MESSAGE, message, format=format, **common) for message in messages)
-        entries.extend(state_entries(head, patch.from_merge_patch(merge, head.state), run_id, number))
-        entries.append(Entry(fold.RUN_ENDED, ended, **common))
-        return Draft(entries, number)
+        common: dict[str, Any] = {"run_id": run_id, "run": number, "agent": agent}
+        entries.append(started.entry(**common))
+        entries.extend(MessageAdded(message).entry(**common, format=format) for message in messages)
+        if merge:
+            entries += await state_entries(
+                core.driver, head, lambda now: patch.from_merge_patch(merge, now), run_id, number, given=merge
+            )
+        entries.append(ended.entry(**common))
+        return Draft(entries, number, key)
 
-    committed = await core.commit(session_id, change, deadline, known=known, commit_id=run_id)
-    assert committed is not None, "this change always drafts something"
-    owned(committed.head, session_id, user_id)  # a commit of this id that won the race may be another user's
-    (run,) = build_runs(committed.entries).values()
+    committed = await core.commit(session_id, user_id, change, deadline)
+    if committed is None:
+        head, number = there[0]
+        return await read_run(core, Snapshot(head, [], core.clock.now()), number, deadline)
+    (run,) = (await compute(core.driver, lambda: build_runs(committed.entries), messages)).values()
     return run
 
 
-async def rename(core: Core, session_id: str, name: str | None, *, user_id: str | None = None) -> Head:
-    """Give the session a name for people to see, or take it away (None); at most 255 bytes."""
-    core.check_access(session_id, user_id)
+def _checked_times(core: Core, started_at: Any, ended_at: Any) -> tuple[int | None, int | None]:
+    """When a run that is added began and ended, in microseconds; refuses an end before the beginning."""
+    began, over = moment_micros(started_at, "started_at"), moment_micros(ended_at, "ended_at")
+    if began is None and over is not None:
+        began = over
+    if began is not None and over is None:
+        over = began
+    if began is not None and over is not None and over < began:
+        raise InvalidInputError("ended_at lies before started_at.")
+    return began, over
+
+
+async def rename(core: Core, session_id: str, name: str | None, *, user_id: UserId = None) -> Session:
+    """See `Storage.rename`."""
+    user_id = core.check_access(session_id, user_id)
     check_optional_id(name, "name")
-    return await _append(core, session_id, user_id, Entry(fold.RENAMED, {"name": name}))
+    return await _append(core, session_id, user_id, SessionRenamed(name=name).entry())
 
 
-async def set_metadata(core: Core, session_id: str, metadata: Mapping[str, Any], *, user_id: str | None = None) -> Head:
-    """Merge into the session's metadata (RFC 7396: `None` removes a key, objects merge)."""
-    core.check_access(session_id, user_id)
+async def claim(
+    core: Core, session_id: str, user_id: str | None = None, *, agent: str | None = None, kind: str | None = None
+) -> Session:
+    """See `Storage.claim`."""
+    whose = core.check_access(session_id, check_one_user(user_id))
+    for value, what in ((agent, "agent"), (kind, "kind")):
+        check_optional_id(value, what)
+    if user_id is None and agent is None and kind is None:
+        raise InvalidInputError("Say to whom the session is to be given: user_id=, agent= or kind=.")
+
+    async def change(snapshot: Snapshot) -> Draft | None:
+        head = snapshot.head
+        if head is None or head.user_id not in (None, whose):
+            raise SessionNotFoundError(f"There is no session {session_id!r} that could be given to somebody.")
+        if head.agent is not None and (agent not in (None, head.agent) or kind not in (None, head.kind)):
+            raise ConflictError(f"Session {session_id!r} is of the {head.kind} {head.agent!r} already.")
+        said = SessionClaimed(
+            user_id=None if head.user_id == whose else check_one_user(whose),
+            agent=None if head.agent == agent else agent,
+            kind=None if head.kind == kind else kind,
+        )
+        return Draft([said.entry()], free=True) if said.json else None
+
+    return await _commit(core, session_id, ANY_USER, change)  # to whom it belongs is looked at above
+
+
+async def set_metadata(core: Core, session_id: str, metadata: Mapping[str, Any], *, user_id: UserId = None) -> Session:
+    """See `Storage.set_metadata`."""
+    user_id = core.check_access(session_id, user_id)
     merge = checked_patch(metadata, "metadata")
 
     async def change(snapshot: Snapshot) -> Draft | None:
         head = owned(snapshot.head, session_id, user_id)
         operations = patch.from_merge_patch(merge, head.metadata)
-        return Draft([Entry(fold.METADATA, {"patch": operations})]) if operations else None
+        return Draft([MetadataPatched(patch=operations).entry()]) if operations else None
 
-    return await _commit(core, session_id, change)
+    return await _commit(core, session_id, user_id, change)
 
 
 async def update_state(
     core: Core,
     session_id: str,
-    state: Mapping[str, Any],
+    merge: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
+    remove: Collection[str] = (),
     *,
-    user_id: str | None = None,
+    user_id: UserId = None,
     if_revision: int | None = None,
-) -> Head:
-    """Merge into the session's state (RFC 7396: `None` removes a key, objects merge).
-
-    Writers who change different keys at the same time both win; for the same key the later one wins. With
-    `if_revision` the change is made only if nobody has committed since that revision, else `ConflictError`.
-    """
-    core.check_access(session_id, user_id)
-    merge = checked_patch(state, "state")
+) -> Session:
+    """See `Storage.update_state`."""
+    user_id = core.check_access(session_id, user_id)
+    operations = await compute(core.driver, lambda: checked_change(merge, values, remove), merge, values)
 
     async def change(snapshot: Snapshot) -> Draft | None:
         head = owned(snapshot.head, session_id, user_id)
         if if_revision is not None and head.revision != if_revision:
             raise ConflictError(f"Session {session_id!r} is at revision {head.revision}, not {if_revision}.")
-        entries = state_entries(head, patch.from_merge_patch(merge, head.state))
+        entries = await state_entries(core.driver, head, operations, given=[merge, values])
         return Draft(entries) if entries else None
 
-    return await _commit(core, session_id, change)
+    return await _commit(core, session_id, user_id, change)
 
 
-async def expire(core: Core, session_id: str, ttl: float | None, *, user_id: str | None = None) -> Head:
-    """Let the session expire `ttl` seconds after its last change, or never (None).
+def checked_change(
+    merge: Mapping[str, Any] | None, values: Mapping[str, Any] | None, remove: Collection[str]
+) -> Callable[[JsonObject], patch.Patch]:
+    """What a caller changes in a state, as a function that makes the operations for the state as it is."""
+    merged, whole = checked_patch(merge, "patch"), checked_patch(values, "set")
+    _check_keys(merged, whole, remove)
+    last: patch.Patch = [
+        *(["set", [key], value] for key, value in whole.items()),
+        *(["del", [key]] for key in remove),
+    ]
+    return lambda now: [*patch.from_merge_patch(merged, now), *last]
 
-    Every later commit prolongs it. An expired session is absent on every read; `sweep` removes it.
-    """
-    core.check_access(session_id, user_id)
-    return await _append(core, session_id, user_id, Entry(fold.TTL, {"ttl": ttl_micros(ttl)}))
+
+def _check_keys(merge: Mapping[str, Any], values: Mapping[str, Any], remove: Any) -> None:
+    """Refuse keys to remove that are no list of texts, and a key that is to be changed in two ways."""
+    listed = isinstance(remove, (list, tuple, set, frozenset))
+    if not listed or not all(isinstance(key, str) for key in cast("Collection[Any]", remove)):
+        raise InvalidInputError(f"remove must be a list of keys, not a {type(cast('object', remove)).__name__}.")
+    keys = [*merge, *values, *cast("Collection[str]", remove)]
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise InvalidInputError(f"The key {twice!r} of the state is to be changed in two ways.")
 
 
-async def delete(core: Core, session_id: str, *, user_id: str | None = None) -> bool:
-    """Delete a session with its runs, state and media; False if there is none (or if it is another user's).
+async def set_ttl(core: Core, session_id: str, ttl: Duration | None, *, user_id: UserId = None) -> Session:
+    """See `Storage.set_ttl`."""
+    user_id = core.check_access(session_id, user_id)
+    return await _append(core, session_id, user_id, TtlSet(ttl=ttl_micros(ttl)).entry())
 
-    A commit first, from which on it is absent for everybody; then the removal, which `sweep` finishes after a crash.
-    An error with `written == "yes"` says that the commit was made and the removal failed.
-    """
-    core.check_access(session_id, user_id)
 
+async def delete(core: Core, session_id: str, *, user_id: UserId = None) -> bool:
+    """See `Storage.delete`."""
+    return await _delete(core, session_id, core.check_access(session_id, user_id))
+
+
+async def _delete(core: Core, session_id: str, user_id: UserId) -> bool:
     async def change(snapshot: Snapshot) -> Draft | None:
-        if visible(snapshot.head, user_id) is None:
+        if snapshot.head is None:
             return None
-        return Draft([Entry(fold.DELETED, None)])
+        check_free(snapshot.head)
+        return Draft([SessionDeleted().entry()], free=True)
 
     deadline = core.deadline()
-    committed = await core.commit(session_id, change, deadline)
-    if committed is None:
-        return False
     try:
-        await core.driver.delete(session_id, committed.head.incarnation, deadline)
+        committed = await core.commit(session_id, user_id, change, deadline)
+        incarnation = None if committed is None else committed.head.incarnation
+    except SessionNotFoundError:
+        return False
+    except (NewerVersionError, CorruptDataError):
+        incarnation = await _bury_unread(core, session_id, user_id, deadline)
+    except (StorageFullError, ConstraintError) as error:
+        if error.written != "no":
+            raise
+        incarnation = await _bury_known(core, session_id, user_id, deadline)  # which needs no room, and no leave
+    except (HeldError, ReadOnlyError, ClosedError):
+        raise  # nothing is in the way but a rule
+    except StorageError as error:
+        if error.retryable or not await _discard(core, session_id, user_id, deadline):
+            raise
+        return True
+    if not incarnation:
+        return incarnation is not None
+    try:
+        await core.remove(session_id, incarnation, deadline)
     except StorageError as error:
         error.written = "yes"
         raise
     return True
 
 
-async def delete_user(core: Core, user_id: str) -> int:
-    """Delete all sessions of a user, also those made meanwhile; returns how many.
+async def _bury_known(core: Core, session_id: str, user_id: UserId, deadline: Deadline) -> str | None:
+    """Mark a session as deleted, if there is room for that; its incarnation, or None if it is absent."""
+    while (head := visible((await core.look(session_id, deadline)).head, user_id)) is not None:
+        check_free(head)
+        if await core.bury(as_row(head), deadline):
+            return head.incarnation
+        deadline.check("Deleting a session")
+    return None
 
-    One that this version cannot read does not keep the others: they are deleted, and then its error is raised.
+
+async def _bury_unread(core: Core, session_id: str, user_id: UserId, deadline: Deadline) -> str | None:
+    """Mark a session as deleted of which nobody here understands more than its row.
+
+    Returns its incarnation, None if it is absent, and an empty text if it is removed already.
     """
+    while True:
+        try:
+            loaded = await core.driver.load(session_id, 0, deadline)
+        except (NewerVersionError, CorruptDataError):
+            if await _discard(core, session_id, user_id, deadline):
+                return ""
+            raise
+        if loaded is None or loaded.head.hidden or is_expired(loaded.head, loaded.now):
+            return None
+        if user_id not in (ANY_USER, loaded.head.user_id):
+            return None
+        named = loaded.head._replace(session_id=session_id)  # also where the row says that it is another's
+        if await core.bury(named, deadline):
+            return named.incarnation
+        deadline.check("Deleting a session")
+
+
+async def _discard(core: Core, session_id: str, user_id: UserId, deadline: Deadline) -> bool:
+    """Remove what not even the driver can read, for who may delete anybody's: nobody can say whose it is."""
+    if user_id is not ANY_USER or not await core.driver.discard(session_id, deadline):
+        return False
+    await core.tell_indexes(session_id, "", deadline)
+    return True
+
+
+async def delete_user(core: Core, user_id: str) -> int:
+    """See `Storage.delete_user`."""
     check_id(user_id, "user_id")
     await core.prepare(core.deadline())
 
     async def remove(row: HeadRow) -> bool:
-        if await delete(core, row.session_id, user_id=user_id):
+        if await _delete(core, row.session_id, user_id):
             return True
-        await _remove(core, row)  # expired, half deleted or half made: absent for everybody, to be removed all the same
+        await remove_unchanged(core, row)  # expired, half deleted or half made: absent, and to be removed all the same
         return False
 
     total = 0
     while True:
-        removed, refused = await _for_each(core, ListQuery(user_id=user_id, hidden=None, limit=100), remove)
+        removed, refused = await for_each(core, ListQuery(user_id=user_id, hidden=None, limit=100), remove)
         total += removed
         if not removed:
-            _raise(refused, f"All other sessions of the user, {total}, were deleted.")
+            raise_refused(refused, f"All other sessions of the user, {total}, were deleted.")
             return total
 
 
-async def sweep(core: Core, *, building_after: float = ABANDONED / MICROSECOND) -> int:
-    """Remove what is expired, half deleted, or a fork not touched for `building_after` seconds; returns how many.
-
-    Also writes down, for sessions whose newest run's process is gone, that the run is interrupted. Run it now and
-    then, from one process or from many. A session that this version cannot read does not keep the others from being
-    swept; its error is raised in the end.
-    """
+async def sweep(core: Core, *, abandoned_after: Duration = ABANDONED / MICROSECOND) -> int:
+    """See `Storage.sweep`."""
     await core.prepare(core.deadline())
-    now = now_micros()
-    abandoned = now - int(building_after * MICROSECOND)
+    await core.set_clock(core.deadline())
+    now = core.clock.now()
+    abandoned = now - (ttl_micros(abandoned_after, "abandoned_after") or 0)
 
     async def remove(row: HeadRow) -> bool:
-        return await _remove(core, row)
+        return await remove_unchanged(core, row)
 
     async def remove_hidden(row: HeadRow) -> bool:
-        return not _is_in_use(decode_head(row), abandoned) and await _remove(core, row)
+        return not _is_in_use(row, abandoned, now) and await remove_unchanged(core, row)
+
+    async def repair(row: HeadRow) -> bool:
+        return await _unless_newer(core, row.session_id, _repair(core, row))
 
     async def note(row: HeadRow) -> bool:
-        await _note(core, row.session_id)
-        return False
+        return await _unless_newer(core, row.session_id, _note(core, row.session_id))
 
     before = now - int(core.settings.lease * MICROSECOND)
-    expired, refused = await _for_each(core, ListQuery(expired_before=now, hidden=None, limit=100), remove)
-    hidden, refused_too = await _for_each(core, ListQuery(hidden=True, limit=100), remove_hidden)
-    _, not_noted = await _for_each(core, ListQuery(status="running", until=before, now=now, limit=100), note)
+    expired, refused = await for_each(core, ListQuery(expired_before=now, hidden=None, limit=100), remove)
+    hidden, refused_too = await for_each(core, ListQuery(hidden=True, limit=100), remove_hidden)
+    _, not_repaired = await for_each(core, ListQuery(since=now + AHEAD, now=now, limit=100, with_state=False), repair)
+    at_work = ListQuery(status="running", until=before, now=now, limit=100, with_state=False)
+    _, not_noted = await for_each(core, at_work, note)
     await core.driver.sweep(now - ABANDONED, core.deadline())
-    _raise(refused or refused_too or not_noted, f"The others were swept; {expired + hidden} were removed.")
+    raise_refused(
+        {**refused, **refused_too, **not_repaired, **not_noted},
+        f"The others were swept; {expired + hidden} were removed.",
+    )
     return expired + hidden
 
 
-async def _for_each(
-    core: Core, query: ListQuery, action: Callable[[HeadRow], Awaitable[bool]]
-) -> tuple[int, StorageError | None]:
-    """Act on each session that the query finds: how often that was successful, and why one could not be read."""
-    done, refused = 0, None
-    while True:
-        page = await core.driver.list(query, core.deadline())
-        for row in page:
-            try:
-                done += await action(row)
-            except (NewerVersionError, CorruptDataError) as error:
-                refused = refused or error
-        if len(page) < query.limit:
-            return done, refused
-        query = replace(query, after=(page[-1].updated_at, page[-1].session_id))
+async def _unless_newer(core: Core, session_id: str, action: Awaitable[None]) -> bool:
+    """Do what is left to the programs of the version that has written a session, if that is a newer one."""
+    try:
+        await action
+    except NewerVersionError as error:
+        core.skipped(session_id, "What is to be written down", error)
+    return False
 
 
-def _raise(error: StorageError | None, more: str) -> None:
-    if error is not None:
-        error.message += f" {more}"
-        raise error
+def _is_in_use(row: HeadRow, abandoned: int, now: int) -> bool:
+    """Whether a hidden session is no rest of something: a fork that is being made, a kept result, a scope.
+
+    What was kept ahead of time, by a clock that was wrong, is of no use to anybody.
+    """
+    why = hidden_because(row)
+    if why == SCOPE:
+        return True
+    if why == "cache":
+        return row.updated_at <= now + AHEAD
+    return why == "building" and row.updated_at > abandoned and is_recent(row, now)
 
 
-def _is_in_use(head: Head, abandoned: int) -> bool:
-    """Whether a hidden session is no rest of something: a fork that is being made, or a kept result."""
-    return head.hidden == "cache" or (head.hidden == "building" and head.updated_at > abandoned)
-
-
-async def _remove(core: Core, row: HeadRow) -> bool:
-    """Remove a session that a list has found, unless somebody has committed to it since."""
+async def remove_unchanged(core: Core, row: HeadRow) -> bool:
+    """Remove a session as it was found, unless somebody has committed to it since; returns whether it was removed."""
     deadline = core.deadline()
-    buried = await core.bury(decode_head(row), deadline)
-    if buried:
-        await core.driver.delete(row.session_id, row.incarnation, deadline)
-    return buried
+    if await core.bury(row, deadline):
+        await core.remove(row.session_id, row.incarnation, deadline)
+        return True
+    if not core.driver.capabilities.transactional_head:
+        await core.look(row.session_id, deadline)  # its head may lag since a crash: the next list has it as it is
+    return False
+
+
+async def _repair(core: Core, row: HeadRow) -> None:
+    """Let a session that was updated in the future have the true time, unless somebody has done that meanwhile."""
+
+    async def change(snapshot: Snapshot) -> Draft | None:
+        head = snapshot.head
+        if head is None or not core.clock.is_ahead(head.updated_us):
+            return None
+        return Draft([SessionRepaired(updated_at=head.updated_us).entry()], free=True)
+
+    await core.commit(row.session_id, ANY_USER, change, core.deadline())
 
 
 async def _note(core: Core, session_id: str) -> None:
@@ -314,22 +457,25 @@ async def _note(core: Core, session_id: str) -> None:
     deadline = core.deadline()
 
     async def change(snapshot: Snapshot) -> Draft | None:
-        entries = await interrupted_entries(core, snapshot, deadline)
-        return Draft(entries) if entries else None
+        entries = await interrupted_entries(core, snapshot, deadline, noted=True)
+        return Draft(entries, free=True) if entries else None
 
-    await core.commit(session_id, change, deadline)
+    await core.commit(session_id, ANY_USER, change, deadline)
 
 
 # ---------------------------------------------------------------- parts that other writers share
 
 
-async def interrupted_entries(core: Core, snapshot: Snapshot, deadline: Deadline) -> list[Entry]:
-    """Entries that write down which running runs have lost their process."""
+async def interrupted_entries(
+    core: Core, snapshot: Snapshot, deadline: Deadline, *, noted: bool = False
+) -> list[Entry]:
+    """Entries that write down which running runs have lost their process; `noted` by a sweep, and nothing else."""
     head = snapshot.head
     if head is None:
         return []
+    ended = RunEnded(status="interrupted", noted=True) if noted else RunEnded(status="interrupted")
     return [
-        Entry(fold.RUN_ENDED, {"status": "interrupted"}, run_id=run.run_id, run=number)
+        ended.entry(run.run_id, number)
         for number, run in running(head).items()
         if not await is_alive(core, snapshot, number, run, deadline)
     ]
@@ -339,109 +485,79 @@ def creation(
     core: Core,
     session_id: str,
     *,
-    user_id: str | None,
-    owner: str | None,
+    user_id: UserId,
+    agent: str | None,
     kind: str = "agent",
     name: str | None = None,
     state: JsonObject | None = None,
     metadata: JsonObject | None = None,
-    ttl: float | None = None,
+    ttl: Duration | None = None,
     forked_from: JsonObject | None = None,
     hidden: str | None = None,
+    own_ttl: bool = False,
 ) -> Any:
-    """Checks the values now, and returns a function that makes the entry that creates the session."""
+    """Checks the values now, and returns a function that makes the entry that creates the session.
+
+    With `own_ttl` a `ttl` of None means never, and not the storage's own.
+    """
     check_id(kind, "kind")
-    for value, what in ((owner, "owner"), (name, "name")):
+    for value, what in ((agent, "agent"), (name, "name")):
         check_optional_id(value, what)
-    for value, what in ((state, "state"), (metadata, "metadata")):
-        if value is not None:
-            checked_patch(value, what)
-    values: JsonObject = {
-        "kind": kind,
-        "owner": owner,
-        "user_id": user_id,
-        "name": name,
-        "state": state,
-        "metadata": metadata,
-        "ttl": ttl_micros(core.settings.ttl if ttl is None else ttl),
-        "forked_from": forked_from,
-        "hidden": hidden,
-    }
-    data = {"session_id": session_id, **{key: value for key, value in values.items() if value is not None}}
-    data["kind"] = kind
-    return lambda: Entry(fold.CREATED, {**data, "incarnation": new_incarnation()})
+    state = None if state is None else checked_patch(state, "state")
+    metadata = None if metadata is None else checked_patch(metadata, "metadata")
+    lives = core.settings.ttl_us if ttl is None and not own_ttl else ttl_micros(ttl)
+
+    def created() -> Entry:
+        return SessionCreated(
+            session_id=session_id,
+            kind=kind,
+            agent=agent,
+            user_id=None if user_id is ANY_USER else user_id,
+            name=name,
+            state=state,
+            metadata=metadata,
+            ttl=lives,
+            forked_from=forked_from,
+            hidden=hidden,
+            incarnation=new_incarnation(),
+        ).entry()
+
+    return created
 
 
-def existing_or_new(head: Head | None, session_id: str, user_id: str | None, created: Any) -> tuple[Head, list[Entry]]:
+def existing_or_new(
+    head: Session | None, session_id: str, user_id: UserId, created: Any
+) -> tuple[Session, list[Entry]]:
     """The head to write on, and the entries that must come first: none, or the one that creates the session."""
     if head is not None:
         return owned(head, session_id, user_id), []
+    if user_id is ANY_USER:
+        raise SessionNotFoundError(
+            f"There is no session {session_id!r}.",
+            hint="ANY_USER reaches sessions, and makes none: name the user, or None for a session without one.",
+        )
     entry = created()
     return fold.fold(None, 0, 0, [entry]), [entry]
 
 
-def state_entries(
-    head: Head, operations: patch.Patch, run_id: str | None = None, run: int | None = None
-) -> list[Entry]:
-    """The entry that patches the state, with what leads back, or none if nothing changes."""
-    effective = patch.diff(head.state, patch.apply(head.state, operations))
-    if not effective:
-        return []
-    data = {"patch": effective, "undo": patch.undo(head.state, effective)}
-    return [Entry(fold.STATE, data, run_id=run_id, run=run)]
+def check_one_user(user_id: Any) -> Any:
+    """Refuse `ANY_USER` where a session is made: it does not say whose it is to be."""
+    if user_id is ANY_USER:
+        raise InvalidInputError("A session has one user, or none: ANY_USER cannot make one.")
+    return user_id
 
 
-def check_messages(messages: Any) -> None:
-    """Refuse what is not a sequence of JSON objects."""
-    if not isinstance(messages, (list, tuple)):
-        raise InvalidInputError(f"messages must be a list of objects, not {type(messages).__name__}.")
-    for index, message in enumerate(cast("Sequence[Any]", messages)):
-        if not isinstance(message, dict):
-            raise InvalidInputError(f"messages[{index}] must be a dict, not {type(message).__name__}.")
-        check_json(message, f"messages[{index}]")
-
-
-def checked_usage(usage: Any) -> JsonObject:
-    """Usage as JSON; refuses what is not counts."""
-    if not isinstance(usage, Usage):
-        raise InvalidInputError(f"usage must be a Usage, not {type(usage).__name__}.")
-    for name in Usage.__dataclass_fields__:
-        count = getattr(usage, name)
-        if type(count) is not int or not 0 <= count < 2**63:
-            raise InvalidInputError(f"usage.{name} must be a whole number of at least 0; it is {count!r}.")
-    return usage.to_json()
-
-
-def checked_patch(value: Any, what: str) -> Mapping[str, Any]:
-    """A mapping that is JSON, or an error before any I/O."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidInputError(f"{what} must be a dict, not {type(value).__name__}.")
-    check_json(value, what)
-    return value  # pyright: ignore[reportUnknownVariableType] (checked above)
-
-
-def ttl_micros(ttl: Any) -> int | None:
-    """Seconds as microseconds; refuses what is not None or a number of at least 0."""
-    if ttl is None:
-        return None
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl < 1e10:
-        raise InvalidInputError(f"ttl must be a number of seconds, or None; it is {ttl!r}.")
-    return round(ttl * MICROSECOND)
-
-
-async def _append(core: Core, session_id: str, user_id: str | None, entry: Entry) -> Head:
+async def _append(core: Core, session_id: str, user_id: UserId, entry: Entry) -> Session:
     async def change(snapshot: Snapshot) -> Draft:
         owned(snapshot.head, session_id, user_id)
-        return Draft([entry])
+        return Draft([entry], free=True)
 
-    return await _commit(core, session_id, change)
+    return await _commit(core, session_id, user_id, change)
 
 
-async def _commit(core: Core, session_id: str, change: Change) -> Head:
+async def _commit(core: Core, session_id: str, user_id: UserId, change: Change) -> Session:
     """Commit, and return the head after it, or as it is if there was nothing to write."""
-    seen: list[Head] = []
+    seen: list[Session] = []
 
     async def remembering(snapshot: Snapshot) -> Draft | None:
         draft = await change(snapshot)
@@ -449,5 +565,13 @@ async def _commit(core: Core, session_id: str, change: Change) -> Head:
             seen.append(snapshot.head)
         return draft
 
-    committed = await core.commit(session_id, remembering, core.deadline())
-    return seen[-1] if committed is None else committed.head
+    deadline = core.deadline()
+    committed = await core.commit(session_id, user_id, remembering, deadline)
+    return await shown(core, seen[-1] if committed is None else committed.head, deadline)
+
+
+async def shown(core: Core, head: Session, deadline: Deadline) -> Session:
+    """A session as the next read will show it; what it shows of leases is not worth an error of what is written."""
+    with suppress(StorageError):
+        await shown_heads(core, [head], deadline)
+    return head

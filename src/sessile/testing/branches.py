@@ -15,10 +15,11 @@ from ..errors import (
     SessionBusyError,
     SessionNotFoundError,
 )
-from ..records import Branch, Entry, Run, Usage
-from ..storage import turns
+from ..records import Branch, Entry, Run, Status, Usage
+from ..storage import taking, turns
 from ..storage.core import Core
 from ..storage.turns import Turn, TurnSpec
+from ..storage.vocabulary import MessageAdded, RunEnded
 from .checks import Area, Trial, expect, expect_equal, expect_error
 from .sessions import add_runs, texts, with_settings
 
@@ -44,7 +45,7 @@ async def rewinding_makes_a_branch(trial: Trial) -> None:
     expect_equal(_inputs(await trial.do.runs("s")), [1, "other"], "runs of the new branch")
     wanted = [Branch(tip=3, runs=3, current=False), Branch(tip=4, runs=2, current=True)]
     expect_equal(await trial.do.branches("s"), wanted, "branches")
-    expect_equal((await trial.do.run("s", 2)).input, 2, "a run of the branch that was left")
+    expect_equal((await trial.do.get_run("s", 2)).input, 2, "a run of the branch that was left")
     await trial.do.rewind("s", at=3)
     expect_equal(_inputs(await trial.do.runs("s")), [1, 2, 3], "runs of the branch that was returned to")
     await trial.do.add_run("s", input="more")
@@ -61,7 +62,7 @@ async def rewinding_restores_the_state(trial: Trial) -> None:
         await trial.do.add_run("s", input=number, state={"step": number, f"k{number}": [number]})
     await trial.do.update_state("s", {"step": None, "late": 1})
     await trial.do.rewind("s", at=2, restore_state=False)
-    expect_equal((await trial.do.session("s")).state["late"], 1, "state that was to stay")
+    expect_equal((await trial.do.get_session("s")).state["late"], 1, "state that was to stay")
     for at, wanted in (
         (2, {"first": True, "step": 2, "k1": [1], "k2": [2]}),
         (1, {"first": True, "step": 1, "k1": [1]}),
@@ -70,7 +71,7 @@ async def rewinding_restores_the_state(trial: Trial) -> None:
     ):
         head = await trial.do.rewind("s", at=at)
         expect_equal(head.state, wanted, f"state after rewinding to {at}")
-        expect_equal(await trial.do.session("s"), head, "the session after rewinding")
+        expect_equal(await trial.do.get_session("s"), head, "the session after rewinding")
     await trial.do.verify("s")
 
 
@@ -91,25 +92,30 @@ async def rewinding_to_the_beginning(trial: Trial) -> None:
 @area.check()
 async def forks_are_independent(trial: Trial) -> None:
     """A fork has the runs up to its point, the state as it was there, and a life of its own."""
-    await trial.do.create_session("s", user_id="ada", owner="support", name="Capitals", metadata={"plan": "pro"})
+    made = {"user_id": "ada", "agent": "support", "name": "Capitals", "metadata": {"plan": "pro"}}
+    await trial.do.create_session("s", **made)
     for number in (1, 2, 3):
         messages = [{"text": f"{number}?"}, {"text": f"{number}!"}]
         usage = Usage(requests=1)
-        await trial.do.add_run("s", input=number, messages=messages, state={"step": number}, usage=usage)
-    before = await trial.do.session("s")
-    fork = await trial.do.fork("s", at=2, session_id="f")
-    expect_equal(await trial.do.session("f"), fork, "the fork")
-    columns = (fork.user_id, fork.owner, fork.name, fork.metadata, fork.forked_from)
+        await trial.do.add_run(
+            "s", input=number, format="test/1", messages=messages, state={"step": number}, usage=usage, user_id="ada"
+        )
+    before = await trial.do.get_session("s", user_id="ada")
+    fork = await trial.do.fork("s", at=2, session_id="f", user_id="ada")
+    expect_equal(await trial.do.get_session("f", user_id="ada"), fork, "the fork")
+    columns = (fork.user_id, fork.agent, fork.name, fork.metadata, fork.forked_from)
     wanted = ("ada", "support", "Capitals", {"plan": "pro"}, {"session_id": "s", "run": 2})
     expect_equal(columns, wanted, "columns of a fork")
     expect_equal((fork.state, fork.run_count, fork.usage), ({"step": 2}, 2, Usage()), "state, runs, usage")
-    expect_equal(texts(await trial.do.messages("f")), ["1?", "1!", "2?", "2!"], "messages of the fork")
-    run = await trial.do.add_run("f", input="other", state={"step": "f"})
+    expect_equal(texts(await trial.do.messages("f", user_id="ada")), ["1?", "1!", "2?", "2!"], "messages of the fork")
+    run = await trial.do.add_run("f", input="other", state={"step": "f"}, user_id="ada")
     expect_equal(run.number, 3, "the number of the next run of the fork")
-    expect_equal(await trial.do.session("s"), before, "the session that was forked")
-    await trial.do.delete("s")
-    expect_equal(_inputs(await trial.do.runs("f")), [1, 2, "other"], "runs of the fork of a deleted session")
-    await trial.do.verify("f")
+    expect_equal(await trial.do.get_session("s", user_id="ada"), before, "the session that was forked")
+    await trial.do.delete("s", user_id="ada")
+    expect_equal(
+        _inputs(await trial.do.runs("f", user_id="ada")), [1, 2, "other"], "runs of the fork of a deleted session"
+    )
+    await trial.do.verify("f", user_id="ada")
 
 
 @area.check()
@@ -199,7 +205,9 @@ async def the_log_is_followed(trial: Trial) -> None:
 # ---------------------------------------------------------------- runs in parts, media, leases
 
 
-async def _turn(trial: Trial, session_id: str = "s", **fields: Any) -> Turn:
+async def start_turn(trial: Trial, session_id: str = "s", **fields: Any) -> Turn:
+    """A run that has been started, as an agent would."""
+
     async def operation(core: Core) -> Turn:
         run_id = fields.pop("run_id", "r")
         turn = await turns.open_turn(core, TurnSpec(session_id, run_id, "input", **fields), 3)
@@ -209,13 +217,16 @@ async def _turn(trial: Trial, session_id: str = "s", **fields: Any) -> Turn:
     return await trial.operate(operation)
 
 
-def _nothing_to_note(turn: Turn, run: Run) -> list[Entry]:
+def nothing_to_note(turn: Turn, run: Run) -> list[Entry]:
+    """Nothing is committed with the taking of a run."""
     return []
 
 
-async def _end(trial: Trial, turn: Turn, **ended: Any) -> None:
+async def end_turn(trial: Trial, turn: Turn, status: Status = "completed", **ended: Any) -> None:
+    """The end of that run."""
+
     async def operation(core: Core) -> None:
-        await turns.end_turn(core, turn, [], {"status": "completed", **ended}, [])
+        await turns.end_turn(core, turn, [], RunEnded(status=status, **ended), [])
 
     await trial.operate(operation)
 
@@ -223,18 +234,18 @@ async def _end(trial: Trial, turn: Turn, **ended: Any) -> None:
 @area.check()
 async def runs_in_parts(trial: Trial) -> None:
     """A run is visible from its start; it keeps its number whatever others do, and its messages stay together."""
-    first = await _turn(trial, run_id="r1")
-    expect_equal((await trial.do.session("s")).status, "running", "status of a session whose run works")
-    second = await _turn(trial, run_id="r2")
+    first = await start_turn(trial, run_id="r1")
+    expect_equal((await trial.do.get_session("s")).status, "running", "status of a session whose run works")
+    second = await start_turn(trial, run_id="r2")
     for turn, text in ((first, "1a"), (second, "2a"), (first, "1b")):
 
         async def append(core: Core, turn: Turn = turn, text: str = text) -> None:
-            await turns.append_to_turn(core, turn, [turn.entry("message", {"text": text})])
+            await turns.append_to_turn(core, turn, [turn.entry(MessageAdded({"text": text}))])
 
         await trial.operate(append)
     await trial.do.add_run("s", input="between")
-    await _end(trial, second)
-    await _end(trial, first, output="done")
+    await end_turn(trial, second)
+    await end_turn(trial, first, output="done")
     runs = await trial.do.runs("s")
     found = [(run.number, run.status, texts(run.messages)) for run in runs]
     wanted: list[Any] = [(1, "completed", ["1a", "1b"]), (2, "completed", ["2a"]), (3, "completed", [])]
@@ -248,14 +259,14 @@ async def media_are_kept(trial: Trial) -> None:
     content = bytes(range(256)) * 64
     part = {"kind": "binary", "data": base64.b64encode(content).decode(), "media_type": "image/png"}
     digest = hashlib.sha256(content).hexdigest()
-    turn = await _turn(trial)
+    turn = await start_turn(trial)
 
     async def keep(core: Core) -> None:
         kept = await turns.keep_media(core, turn, [{"text": "see", "part": part}, part])
-        await turns.append_to_turn(core, turn, [turn.entry("message", message) for message in kept])
+        await turns.append_to_turn(core, turn, [turn.entry(MessageAdded(message)) for message in kept])
 
     await trial.operate(keep)
-    await _end(trial, turn)
+    await end_turn(trial, turn)
     message = (await trial.do.messages("s"))[0]
     expect_equal(message.data["part"]["data"], {"$blob": digest, "size": len(content)}, "the part in its message")
     expect_equal(await trial.do.media("s", digest), content, "media")
@@ -270,26 +281,25 @@ async def media_are_kept(trial: Trial) -> None:
 async def leases_run_out(trial: Trial) -> None:
     """A run whose process does not renew its lease is interrupted for all readers, and can be taken over once."""
     await with_settings(trial, lease=0.02)
-    turn = await _turn(trial)
+    turn = await start_turn(trial)
 
     async def interrupted() -> bool:
-        return (await trial.do.session("s")).status == "interrupted"
+        return (await trial.do.get_session("s")).status == "interrupted"
 
     await trial.until(interrupted, "the lease ran out")
     expect_equal([run.status for run in await trial.do.runs("s")], ["interrupted"], "status of the run")
     expect_equal([head.status for head in await trial.do.sessions()], ["interrupted"], "status in a list")
-    expect_equal(await trial.do.cancel_run("s"), False, "cancelling a run that nobody works on")
     await with_settings(trial, lease=3600.0)
 
     async def take(core: Core) -> Turn:
-        taken, _ = await turns.take_turn(core, TurnSpec("s", "r", None), None, 3, _nothing_to_note)
+        taken, _ = await taking.take_turn(core, TurnSpec("s", "r", None), None, 3, nothing_to_note)
         return taken
 
     taken = await trial.operate(take)
     expect_equal((taken.number, taken.epoch), (1, 2), "the run that was taken over")
     await expect_error(NotResumableError, trial.operate(take), "taking over a run that is at work")
-    await expect_error(LeaseLostError, _end(trial, turn), "ending a run that was taken over")
-    await _end(trial, taken)
+    await expect_error(LeaseLostError, end_turn(trial, turn), "ending a run that was taken over")
+    await end_turn(trial, taken)
     expect_equal([run.status for run in await trial.do.runs("s")], ["completed"], "status of the run")
     await trial.do.verify("s")
 
@@ -297,7 +307,7 @@ async def leases_run_out(trial: Trial) -> None:
 @area.check()
 async def runs_are_cancelled(trial: Trial) -> None:
     """A request to cancel reaches the process at work when it renews its lease; renewing is no commit."""
-    turn = await _turn(trial)
+    turn = await start_turn(trial)
 
     async def renew(core: Core) -> bool:
         return await turns.renew_turn(core, turn)
@@ -306,17 +316,22 @@ async def runs_are_cancelled(trial: Trial) -> None:
     expect_equal(await trial.do.cancel_run("s"), True, "cancel_run")
     expect_equal(await trial.do.cancel_run("s", 2), False, "cancel_run of another run")
     expect_equal(await trial.operate(renew), True, "renewing with a request")
-    expect_equal((await trial.do.session("s")).revision, 1, "the revision after renewing")
-    await expect_error(SessionBusyError, _turn(trial, run_id="r2", on_busy="reject"), "a second run")
-    await _end(trial, turn, status="cancelled")
+    expect_equal((await trial.do.get_session("s")).revision, 1, "the revision after renewing")
+    await expect_error(SessionBusyError, start_turn(trial, run_id="r2", on_busy="reject"), "a second run")
+    await end_turn(trial, turn, status="cancelled")
     expect_equal(await trial.do.cancel_run("s"), False, "cancel_run of a run that has ended")
+    await end_turn(trial, await start_turn(trial, run_id="r2"), status="paused")
+    expect_equal(await trial.do.cancel_run("s", 2), True, "cancel_run of a run that waits")
+    expect_equal((await trial.do.get_session("s")).status, "cancelled", "status of the session after that")
+    expect_equal(await trial.do.cancel_run("s", 2), False, "cancel_run of a run that was cancelled while it waited")
 
 
 @area.check()
 async def sweeping_notes_interrupted_runs(trial: Trial) -> None:
-    """`sweep` writes down that a run was interrupted, once."""
-    await with_settings(trial, lease=0.02)
-    await _turn(trial)
+    """`sweep` writes down that a run was interrupted, once, and neither prolongs nor moves its session by that."""
+    await with_settings(trial, lease=0.02, ttl=3600.0)
+    await start_turn(trial)
+    before = await trial.do.get_session("s")
 
     async def noted() -> bool:
         await trial.do.sweep()
@@ -325,5 +340,8 @@ async def sweeping_notes_interrupted_runs(trial: Trial) -> None:
 
     await trial.until(noted, "sweep noted the interrupted run")
     await trial.do.sweep()
-    expect_equal((await trial.do.session("s")).revision, 2, "the revision after sweeping again")
+    after = await trial.do.get_session("s")
+    expect_equal(after.revision, 2, "the revision after sweeping again")
+    expect(before.expires_at is not None, "the session expires")
+    expect_equal((after.expires_at, after.updated_at), (before.expires_at, before.updated_at), "its times after that")
     expect(await trial.do.verify("s") == 2, "the log has two commits")

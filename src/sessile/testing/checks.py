@@ -8,21 +8,23 @@ difference, so that no check is written twice.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import os
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from ..errors import InvalidInputError, SessileError
-from ..records import Entry
+from ..errors import InvalidInputError, SessileError, UnsupportedError
+from ..records import ANY_USER, Entry
 from ..storage import registry
 from ..storage.core import Core
-from ..storage.driver import Append, Capabilities, CommitRow, HeadRow, ListQuery, Loaded, Span
+from ..storage.driver import Capabilities, Deadline
 from ..storage.faces import step
-from ..storage.storage import Storage
+from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
+from ..storage.storage import Storage, aoperate, operate
 
 T = TypeVar("T")
 
@@ -208,8 +210,8 @@ class Trial:
     async def operate(self, operation: Callable[[Core], Coroutine[Any, Any, T]]) -> T:
         """Run an operation on the core below the storage."""
         if self.face == "sync":
-            return self.storage.run_operation(operation)
-        return await self.storage.arun_operation(operation)
+            return operate(self.storage, operation)
+        return await aoperate(self.storage, operation)
 
     async def together(self, *actions: Callable[[], Coroutine[Any, Any, T]]) -> list[T]:
         """The results of several actions that run at the same time, in their order."""
@@ -269,10 +271,10 @@ class Trial:
 
     async def let_expire(self, session_id: str) -> None:
         """Let a session expire, and wait until the database's clock has passed that moment."""
-        await self.do.expire(session_id, 0)
+        await self.do.set_ttl(session_id, 0, user_id=ANY_USER)
 
         async def gone() -> bool:
-            return await self.do.session(session_id) is None
+            return await self.do.get_session(session_id, user_id=ANY_USER) is None
 
         await self.until(gone, f"Session {session_id!r} expired")
 
@@ -301,48 +303,74 @@ class Port:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
 
-    async def _call(self, method: str, *args: Any) -> Any:
+    async def call(self, method: str, *args: Any, deadline: Deadline | None = None, **kwargs: Any) -> Any:
+        """Any method of the driver; the deadline, by default the storage's, comes behind `args`."""
+
         async def operation(core: Core) -> Any:
             await core.prepare(core.deadline())
-            return await getattr(core.driver, method)(*args, core.deadline())
+            return await getattr(core.driver, method)(*args, deadline or core.deadline(), **kwargs)
 
         return await self._trial.operate(operation)
 
     async def setup(self) -> None:
         """`Driver.setup`, once more."""
-        await self._call("setup")
+        await self.call("setup")
 
     async def load(self, session_id: str, newest: int = 0) -> Loaded | None:
         """`Driver.load`."""
-        return await self._call("load", session_id, newest)
+        return await self.call("load", session_id, newest)
 
     async def append(self, write: Append) -> bool:
         """`Driver.append`."""
-        return await self._call("append", write)
+        return await self.call("append", write)
 
     async def entries(self, session_id: str, incarnation: str, **span: Any) -> list[CommitRow]:
         """`Driver.entries`, with the fields of a `Span`."""
-        return await self._call("entries", session_id, incarnation, Span(**span))
+        return await self.call("entries", session_id, incarnation, Span(**span))
 
-    async def list(self, **query: Any) -> list[HeadRow]:
+    async def list(self, **query: Any) -> builtins.list[HeadRow]:
+        """The rows of `Driver.list`, with the fields of a `ListQuery`."""
+        return (await self.listing(**query)).rows
+
+    async def listing(self, **query: Any) -> Listing:
         """`Driver.list`, with the fields of a `ListQuery`."""
-        return await self._call("list", ListQuery(**query))
+        return await self.call("list", ListQuery(**query))
 
     async def count(self, **query: Any) -> int:
         """`Driver.count`, with the fields of a `ListQuery`."""
-        return await self._call("count", ListQuery(**query))
+        return await self.call("count", ListQuery(**query))
 
     async def delete(self, session_id: str, incarnation: str) -> None:
         """`Driver.delete`."""
-        await self._call("delete", session_id, incarnation)
+        await self.call("delete", session_id, incarnation)
 
     async def get_record(self, session_id: str, incarnation: str, key: str) -> bytes | None:
         """`Driver.get_record`."""
-        return await self._call("get_record", session_id, incarnation, key)
+        return await self.call("get_record", session_id, incarnation, key)
+
+    async def get_records(self, names: Sequence[RecordName]) -> builtins.list[bytes | None]:
+        """`Driver.get_records`."""
+        return await self.call("get_records", names)
 
     async def put_record(self, session_id: str, incarnation: str, key: str, value: bytes | None) -> bool:
         """`Driver.put_record`."""
-        return await self._call("put_record", session_id, incarnation, key, value)
+        return await self.call("put_record", session_id, incarnation, key, value)
+
+    async def record_keys(self, session_id: str, incarnation: str, prefix: str = "", **page: Any) -> builtins.list[str]:
+        """`Driver.record_keys`."""
+        return await self.call("record_keys", session_id, incarnation, prefix, **page)
+
+    async def newest(self, sessions: Sequence[tuple[str, str]], count: int) -> builtins.list[builtins.list[CommitRow]]:
+        """`Driver.newest`."""
+        return await self.call("newest", sessions, count)
+
+    async def rewrite(self, session_id: str, incarnation: str, commits: Sequence[CommitRow]) -> bool:
+        """`Driver.rewrite`."""
+        return await self.call("rewrite", session_id, incarnation, commits)
+
+    async def now(self) -> int:
+        """`Driver.now`."""
+        return await self.call("now")
 
 
 # ---------------------------------------------------------------- checks and areas
@@ -367,7 +395,12 @@ class Check:
         with Trial(subject, face) as trial:
             if self.needs is not None:
                 trial.need(self.needs)
-            trial.run(self.function(trial))
+            try:
+                trial.run(self.function(trial))
+            except UnsupportedError:
+                for capability in ("finds_names", "finds_metadata"):
+                    trial.need(capability)  # what filters by these is refused where it is not declared
+                raise
 
 
 class Area:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import missing_dependency
 from ..storage.storage import Storage
-from . import branches, contract, lists, processes, recovery, sessions, suite
+from . import branches, contract, damage, lists, lookups, people, processes, recovery, sessions, suite
 from .checks import Area, Check, Face, Location, NotDeclaredError, Scale, Subject
 
 try:
@@ -78,6 +78,11 @@ class DriverConformance:
         """The methods of the driver, one by one."""
         self.run_check(check, face)
 
+    @_each(lookups.area)
+    def test_lookups(self, check: Check, face: Face) -> None:
+        """Commits by key, records by prefix, several things at once, rewriting, the clock."""
+        self.run_check(check, face)
+
     @_each(lists.area)
     def test_lists(self, check: Check, face: Face) -> None:
         """Order, pages and filters of lists."""
@@ -96,6 +101,16 @@ class DriverConformance:
     @_each(recovery.area)
     def test_faults(self, check: Check, face: Face) -> None:
         """Lost answers, failures and crashes between storage and driver."""
+        self.run_check(check, face)
+
+    @_each(damage.area)
+    def test_damage(self, check: Check, face: Face) -> None:
+        """What cannot be read, or is over a limit, costs only itself."""
+        self.run_check(check, face)
+
+    @_each(people.area)
+    def test_people(self, check: Check, face: Face) -> None:
+        """Lists by status, what waits for people, sessions that are claimed, and what is erased."""
         self.run_check(check, face)
 
     @_each(suite.model)

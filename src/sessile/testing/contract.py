@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..storage.driver import Append, CommitRow, HeadRow
-from .checks import Area, Trial, expect, expect_equal
+from ..errors import DeadlineError
+from ..storage.driver import Append, CommitRow, Deadline, HeadRow, ListQuery, Span
+from ..storage.rows import LOADED_BYTES
+from .checks import Area, Trial, expect, expect_equal, expect_error
 from .samples import HOSTILE_IDS, HOSTILE_VALUES, START, append_of, commit_row, head_row
 
 area = Area("contract")
@@ -74,6 +76,29 @@ async def load_brings_the_newest_commits(trial: Trial) -> None:
     expect(loaded is not None and loaded.commits == [], "load(newest=0) brings no commits")
 
 
+@area.check(needs="bounded_pages")
+async def load_by_bytes(trial: Trial) -> None:
+    """However many commits are asked for, what comes is bounded; what is small all comes, and the newest always."""
+    share = LOADED_BYTES // 4 - 100_000
+    await _fill(trial, (1, 1, 1))
+    for seq in range(3, 11):
+        await _append(trial, append_of("s", seq, runs=(1,), text="é" * ((share if seq < 9 else 10) // 2)))
+    for newest in (2, 4, 9, 20, 50):
+        await _expect_bounded(trial, newest, last=11, least=min(newest, 4 if newest < 5 else 2))
+    await _append(trial, append_of("s", 11, text="x" * LOADED_BYTES))
+    await _expect_bounded(trial, 20, last=12, least=1)
+
+
+async def _expect_bounded(trial: Trial, newest: int, *, last: int, least: int) -> None:
+    loaded = await trial.driver.load("s", newest)
+    assert loaded is not None
+    seqs = [row.seq for row in loaded.commits]
+    expect_equal(seqs, list(range(last + 1 - len(seqs), last + 1)), f"load(newest={newest}) has no gaps")
+    expect(least <= len(seqs) <= newest, f"load(newest={newest}) brings {len(seqs)} commits")
+    sizes = [len(row.body.encode()) for row in loaded.commits]
+    expect(sum(sizes) - max(sizes) <= LOADED_BYTES, f"load(newest={newest}) brings {sum(sizes):,} bytes")
+
+
 @area.check()
 async def load_tells_the_time(trial: Trial) -> None:
     """`now` is the database's clock in microseconds, and does not stand still."""
@@ -132,7 +157,7 @@ async def load_is_one_look(trial: Trial) -> None:
 async def append_creates(trial: Trial) -> None:
     """`expected == 0` makes the session, with everything as it was given."""
     write = append_of(
-        owner="support",
+        agent="support",
         user_id="ada",
         name="Capitals",
         status="completed",
@@ -141,6 +166,22 @@ async def append_creates(trial: Trial) -> None:
     )
     await _append(trial, write)
     await _expect_stored(trial, write)
+
+
+@area.check()
+async def append_replaces_the_head(trial: Trial) -> None:
+    """Everything in the head becomes what the newest append says, and lists go by it."""
+    before: dict[str, Any] = {"user_id": "ada", "agent": "a", "name": "n", "status": "running", "metadata": {"k": 1}}
+    after: dict[str, Any] = {"user_id": "bob", "agent": "b", "name": "m", "status": "failed", "metadata": {"l": 2}}
+    await _append(trial, append_of(**before, expires_at=START * 10, ttl=5))
+    await _append(trial, append_of(expected=1, **after, expires_at=START * 20, ttl=6, state={"s": 1}))
+    await _expect_stored(trial, append_of(expected=1, **after, expires_at=START * 20, ttl=6, state={"s": 1}))
+    await expect_listed(trial, ["s"], user_id="bob", agent="b", status="failed", metadata={"l": 2}, name_prefix="m")
+    await expect_listed(trial, [], metadata_keys=("k",))
+    await expect_listed(trial, [], expired_before=START * 10)
+    await _append(trial, append_of(expected=2, hidden="deleted"))
+    await expect_listed(trial, [])
+    await expect_listed(trial, ["s"], hidden=True, user_id=None)
 
 
 @area.check()
@@ -257,13 +298,13 @@ async def _race(trial: Trial, writes: list[Append]) -> Append:
 async def ids_are_kept_apart(trial: Trial) -> None:
     """Ids with any characters, alike or long, name sessions of their own."""
     for number, session_id in enumerate(HOSTILE_IDS):
-        write = append_of(session_id, text=f"n{number}", user_id=session_id, owner=session_id, name=session_id)
+        write = append_of(session_id, text=f"n{number}", user_id=session_id, agent=session_id, name=session_id)
         await _append(trial, write)
     for number, session_id in enumerate(HOSTILE_IDS):
-        write = append_of(session_id, text=f"n{number}", user_id=session_id, owner=session_id, name=session_id)
+        write = append_of(session_id, text=f"n{number}", user_id=session_id, agent=session_id, name=session_id)
         await _expect_stored(trial, write)
         await expect_listed(trial, [session_id], user_id=session_id)
-        await expect_listed(trial, [session_id], owner=session_id)
+        await expect_listed(trial, [session_id], agent=session_id)
     await trial.driver.delete(HOSTILE_IDS[0], "i1")
     await expect_listed(trial, list(HOSTILE_IDS[1:]), any_order=True, limit=500)
 
@@ -287,6 +328,25 @@ async def large_texts_are_kept(trial: Trial) -> None:
     """A commit of a megabyte comes back whole."""
     write = append_of(text="x")
     write = write._replace(commits=(commit_row(1, text="ä🦪" * 170_000),))
+    await _append(trial, write)
+    await _expect_stored(trial, write)
+
+
+@area.check()
+async def the_largest_commits_are_kept(trial: Trial) -> None:
+    """A commit of over eight megabytes, of a storage's default limit of sixteen, comes back whole."""
+    write = append_of(text="x")
+    write = write._replace(commits=(commit_row(1, text="0123456789abcdef" * 560_000),))
+    await _append(trial, write)
+    rows = await trial.driver.entries("s", "i1")
+    expect(rows == list(write.commits), "a commit of 9 MB came back changed")
+
+
+@area.check()
+async def long_ids_are_kept(trial: Trial) -> None:
+    """Ids of 255 bytes come back whole, those of commits too: by its own id a writer finds its commit."""
+    write = append_of("s" * 255, incarnation="i" * 32, user_id="u" * 255, agent="a" * 255, name="n" * 255)
+    write = write._replace(commits=(write.commits[0]._replace(commit_id="c" * 127 + "é" * 64),))
     await _append(trial, write)
     await _expect_stored(trial, write)
 
@@ -330,6 +390,47 @@ async def entries_by_direction_and_limit(trial: Trial) -> None:
     expect_equal(await _seqs(trial, first=9, newest_first=True), [10, 9], "from 9, newest first")
 
 
+@area.check(needs="bounded_pages")
+async def entries_by_bytes(trial: Trial) -> None:
+    """A page ends with the commit by which its bodies have come to have `max_bytes` characters."""
+    await _fill(trial, (1,) * 10)
+    size = [len(row.body) for row in await trial.driver.entries("s", "i1")]
+    two, of_run = sum(size[:2]), {"runs": (1, 1), "first": 4}
+    expect_equal(await _seqs(trial, max_bytes=1), [1], "one commit, whatever it has")
+    expect_equal(await _seqs(trial, max_bytes=two), [1, 2], "as much as two have")
+    expect_equal(await _seqs(trial, max_bytes=two + 1), [1, 2, 3], "more than two have")
+    expect_equal(await _seqs(trial, max_bytes=sum(size) + 1), list(range(1, 11)), "more than all have")
+    expect_equal(await _seqs(trial, max_bytes=two + 1, limit=2), [1, 2], "the limit still holds")
+    expect_equal(await _seqs(trial, max_bytes=1, newest_first=True), [10], "the newest")
+    expect_equal(await _seqs(trial, max_bytes=size[3] + 1, **of_run), [4, 5], "of a run, from 4")
+
+
+@area.check(needs="bounded_pages")
+async def large_entries_by_bytes(trial: Trial) -> None:
+    """The same for commits of all sizes, what is not ASCII counted as UTF-8, in pages one after the other."""
+    sizes = [10] * 18 + [500_000, 10, 500_000] + [10] * 20 + [500_000, 500_000, 10, 500_000]
+    for seq, size in enumerate(sizes):
+        await _append(trial, append_of("s", seq, runs=(1 + seq % 2,), text="é" * (size // 2)))
+    rows = await trial.driver.entries("s", "i1")
+    bytes_of = {row.seq: len(row.body.encode()) for row in rows}
+    expect_equal(len(rows), len(sizes), "all commits")
+    for span in ({}, {"newest_first": True}, {"runs": (1, 1)}, {"runs": (1, 2), "newest_first": True}, {"last": 40}):
+        wanted = await _seqs(trial, **span)
+        for most in (100_000, 1_100_000):
+            left, page = most, list[int]()
+            for seq in wanted:
+                page.append(seq)
+                left -= bytes_of[seq]
+                if left <= 0:
+                    break
+            expect_equal(await _seqs(trial, max_bytes=most, **span), page, f"the first {most} bytes of {span}")
+    seen: list[int] = []
+    while page := await _seqs(trial, first=len(seen) + 1, max_bytes=700_000):
+        expect(sum(bytes_of[seq] for seq in page[:-1]) < 700_000, "a page goes on although it has its bytes")
+        seen += page
+    expect_equal(seen, [row.seq for row in rows], "all pages")
+
+
 @area.check()
 async def entries_by_run(trial: Trial) -> None:
     """Commits of a range of runs, wherever they lie in the log; commits without a run never match."""
@@ -355,12 +456,36 @@ async def entries_of_one_incarnation(trial: Trial) -> None:
     expect_equal(await _seqs(trial, runs=(1, 1)), [1, 2], "run 1 of the first session")
 
 
+# ---------------------------------------------------------------- deadlines
+
+
+@area.check()
+async def a_deadline_that_has_passed(trial: Trial) -> None:
+    """Whatever begins after its deadline is `DeadlineError`, with nothing written; so nothing waits without end."""
+    await _append(trial, append_of())
+    over = Deadline(0)
+    calls: dict[str, tuple[Any, ...]] = {
+        "load": ("s", 1),
+        "append": (append_of(expected=1),),
+        "entries": ("s", "i1", Span()),
+        "list": (ListQuery(),),
+        "get_record": ("s", "i1", "k"),
+        "put_record": ("s", "i1", "k", b"x"),
+        "delete": ("s", "i1"),
+    }
+    for name, arguments in calls.items():
+        error = await expect_error(DeadlineError, trial.driver.call(name, *arguments, deadline=over), name)
+        expect_equal(error.written, "no", f"what the error of {name} says of the write")
+    await _expect_stored(trial, append_of())
+    expect_equal(await trial.driver.get_record("s", "i1", "k"), None, "a record that was refused")
+
+
 # ---------------------------------------------------------------- delete and records
 
 
 @area.check()
 async def delete_removes_everything(trial: Trial) -> None:
-    """Head, log and records go; a session of the same id and even the same incarnation begins empty."""
+    """Session, log and records go; a session of the same id and even the same incarnation begins empty."""
     await _fill(trial, (0, 1, 2))
     await trial.driver.put_record("s", "i1", "lease/1", b"x")
     await _append(trial, append_of("other"))

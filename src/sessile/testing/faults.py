@@ -15,22 +15,17 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from ..errors import StorageError, StorageUnavailableError
 from ..storage.core import Core
-from ..storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
-from ..storage.storage import Storage
+from ..storage.driver import Deadline, Driver
+from ..storage.storage import Storage, aoperate, operate
+from ..storage.wrapping import READS, WRITES, WrappedDriver
 
 T = TypeVar("T")
-
-READS = frozenset({"load", "entries", "list", "count", "get_record"})
-"""The operations of a driver that read."""
-
-WRITES = frozenset({"append", "delete", "put_record"})
-"""The operations of a driver that write."""
 
 
 class SimulatedCrash(BaseException):
@@ -47,17 +42,17 @@ class Fault:
     Attributes:
         kind: `before`: it fails and nothing is done. `after`: it is done, and then fails (a lost answer).
             `crash_before`, `crash_after`: as these, and the process is gone. `delay`: it is done later.
-        retry: whether the error says that trying again may help.
+        retryable: whether the error says that trying again may help.
         seconds: how long a delay is.
     """
 
     kind: Literal["before", "after", "crash_before", "crash_after", "delay"]
-    retry: bool = True
+    retryable: bool = True
     seconds: float = 0.0
 
 
 FAIL = Fault("before")
-REFUSE = Fault("before", retry=False)
+REFUSE = Fault("before", retryable=False)
 LOSE_ANSWER = Fault("after")
 CRASH_BEFORE = Fault("crash_before")
 CRASH_AFTER = Fault("crash_after")
@@ -134,87 +129,32 @@ def _matches(wanted: str, operation: str) -> bool:
     return operation in WRITES if wanted == "writes" else operation == wanted
 
 
-class FaultyDriver(Driver):
-    """A driver over another one, whose calls go as a plan says. `inner` is the other one."""
+class FaultyDriver(WrappedDriver):
+    """A driver over another one, whose calls go as a plan says."""
 
     def __init__(self, inner: Driver, plan: Plan) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.plan = plan
-        self.name = inner.name  # pyright: ignore[reportAttributeAccessIssue] (it wears the other's name and way)
-        self.suspends = inner.suspends  # pyright: ignore[reportAttributeAccessIssue]
-        self.capabilities: Capabilities = inner.capabilities
         self._dead = False
 
-    async def _call(self, operation: str, deadline: Deadline, action: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def around(self, operation: str, deadline: Deadline, call: Callable[[], Awaitable[T]]) -> T:
+        """Do what the plan says for this call."""
         if self._dead:
             raise SimulatedCrash
         fault = self.plan(operation)
         if fault is None:
-            return await action()
+            return await call()
         if fault.kind == "delay":
             await self.inner.pause(min(fault.seconds, deadline.remaining()))
-            return await action()
+            return await call()
         if fault.kind in ("after", "crash_after"):
-            await action()
+            await call()
         if fault.kind in ("crash_before", "crash_after"):
             self._dead = True
             raise SimulatedCrash
         written = "unknown" if fault.kind == "after" and operation in WRITES else "no"
-        kind = StorageUnavailableError if fault.retry else StorageError
-        raise kind(f"An injected fault: {operation} failed.", retry=fault.retry, written=written)
-
-    async def setup(self, deadline: Deadline) -> None:
-        await self._call("setup", deadline, lambda: self.inner.setup(deadline))
-
-    async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        return await self._call("load", deadline, lambda: self.inner.load(session_id, newest, deadline))
-
-    async def append(self, write: Append, deadline: Deadline) -> bool:
-        return await self._call("append", deadline, lambda: self.inner.append(write, deadline))
-
-    async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
-        return await self._call(
-            "entries", deadline, lambda: self.inner.entries(session_id, incarnation, span, deadline)
-        )
-
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        return await self._call("list", deadline, lambda: self.inner.list(query, deadline))
-
-    async def count(self, query: ListQuery, deadline: Deadline) -> int:
-        return await self._call("count", deadline, lambda: self.inner.count(query, deadline))
-
-    async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
-        await self._call("delete", deadline, lambda: self.inner.delete(session_id, incarnation, deadline))
-
-    async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
-        return await self._call(
-            "get_record", deadline, lambda: self.inner.get_record(session_id, incarnation, key, deadline)
-        )
-
-    async def put_record(
-        self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
-    ) -> bool:
-        return await self._call(
-            "put_record", deadline, lambda: self.inner.put_record(session_id, incarnation, key, value, deadline)
-        )
-
-    async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
-        await self._call("catch_up", deadline, lambda: self.inner.catch_up(head, deadline))
-
-    async def sweep(self, before: int, deadline: Deadline) -> None:
-        await self._call("sweep", deadline, lambda: self.inner.sweep(before, deadline))
-
-    async def wait(self, session_id: str, incarnation: str, revision: int, deadline: Deadline) -> None:
-        await self._call("wait", deadline, lambda: self.inner.wait(session_id, incarnation, revision, deadline))
-
-    async def pause(self, seconds: float) -> None:
-        await self.inner.pause(seconds)
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-    def after_fork(self) -> None:
-        self.inner.after_fork()
+        kind = StorageUnavailableError if fault.retryable else StorageError
+        raise kind(f"An injected fault: {operation} failed.", retryable=fault.retryable, written=written)
 
 
 async def wrap(core: Core, plan: Plan) -> None:
@@ -234,19 +174,19 @@ def _innermost(driver: Driver) -> Driver:
 
 def inject(storage: Storage, plan: Plan) -> None:
     """Let the plan decide about all calls that the storage's synchronous face makes from now on."""
-    storage.run_operation(wrap, plan)
+    operate(storage, wrap, plan)
 
 
 def heal(storage: Storage) -> None:
     """Undo `inject`."""
-    storage.run_operation(unwrap)
+    operate(storage, unwrap)
 
 
 async def ainject(storage: Storage, plan: Plan) -> None:
     """`inject` for the asynchronous face, in the running event loop."""
-    await storage.arun_operation(wrap, plan)
+    await aoperate(storage, wrap, plan)
 
 
 async def aheal(storage: Storage) -> None:
     """Undo `ainject`."""
-    await storage.arun_operation(unwrap)
+    await aoperate(storage, unwrap)

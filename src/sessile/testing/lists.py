@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..records import ANY_USER
+from ..storage.states import without_state
 from .checks import Area, Trial, expect, expect_equal
 from .contract import expect_listed
 from .samples import START, append_of
@@ -32,7 +34,7 @@ async def lists_of_nothing(trial: Trial) -> None:
 async def lists_bring_heads(trial: Trial) -> None:
     """A list has the heads as they were given, with all their columns."""
     write = append_of(
-        owner="support",
+        agent="support",
         user_id="ada",
         name="Capitals",
         status="paused",
@@ -46,6 +48,22 @@ async def lists_bring_heads(trial: Trial) -> None:
 
 
 @area.check()
+async def lists_without_states(trial: Trial) -> None:
+    """A list that is asked for no states has the heads whole but for that, in every order and beside filters."""
+    states = {"a": {}, "b": {"state": {"state": 1}}, "c": {"k": '",\\"state\\":{\ud800'}, "d": {"ä": "🦪" * 50_000}}
+    heads = [append_of(name, state=state, updated_at=START, user_id="ada").head for name, state in states.items()]
+    for name, state in states.items():
+        await _make(trial, name, state=state, updated_at=START, user_id="ada")
+    without = [head._replace(body=without_state(head.body)) for head in reversed(heads)]
+    expect(all("state" not in head.body for head in without), "the state is still there")
+    await expect_listed(trial, ["d", "c", "b", "a"])
+    for query in ({}, {"user_id": "ada"}, {"order": "created"}):
+        expect_equal(await trial.driver.list(with_state=False, **query), without, f"heads without states by {query}")
+    expect_equal(await trial.driver.list(with_state=False, ascending=True), without[::-1], "the same, ascending")
+    expect_equal(await trial.driver.list(), heads[::-1], "heads with states")
+
+
+@area.check()
 async def newest_first(trial: Trial) -> None:
     """By the last change, newest first; what changed at the same moment by id, descending."""
     for session_id, moment in (("b", 2), ("a", 2), ("z", 1), ("c", 2), ("m", 3)):
@@ -56,8 +74,8 @@ async def newest_first(trial: Trial) -> None:
 
 @area.check()
 async def ties_by_code_point(trial: Trial) -> None:
-    """Ids of the same moment are in the order of their code points, not of a language."""
-    ids = ["B", "a", "A", "b", "ä", "z", "Z", "_", "1", "10", "9", "-"]
+    """Ids of the same moment are in the order of their code points, not of a language or of UTF-16's units."""
+    ids = ["B", "a", "A", "b", "ä", "z", "Z", "_", "1", "10", "9", "-", "\uffee", "🦪"]
     for session_id in ids:
         await _make(trial, session_id, updated_at=START)
     await expect_listed(trial, sorted(ids, reverse=True))
@@ -125,20 +143,20 @@ async def pages_over_any_id(trial: Trial) -> None:
 
 @area.check()
 async def filters_by_column(trial: Trial) -> None:
-    """`kind`, `owner`, `user_id` and `status` match exactly, and all that are given must match."""
+    """`kind`, `agent`, `user_id` and `status` match exactly, and all that are given must match."""
     await _make_all(
         trial,
         {
-            "a": {"kind": "agent", "owner": "support", "user_id": "ada", "status": "completed"},
-            "b": {"kind": "team", "owner": "support", "user_id": "ADA", "status": "running"},
-            "c": {"kind": "agent", "owner": "Support", "user_id": "ada", "status": "running"},
+            "a": {"kind": "agent", "agent": "support", "user_id": "ada", "status": "completed"},
+            "b": {"kind": "team", "agent": "support", "user_id": "ADA", "status": "running"},
+            "c": {"kind": "agent", "agent": "Support", "user_id": "ada", "status": "running"},
             "d": {"kind": "agent"},
         },
     )
     expected: list[tuple[dict[str, Any], list[str]]] = [
         ({}, ["d", "c", "b", "a"]),
         ({"kind": "agent"}, ["d", "c", "a"]),
-        ({"owner": "support"}, ["b", "a"]),
+        ({"agent": "support"}, ["b", "a"]),
         ({"user_id": "ada"}, ["c", "a"]),
         ({"user_id": "ada "}, []),
         ({"status": "running"}, ["c", "b"]),
@@ -148,6 +166,38 @@ async def filters_by_column(trial: Trial) -> None:
     ]
     for query, wanted in expected:
         await expect_listed(trial, wanted, **query)
+
+
+@area.check()
+async def filters_by_user(trial: Trial) -> None:
+    """One user's sessions, those of no user (None), or all (`ANY_USER`)."""
+    for session_id, user_id in (("a", "ada"), ("b", None), ("c", "bob"), ("d", None)):
+        await _make(trial, session_id, user_id=user_id, updated_at=START + ord(session_id))
+    await expect_listed(trial, ["a"], user_id="ada")
+    await expect_listed(trial, ["d", "b"], user_id=None)
+    await expect_listed(trial, ["d", "c", "b", "a"], user_id=ANY_USER)
+    await expect_listed(trial, ["d", "c", "b", "a"])
+    await expect_listed(trial, ["b"], user_id=None, until=START + ord("d"))
+
+
+@area.check()
+async def oldest_first(trial: Trial) -> None:
+    """`ascending` turns the order round, and pages go on in it: what has changed since a moment."""
+    for number in range(7):
+        await _make(trial, f"s{number}", created_at=START - number, updated_at=START + number // 2)
+    wanted = [f"s{number}" for number in range(7)]
+    await expect_listed(trial, wanted, ascending=True)
+    await expect_listed(trial, wanted[::-1], ascending=True, order="created")
+    await expect_listed(trial, wanted[4:], ascending=True, since=START + 2)
+    for size in (1, 2, 3, 7):
+        found: list[str] = []
+        page = await trial.driver.listing(ascending=True, limit=size)
+        for _ in wanted:
+            found.extend(row.session_id for row in page.rows)
+            if page.after is None:
+                break
+            page = await trial.driver.listing(ascending=True, limit=size, after=page.after)
+        expect_equal(found, wanted, f"pages of {size}, oldest first")
 
 
 @area.check()
@@ -230,6 +280,28 @@ async def filters_by_metadata_keys(trial: Trial) -> None:
         await expect_listed(trial, [f"s{number}"], metadata={key: None}, metadata_keys=("all",))
     await expect_listed(trial, [], metadata_keys=("in",))
     await expect_listed(trial, [], metadata_keys=("a", "a.b"))
+
+
+@area.check()
+async def heads_change_hands(trial: Trial) -> None:
+    """A head that gets another kind, agent and user is in the lists of these, and of those before no more."""
+    expect(await trial.driver.append(append_of("s")), "an append without rivals")
+    await trial.driver.append(append_of("other"))
+    of: dict[str, Any] = {"kind": "team", "agent": "helpers", "user_id": "ada"}
+    expect(await trial.driver.append(append_of("s", 1, **of)), "an append without rivals")
+    for query, wanted in _OF_HANDS:
+        for order in ("updated", "created"):
+            await expect_listed(trial, wanted, **query, order=order)
+
+
+_OF_HANDS: tuple[tuple[dict[str, Any], list[str]], ...] = (
+    ({"user_id": "ada"}, ["s"]),
+    ({"user_id": None}, ["other"]),
+    ({"agent": "helpers"}, ["s"]),
+    ({"kind": "team"}, ["s"]),
+    ({"kind": "agent"}, ["other"]),
+    ({"user_id": "ada", "agent": "helpers", "kind": "team"}, ["s"]),
+)
 
 
 @area.check()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import AlreadyExistsError, SessionNotFoundError, missing_dependency
-from ..records import Head, Usage
+from ..records import ANY_USER, Session, Usage, UserId
 from ..storage.core import Core
 from . import faults
 from .checks import Face, Subject, Trial, expect, expect_equal, expect_error, open_location
@@ -46,7 +46,8 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 _OBJECTS = st.dictionaries(_KEYS, _VALUES, max_size=4)
 _CHOICES = st.integers(0, 19)
-_USERS = st.sampled_from((None, None, None, None, *USERS))
+_USERS = st.sampled_from((ANY_USER, ANY_USER, ANY_USER, ANY_USER, *USERS))
+_MAKERS = st.sampled_from((None, None, None, None, *USERS))
 _NAMES = st.sampled_from((None, "Capitals", "Cap", "cap%", "🦪"))
 
 
@@ -60,7 +61,7 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.trial = Trial(self.subject, self.face)
         self.sessions: dict[str, ModelSession] = {}
-        self.heads: dict[str, Head] = {}
+        self.heads: dict[str, Session] = {}
         self.lossy = False
 
     def teardown(self) -> None:
@@ -83,11 +84,10 @@ class StorageMachine(RuleBasedStateMachine):
         """A public operation that must raise this error."""
         self.trial.run(expect_error(kind, getattr(self.trial.do, operation)(*args, **kwargs), operation))
 
-    def found(self, session_id: str, user_id: str | None) -> ModelSession | None:
+    def found(self, session_id: str, user_id: UserId) -> ModelSession | None:
         """The session as this user sees it."""
         session = self.sessions.get(session_id)
-        hidden = session is None or (user_id is not None and session.user_id != user_id)
-        return None if hidden else session
+        return session if session is not None and user_id in (ANY_USER, session.user_id) else None
 
     def pick(self, choice: int) -> str:
         """An id: mostly of a session that is there, now and then any."""
@@ -104,7 +104,7 @@ class StorageMachine(RuleBasedStateMachine):
     def change(
         self,
         session_id: str,
-        user_id: str | None,
+        user_id: UserId,
         name: str,
         arguments: dict[str, Any],
         model: Callable[[ModelSession], object],
@@ -132,7 +132,8 @@ class StorageMachine(RuleBasedStateMachine):
         for _ in range(count):
             there = self.sessions.get(self.pick(session))
             number = 1 if there is None else len(there.runs) + 1
-            self.add_run(session, None, number, "completed", [f"{number}?", "!"], {"k": number, f"n{number}": 1}, 1)
+            whose = None if there is None else ANY_USER
+            self.add_run(session, whose, number, "completed", [f"{number}?", "!"], {"k": number, f"n{number}": 1}, 1)
 
     def injected(self, *, lossy: bool) -> None:
         """Faults on, or off."""
@@ -144,7 +145,7 @@ class StorageMachine(RuleBasedStateMachine):
 
         self.trial.run(self.trial.operate(operation))
 
-    @rule(session_id=st.sampled_from(IDS), user_id=_USERS, name=_NAMES, state=_OBJECTS, metadata=_OBJECTS)
+    @rule(session_id=st.sampled_from(IDS), user_id=_MAKERS, name=_NAMES, state=_OBJECTS, metadata=_OBJECTS)
     def create(
         self,
         session_id: str,
@@ -174,7 +175,7 @@ class StorageMachine(RuleBasedStateMachine):
     def add_run(
         self,
         session: int,
-        user_id: str | None,
+        user_id: UserId,
         value: Any,
         status: str,
         texts: list[str],
@@ -183,32 +184,35 @@ class StorageMachine(RuleBasedStateMachine):
     ) -> None:
         """Add a run, to a new session if there is none."""
         session_id = self.pick(session)
-        messages = [{"text": text} for text in texts]
-        given: dict[str, Any] = {"input": value, "status": status, "messages": messages, "state": state}
+        said = {"messages": [{"text": text} for text in texts], "format": "test/1"}
+        given: dict[str, Any] = {"input": value, "status": status, **said, "state": state}
         given["usage"] = Usage(input_tokens=tokens)
-        if session_id in self.sessions and self.found(session_id, user_id) is None:
+        absent = session_id not in self.sessions
+        if (user_id is ANY_USER) if absent else self.found(session_id, user_id) is None:
             self.refused(SessionNotFoundError, "add_run", session_id, user_id=user_id, **given)
             return
         run = self.call("add_run", session_id, user_id=user_id, **given)
-        there = self.sessions.setdefault(session_id, ModelSession(session_id, user_id))
+        if absent and user_id is not ANY_USER:
+            self.sessions[session_id] = ModelSession(session_id, user_id)
+        there = self.sessions[session_id]
         there.add_run(value, status, texts, state, tokens)
         expect_equal(run.number, len(there.runs), "the number of the run that was added")
 
     @rule(session=_CHOICES, user_id=_USERS, state=_OBJECTS)
-    def update_state(self, session: int, user_id: str | None, state: dict[str, Any]) -> None:
+    def update_state(self, session: int, user_id: UserId, state: dict[str, Any]) -> None:
         """Merge into the state."""
         session_id = self.pick(session)
-        self.change(session_id, user_id, "update_state", {"state": state}, lambda model: model.update_state(state))
+        self.change(session_id, user_id, "update_state", {"patch": state}, lambda model: model.update_state(state))
 
     @rule(session=_CHOICES, user_id=_USERS, metadata=_OBJECTS)
-    def set_metadata(self, session: int, user_id: str | None, metadata: dict[str, Any]) -> None:
+    def set_metadata(self, session: int, user_id: UserId, metadata: dict[str, Any]) -> None:
         """Merge into the metadata."""
         session_id = self.pick(session)
         given = {"metadata": metadata}
         self.change(session_id, user_id, "set_metadata", given, lambda model: model.set_metadata(metadata))
 
     @rule(session=_CHOICES, user_id=_USERS, name=_NAMES)
-    def rename(self, session: int, user_id: str | None, name: str | None) -> None:
+    def rename(self, session: int, user_id: UserId, name: str | None) -> None:
         """Give a name, or take it away."""
         session_id = self.pick(session)
 
@@ -219,7 +223,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.change(session_id, user_id, "rename", {"name": name}, model)
 
     @rule(session=_CHOICES, user_id=_USERS, choice=_CHOICES, restore=st.booleans())
-    def rewind(self, session: int, user_id: str | None, choice: int, restore: bool) -> None:
+    def rewind(self, session: int, user_id: UserId, choice: int, restore: bool) -> None:
         """Go back to some run, or to the beginning, or to another branch."""
         session_id = self.pick(session)
         there = self.sessions.get(session_id)
@@ -228,7 +232,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.change(session_id, user_id, "rewind", given, lambda model: model.rewind(at, restore=restore))
 
     @rule(session=_CHOICES, copied=_CHOICES, user_id=_USERS, choice=_CHOICES)
-    def fork(self, session: int, copied: int, user_id: str | None, choice: int) -> None:
+    def fork(self, session: int, copied: int, user_id: UserId, choice: int) -> None:
         """Make a session of its own out of some point of another one."""
         session_id, copy_id = self.pick(session), self.free(copied)
         given = {"session_id": copy_id}
@@ -246,7 +250,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.sessions[copy_id] = made
 
     @rule(session=_CHOICES, user_id=_USERS, ttl=st.sampled_from((None, 3600, 86_400.5)))
-    def expire_later(self, session: int, user_id: str | None, ttl: float | None) -> None:
+    def expire_later(self, session: int, user_id: UserId, ttl: float | None) -> None:
         """Let a session expire in the future, or never."""
         session_id = self.pick(session)
 
@@ -254,19 +258,19 @@ class StorageMachine(RuleBasedStateMachine):
             there.revision += 1
             there.expires = ttl is not None
 
-        self.change(session_id, user_id, "expire", {"ttl": ttl}, model)
+        self.change(session_id, user_id, "set_ttl", {"ttl": ttl}, model)
 
     @rule(
         session=_CHOICES,
         user_id=_USERS,
         how=st.sampled_from(("reopen", "sweep", "delete", "expire", "delete_user", "reopen", "sweep")),
     )
-    def remove_or_maintain(self, session: int, user_id: str | None, how: str) -> None:
+    def remove_or_maintain(self, session: int, user_id: UserId, how: str) -> None:
         """Sessions end in three ways; sweeping, and closing and opening anew, change nothing that can be seen."""
         session_id = self.pick(session)
         there = self.found(session_id, user_id) is not None
         gone: list[str] = []
-        if how == "delete_user" and user_id is not None:
+        if how == "delete_user" and isinstance(user_id, str):
             gone = [key for key, kept in self.sessions.items() if kept.user_id == user_id]
             expect_equal(self.steadily("delete_user", user_id), len(gone), "sessions of a user that were deleted")
         elif how == "expire" and there:
@@ -298,17 +302,20 @@ class StorageMachine(RuleBasedStateMachine):
             ({"status": "failed"}, [run for run in path if run.status == "failed"]),
         )
         for query, wanted in windows:
-            found = self.call("runs", session_id, **query)
+            found = self.call("runs", session_id, **query, user_id=ANY_USER)
             numbers = [(run.number, run.status, text_of(run.input)) for run in found]
             expect_equal(numbers, [(run.number, run.status, text_of(run.input)) for run in wanted], f"runs({query})")
-        texts = [message.data["text"] for message in self.call("messages", session_id, last_runs=last)]
+        texts = [
+            message.data["text"] for message in self.call("messages", session_id, last_runs=last, user_id=ANY_USER)
+        ]
         expect_equal(texts, [text for run in windows[0][1] for text in run.texts], "messages")
-        view = self.call("load_session", session_id, last_runs=last)
+        view = self.call("get_session", session_id, last_runs=last, user_id=ANY_USER)
         if there is None:
-            expect_equal(view, None, "load_session")
+            expect_equal(view, None, "get_session")
         else:
-            expect_equal(view.runs, self.call("runs", session_id, last=last), "runs of load_session")
-            expect_equal(text_of(view.state), text_of(there.state), "state of load_session")
+            found = self.call("runs", session_id, last=last, user_id=ANY_USER)
+            expect_equal(view.runs, found, "runs of get_session")
+            expect_equal(text_of(view.state), text_of(there.state), "state of get_session")
 
     @rule(
         user_id=_USERS,
@@ -317,15 +324,15 @@ class StorageMachine(RuleBasedStateMachine):
         order=st.sampled_from(("updated", "created")),
         limit=st.integers(1, 4),
     )
-    def list_sessions(
-        self, user_id: str | None, prefix: str | None, status: str | None, order: str, limit: int
-    ) -> None:
+    def list_sessions(self, user_id: UserId, prefix: str | None, status: str | None, order: str, limit: int) -> None:
         """Pages of lists with filters."""
+        if not self.trial.capabilities.finds_names:
+            prefix = None
         query: dict[str, Any] = {"user_id": user_id, "name_prefix": prefix, "status": status, "order": order}
         wanted = [
             self.heads[key]
             for key, session in self.sessions.items()
-            if (user_id is None or session.user_id == user_id)
+            if user_id in (ANY_USER, session.user_id)
             and (prefix is None or (session.name or "").startswith(prefix))
             and (status is None or session.status == status)
         ]
@@ -333,21 +340,21 @@ class StorageMachine(RuleBasedStateMachine):
         del query["order"]
         expect_equal(self.call("count_sessions", **query), len(wanted), f"count_sessions({query})")
 
-    def expect_list(self, query: dict[str, Any], wanted: list[Head], limit: int) -> None:
+    def expect_list(self, query: dict[str, Any], wanted: list[Session], limit: int) -> None:
         """Pages of a list have these heads in the order that is asked for; lists that may lag are given time."""
         moment = "created_at" if query.get("order") == "created" else "updated_at"
         wanted.sort(key=lambda head: (getattr(head, moment), head.session_id), reverse=True)
         if not self.trial.capabilities.exact_order:
 
             async def caught_up() -> bool:
-                page = await self.trial.do.sessions(**query, limit=1000)
+                page = await self.trial.do.sessions(**query, limit=1000, with_state=True)
                 return list(page) == wanted
 
             self.trial.run(self.trial.until(caught_up, f"sessions({query})"))
-        found: list[Head] = []
+        found: list[Session] = []
         cursor: str | None = None
         for _ in range(len(wanted) + 1):
-            page = self.call("sessions", **query, limit=limit, cursor=cursor)
+            page = self.call("sessions", **query, limit=limit, cursor=cursor, with_state=True)
             found.extend(page)
             cursor = page.next_cursor
             if cursor is None:
@@ -361,7 +368,7 @@ class StorageMachine(RuleBasedStateMachine):
         """Every session is as the model has it, its head is what its log folds to, and the list has them all."""
         self.heads = {}
         for session_id in IDS:
-            head = self.call("session", session_id)
+            head = self.call("get_session", session_id, user_id=ANY_USER)
             session = self.sessions.get(session_id)
             if session is None:
                 expect_equal(head, None, f"session {session_id!r}, which is absent")
@@ -369,13 +376,13 @@ class StorageMachine(RuleBasedStateMachine):
             expect(head is not None, f"session {session_id!r} is not there")
             self.heads[session_id] = head
             expect_equal(_summary(head), _model_summary(session), f"session {session_id!r}")
-            expect_equal(self.call("verify", session_id), session.revision, "commits")
+            expect_equal(self.call("verify", session_id, user_id=ANY_USER), session.revision, "commits")
             branches = [(item.tip, item.runs, item.current) for item in head.branches()]
             expect_equal(branches, session.branches(), f"branches of session {session_id!r}")
-        self.expect_list({}, list(self.heads.values()), limit=1000)
+        self.expect_list({"user_id": ANY_USER}, list(self.heads.values()), limit=1000)
 
 
-def _summary(head: Head) -> dict[str, Any]:
+def _summary(head: Session) -> dict[str, Any]:
     return {
         "user_id": head.user_id,
         "name": head.name,

@@ -111,7 +111,7 @@ def run_writers(location: Location, scale: Scale, session_id: str = "s") -> Figu
         state = {
             f"w{number}-{thread}": scale.appends for number in range(scale.writers) for thread in range(scale.threads)
         }
-        head = storage.session(session_id)
+        head = storage.get_session(session_id)
         if head is None or head.state != state:
             figures.problems.append(f"the state is {None if head is None else head.state}, not {state}")
     if len(acknowledged) != scale.writers * scale.threads * scale.appends:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..records import Entry, Head
+from ..records import Entry, Session
 from ..storage.driver import Append, CommitRow, HeadRow
 from ..storage.encoding import encode_commit, encode_head
 
@@ -103,10 +103,11 @@ HOSTILE_VALUES: tuple[Any, ...] = (
 
 
 def head_row(session_id: str = "s", incarnation: str = "i1", revision: int = 1, **fields: Any) -> HeadRow:
-    """A head as the core would write it; `fields` are those of `Head`."""
-    fields.setdefault("created_at", START)
-    fields.setdefault("updated_at", START + revision)
-    head = Head(session_id, incarnation, revision=revision, **fields)
+    """A head as the core would write it; `fields` are those of `Session`, with times named as in `HeadRow`."""
+    times = {"created_at": START, "updated_at": START + revision, "expires_at": None, "ttl": None}
+    for name, default in times.items():
+        fields[f"{name.removesuffix('_at')}_us"] = fields.pop(name, default)
+    head = Session(session_id, incarnation, revision=revision, **fields)
     return encode_head(head, max_state=2**20, max_metadata=2**20)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import branches, contract, lists, processes, recovery, sessions
+from . import branches, contract, damage, lists, lookups, people, processes, recovery, sessions
 from .checks import Area, Check, Face, Subject, Trial
 
-CORE = ("contract", "lists", "sessions", "branches", "faults", "model")
+CORE = ("contract", "lookups", "lists", "sessions", "branches", "faults", "damage", "people", "model")
 """The areas that every driver must pass; the others depend on what it declares."""
 
 
@@ -32,10 +32,13 @@ model.checks.append(
 
 AREAS: tuple[Area, ...] = (
     contract.area,
+    lookups.area,
     lists.area,
     sessions.area,
     branches.area,
     recovery.area,
+    damage.area,
+    people.area,
     model,
     processes.writers,
     processes.kills,

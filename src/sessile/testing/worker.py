@@ -110,7 +110,7 @@ def main() -> None:
     """Read a job, open the storage, wait for a line, and write."""
     job = Job(**pickle.load(sys.stdin.buffer))  # noqa: S301 (from the process that started this one)
     storage = open_location(job.location, timeout=600.0)
-    storage.session(job.session_id)
+    storage.get_session(job.session_id)
     say(READY)
     sys.stdin.buffer.readline()
     if job.fork:
@@ -153,7 +153,7 @@ def write(storage: Storage, job: Job, thread: int) -> None:
         run_id = f"{job.name}-{thread}-{number}"
         message: dict[str, Any] = {"text": run_id, "padding": "x" * job.padding}
         state = {f"{job.name}-{thread}": number}
-        storage.add_run(job.session_id, run_id=run_id, input=number, messages=[message], state=state)
+        storage.add_run(job.session_id, run_id=run_id, input=number, format="test/1", messages=[message], state=state)
         say(run_id)
 
 

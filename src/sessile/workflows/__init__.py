@@ -1,13 +1,15 @@
 """Workflows: plain Python as steps, whose results are kept in the session that they belong to."""
 
 from .context import Context, SyncContext
-from .declared import Condition, Loop, Parallel, Router, Wait
-from .events import WorkflowEvent
-from .result import StepRecord, WorkflowResult
-from .runtime import CurrentStep, current_step
-from .steps import Retry, Step, step
+from .declared.elements import Condition, Loop, Parallel, Router, Wait
+from .run.events import WorkflowEvent
+from .run.result import StepRecord, WorkflowResult
+from .run.runtime import CurrentStep, current_step
+from .run.values import register_value_type
+from .steps.step import Retry, Step, step
 from .streaming import AsyncWorkflowStream, WorkflowStream
-from .workflow import Workflow, workflow
+from .workflow import Workflow
+from .written import WrittenWorkflow, workflow
 
 __all__ = [
     "AsyncWorkflowStream",
@@ -26,7 +28,9 @@ __all__ = [
     "WorkflowEvent",
     "WorkflowResult",
     "WorkflowStream",
+    "WrittenWorkflow",
     "current_step",
+    "register_value_type",
     "step",
     "workflow",
 ]

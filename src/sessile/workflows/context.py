@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from pydantic_ai.agent import AbstractAgent
 
 from ..agents.agent import Agent
-from ..records import JsonObject
-from ..storage.core import now_micros
+from ..records import MICROSECOND, Duration, JsonObject
+from ..storage.checks import seconds_of
+from ..storage.computing import computed
 from ..storage.ids import check_id
-from .executing import Call, execute, replayed
-from .journal import STEP_FINISHED, VERSION, Path
-from .runtime import Pause, Scope, WorkflowRun, current_step, scope_here
-from .steps import Step, step_of
-from .values import load
-
-if TYPE_CHECKING:
-    from .workflow import Workflow
+from ..storage.vocabulary import PatchPassed, StepFinished
+from .run.journal import Path
+from .run.pausing import Pause
+from .run.runtime import Scope, WorkflowRun, current_step, scope_here
+from .run.values import load
+from .steps.call import Call
+from .steps.executing import areplayed, execute, overdue, replayed
+from .steps.step import Nested, Step, step_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,7 +76,11 @@ class BaseContext:
         return (int.from_bytes(self._run.derived("random", self._draw())[:7], "big") >> 3) / 2**53
 
     def uuid(self) -> UUID:
-        """A UUID that is the same when the run is replayed."""
+        """A UUID that is the same when the run is replayed.
+
+        It is no secret: whoever knows the ids of session and run can compute it. Make tokens, passwords and the like in
+        a step, with `secrets`.
+        """
         return self._run.derived_uuid("uuid", self._draw())
 
     def _draw(self) -> Path:
@@ -83,31 +88,40 @@ class BaseContext:
         scope.draws += 1
         return (*scope.path, scope.draws)
 
-    def version(self, name: str) -> bool:
+    def patched(self, name: str) -> bool:
         """Whether this run has come here for the first time since the change of that name was made to the code.
 
         ```python
-        outline = await ctx.step(outline_2 if ctx.version("new outline") else outline_1, topic)
+        outline = await ctx.step(outline_2 if ctx.patched("new outline") else outline_1, topic)
         ```
 
         False for runs that had gone beyond this point before, which are replayed as they were; True for all others.
         A run keeps to its answer.
         """
-        check_id(name, "The name of a version")
+        check_id(name, "The name of a change")
         journal, scope = self._run.journal, scope_here.get()
-        if name in journal.versions:
+        if name in journal.patches:
             return True
-        if name in self._run.old_versions or journal.reach(scope.path) > scope.steps:
-            self._run.old_versions.add(name)
+        if name in self._run.unpatched or journal.reach(scope.path) > scope.steps:
+            self._run.unpatched.add(name)
             return False
-        journal.versions.add(name)
-        journal.note(VERSION, {"name": name})
+        journal.patches.add(name)
+        journal.note(PatchPassed(name=name))
         return True
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """A call at the next position: given out when the step is called, not when it is awaited."""
         step, scope = step_of(target), scope_here.get()
         return Call(step, scope.next_path(), scope, args, kwargs)
+
+    def decide(self, target: Any, check: Callable[[Any], Any], /, *args: Any) -> Coroutine[Any, Any, Any]:
+        """A step whose result must pass a check, which raises an error else: then the step has failed.
+
+        For what decides how a declared workflow goes on: a choice that cannot be followed is no choice.
+        """
+        call = self._call(target, args, {})
+        call.check = check
+        return execute(self._run, call)
 
     def _branches(self, count: int) -> list[Scope]:
         """A scope for each of the branches that run in parallel at the next position."""
@@ -118,9 +132,10 @@ class BaseContext:
         within = (GATHER, len(path))
         return [Scope((*path, number), scope.now, scope.state, within) for number in range(1, count + 1)]
 
-    async def _receive(self, call: Call, name: str) -> Any:
-        """The value of the next event of that name, kept as what this position came to; `Pause` if there is none."""
-        kept = replayed(self._run, call)
+    async def _receive(self, call: Call, name: str, timeout: Duration | None) -> Any:  # noqa: ASYNC109 (outlives tasks)
+        """The value of the next event of that name, kept as the result of this position; `Pause` if there is none."""
+        until = None if timeout is None else call.scope.now + round(seconds_of(timeout, "timeout") * MICROSECOND)
+        kept = await areplayed(self._run, call)
         if kept is not None:
             return kept[0]
         journal = self._run.journal
@@ -128,13 +143,16 @@ class BaseContext:
         if event is None:
             await journal.look_for_events()
             event = journal.take_event(name)
+        now = self._run.now()
         if event is None:
-            raise Pause([name])
-        data = {**call.data(1, now_micros()), "output": event.data["value"], "event": event.seq}
-        await journal.commit(call.path, journal.entry(STEP_FINISHED, data))
-        call.scope.now = max(call.scope.now, data["ended_at"])
+            if until is not None and now >= until:
+                raise await overdue(self._run, call, f"Event {name!r} was not sent in time.", now)
+            raise call.scope.paused(Pause([name], until))
+        step = StepFinished(**call.about(1, now, now), output=event.value, event=event.seq)
+        await journal.commit(call.path, step)
+        call.scope.now = max(call.scope.now, step.ended_at)
         self._run.tell("step.finished", call.name, call.path)
-        return load(event.data["value"])
+        return await computed(lambda: load(event.value), event.value)
 
     def _wait_call(self, name: str) -> Call:
         return self._call(Step(_nothing, f"wait for {check_id(name, 'The name of an event')}"), (), {})
@@ -156,7 +174,7 @@ class Context(BaseContext):
     @overload
     def step(self, target: AbstractAgent[Any, R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
     @overload
-    def step(self, target: Workflow[R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+    def step(self, target: Nested[R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
     @overload
     def step(
         self, target: Step[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
@@ -180,7 +198,7 @@ class Context(BaseContext):
         Raises:
             StepFailedError: the step has failed, and no further attempt is due. `except` it to go on another way.
             WorkflowChangedError: another step stood at this position when the run came here before.
-            StorageError: what the step came to could not be kept. The run stops; resumed, it executes the step again.
+            StorageError: the result could not be kept. The run stops; resumed, it executes the step again.
         """
         return execute(self._run, self._call(target, args, kwargs))
 
@@ -196,13 +214,23 @@ class Context(BaseContext):
         """
         return _gathered(self._branches(len(branches)), branches)
 
-    def wait(self, event: str) -> Coroutine[Any, Any, Any]:
-        """The value that `workflow.send(session_id, event, value)` sends, now or at any time.
+    def wait_for_event(self, event: str, *, timeout: Duration | None = None) -> Coroutine[Any, Any, Any]:
+        """The value that `workflow.send_event(session_id, event, value)` sends, now or at any time.
 
         If none was sent yet, the run is stored as paused when nothing else of it is at work, and `run` returns: its
         process may end. Each event is received once, the oldest first.
+
+        Args:
+            event: its name.
+            timeout: seconds (or a `timedelta`) after which it is waited for no longer, counted from when the step
+                before it ended, or the run began. Nobody wakes a paused run: who resumes it after that time (its
+                result says when, `waiting_until`) lets it go on.
+
+        Raises:
+            EventTimeoutError: the time is over and no event has come. `except` it (or `TimeoutError`) to go on another
+                way; if it ends the run, `resume` looks again.
         """
-        return self._receive(self._wait_call(event), event)
+        return self._receive(self._wait_call(event), event, timeout)
 
 
 async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
@@ -210,6 +238,8 @@ async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]])
     tasks = [asyncio.ensure_future(_in_scope(*pair)) for pair in zip(scopes, branches, strict=True)]
     try:
         await _all_or_first_failure(tasks)
+    except Pause as pause:
+        raise outer.paused(pause)  # noqa: B904 (the same one)
     finally:
         await _ended(tasks)
     outer.now = max([outer.now, *(scope.now for scope in scopes)])
@@ -245,7 +275,7 @@ async def _all_or_first_failure(tasks: Sequence[asyncio.Task[Any]]) -> None:
                 task.result()
     pauses = [error for task in tasks if not task.cancelled() and isinstance(error := task.exception(), Pause)]
     if pauses:
-        raise Pause([name for pause in pauses for name in pause.names])
+        raise Pause.of(pauses)
 
 
 class SyncContext(BaseContext):
@@ -259,7 +289,7 @@ class SyncContext(BaseContext):
     @overload
     def step(self, target: AbstractAgent[Any, R], /, *args: Any, **kwargs: Any) -> R: ...
     @overload
-    def step(self, target: Workflow[R], /, *args: Any, **kwargs: Any) -> R: ...
+    def step(self, target: Nested[R], /, *args: Any, **kwargs: Any) -> R: ...
     @overload
     def step(self, target: Step[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
@@ -284,9 +314,9 @@ class SyncContext(BaseContext):
         scopes = self._branches(len(branches))
         return self._await(_gathered(scopes, [self._run.in_thread(branch) for branch in branches]))
 
-    def wait(self, event: str) -> Any:
-        """See `Context.wait`."""
-        return self._await(self._receive(self._wait_call(event), event))
+    def wait_for_event(self, event: str, *, timeout: Duration | None = None) -> Any:
+        """See `Context.wait_for_event`."""
+        return self._await(self._receive(self._wait_call(event), event, timeout))
 
     def _await(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return scope_here.get().wait(asyncio.run_coroutine_threadsafe(coroutine, self._run.loop))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import missing_dependency
-from .events import WorkflowEvent
-from .result import OutputT, WorkflowResult
+from ..terminal import safe_console
+from .run.events import WorkflowEvent
+from .run.result import OutputT, WorkflowResult
 from .streaming import AsyncWorkflowStream, WorkflowStream
 
 if TYPE_CHECKING:
@@ -117,10 +118,11 @@ async def aprint_stream(
 @contextmanager
 def _shown(name: str, console: Console | None) -> Generator[View]:
     try:
-        from rich.console import Console
         from rich.live import Live
+
+        console = console or safe_console()
     except ImportError:
         raise missing_dependency("rich", "cli", "print_run") from None
     view = View(name)
-    with Live(get_renderable=view.render, console=console or Console(), refresh_per_second=8):
+    with Live(get_renderable=view.render, console=console, refresh_per_second=8):
         yield view

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, cast
 
-from ..agents.streaming import AsyncRunStream, RunStream
-from .events import Emit
-from .result import OutputT, WorkflowResult
+from ..live.streams import AsyncRunStream, RunStream
+from ..storage.turns import Turn
+from .run.events import WorkflowEvent
+from .run.result import OutputT, WorkflowResult
 
 
-class AsyncWorkflowStream(AsyncRunStream[OutputT], Generic[OutputT]):
+class AsyncWorkflowStream(AsyncRunStream[OutputT, WorkflowEvent], Generic[OutputT]):
     """A run at work: an iterator of its `WorkflowEvent`s. As a context manager it interrupts a run at work."""
 
     _ended_as = "interrupted"
@@ -22,7 +23,7 @@ class AsyncWorkflowStream(AsyncRunStream[OutputT], Generic[OutputT]):
         return cast("WorkflowResult[OutputT]", super().result)
 
 
-class WorkflowStream(RunStream[OutputT], Generic[OutputT]):
+class WorkflowStream(RunStream[OutputT, WorkflowEvent], Generic[OutputT]):
     """The synchronous twin of `AsyncWorkflowStream`: the run works on a background loop."""
 
     @property
@@ -31,11 +32,17 @@ class WorkflowStream(RunStream[OutputT], Generic[OutputT]):
         return cast("WorkflowResult[OutputT]", super().result)
 
 
-def from_any_thread(put: Callable[[Any], None]) -> Emit:
+class StreamEmit:
     """Puts events into the stream of this event loop, also those that are told in other threads, in their order."""
-    loop = asyncio.get_running_loop()
 
-    def emit(event: Any) -> None:
-        loop.call_soon_threadsafe(put, event)
+    def __init__(self, put: Callable[[Any], None], begun: Callable[[str, str, int], None]) -> None:
+        self._put, self._begun = put, begun
+        self._loop = asyncio.get_running_loop()
 
-    return emit
+    def __call__(self, event: Any) -> None:
+        """Tell it; from any thread."""
+        self._loop.call_soon_threadsafe(self._put, event)
+
+    def begun(self, turn: Turn) -> None:
+        """Let the stream know its run, which is stored now."""
+        self._begun(turn.spec.session_id, turn.spec.run_id, turn.number)

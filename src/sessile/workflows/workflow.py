@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from copy import deepcopy
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from copy import copy, deepcopy
+from typing import Any, Self, cast
 
-from ..agents.shutdown import stored_on_sigterm
-from ..errors import AlreadyExistsError, InvalidInputError, NotResumableError, UnsupportedError
-from ..records import JsonObject
-from ..storage import journals
+from pydantic_ai import DeferredToolResults
+
+from ..agents.options import Approval
+from ..agents.resume.decisions import all_given
+from ..errors import InvalidInputError, NotResumableError, UnsupportedError
+from ..live.sigterm import stored_on_sigterm
+from ..records import JsonObject, UserId
+from ..storage import journals, turns
+from ..storage.checks import check_count, check_seconds
 from ..storage.faces import background
+from ..storage.given import checked_patch
 from ..storage.ids import check_id, check_optional_id, uuid7
-from ..storage.reads import check_count, check_seconds
 from ..storage.registry import open_storage
-from ..storage.storage import Storage, check_storage
+from ..storage.repeating import Found, RunExistsError
+from ..storage.scopes import checked_scopes
+from ..storage.storage import Storage, aoperate, check_storage, operate
 from ..storage.turns import TurnSpec
-from ..storage.writes import checked_patch
 from .context import Context, SyncContext
-from .declared import Element, checked_elements, flowchart, run_elements
-from .driving import begin, drive, prepare, take
-from .events import Emit, unheard
-from .result import OutputT, StepRecord, WorkflowResult, step_records, stored_result
-from .runtime import WorkflowRun
-from .steps import Nested, name_of
-from .streaming import AsyncWorkflowStream, WorkflowStream, from_any_thread
-from .values import dump, load
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from .declared.elements import Element, checked_elements, flowchart, run_elements
+from .run.driving import begin, drive, prepare, take
+from .run.events import Emit, unheard
+from .run.result import OutputT, StepRecord, WorkflowResult, step_records, stored_result
+from .run.runtime import WorkflowRun
+from .run.values import dump, load
+from .steps.step import Nested, name_of
+from .streaming import AsyncWorkflowStream, StreamEmit, WorkflowStream
 
 RESERVED = ("session_id", "user_id", "run_id", "run_metadata")
 """Names that `run` takes itself, and a workflow's function cannot have."""
 
 
-class Workflow(Nested, Generic[OutputT]):
+class Workflow(Nested[OutputT]):
     """Runs plain Python as named steps, and keeps each step's result in the session that it belongs to.
 
     ```python
@@ -54,10 +57,11 @@ class Workflow(Nested, Generic[OutputT]):
             context. `@workflow` passes it.
         steps: of a declared workflow, what it does, in order: functions, agents, `Step`, `Parallel`, `Condition`,
             `Loop`, `Router`, `Wait`. Each is given what the one before it returned; the first, what `run` was given.
-        name: the workflow's name, stored as the session's owner; runs are resumed by the workflow of that name.
+        name: the workflow's name, stored as the session's agent; runs are resumed by the workflow of that name.
             Default: the function's name.
         storage: where the sessions are kept; without one, in memory while the workflow works.
         state: what the state of a new session begins with.
+        scopes: which states that outlive the session are at hand, as of an `Agent`: `"user"`, `"app"`, `"app:NAME"`.
         timeout: seconds that a process may work on a run; then it fails with `TimeoutError`, and can be resumed.
     """
 
@@ -69,6 +73,7 @@ class Workflow(Nested, Generic[OutputT]):
         name: str | None = None,
         storage: Storage | None = None,
         state: JsonObject | None = None,
+        scopes: Sequence[str] = (),
         timeout: float | None = None,
     ) -> None:
         if (function is None) == (not steps):
@@ -82,6 +87,7 @@ class Workflow(Nested, Generic[OutputT]):
         called = type(self.function).__call__  # of an object that is called like a function
         self._is_async = any(map(inspect.iscoroutinefunction, (self.function, called)))
         self._state = deepcopy(dict(checked_patch(state, "state")))
+        self._scopes = checked_scopes(scopes)
         if timeout is not None:
             check_seconds(timeout, "timeout")
         self.timeout = timeout
@@ -95,20 +101,23 @@ class Workflow(Nested, Generic[OutputT]):
         self,
         *args: Any,
         session_id: str | None = None,
-        user_id: str | None = None,
+        user_id: UserId = None,
         run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **kwargs: Any,
     ) -> WorkflowResult[OutputT]:
-        """Run the workflow and return what it came to, when that is stored.
+        """Run the workflow and return its result, when that is stored.
 
         Args:
-            args, kwargs: what the function takes after its context; kept with the run.
+            *args: what the function takes after its context; kept with the run.
             session_id: the session that the run belongs to; made if it is not there.
-            user_id: whose session it is.
-            run_id: an id of the caller's own makes the call repeatable: a run of that id that is open is gone on with,
-                and of one that is among the session's last commits the result is returned; nothing is done twice.
+            user_id: whose session it is; None: nobody's; `ANY_USER` goes on with a session that is there,
+                whoever's.
+            run_id: an id of the caller's own makes the call repeatable for as long as the session lives. If the
+                session has a run of that id, the run goes on; if that has completed, its result is returned, and
+                nothing is done twice.
             run_metadata: JSON that the application keeps beside the run.
+            **kwargs: what the function takes by name.
 
         Raises:
             StepFailedError: a step has failed, and the function has not caught it; `resume` tries it again.
@@ -128,82 +137,136 @@ class Workflow(Nested, Generic[OutputT]):
         self,
         *args: Any,
         session_id: str | None = None,
-        user_id: str | None = None,
+        user_id: UserId = None,
         run_id: str | None = None,
         run_metadata: JsonObject | None = None,
         **kwargs: Any,
     ) -> WorkflowResult[OutputT]:
-        """The `async` twin of `run`. Cancelling the task interrupts the run, which can be resumed."""
+        """As `run`, for asynchronous callers. Cancelling the task interrupts the run, which can be resumed."""
         spec = self._spec(session_id, user_id, run_id, run_metadata)
         return await self._start(spec, args, kwargs, unheard)
 
-    def resume(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> WorkflowResult[OutputT]:
-        """Go on with a run that was interrupted or has failed, or that waits for an event which has been sent.
+    def resume(
+        self,
+        session_id: str,
+        *,
+        run_number: int | None = None,
+        user_id: UserId = None,
+        approvals: Mapping[str, Approval] | None = None,
+        results: DeferredToolResults | None = None,
+    ) -> WorkflowResult[OutputT]:
+        """Go on with a run that was interrupted or has failed, or that waits for an event or a decision that has come.
 
-        Interrupted are runs whose process is gone or was told to stop (SIGTERM, Ctrl-C), or whose task was cancelled.
-        What its finished steps came to is taken from the journal; steps whose failure ended the run are tried again.
+        A run is interrupted if its process is gone or was told to stop (SIGTERM, Ctrl-C), or if its task was
+        cancelled.
+        The results of its finished steps are taken from the journal; steps whose failure ended the run are tried again.
 
         Args:
             session_id: the session.
-            run: the run's number; default: the newest of the current branch that can be gone on with.
-            user_id: whose session it is.
+            run_number: the run's number; default: the newest of the current branch that can go on.
+            user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
+            approvals: decisions about tool calls of agents in steps, which the run's `pending` names, by the id of the
+                call: True, False, `ToolApproved(…)` or `ToolDenied("…")`.
+            results: decisions, and results of calls that were made elsewhere, as Pydantic AI's `DeferredToolResults`.
 
-        Raises `NotResumableError` if there is no such run or another process is at work on it, `WorkflowChangedError`
-        if the code does not fit what the run has done, and what `run` raises.
+        Raises:
+            NotResumableError: there is no such run, it still waits, or another process is at work on it.
+            InvalidInputError: the decisions do not fit the calls that wait.
+            WorkflowChangedError: the code does not fit what the run has done; the run is left as it was.
+            StepFailedError: a step has failed, and the function has not caught it.
+            SessionNotFoundError: there is no such session, or it is another user's.
+            RunNotFoundError: the session has no run of that number.
+            RunCancelledError: `storage.cancel_run` was called; such a run cannot be resumed.
+            Exception: what else the function has raised; the run is stored as failed, and can be resumed.
         """
         with stored_on_sigterm(waiting=True):
-            return background.run(self.aresume(session_id, run=run, user_id=user_id))
+            return background.run(
+                self.aresume(session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results)
+            )
 
     async def aresume(
-        self, session_id: str, *, run: int | None = None, user_id: str | None = None
+        self,
+        session_id: str,
+        *,
+        run_number: int | None = None,
+        user_id: UserId = None,
+        approvals: Mapping[str, Approval] | None = None,
+        results: DeferredToolResults | None = None,
     ) -> WorkflowResult[OutputT]:
-        """The `async` twin of `resume`."""
-        return await self._resume_told(unheard, session_id, run=run, user_id=user_id)
+        """As `resume`, for asynchronous callers."""
+        return await self._resume_told(
+            unheard, session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results
+        )
 
-    def send(
+    def send_event(
         self,
         session_id: str,
         event: str,
         value: Any = None,
         *,
-        run: int | None = None,
-        user_id: str | None = None,
+        id: str | None = None,
+        run_number: int | None = None,
+        user_id: UserId = None,
         resume: bool = True,
     ) -> WorkflowResult[OutputT]:
-        """Send the value that `ctx.wait(event)` waits for, from any process, and go on with the run if it is paused.
+        """Send the value that `ctx.wait_for_event(event)` waits for, from any process. A paused run goes on with it.
 
         Args:
-            session_id, user_id: the session, and whose it is.
+            session_id: the session.
             event: the name that the run waits for, now or later.
             value: what it receives: anything that a step may return.
-            run: the run's number; default: the newest one of this workflow in the current branch that is not over.
-            resume: whether a run on which no process is at work is gone on with here.
+            id: an id of the caller's own makes the call repeatable for as long as the session lives, for events that a
+                client or a queue delivers twice: the event is kept once.
+            run_number: the run's number; default: the newest one of this workflow in the current branch that is not
+                over.
+            user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
+            resume: whether the run goes on here, if no process is at work on it.
 
-        The status of the result is `running` where another process is at work, which then receives the event, and what
-        it was before with `resume=False`. Raises `NotResumableError` if no run could receive it.
+        Returns:
+            The result of the run. Its status is `running` where another process is at work, which then receives the
+            event; with `resume=False` it is what it was before.
+
+        Raises:
+            NotResumableError: no run of this workflow could receive the event.
+            SessionNotFoundError: there is no such session, or it is another user's.
+            RunNotFoundError: the session has no run of that number.
+            InvalidInputError: the value cannot be stored, or the session has an event of that `id` with another name or
+                value.
+            Exception: what `resume` raises, where the run goes on here.
         """
         with stored_on_sigterm(waiting=True):
-            return background.run(self.asend(session_id, event, value, run=run, user_id=user_id, resume=resume))
+            return background.run(
+                self.asend_event(session_id, event, value, id=id, run_number=run_number, user_id=user_id, resume=resume)
+            )
 
-    async def asend(
+    async def asend_event(
         self,
         session_id: str,
         event: str,
         value: Any = None,
         *,
-        run: int | None = None,
-        user_id: str | None = None,
+        id: str | None = None,
+        run_number: int | None = None,
+        user_id: UserId = None,
         resume: bool = True,
     ) -> WorkflowResult[OutputT]:
-        """The `async` twin of `send`."""
+        """As `send_event`, for asynchronous callers."""
         check_id(event, "event")
         data = dump(value, f"The value of event {event!r}")
-        sent = await self.storage.arun_operation(
-            journals.send_event, session_id, self.name, event, data, _checked_number(run), user_id=user_id
+        sent = await aoperate(
+            self.storage,
+            journals.send_event,
+            session_id,
+            self.name,
+            event,
+            data,
+            _checked_number(run_number),
+            event_id=check_optional_id(id, "id"),
+            user_id=user_id,
         )
         if resume and not sent.at_work:
             try:
-                return await self.aresume(session_id, run=sent.number, user_id=user_id)
+                return await self.aresume(session_id, run_number=sent.number, user_id=user_id)
             except NotResumableError:
                 pass  # another process was faster, or the run waits for something else: shown as it is
         return await self._as_it_is(session_id, sent.number, user_id)
@@ -212,49 +275,82 @@ class Workflow(Nested, Generic[OutputT]):
         """`run` (or, with `resume=True`, `resume`) with the same arguments, told as it happens.
 
         An iterator of `WorkflowEvent`s, whose `result` is there when it has ended. Closed early, it interrupts the run.
+
+        Args:
+            *args: the arguments of `run`, or of `resume`.
+            resume: whether a run is to go on, instead of a new one beginning.
+            **kwargs: the arguments of `run`, or of `resume`, by name.
+
+        Raises:
+            SessileError: what `run` or `resume` raises, while the stream is read.
         """
         return WorkflowStream(self.astream(*args, resume=resume, **kwargs))
 
     def astream(self, *args: Any, resume: bool = False, **kwargs: Any) -> AsyncWorkflowStream[OutputT]:
-        """The `async` twin of `stream`: `async for event in workflow.astream(…)`; not awaited itself."""
-        return AsyncWorkflowStream(lambda put: self._told(from_any_thread(put), resume, args, kwargs))
+        """As `stream`, for asynchronous callers: `async for event in workflow.astream(…)`; not awaited itself."""
+        stream: AsyncWorkflowStream[OutputT] = AsyncWorkflowStream(
+            lambda put: self._told(StreamEmit(put, stream.has_begun), resume, args, kwargs)
+        )
+        return stream
 
     def print_run(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowResult[OutputT]:
         """`run` (or `resume`) with a live view in the terminal: steps, times, attempts, the text of agents.
 
-        Needs the package `rich` (`pip install "sessile[cli]"`).
+        Args:
+            *args: the arguments of `run`, or of `resume`.
+            resume: whether a run is to go on, instead of a new one beginning.
+            **kwargs: the arguments of `run`, or of `resume`, by name.
+
+        Raises:
+            MissingDependencyError: the package `rich` is not installed (`pip install "sessile[cli]"`).
+            SessileError: what `run` or `resume` raises.
         """
         from .printing import print_stream
 
         return print_stream(self.name, self.stream(*args, resume=resume, **kwargs))
 
     async def aprint_run(self, *args: Any, resume: bool = False, **kwargs: Any) -> WorkflowResult[OutputT]:
-        """The `async` twin of `print_run`."""
+        """As `print_run`, for asynchronous callers."""
         from .printing import aprint_stream
 
         return await aprint_stream(self.name, self.astream(*args, resume=resume, **kwargs))
 
     # ------------------------------------------------------------ looking
 
-    def journal(self, session_id: str, *, run: int | None = None, user_id: str | None = None) -> list[StepRecord]:
-        """The steps of a run (default: the newest) in the order in which they ended, then those that are at work.
+    def journal(self, session_id: str, *, run_number: int | None = None, user_id: UserId = None) -> list[StepRecord]:
+        """The steps of a run in the order in which they ended, then those that are at work.
 
-        A step is shown as at work from when its process next renews its lease, after a third of the lease's time.
+        A step that is at work is shown once its process has renewed the run's lease, which it does whenever a third
+        of the lease's time is over.
+
+        Args:
+            session_id: the session.
+            run_number: the run's number. Default: the newest of the current branch.
+            user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
+
+        Raises:
+            SessionNotFoundError: there is no such session, or it is another user's.
+            RunNotFoundError: the session has no such run.
+            StorageError: the database could not be read.
         """
-        found = self.storage.run_operation(journals.journal_run, session_id, _checked_number(run), user_id=user_id)
+        found = operate(self.storage, journals.journal_run, session_id, _checked_number(run_number), user_id=user_id)
         return step_records(*found)
 
     async def ajournal(
-        self, session_id: str, *, run: int | None = None, user_id: str | None = None
+        self, session_id: str, *, run_number: int | None = None, user_id: UserId = None
     ) -> list[StepRecord]:
-        """The `async` twin of `journal`."""
-        found = await self.storage.arun_operation(
-            journals.journal_run, session_id, _checked_number(run), user_id=user_id
+        """As `journal`, for asynchronous callers."""
+        found = await aoperate(
+            self.storage, journals.journal_run, session_id, _checked_number(run_number), user_id=user_id
         )
         return step_records(*found)
 
     def mermaid(self) -> str:
-        """A declared workflow as a Mermaid flowchart. Of one that is a function, only running it shows the steps."""
+        """A declared workflow as a Mermaid flowchart.
+
+        Raises:
+            UnsupportedError: the workflow is a function: only running it shows the steps.
+        """
         if not self.steps:
             raise UnsupportedError(
                 f"Workflow {self.name!r} is a function, in which Python decides what comes next.",
@@ -262,9 +358,24 @@ class Workflow(Nested, Generic[OutputT]):
             )
         return flowchart(self.steps)
 
+    def for_user(self, user_id: str) -> Self:
+        """The same workflow over `storage.for_user(user_id)`: for a server, which makes one for each request. No I/O.
+
+        All calls have that user, and session ids are the user's own, also those of agents that it runs as steps.
+
+        Args:
+            user_id: whose sessions.
+
+        Raises:
+            InvalidInputError: the id is wrong.
+        """
+        own = copy(self)
+        own.storage = self.storage.for_user(user_id)
+        return own
+
     # ------------------------------------------------------------ parts
 
-    async def body(self, run: WorkflowRun, *args: Any, **kwargs: Any) -> Any:
+    async def _body(self, run: WorkflowRun, *args: Any, **kwargs: Any) -> Any:
         """See `Nested`."""
         if self._is_async:
             return await self.function(Context(run), *args, **kwargs)
@@ -280,61 +391,71 @@ class Workflow(Nested, Generic[OutputT]):
         return await self._start(self._spec(**own), args, kwargs, emit)
 
     async def _resume_told(
-        self, emit: Emit, session_id: str, *, run: int | None = None, user_id: str | None = None
+        self,
+        emit: Emit,
+        session_id: str,
+        *,
+        run_number: int | None = None,
+        user_id: UserId = None,
+        approvals: Mapping[str, Approval] | None = None,
+        results: DeferredToolResults | None = None,
     ) -> WorkflowResult[OutputT]:
-        return await self._resume(self._spec(session_id, user_id, None, None), run, emit)
+        given = all_given(approvals or {}, results)
+        return await self._resume(self._spec(session_id, user_id, None, None), run_number, emit, given)
 
     async def _start(self, spec: TurnSpec, args: Any, kwargs: Any, emit: Emit) -> WorkflowResult[OutputT]:
-        """Start a run, unless there is one of its id; then go on with that one, or return what it came to."""
+        """Start a run, unless there is one of its id; then go on with that one, or return its result."""
         spec.input = self._dump_inputs(args, kwargs)
         while True:
             if spec.only_once:
-                found = await self.storage.arun_operation(
-                    journals.find_run, spec.session_id, spec.run_id, user_id=spec.user_id
-                )
+                found = await aoperate(self.storage, turns.repeated, spec)
                 if found is not None:
                     return await self._found(spec, found, emit)
             try:
                 with stored_on_sigterm():
                     turn = await begin(self.storage, spec)
                     assert turn.head is not None, "it has just been committed"
+                    if isinstance(emit, StreamEmit):
+                        emit.begun(turn)
                     run = prepare(self.storage, turn, None, emit)
-                    return await drive(run, self._body_of(args, kwargs), turn.head.updated_at, self.timeout)
-            except AlreadyExistsError:
-                if not spec.only_once:
-                    raise
+                    return await drive(run, self._body_of(args, kwargs), turn.head.updated_us, self.timeout)
+            except RunExistsError:
+                continue  # another process has begun it at the same time
 
-    async def _found(self, spec: TurnSpec, found: journals.Found, emit: Emit) -> WorkflowResult[OutputT]:
-        if found.ended is None:
-            shown = await self._as_it_is(spec.session_id, found.number, spec.user_id)
-            if shown.status != "paused":
-                return await self._resume(spec, found.number, emit)
+    async def _found(self, spec: TurnSpec, found: Found, emit: Emit) -> WorkflowResult[OutputT]:
+        run = found.run
+        if found.open:
             try:
-                return await self._resume(spec, found.number, emit)
+                return await self._resume(spec, run.number, emit, DeferredToolResults())
             except NotResumableError:
-                return shown
-        if found.ended.data["status"] != "completed":
-            raise NotResumableError(f"Run {spec.run_id!r} was {found.ended.data['status']}.")
-        return await self._as_it_is(spec.session_id, found.number, spec.user_id)
+                if run.status != "paused":
+                    raise
+        elif run.status != "completed":
+            raise NotResumableError(f"Run {spec.run_id!r} was {run.status}.")
+        return stored_result(spec.session_id, run)
 
-    async def _resume(self, spec: TurnSpec, number: int | None, emit: Emit) -> WorkflowResult[OutputT]:
+    async def _resume(
+        self, spec: TurnSpec, number: int | None, emit: Emit, given: DeferredToolResults
+    ) -> WorkflowResult[OutputT]:
         with stored_on_sigterm():
-            turn, taken = await take(self.storage, spec, _checked_number(number))
-            run = prepare(self.storage, turn, taken, emit)
-            return await drive(run, self._body_of(*self._load_inputs(taken.input)), taken.started_at, self.timeout)
+            turn, taken, decided = await take(self.storage, spec, _checked_number(number), given)
+            if isinstance(emit, StreamEmit):
+                emit.begun(turn)
+            run = prepare(self.storage, turn, taken, emit, decided)
+            return await drive(run, self._body_of(*self._load_inputs(taken.input)), taken.started_us, self.timeout)
 
-    async def _as_it_is(self, session_id: str, number: int, user_id: str | None) -> WorkflowResult[OutputT]:
+    async def _as_it_is(self, session_id: str, number: int, user_id: UserId) -> WorkflowResult[OutputT]:
         """A run as the log has it."""
-        run, _ = await self.storage.arun_operation(journals.journal_run, session_id, number, user_id=user_id)
+        run, _ = await aoperate(self.storage, journals.journal_run, session_id, number, user_id=user_id)
         return stored_result(session_id, run)
 
     def _body_of(self, args: Any, kwargs: Any) -> Callable[[WorkflowRun], Coroutine[Any, Any, Any]]:
-        return lambda run: self.body(run, *args, **kwargs)
+        return lambda run: self._body(run, *args, **kwargs)
 
     def _spec(
         self,
         session_id: str | None,
-        user_id: str | None,
+        user_id: UserId,
         run_id: str | None,
         run_metadata: JsonObject | None,
     ) -> TurnSpec:
@@ -344,12 +465,13 @@ class Workflow(Nested, Generic[OutputT]):
             run_id=check_optional_id(run_id, "run_id") or uuid7(),
             input=None,
             user_id=user_id,
-            owner=self.name,
+            agent=self.name,
             kind="workflow",
             durability="workflow",
             metadata=run_metadata,
             session={"state": self._state} if self._state else {},
             only_once=run_id is not None,
+            scopes=self._scopes,
         )
 
     def _dump_inputs(self, args: Any, kwargs: Any) -> JsonObject:
@@ -369,13 +491,26 @@ class Workflow(Nested, Generic[OutputT]):
 
 def _checked_number(number: int | None) -> int | None:
     if number is not None:
-        check_count(number, "run", least=1)
+        check_count(number, "run_number", least=1)
     return number
 
 
-def _parameters(function: Callable[..., Any]) -> inspect.Signature:
+def first_state_of(workflow: Workflow[Any]) -> JsonObject:
+    """What the state of a new session of a workflow begins with."""
+    return deepcopy(workflow._state)  # pyright: ignore[reportPrivateUsage] (of the same module)
+
+
+def signature_of(workflow: Workflow[Any]) -> inspect.Signature:
+    """What a workflow takes and returns, with the types that its annotations name where they can be found."""
+    try:
+        return _parameters(workflow.function, eval_str=True)
+    except (NameError, TypeError, SyntaxError, AttributeError):  # they are there for type checkers alone
+        return _parameters(workflow.function)
+
+
+def _parameters(function: Callable[..., Any], *, eval_str: bool = False) -> inspect.Signature:
     """What a workflow's function takes after its context."""
-    signature = inspect.signature(function)
+    signature = inspect.signature(function, eval_str=eval_str)
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -386,34 +521,3 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature:
     if taken:
         raise InvalidInputError(f"A workflow's function cannot have parameters named {', '.join(taken)}.")
     return signature.replace(parameters=parameters[1:])
-
-
-@overload
-def workflow(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Workflow[R]: ...
-@overload
-def workflow(function: Callable[Concatenate[SyncContext, P], R], /) -> Workflow[R]: ...
-@overload
-def workflow(
-    *,
-    name: str | None = None,
-    storage: Storage | None = None,
-    state: JsonObject | None = None,
-    timeout: float | None = None,
-) -> _Decorator: ...
-def workflow(function: Any = None, /, **options: Any) -> Any:
-    """Make a function a `Workflow`: `@workflow(storage=…)`; the options are those of `Workflow`."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        return Workflow(function, **options)  # pyright: ignore[reportUnknownVariableType]
-
-    return decorate if function is None else decorate(function)
-
-
-class _Decorator:
-    """How a type checker sees `@workflow(…)`."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> Workflow[R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[SyncContext, P], R], /) -> Workflow[R]: ...
-    def __call__(self, function: Any, /) -> Any: ...

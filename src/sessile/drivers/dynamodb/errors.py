@@ -19,6 +19,7 @@ from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
 )
 
 from ...errors import ReadOnlyError, StorageError, StorageUnavailableError, Written
+from ...storage.withholding import reason_of
 
 FAILURES = (ClientError, BotoCoreError)
 """What the client raises."""
@@ -108,7 +109,7 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     """
     if isinstance(error, ClientError):
         return _refused(error, what, where, written)
-    text = f"{what} failed on {where}: {' '.join(str(error).split()).rstrip('.')}."
+    text = f"{what} failed on {where}: {reason_of(error)}."
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
         return StorageError(text, hint="Name a region, and give credentials as for any program that uses AWS.")
     if _was_never_sent(error):
@@ -137,7 +138,7 @@ def _refused(error: ClientError, what: str, where: str, written: Written) -> Sto
         code, message = _reason(response, message)
     if code in ("ConditionalCheckFailedException", "ConditionalCheckFailed"):
         raise ConditionFailedError from error
-    text = f"{what} failed on {where}: {code}: {message or 'no reason given'}"
+    text = f"{what} failed on {where}: {code}: {reason_of(message) or 'no reason given'}"
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     if code in THROTTLED:
         return StorageUnavailableError(text, hint="Try again later; a table on demand grows with its load.")

@@ -6,6 +6,7 @@ All items of a session have the partition key `session_id`. Their sort keys `sk`
 * `claim#{incarnation}#{attempt}`: says that chunks are being written which no commit refers to yet;
 * `data#{incarnation}#{key}`: a record;
 * `index#{incarnation}#{run}#{seq}`: says that the run has this commit;
+* `keys#{incarnation}#{length}:{key}#{seq}`: says that this commit has the key, which may hold any character;
 * `log#{incarnation}#{seq}`: a commit;
 * `~head`: the head.
 
@@ -15,22 +16,30 @@ commits, and no item of another kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from ...errors import NewerVersionError, StorageError
+from ...errors import CorruptDataError, NewerVersionError, StorageError
+from ...records import ANY_USER, UserId
 from ...storage.driver import Append, CommitRow, HeadRow
+from ...storage.matching import bytes_of
+from ...storage.rows import HEAD_TYPES
+
+_HEAD_TYPES = {**HEAD_TYPES, "metadata": (str,), "body": (str,)}
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's interface has it: attributes by name, each with its type."""
 
 HEAD = "~head"
-CHUNKS, CLAIMS, DATA, INDEX, LOG = AREAS = ("chunk", "claim", "data", "index", "log")
+CHUNKS, CLAIMS, DATA, INDEX, KEYS, LOG = AREAS = ("chunk", "claim", "data", "index", "keys", "log")
 """What a session has beside its head, in the order of its sort keys."""
 
-LAYOUT = 1
-"""The version of all this, which each head has; raised when a program that knows an earlier one would misread it."""
+LAYOUT = 2
+"""The version of all this, which each head has; raised when a program that knows an earlier one would misread it.
+
+In version 1 an agent was called owner, and commits had no keys.
+"""
 
 UNCLAIMED = "unclaimed"
 """The partition, of the index of all sessions by last change, that has the items of `CLAIMS`."""
@@ -95,6 +104,11 @@ def within(start: str) -> tuple[str, str]:
     return start, f"{start[:-1]}$"
 
 
+def after_all(start: str) -> str:
+    """A sort key behind all that begin with `start` and have an id, or a part of one, behind that."""
+    return start + "\U0010ffff" * 64
+
+
 def log_key(incarnation: str, seq: int) -> str:
     """The sort key of a commit."""
     return f"{prefix(LOG, incarnation)}{seq:0{_DIGITS}d}"
@@ -105,6 +119,14 @@ def index_key(incarnation: str, run: int, seq: int) -> str:
     return f"{prefix(INDEX, incarnation)}{run:0{_DIGITS}d}#{seq:0{_DIGITS}d}"
 
 
+def commit_key(incarnation: str, name: str, seq: int) -> str:
+    """The sort key of the item that says that a commit has a key.
+
+    Its length is in it, so that none of one key lies among those of another.
+    """
+    return f"{prefix(KEYS, incarnation)}{len(name)}:{name}#{seq:0{_DIGITS}d}"
+
+
 def seq_of(item: Item) -> int:
     """The commit that an item of the log or of the index is about."""
     return int(item["sk"]["S"].rpartition("#")[2])
@@ -113,8 +135,8 @@ def seq_of(item: Item) -> int:
 # ---------------------------------------------------------------- heads
 
 
-def head_item(head: HeadRow) -> Item:
-    """A head as an item, with the attributes that put it into the indexes for lists.
+def head_item(head: HeadRow, agents: str) -> Item:
+    """A head as an item, with the attributes that put it into the indexes for lists; `agents` is that for agents.
 
     Raises `StorageError` if it is too large for one.
     """
@@ -129,8 +151,8 @@ def head_item(head: HeadRow) -> Item:
     item["all_key"] = text(shard)
     item["updated_key"] = text(f"{moment_key(head.updated_at)}#{head.session_id}")
     item["created_key"] = text(f"{moment_key(head.created_at)}#{head.session_id}")
-    if head.owner is not None:
-        item["owner_key"] = text(f"{shard}#{head.owner}")
+    if head.agent is not None:
+        item[agents] = text(f"{shard}#{head.agent}")
     if head.user_id is not None:
         item["user_key"] = text(head.user_id)
     if size_of(item) > ITEM_BYTES:
@@ -143,16 +165,26 @@ def head_item(head: HeadRow) -> Item:
 
 
 def head_row(item: Item) -> HeadRow:
-    """The head that an item holds."""
-    return HeadRow._make(plain(item.get(name)) for name in HeadRow._fields)
+    """The head that an item holds.
+
+    Raises `NewerVersionError` if this program would misread the session, `CorruptDataError` if the item is damaged.
+    """
+    session_id, layout = plain(item.get("session_id")), plain(item.get("layout"))
+    if isinstance(layout, int) and layout > LAYOUT:
+        raise NewerVersionError(f"Session {session_id!r} is stored in layout {layout}; this Sessile knows {LAYOUT}.")
+    fields = {name: plain(item.get(name)) for name in HeadRow._fields}
+    if fields["agent"] is None:
+        fields["agent"] = plain(item.get("owner"))
+    for name, kinds in _HEAD_TYPES.items():
+        if type(fields[name]) not in kinds:
+            found = type(fields[name]).__name__
+            raise CorruptDataError(f"The head of session {session_id!r} is damaged: {name!r} is of the type {found}.")
+    return HeadRow(**fields)
 
 
-def check_layout(head: Item) -> None:
-    """Raise `NewerVersionError` if this program would misread the session of a head."""
-    if (layout := plain(head["layout"])) > LAYOUT:
-        raise NewerVersionError(
-            f"Session {plain(head['session_id'])!r} is stored in layout {layout}; this Sessile knows {LAYOUT}."
-        )
+def may_be_of(item: Item, user_id: UserId) -> bool:
+    """Whether a head that cannot be read may be one of those that a list of this user asks for."""
+    return user_id is ANY_USER or plain(item.get("user_id")) == user_id
 
 
 def size_of(item: Item) -> int:
@@ -179,10 +211,11 @@ def append_items(write: Append, attempt: str) -> Written:
     before: list[Item] = []
     together: list[Item] = []
     room = TRANSACTION_BYTES
-    left = TRANSACTION_ITEMS - 2 - 2 * len(write.commits)  # without the head, and the claim
+    own = sum(2 + (row.key is not None) for row in write.commits)
+    left = TRANSACTION_ITEMS - 2 - own  # without the head, and the claim
     for row in write.commits:
         body = row.body.encode()
-        item = _commit_item(write, row)
+        item = _commit_item(write.session_id, write.incarnation, row)
         small = len(body) <= BODY_BYTES
         fits = len(body) <= room and (small or len(body) // BODY_BYTES < left)
         if fits:
@@ -190,18 +223,34 @@ def append_items(write: Append, attempt: str) -> Written:
         if small and fits:
             item["body"] = text(row.body)
         else:
-            chunks = list(_chunk_items(write, f"{attempt}#{row.seq}", row.body))
-            item["chunks"], item["pieces"] = text(f"{attempt}#{row.seq}"), number(len(chunks))
+            chunks = _divided(item, write.session_id, write.incarnation, f"{attempt}#{row.seq}", row)
             (together if fits else before).extend(chunks)
             left -= len(chunks) if fits else 0
         together.append(item)
         if row.run > 0:
             together.append(key(write.session_id, index_key(write.incarnation, row.run, row.seq)))
+        if row.key is not None:
+            together.append(_key_item(write.session_id, write.incarnation, row, row.key))
     return Written(before, together)
 
 
+def rewritten_items(session_id: str, incarnation: str, row: CommitRow, attempt: str) -> Written:
+    """The items of a commit that is in the log and gets another body or key: pieces of the body; commit and key."""
+    item = _commit_item(session_id, incarnation, row)
+    before: list[Item] = []
+    if len(row.body.encode()) <= BODY_BYTES:
+        item["body"] = text(row.body)
+    else:
+        before = _divided(item, session_id, incarnation, f"{attempt}#{row.seq}", row)
+    keys = [] if row.key is None else [_key_item(session_id, incarnation, row, row.key)]
+    return Written(before, [item, *keys])
+
+
 def claim_item(session_id: str, incarnation: str, attempt: str, moment: int) -> Item:
-    """Says that an attempt writes chunks; the transaction that makes them a part of the log removes it."""
+    """Says that an attempt has chunks which no commit may have; who makes them a part of the log removes it.
+
+    With `#seq` behind the attempt it speaks of the chunks of that commit alone.
+    """
     return {
         **key(session_id, f"{prefix(CLAIMS, incarnation)}{attempt}"),
         "all_key": text(UNCLAIMED),
@@ -221,24 +270,49 @@ def commit_of(chunk: Item) -> tuple[Item, str]:
     return key(plain(chunk["session_id"]), log_key(incarnation, int(seq))), f"{attempt}#{seq}"
 
 
+def key_limits(incarnation: str, name: str, first: int, last: int) -> tuple[str, str]:
+    """Between which sort keys the items lie that say which commits have a key."""
+    return commit_key(incarnation, name, first), commit_key(incarnation, name, last)
+
+
 def is_below(item: Item, incarnation: str) -> bool:
     """Whether an item belongs to an incarnation, its head aside."""
     return plain(item["sk"]).startswith(tuple(prefix(area, incarnation) for area in AREAS))
 
 
-def _commit_item(write: Append, row: CommitRow) -> Item:
-    return {
-        **key(write.session_id, log_key(write.incarnation, row.seq)),
+def bytes_in(log: Iterable[Item]) -> int:
+    """How many bytes the bodies of commits have that lie in these items themselves, and not in chunks."""
+    return sum(bytes_of(plain(item["body"])) for item in log if "body" in item)
+
+
+def is_commit(item: Item, row: CommitRow) -> bool:
+    """Whether an item of the log is that of a commit, whatever its body."""
+    there = tuple(plain(item[name]) for name in ("commit_id", "run", "time"))
+    return there == (row.commit_id, row.run, row.time)
+
+
+def _commit_item(session_id: str, incarnation: str, row: CommitRow) -> Item:
+    item = {
+        **key(session_id, log_key(incarnation, row.seq)),
         "commit_id": text(row.commit_id),
         "run": number(row.run),
         "time": number(row.time),
     }
+    return item if row.key is None else {**item, "key": text(row.key)}
 
 
-def _chunk_items(write: Append, name: str, body: str) -> Iterator[Item]:
-    for index, piece in enumerate(_pieces(body)):
-        sort_key = f"{prefix(CHUNKS, write.incarnation, name)}{index:06d}"
-        yield {**key(write.session_id, sort_key), "body": text(piece)}
+def _key_item(session_id: str, incarnation: str, row: CommitRow, name: str) -> Item:
+    return {**key(session_id, commit_key(incarnation, name, row.seq)), "run": number(row.run)}
+
+
+def _divided(item: Item, session_id: str, incarnation: str, name: str, row: CommitRow) -> list[Item]:
+    """The chunks of a large body, and in the commit's item where they are."""
+    chunks = [
+        {**key(session_id, f"{prefix(CHUNKS, incarnation, name)}{index:06d}"), "body": text(piece)}
+        for index, piece in enumerate(_pieces(row.body))
+    ]
+    item["chunks"], item["pieces"] = text(name), number(len(chunks))
+    return chunks
 
 
 def _pieces(body: str) -> Iterator[str]:
@@ -255,4 +329,5 @@ def _pieces(body: str) -> Iterator[str]:
 
 def commit_row(item: Item, body: str) -> CommitRow:
     """The commit of an item of the log; `body` comes from the item, or from its chunks."""
-    return CommitRow(seq_of(item), plain(item["commit_id"]), plain(item["run"]), plain(item["time"]), body)
+    commit_id, run, time = (plain(item[name]) for name in ("commit_id", "run", "time"))
+    return CommitRow.stored((seq_of(item), commit_id, run, time, body, plain(item.get("key"))))

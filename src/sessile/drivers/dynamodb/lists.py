@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ...records import ANY_USER
 from ...storage.driver import ListQuery
 from .items import Item, moment_key, number, plain, text
 from .table import Place
@@ -23,7 +24,8 @@ def conditions(table: str, place: Place, query: ListQuery) -> dict[str, Any] | N
     lowest = moment_key(query.since or 0)
     highest = "~" if query.until is None else moment_key(query.until)
     if query.after is not None:
-        highest = min(highest, f"{moment_key(query.after[0])}#{query.after[1]}")
+        edge = f"{moment_key(query.after[0])}#{query.after[1]}"
+        lowest, highest = (max(lowest, edge), highest) if query.ascending else (lowest, min(highest, edge))
     if lowest > highest:
         return None
     filters, names, values = _filters(query) if place.filters else ([], {}, {})
@@ -33,7 +35,7 @@ def conditions(table: str, place: Place, query: ListQuery) -> dict[str, Any] | N
         "KeyConditionExpression": "#partition = :partition AND #place BETWEEN :lowest AND :highest",
         "ExpressionAttributeNames": {"#partition": place.attribute, "#place": place.sort_attribute, **names},
         "ExpressionAttributeValues": {":lowest": text(lowest), ":highest": text(highest), **values},
-        "ScanIndexForward": False,
+        "ScanIndexForward": query.ascending,
     }
     if filters:
         request["FilterExpression"] = " AND ".join(filters)
@@ -47,7 +49,7 @@ def page_size(query: ListQuery) -> int:
 
 def is_served(place: Place, query: ListQuery) -> bool:
     """Whether the index alone can tell which heads match."""
-    by_key = query.owner is None or place.attribute == "owner_key"
+    by_key = query.agent is None if isinstance(query.user_id, str) else query.user_id is ANY_USER
     return place.filters and by_key and query.name_prefix is None and not query.metadata and not query.metadata_keys
 
 
@@ -89,12 +91,13 @@ class _Partition:
 
 
 class Walk:
-    """Walks down all partitions of an index at once: the ids of sessions, the greatest place first.
+    """Walks through all partitions of an index at once: the ids of sessions in the order of the query.
 
     What an index says may be out of date: the heads decide.
     """
 
-    def __init__(self, place: Place, read: ReadPage, gather: Gather) -> None:
+    def __init__(self, place: Place, query: ListQuery, read: ReadPage, gather: Gather) -> None:
+        self._next = min if query.ascending else max
         self._sort_attribute = place.sort_attribute
         self._read = read
         self._gather = gather
@@ -111,7 +114,7 @@ class Walk:
             filled = [each for each in self._partitions if each.places]
             if not filled:
                 break
-            ids.append(max(filled, key=lambda each: each.places[-1]).places.pop()[1])
+            ids.append(self._next(filled, key=lambda each: each.places[-1]).places.pop()[1])
         return ids
 
     async def _fill(self, partition: _Partition) -> None:

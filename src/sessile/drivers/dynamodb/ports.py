@@ -8,14 +8,15 @@ conditional, has a token of its own, or puts or deletes the same items again.
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import cache
+from email.utils import parsedate_to_datetime
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -23,22 +24,25 @@ import botocore.session  # pyright: ignore[reportMissingTypeStubs]
 import botocore.utils  # pyright: ignore[reportMissingTypeStubs]
 from botocore.client import BaseClient  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
-from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import ClientError, HTTPClientError  # pyright: ignore[reportMissingTypeStubs]
 
 from ...errors import ClosedError, DeadlineError, StorageError, StorageUnavailableError, missing_dependency
+from ...storage.dates import SECOND, ServerClock, monotonic_micros
 from ...storage.driver import Deadline
-from ...storage.faces import OneLoop
+from ...storage.faces import OneLoop, stepped_together
+from ...storage.retrying import back_off
+from ...storage.stats import Stats
+from ...storage.withholding import reason_of
 from .errors import FAILURES, check_json, check_whole, translate
 
 T = TypeVar("T")
+
+logger = logging.getLogger("sessile")
 
 Answer = dict[str, Any]
 
 ATTEMPTS = 8
 """How often a request is sent until the caller hears of the trouble: about two seconds."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-"""Seconds within which the first pause between two attempts lies, and the longest."""
 
 CONNECT_SECONDS, READ_SECONDS = 3.0, 5.0
 """How long one attempt may take, if the storage's timeout is not shorter."""
@@ -78,6 +82,8 @@ class Port(ABC):
 
     def __init__(self, where: str) -> None:
         self.where = where
+        self.stats = Stats()
+        self.clock = ServerClock()
 
     @abstractmethod
     async def _send(self, operation: str, request: Answer, deadline: Deadline) -> Answer:
@@ -112,37 +118,65 @@ class Port(ABC):
         for attempt in range(1, ATTEMPTS + 1):
             if deadline.remaining() <= 0:
                 raise self._late(what, deadline, unknown=unknown) from last
+            sent = monotonic_micros()
             try:
-                return await self._send(operation, request, deadline)
+                answer = await self._send(operation, request, deadline)
+                self._note_date(answer, sent)
+                return answer
             except TimeoutError as error:
                 unknown = unknown or writes
-                raise self._late(what, deadline, unknown=unknown) from error
+                late = self._late(what, deadline, unknown=unknown)
+                self._count_trouble(what, error, late, lost=writes)
+                raise late from error
             except StorageError as error:  # of ours, before anything was sent
                 error.written = "unknown" if unknown else "no"
                 raise
             except FAILURES as error:
                 failure = translate(error, what, self.where, "unknown" if writes else "no")
+                self._count_trouble(what, error, failure, lost=failure.written != "no")
                 unknown = unknown or failure.written != "no"
                 if unknown:
                     failure.written = "unknown"
-                if not failure.retry or attempt == ATTEMPTS:
+                if not failure.retryable or attempt == ATTEMPTS:
                     raise failure from error
                 last = error
+            self.stats.count("retries")
+            logger.info("%s on %s is tried again after: %s", what, self.where, reason_of(last))
             if attempt > 1 or isinstance(last, ClientError):  # the first lost connection was mostly idle for too long
                 await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
+    def _count_trouble(self, what: str, error: Exception, failure: StorageError, *, lost: bool) -> None:
+        """Count a write whose answer was lost, and a connection that is made anew by the next request."""
+        if lost:
+            self.stats.unknown(failure)
+            logger.info("%s on %s had no answer: %s", what, self.where, reason_of(error))
+        if isinstance(error, (TimeoutError, HTTPClientError)):
+            self.stats.count("reconnects")
+            logger.info("A connection to %s broke, and the next request makes another.", self.where)
+
+    def _note_date(self, answer: Answer, sent: int) -> None:
+        """Learn the server's clock from the date of its answer."""
+        headers: dict[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        date = _micros_of(headers.get("date", ""))
+        if date is not None:
+            self.clock.saw(date, sent, monotonic_micros())
+
     def _late(self, what: str, deadline: Deadline, *, unknown: bool) -> StorageError:
         text = f"{what} on {self.where} did not end within {deadline.timeout:g} s."
-        return DeadlineError(text, written="unknown" if unknown else "no", retry=not unknown)
+        return DeadlineError(text, written="unknown" if unknown else "no", retryable=not unknown)
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's connections without closing them."""
 
 
-def back_off(attempt: int, deadline: Deadline) -> float:
-    """Seconds until the next attempt: anything up to a bound that doubles, so that those who collide spread."""
-    return min(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)), deadline.remaining())
+@lru_cache(maxsize=4)
+def _micros_of(date: str) -> int | None:
+    """A date of HTTP in microseconds UTC; None if it is none."""
+    try:
+        return int(parsedate_to_datetime(date).timestamp()) * SECOND
+    except ValueError:
+        return None
 
 
 class ThreadPort(Port):
@@ -167,6 +201,7 @@ class ThreadPort(Port):
         self._lock = threading.Lock()
         # botocore makes as many connections as there are threads, and only keeps no more than it is told.
         most = self._target.pool_size if self._ours else cast(Any, self._client).meta.config.max_pool_connections
+        self._most: int = most
         self._free = threading.Semaphore(most)
 
     def _connected(self) -> Any:
@@ -193,7 +228,7 @@ class ThreadPort(Port):
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
 
     async def gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
-        return [await each() for each in work]
+        return await stepped_together(work, self._most)
 
     async def close(self) -> None:
         with self._lock:

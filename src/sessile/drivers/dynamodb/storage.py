@@ -6,7 +6,7 @@ import re
 from typing import Any, Self
 
 from ...errors import InvalidInputError
-from ...storage.reads import check_count, check_seconds
+from ...storage.checks import check_count, check_seconds
 from ...storage.storage import Storage
 from ...storage.urls import split_url, take_settings
 from .driver import DynamoDbDriver

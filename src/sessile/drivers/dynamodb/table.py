@@ -12,7 +12,10 @@ KEY = {"session_id": "HASH", "sk": "RANGE"}
 FILTERED = ("kind", "status", "hidden", "expires_at")
 """What the indexes by last change hold beside their keys, so that filters on it read no heads."""
 
-SCOPES = ("all", "owner", "user")
+AGENTS, OLD_AGENTS = "agent", "owner"
+"""What the indexes by agent are called, and what they were called before the first release. Indexes cannot be renamed:
+a table that has the old ones keeps them, with the attribute that they are partitioned by."""
+
 ORDERS = ("updated", "created")
 
 
@@ -30,30 +33,38 @@ class Place(NamedTuple):
     filters: bool
 
 
-def index_for(query: ListQuery) -> Place:
-    """The narrowest index that serves a query.
+def attribute_of(scope: str) -> str:
+    """What an index is partitioned by."""
+    return f"{scope}_key"
 
-    Sessions of one user are in one partition; those of one owner, and all of them, are spread over several.
+
+def index_for(query: ListQuery, agents: str) -> Place:
+    """The narrowest index that serves a query; `agents` is what those by agent are called.
+
+    Sessions of one user are in one partition; those of one agent, and all of them, are spread over several. Those
+    that have no user are in no index of their own.
     """
     shards = [str(shard) for shard in range(SHARDS)]
-    if query.user_id is not None:
+    if isinstance(query.user_id, str):
         scope, partitions = "user", [query.user_id]
-    elif query.owner is not None:
-        scope, partitions = "owner", [f"{shard}#{query.owner}" for shard in shards]
+    elif query.agent is not None:
+        scope, partitions = agents, [f"{shard}#{query.agent}" for shard in shards]
     else:
         scope, partitions = "all", shards
-    return Place(f"{scope}_{query.order}", f"{scope}_key", partitions, f"{query.order}_key", query.order == "updated")
+    attribute, sorted_by = attribute_of(scope), f"{query.order}_key"
+    return Place(f"{scope}_{query.order}", attribute, partitions, sorted_by, query.order == "updated")
 
 
-def definition(table: str) -> dict[str, Any]:
+def definition(table: str, agents: str = AGENTS) -> dict[str, Any]:
     """The request that creates a table, billed by use."""
-    names = [*KEY, *(f"{name}_key" for name in (*SCOPES, *ORDERS))]
+    scopes = ("all", agents, "user")
+    names = [*KEY, *(attribute_of(name) for name in (*scopes, *ORDERS))]
     return {
         "TableName": table,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in names],
         "KeySchema": _schema(KEY),
-        "GlobalSecondaryIndexes": [_index(scope, order) for scope in SCOPES for order in ORDERS],
+        "GlobalSecondaryIndexes": [_index(scope, order) for scope in scopes for order in ORDERS],
     }
 
 
@@ -63,7 +74,7 @@ def _index(scope: str, order: str) -> dict[str, Any]:
         projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": list(FILTERED)}
     return {
         "IndexName": f"{scope}_{order}",
-        "KeySchema": _schema({f"{scope}_key": "HASH", f"{order}_key": "RANGE"}),
+        "KeySchema": _schema({attribute_of(scope): "HASH", f"{order}_key": "RANGE"}),
         "Projection": projection,
     }
 
@@ -72,9 +83,17 @@ def _schema(key: dict[str, str]) -> list[dict[str, str]]:
     return [{"AttributeName": name, "KeyType": kind} for name, kind in key.items()]
 
 
+def agents_of(description: dict[str, Any]) -> str:
+    """What the indexes by agent of a table that is there are called."""
+    described: list[dict[str, Any]] = description.get("GlobalSecondaryIndexes") or []
+    names = {index["IndexName"] for index in described}
+    old = {f"{OLD_AGENTS}_{order}" for order in ORDERS}
+    return OLD_AGENTS if old <= names else AGENTS
+
+
 def lacking(description: dict[str, Any]) -> list[str]:
     """What a table that is there lacks, in words; nothing if it can be used."""
-    wanted = definition("")
+    wanted = definition("", agents_of(description))
     missing: list[str] = []
     if _keys(description) != KEY or not _are_strings(description, KEY):
         missing.append("the key session_id (HASH, a string), sk (RANGE, a string)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -17,6 +16,9 @@ WINDOWS: Final = os.name == "nt"
 
 FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """For every file: no child process inherits it, and Windows changes no line ends."""
+
+COPIED = 1024 * 1024
+"""How much is copied at once, in bytes."""
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -44,28 +46,6 @@ def translate(error: OSError, what: str, path: Path, written: Written) -> Storag
     if error.errno in _PASSING:
         return StorageUnavailableError(text, written=written, hint="Try again; check this process's limits.")
     return StorageError(text, hint="Check the disk and the folder.", written=written)
-
-
-def read(path: Path) -> bytes | None:
-    """The content of a file; None if there is no such file or folder."""
-    file = open_file(path, os.O_RDONLY)
-    if file is None:
-        return None
-    try:
-        parts = [os.read(file, os.fstat(file).st_size + 1)]
-        while parts[-1]:
-            parts.append(os.read(file, 64 * 1024))
-        return b"".join(parts)
-    finally:
-        os.close(file)
-
-
-def open_file(path: Path, flags: int) -> int | None:
-    """A file descriptor; None if there is no such file or folder."""
-    try:
-        return os.open(path, flags | FLAGS, 0o666)
-    except FileNotFoundError:
-        return None
 
 
 def write_all(file: int, data: bytes) -> None:
@@ -98,46 +78,11 @@ def sync(file: int) -> None:
         os.fdatasync(file)
 
 
-def sync_folder(path: Path) -> None:
-    """Return when the names in a folder are on the disk. Windows has no such call, and does so by itself."""
-    if WINDOWS:
-        return
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def make_folders(path: Path) -> None:
-    """Make a folder with those above it, so that they are there after a power cut too."""
-    if path.is_dir():
-        return
-    make_folders(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
-
-
-def write_new(path: Path, data: bytes, *, synced: bool) -> os.stat_result:
-    """Write a file beside the one that it is to replace, and tell what the file system says of it."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | FLAGS, 0o666)
-    try:
-        write_all(file, data)
-        if synced:
-            sync(file)
-        return os.fstat(file)
-    finally:
-        os.close(file)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put new content in place of a file's in one step, so that it is on the disk before this returns."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        write_new(new, data, synced=True)
-        os.replace(new, path)
-    except OSError:
-        with contextlib.suppress(OSError):  # what went wrong first is what counts
-            new.unlink(missing_ok=True)  # on a full disk nobody needs half of a file
-        raise
-    sync_folder(path.parent)
+def copy(source: int, target: int, begin: int, end: int) -> None:
+    """Write what a file has from an offset to another one at the end of what another file has."""
+    while begin < end:
+        part = read_at(source, min(COPIED, end - begin), begin)
+        if not part:
+            raise OSError(errno.EIO, "the file has become shorter meanwhile")
+        write_all(target, part)
+        begin += len(part)

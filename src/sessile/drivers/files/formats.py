@@ -5,6 +5,7 @@ one commit:
 
     seq, run, top     its place, the run it belongs to, and the largest run number up to here
     time, id          when it was made (microseconds UTC), and its own id
+    key               the name by which it is found again, where it has one
     part              [2, 5]: the second of five commits that were appended at once, and are there all or none
     body              its entries; or body_text: their JSON text, where the format would not bring it back as it was
 """
@@ -18,41 +19,30 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
+from ...errors import NewerVersionError
 from ...storage.driver import CommitRow, HeadRow
 from ...storage.encoding import encode
+from ...storage.rows import HEAD_TYPES
 
 Fields = dict[str, Any]
 
 LOG_VERSION = 1
 """Written into the first record of every log."""
 
+KEY_WITHIN = 4096
+"""Within so many bytes of its beginning a record has its key: an id has 255 bytes, each written as up to six."""
+
 REMEMBERED = 32 * 1024
 """Up to how many bytes a record or a head that was read is remembered."""
 
 T = TypeVar("T")
 
-_TEXT = (str,)
-_TEXT_OR_NONE = (str, type(None))
-_HEAD_TYPES: dict[str, tuple[type, ...]] = {
-    "session_id": _TEXT,
-    "incarnation": _TEXT,
-    "revision": (int,),
-    "kind": _TEXT,
-    "owner": _TEXT_OR_NONE,
-    "user_id": _TEXT_OR_NONE,
-    "name": _TEXT_OR_NONE,
-    "status": _TEXT_OR_NONE,
-    "created_at": (int,),
-    "updated_at": (int,),
-    "expires_at": (int, type(None)),
-    "hidden": (bool,),
-}
 _COMMIT_TYPES: dict[str, tuple[type, ...]] = {
     "seq": (int,),
     "run": (int,),
     "top": (int,),
     "time": (int,),
-    "id": _TEXT,
+    "id": (str,),
 }
 
 
@@ -100,6 +90,8 @@ class Format(ABC):
     """What the file of a head ends with, white space aside; one that was not written to its end does not."""
     prefix: ClassVar[re.Pattern[bytes]]
     """Matches the beginning of a record as we write it: its groups are `seq`, `run` and `top`."""
+    key_mark: ClassVar[bytes]
+    """What stands near the beginning of every record of a commit with a key."""
 
     def __init__(self) -> None:
         # The same bytes always mean the same. A turn reads a head three times, and runs that the turn before has read.
@@ -133,12 +125,14 @@ class Format(ABC):
         return self.dump({"sessile_log": LOG_VERSION, **owner._asdict()})
 
     def decode_owner(self, text: bytes) -> Owner:
-        """The inverse of `encode_owner`."""
+        """The inverse of `encode_owner`; raises `FormatError`, or `NewerVersionError`."""
         fields = self._mapping(text)
         version = fields.get("sessile_log")
+        if isinstance(version, int) and version > LOG_VERSION:
+            raise NewerVersionError(f"It is a log of version {version}; this version of Sessile knows {LOG_VERSION}.")
         if version != LOG_VERSION:
-            raise FormatError(f"sessile_log is {version!r}, and this version of Sessile knows {LOG_VERSION}", 1)
-        _check(fields, {"session_id": _TEXT, "incarnation": _TEXT}, text)
+            raise FormatError(f"sessile_log is {version!r:.60}, and this version of Sessile knows {LOG_VERSION}", 1)
+        _check(fields, {"session_id": (str,), "incarnation": (str,)}, text)
         return Owner(fields["session_id"], fields["incarnation"])
 
     def encode_commit(self, commit: CommitRow, top: int, part: tuple[int, int]) -> bytes:
@@ -149,13 +143,20 @@ class Format(ABC):
         """The inverse of `encode_commit`, for one that a person may have changed; raises `FormatError`."""
         fields = self._mapping(text)
         _check(fields, _COMMIT_TYPES, text)
-        row = CommitRow(fields["seq"], fields["id"], fields["run"], fields["time"], _text(fields, "body", text))
+        body, key = _text(fields, "body", text), fields.get("key")
+        if type(key) not in (str, type(None)):
+            raise FormatError(f"'key' must not be of the type {type(key).__name__}", _line_of("key", text))
+        row = CommitRow(fields["seq"], fields["id"], fields["run"], fields["time"], body, key)
         return Stored(row, fields["top"], _part(fields, text))
 
     def glance(self, text: bytes) -> Glance | None:
         """The place of a commit without reading it all; None if it does not begin as we write it."""
         found = self.prefix.match(text)
         return None if found is None else Glance(*map(int, found.groups()))
+
+    def may_have_key(self, text: bytes) -> bool:
+        """False only for the record of a commit that has no key."""
+        return self.key_mark in text[:KEY_WITHIN] or self.prefix.match(text) is None
 
     # ------------------------------------------------------------ heads
 
@@ -168,9 +169,11 @@ class Format(ABC):
     def decode_head(self, text: bytes) -> HeadRow:
         """The inverse of `encode_head`, for one that a person may have changed; raises `FormatError`."""
         fields = self._mapping(text)
-        _check(fields, _HEAD_TYPES, text)
+        if "owner" in fields:  # what the agent was called before the first release
+            fields.setdefault("agent", fields["owner"])
+        _check(fields, HEAD_TYPES, text)
         metadata, body = _text(fields, "metadata", text), _text(fields, "body", text)
-        return HeadRow(**{name: fields[name] for name in _HEAD_TYPES}, metadata=metadata, body=body)
+        return HeadRow(**{name: fields[name] for name in HEAD_TYPES}, metadata=metadata, body=body)
 
     # ------------------------------------------------------------ values
 
@@ -200,6 +203,8 @@ def _place(commit: CommitRow, top: int, part: tuple[int, int]) -> Fields:
         "time": commit.time,
         "id": commit.commit_id,
     }
+    if commit.key is not None:
+        fields["key"] = commit.key
     return fields if part == (1, 1) else {**fields, "part": list(part)}
 
 
@@ -208,15 +213,15 @@ def _check(fields: Fields, types: Mapping[str, tuple[type, ...]], text: bytes) -
         if name not in fields:
             raise FormatError(f"{name!r} is missing", 1)
         if type(fields[name]) not in kinds:
-            raise FormatError(f"{name!r} must not be {fields[name]!r:.80}", _line_of(name, text))
+            raise FormatError(f"{name!r} must not be of the type {type(fields[name]).__name__}", _line_of(name, text))
 
 
 def _part(fields: Fields, text: bytes) -> tuple[int, int]:
     match fields.get("part", [1, 1]):
         case [int(number), int(count)] if 1 <= number <= count:
             return number, count
-        case other:
-            raise FormatError(f"'part' must not be {other!r:.80}", _line_of("part", text))
+        case _:
+            raise FormatError("'part' must be two numbers, the first up to the second", _line_of("part", text))
 
 
 def _text(fields: Fields, name: str, text: bytes) -> str:
@@ -225,7 +230,9 @@ def _text(fields: Fields, name: str, text: bytes) -> str:
     if isinstance(kept, str):
         return kept
     if not isinstance(fields.get(name), dict):
-        raise FormatError(f"{name!r} must be an object, and is {fields.get(name)!r:.80}", _line_of(name, text))
+        raise FormatError(
+            f"{name!r} must be an object, and is of the type {type(fields.get(name)).__name__}", _line_of(name, text)
+        )
     try:
         return encode(fields[name])
     except (TypeError, ValueError) as error:
@@ -233,7 +240,7 @@ def _text(fields: Fields, name: str, text: bytes) -> str:
 
 
 def _line_of(name: str, text: bytes) -> int:
-    found = re.search(rb'^\W*"?' + name.encode() + rb'(?:_text)?"?\s*:', text, re.MULTILINE)
+    found = re.search(rb'^[^\w\n]*"?' + name.encode() + rb'(?:_text)?"?\s*:', text, re.MULTILINE)
     return 0 if found is None else text.count(b"\n", 0, found.end()) + 1
 
 
@@ -248,9 +255,11 @@ class JsonFormat(Format):
     log_file = "log.jsonl"
     end = b"\n"
     head_end = b"\n}"
-    prefix = re.compile(rb'\{"seq":(\d+),"run":(\d+),"top":(\d+),')
+    prefix = re.compile(rb'\{"seq":(\d{1,19}),"run":(\d{1,19}),"top":(\d{1,19}),')
+    key_mark = b',"key":'
     _line = re.compile(
-        r'\{"seq":(\d+),"run":(\d+),"top":(\d+),"time":(-?\d+),"id":("(?:[^"\\]|\\.)*")(?:,"part":(\[\d+,\d+\]))?,"body":(\{.*\})\}\n?',
+        r'\{"seq":(\d{1,19}),"run":(\d{1,19}),"top":(\d{1,19}),"time":(-?\d+),"id":("(?:[^"\\]|\\.)*")'
+        r'(?:,"key":("(?:[^"\\]|\\.)*"))?(?:,"part":(\[\d+,\d+\]))?,"body":(\{.*\})\}\n?',
     )
 
     def dump(self, fields: Fields) -> bytes:
@@ -279,9 +288,11 @@ class JsonFormat(Format):
             line = self._line.fullmatch(text.decode())
             if line is None:
                 return super().decode_commit(text)
-            seq, run, top, time, commit_id, part, body = line.groups()
+            seq, run, top, time, commit_id, key, part, body = line.groups()
             _DECODER.decode(body)
-            row = CommitRow(int(seq), json.loads(commit_id), int(run), int(time), body)
+            row = CommitRow(
+                int(seq), json.loads(commit_id), int(run), int(time), body, None if key is None else json.loads(key)
+            )
         except (ValueError, RecursionError):  # changed by hand: what is wrong, if anything is, is said with its column
             return super().decode_commit(text)
         return Stored(row, int(top), _part({} if part is None else {"part": json.loads(part)}, text))

@@ -11,39 +11,54 @@ import os
 import sqlite3
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import (
     ClosedError,
     CorruptDataError,
+    NewerVersionError,
     ReadOnlyError,
     StorageError,
     StorageFullError,
     StorageUnavailableError,
 )
-from ...storage.driver import HeadRow, ListQuery
+from ...storage.driver import HeadRow, ListQuery, Span
+from ...storage.withholding import reason_of
 from ..sql import filters
 from ..sql.sqlite_metadata import SqliteMetadata
+from . import disk
+from .tree import Tree
 
 BUSY_SECONDS = 10.0
 """How long to wait for other processes that write to the index, each for a fraction of a millisecond."""
 
+INDEX_VERSION = 2
+"""Of its tables. An index of an older version is made anew."""
+
 _HEAD = ", ".join(HeadRow._fields)
 _VALUES = ", ".join(f":{name}" for name in HeadRow._fields)
 _SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS heads (
+DROP TABLE IF EXISTS heads;
+CREATE TABLE heads (
     {_HEAD}, folder TEXT NOT NULL, head_stamp TEXT NOT NULL, log_size INTEGER NOT NULL, PRIMARY KEY (session_id)
 );
-CREATE INDEX IF NOT EXISTS heads_updated ON heads (updated_at, session_id);
-CREATE INDEX IF NOT EXISTS heads_created ON heads (created_at, session_id);
-CREATE INDEX IF NOT EXISTS heads_user ON heads (user_id, updated_at, session_id) WHERE user_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS heads_owner ON heads (owner, updated_at, session_id) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS heads_expires ON heads (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS heads_hidden ON heads (updated_at) WHERE hidden;
-COMMIT;
+CREATE INDEX heads_updated ON heads (updated_at, session_id);
+CREATE INDEX heads_created ON heads (created_at, session_id);
+CREATE INDEX heads_user ON heads (user_id, updated_at, session_id);
+CREATE INDEX heads_agent ON heads (agent, updated_at, session_id) WHERE agent IS NOT NULL;
+CREATE INDEX heads_expires ON heads (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX heads_hidden ON heads (updated_at) WHERE hidden;
+CREATE TABLE commit_keys (
+    folder TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, run INTEGER NOT NULL, place INTEGER NOT NULL,
+    PRIMARY KEY (folder, key, seq)
+) WITHOUT ROWID;
+CREATE TABLE scanned (
+    folder TEXT NOT NULL PRIMARY KEY, inode INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
+    commit_id TEXT NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = {INDEX_VERSION};
 """
 _COLUMNS = f"{_HEAD}, folder, head_stamp, log_size"
 _PUT = f"INSERT OR REPLACE INTO heads ({_COLUMNS}) VALUES ({_VALUES}, :folder, :head_stamp, :log_size)"
@@ -70,12 +85,31 @@ class Indexed(NamedTuple):
     stamp: Stamp
 
 
+class Scanned(NamedTuple):
+    """Up to which record the keys of a log are known: the file's inode, the record's offset, and what stands there."""
+
+    inode: int
+    offset: int
+    seq: int
+    commit_id: str
+
+
+class KeyPlace(NamedTuple):
+    """Where a commit with a key stands in its log."""
+
+    key: str
+    seq: int
+    run: int
+    offset: int
+
+
 class Index:
     """One connection, used by one thread at a time, and opened anew after a fork."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, tree: Tree, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._tree = tree
+        self._lock = threading.RLock()  # taken more than once for a fork, by several storages with one driver
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
@@ -94,15 +128,50 @@ class Index:
             pass
 
     def _opened(self) -> sqlite3.Connection:
+        self._check_links()
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()  # on PyPy, what is not read keeps a transaction
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(_SCHEMA)
+            self._make_tables(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_links(self) -> None:
+        """SQLite would follow links. It gives its logs the rights of the file, which is made first.
+
+        Nothing is opened: to close a file takes away the locks that this process has on it.
+        """
+        try:
+            for end in ("", "-wal", "-shm", "-journal"):
+                self._tree.check_no_link(Path(f"{self.path}{end}"))
+            self._tree.make_file(self.path)
+        except PermissionError:
+            return  # of who may only read the folder; SQLite says so if the file is not there
+        except OSError as error:
+            raise disk.translate(error, "Opening the index", self.path, "no") from error
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == INDEX_VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > INDEX_VERSION:
+                raise NewerVersionError(
+                    f"The index {str(self.path)!r} is of version {version}; this version of Sessile knows "
+                    f"{INDEX_VERSION}."
+                )
+            if version < INDEX_VERSION:
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def put(self, head: HeadRow, folder: str, stamp: Stamp) -> None:
         """The head of a session, in place of the one before."""
@@ -110,10 +179,11 @@ class Index:
         with self._connected() as connection:
             connection.execute(_PUT, values)
 
-    def remove(self, session_id: str) -> None:
+    def remove(self, session_id: str, folder: str) -> None:
         """There is no such session any more."""
         with self._connected() as connection:
             connection.execute("DELETE FROM heads WHERE session_id = ?", (session_id,))
+        self.forget_keys(folder)
 
     def page(self, query: ListQuery) -> list[Indexed]:
         """The rows of `Driver.list`."""
@@ -130,6 +200,51 @@ class Index:
         """By folder: which session it is, and the stamp of its row."""
         rows = self._rows("SELECT folder, session_id, head_stamp, log_size FROM heads", {})
         return {folder: (session_id, Stamp(head, size)) for folder, session_id, head, size in rows}
+
+    # ------------------------------------------------------------ the keys of commits
+
+    def scanned(self, folder: str) -> Scanned | None:
+        """Up to where the keys of the log in a folder are known."""
+        rows = self._rows("SELECT inode, place, seq, commit_id FROM scanned WHERE folder = :folder", {"folder": folder})
+        return Scanned(*rows[0]) if rows else None
+
+    def key_places(self, folder: str, span: Span) -> list[KeyPlace]:
+        """The places of the commits of a span that asks for a key and has an end, in its direction."""
+        low, high = span.runs or (0, None)
+        values = {"folder": folder, **span._asdict(), "low": low if span.runs is None else max(1, low), "high": high}
+        del values["runs"], values["newest_first"]
+        direction = "DESC" if span.newest_first else "ASC"
+        rows = self._rows(
+            "SELECT key, seq, run, place FROM commit_keys WHERE folder = :folder AND key = :key "
+            "AND seq BETWEEN :first AND :last AND run >= :low AND (:high IS NULL OR run <= :high) "
+            f"ORDER BY seq {direction} LIMIT :limit",
+            values,
+        )
+        return [KeyPlace(*row) for row in rows]
+
+    def note_keys(self, folder: str, scanned: Scanned | None, places: list[KeyPlace], *, anew: bool) -> None:
+        """The keys of a log up to a record, beside those before it, or (`anew`) in place of all that were known."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if anew:
+                    _forget(connection, folder)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO commit_keys (folder, key, seq, run, place) VALUES (?, ?, ?, ?, ?)",
+                    [(folder, *place) for place in places],
+                )
+                if scanned is not None:
+                    connection.execute("INSERT OR REPLACE INTO scanned VALUES (?, ?, ?, ?, ?)", (folder, *scanned))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def forget_keys(self, folder: str) -> None:
+        """The log in a folder is gone, or was written anew."""
+        with self._connected() as connection:
+            _forget(connection, folder)
 
     def _rows(self, sql: str, values: dict[str, Any]) -> list[Any]:
         with self._connected() as connection:
@@ -153,11 +268,17 @@ class Index:
 
     def after_fork_in_parent(self) -> None:
         """Let the threads go on."""
-        self._lock.release()
+        with suppress(RuntimeError):  # it is not ours: `before_fork` was interrupted before it
+            self._lock.release()
 
     def after_fork(self) -> None:
         """The threads that waited are not in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # taken more than once for a fork, by several storages with one driver
+
+
+def _forget(connection: sqlite3.Connection, folder: str) -> None:
+    connection.execute("DELETE FROM scanned WHERE folder = ?", (folder,))
+    connection.execute("DELETE FROM commit_keys WHERE folder = ?", (folder,))
 
 
 @contextmanager
@@ -166,7 +287,7 @@ def _translated(path: Path) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        text = f"The index {str(path)!r} cannot be used: {error}."
+        text = f"The index {str(path)!r} cannot be used: {reason_of(error)}."
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StorageUnavailableError(text) from error
         if code == sqlite3.SQLITE_FULL:

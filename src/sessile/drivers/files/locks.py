@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import time
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import DeadlineError
 from ...storage.driver import Deadline
-from .disk import FLAGS
+from .tree import Tree
 
 SHARDS = 64
 """How many locks there are; sessions that share one wait for each other now and then."""
@@ -49,9 +50,10 @@ class Locks:
     child inherits a lock and keeps it beyond the end of its owner.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, tree: Tree, folder: Path) -> None:
         self.folder = folder
-        self._threads = [threading.Lock() for _ in range(SHARDS)]
+        self._tree = tree
+        self._threads = _new_locks()
 
     @contextmanager
     def hold(self, name: str, deadline: Deadline) -> Generator[None]:
@@ -94,7 +96,10 @@ class Locks:
 
     @contextmanager
     def _file(self, number: int) -> Generator[int]:
-        file = os.open(self.folder / f"{number:02}", os.O_RDWR | os.O_CREAT | FLAGS, 0o666)
+        path = self.folder / f"{number:02}"
+        file = self._tree.open_file(path, os.O_RDWR | os.O_CREAT)
+        if file is None:
+            raise FileNotFoundError(errno.ENOENT, "the folder of locks is gone", str(path))
         try:
             yield file
         finally:
@@ -108,11 +113,17 @@ class Locks:
     def after_fork_in_parent(self) -> None:
         """Let the threads go on."""
         for thread in self._threads:
-            thread.release()
+            with suppress(RuntimeError):  # it is not ours: `before_fork` was interrupted before it
+                thread.release()
 
     def after_fork(self) -> None:
         """The threads that waited are not in the child."""
-        self._threads = [threading.Lock() for _ in range(SHARDS)]
+        self._threads = _new_locks()
+
+
+def _new_locks() -> list[threading.RLock]:
+    """Locks that know whose they are: several storages with one driver take them one after the other for a fork."""
+    return [threading.RLock() for _ in range(SHARDS)]
 
 
 def _patiently(file: int, deadline: Deadline) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ...errors import CorruptDataError
 from ...storage.driver import CommitRow, Span
+from ...storage.matching import newest_of, page_of
 from . import disk
 from .formats import Format, FormatError, Glance, Owner, Stored
 
@@ -72,6 +73,10 @@ class Log:
             return self.form.read_commit(chunk.text)
         except FormatError as error:
             raise self.damage(chunk, error) from error
+
+    def at(self, offset: int) -> Chunk | None:
+        """The record that begins at an offset; None at the end of the log."""
+        return next(self.forwards(offset, PREFIX), None)
 
     def glance(self, chunk: Chunk) -> Glance:
         """The place of a record; `CorruptDataError` with file and line if it cannot be read."""
@@ -172,42 +177,42 @@ class Log:
     # ------------------------------------------------------------ spans
 
     def newest(self, count: int, revision: int) -> list[CommitRow]:
-        """The newest commits up to a revision, the oldest of them first; only those after one that is damaged, or away.
+        """The newest commits up to a revision, as a `load` brings them; only those after one that is damaged, or away.
 
         Who needs what was before asks for it, and is told then.
         """
-        rows: list[CommitRow] = []
-        chunks = self.backwards() if count else iter(())
-        for chunk in chunks:
-            if len(rows) == count:
-                break
+        return newest_of(self._before(revision), count)
+
+    def _before(self, revision: int) -> Iterator[CommitRow]:
+        """The commits up to a revision, the newest first, as far as they can be read."""
+        following: int | None = None
+        for chunk in self.backwards():
             if self._beyond(chunk, revision):
                 continue
             try:
                 row = self.decode(chunk).row
             except CorruptDataError:
-                break
-            if rows and row.seq != rows[-1].seq - 1:
-                break
-            rows.append(row)
-        return rows[::-1]
+                return
+            if following is not None and row.seq != following - 1:
+                return
+            following = row.seq
+            yield row
 
     def span(self, span: Span, revision: int) -> list[CommitRow]:
         """The commits of a span, none of them beyond a revision."""
+        return page_of(self._within(span, revision), span)
+
+    def _within(self, span: Span, revision: int) -> Iterator[CommitRow]:
         last = revision if span.last is None else min(span.last, revision)
         low, high = (0, 0) if span.runs is None else (max(1, span.runs[0]), span.runs[1])
         edge = span.first if span.newest_first else last
-        rows: list[CommitRow] = []
-        if span.limit <= 0:
-            return rows
         for chunk, seen in self._down(last) if span.newest_first else self._up(span.first, low):
             if not span.first <= seen.seq <= last or seen.top < low:
                 break
             if span.runs is None or low <= seen.run <= high:
-                rows.append(self.decode(chunk).row)
-            if len(rows) == span.limit or seen.seq == edge:
+                yield self.decode(chunk).row
+            if seen.seq == edge:
                 break  # before the next one is looked at, which may be damaged
-        return rows
 
     def _up(self, first: int, top: int) -> Iterator[tuple[Chunk, Glance]]:
         offset, before = self.find(lambda seen: seen.seq >= first and seen.top >= top)

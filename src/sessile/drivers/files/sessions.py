@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from ...errors import CorruptDataError, StorageError, Written
-from ...storage.driver import Append, Deadline, HeadRow
+from ...errors import CorruptDataError, NewerVersionError, StorageError, StorageFullError, Written
+from ...storage.driver import Append, CommitRow, Deadline, HeadRow, Span
 from ...storage.encoding import decode_head, encode_head
 from ...storage.fold import roll_forward
-from . import disk
+from ...storage.stats import Stats
+from . import disk, keys
 from .formats import Format, FormatError, Owner, Stored
 from .index import Index, Stamp
 from .locks import Locks
 from .log import Chunk, Log
 from .names import safe_name
+from .tree import Tree
 
 logger = logging.getLogger("sessile")
 
@@ -73,12 +74,14 @@ class View:
 class Sessions:
     """The sessions of one folder."""
 
-    def __init__(self, root: Path, form: Format, locks: Locks, index: Index) -> None:
-        self.folder = root / "sessions"
-        self.trash = root / ".sessile" / "trash"
+    def __init__(self, tree: Tree, form: Format, locks: Locks, index: Index, stats: Stats) -> None:
+        self.tree = tree
+        self.folder = tree.root / "sessions"
+        self.trash = tree.root / ".sessile" / "trash"
         self.form = form
         self.locks = locks
         self.index = index
+        self.stats = stats
 
         self.place = lru_cache(maxsize=1024)(self._place)
         """Where the files of a session are."""
@@ -105,6 +108,15 @@ class Sessions:
             if view is not None:
                 view.close()
 
+    def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
+        """`Driver.entries`."""
+        with disk.translated("Reading a session", self.folder), self.read(session_id, deadline) as view:
+            if view is None or view.head is None or view.head.incarnation != incarnation:
+                return []
+            if span.key is None:
+                return view.log.span(span, view.revision)
+            return keys.find(self.index, self.place(session_id).folder.name, view.log, span, view.revision)
+
     def _settled_view(self, session_id: str, deadline: Deadline) -> View | None:
         goal = 0
         while True:
@@ -123,24 +135,33 @@ class Sessions:
         """One look at the files. The head is read first, so that the log has at least what it covers."""
         place = self.place(session_id)
         while True:
-            content = disk.read(place.head)
-            file = disk.open_file(place.log, flags)
-            if file is None:
-                if disk.read(place.head) is None or not place.folder.exists():
-                    return self.check_folder()
-                raise CorruptDataError(f"There is no {self.form.log_file} in {str(place.folder)!r}, but a head.")
-            try:
-                view = self._opened(session_id, place, content, file)
-            except BaseException:
-                os.close(file)
-                raise
-            if view is not None:
+            with self.tree.held(place.folder):
+                view, again = self._look(session_id, place, flags)
+            if not again:
                 return view
+
+    def _look(self, session_id: str, place: Place, flags: int) -> tuple[View | None, bool]:
+        """One look, and whether another one is needed, because the files were changed meanwhile."""
+        content = self.tree.read(place.head)
+        file = self.tree.open_file(place.log, flags)
+        if file is None:
+            if self.tree.read(place.head) is None or not self.tree.exists(place.folder):
+                return self.check_folder(), False
+            if content is None or self.tree.exists(place.log):  # it was made meanwhile, the log first
+                return None, True
+            raise CorruptDataError(f"There is no {self.form.log_file} in {str(place.folder)!r}, but a head.")
+        try:
+            view = self._opened(session_id, place, content, file)
+        except BaseException:
             os.close(file)
+            raise
+        if view is None:
+            os.close(file)
+        return view, view is None
 
     def check_folder(self) -> None:
         """What is not there is absent only where it could be: not if the folder itself is away."""
-        if not self.folder.is_dir():
+        if not self.tree.is_folder(self.folder):
             raise StorageError(f"The folder {str(self.folder)!r} is gone.", hint="Is its disk mounted?")
 
     def _opened(self, session_id: str, place: Place, content: bytes | None, file: int) -> View | None:
@@ -159,7 +180,7 @@ class Sessions:
                 hint="Restore it. Lines must end with a line feed alone, without a carriage return.",
             )
         if head is not None and owner is not None and head.incarnation != owner.incarnation:
-            if disk.read(place.head) == content and os.path.samestat(os.fstat(file), os.stat(log.path)):
+            if self.tree.read(place.head) == content and os.path.samestat(os.fstat(file), self.tree.stat(log.path)):
                 raise CorruptDataError(f"The head and the log in {str(place.folder)!r} are of different incarnations.")
             return None
         last, top, clean = self._newest(log, 0 if head is None else head.revision)
@@ -219,7 +240,7 @@ class Sessions:
             good, rest = _whole_after(log, view.revision)
             if view.head is None:
                 _check_rest(log, good, rest)
-                _keep(place.head, disk.read(place.head) or b"")
+                self._keep(place.head, self.tree.read(place.head) or b"")
             self._cut(log, rest[0].offset if rest else log.size)
             if not good:
                 if view.head is None:
@@ -230,13 +251,14 @@ class Sessions:
             assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
             logger.warning("The head in %s is rolled forward to revision %d.", place.folder, row.revision)
-            disk.replace(place.head, self.form.encode_head(row))
-            self.index.put(row, place.folder.name, stamp_of(place))
+            self.stats.count("catch_ups")
+            self.tree.replace(place.head, self.form.encode_head(row))
+            self.index.put(row, place.folder.name, self.stamp_of(place))
 
     def _cut(self, log: Log, offset: int) -> None:
         """Let the log end at an offset, with the end of a record; what is cut off is kept beside it."""
         rest = disk.read_at(log.file, log.size - offset, offset)
-        if _keep(log.path, rest):
+        if self._keep(log.path, rest):
             logger.warning(
                 "%s ended with %d bytes of a commit that was not written to its end, and not acknowledged. "
                 "They are in %s.cut now.",
@@ -250,12 +272,25 @@ class Sessions:
             disk.write_all(log.file, end[known:])  # what an editor has taken away from it
         disk.sync(log.file)
 
+    def _keep(self, path: Path, part: bytes) -> bool:
+        """Keep what is about to be removed from a file beside it, if it is anything; a person may have written it."""
+        if not part.strip(b"\0 \r\n"):
+            return False
+        kept = self.tree.open_file(path.with_name(f"{path.name}.cut"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        assert kept is not None, "the folder is there"
+        try:
+            disk.write_all(kept, part)
+        finally:
+            os.close(kept)
+        return True
+
     # ------------------------------------------------------------ writing
 
     @contextlib.contextmanager
     def locked(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
         """The session as it is, settled, with its lock held."""
-        with self.locks.hold(self.place(session_id).folder.name, deadline):
+        folder = self.place(session_id).folder
+        with self.locks.hold(folder.name, deadline), self.tree.held(folder):
             view = self._repaired(session_id)
             try:
                 yield view
@@ -280,8 +315,8 @@ class Sessions:
             return True
 
     def _create(self, place: Place, write: Append) -> bool:
-        place.folder.mkdir(exist_ok=True)
-        file = disk.open_file(place.log, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self.tree.make_folder(place.folder)
+        file = self.tree.open_file(place.log, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         assert file is not None, "it is made if it is not there"
         try:
             os.ftruncate(file, 0)
@@ -304,37 +339,130 @@ class Sessions:
             disk.write_all(file, data)
             disk.sync(file)
             if new:
-                disk.sync_folder(place.folder)
-                disk.sync_folder(self.folder)
-            found = disk.write_new(place.new_head, self.form.encode_head(write.head), synced=False)
+                self.tree.sync_folder(place.folder)
+                self.tree.sync_folder(self.folder)
+            found = self.tree.write_new(place.new_head, self.form.encode_head(write.head), synced=False)
             self.index.put(write.head, place.folder.name, Stamp.of(found, size + len(data)))
-            os.replace(place.new_head, place.head)
+            self.tree.move(place.new_head, place.head)
         except StorageError as error:
-            error.written = _undone(file, size)
+            error.written = self._undone(place, file, size)
             raise
         except OSError as error:
-            raise disk.translate(error, "Appending to a session", place.folder, _undone(file, size)) from error
+            written = self._undone(place, file, size)
+            raise disk.translate(error, "Appending to a session", place.folder, written) from error
+
+    def _undone(self, place: Place, file: int, size: int) -> Written:
+        """Take back what was appended, as far as that can be done; whether it may be there."""
+        try:
+            os.ftruncate(file, size)
+            disk.sync(file)
+        except OSError as error:
+            logger.warning("Whether a commit is in %s is not known: it could not be taken back: %s", place.log, error)
+            return "unknown"
+        return "no"
 
     def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
-        """`Driver.delete`: all at once, by moving the folder away; then its files one by one."""
+        """`Driver.delete`: all at once, by moving the folder away; then its files one by one.
+
+        Nothing of it is read but whose it is, so that one which is damaged or of a newer version can be deleted too.
+        """
         place = self.place(session_id)
-        with disk.translated("Deleting a session", place.folder), self.locked(session_id, deadline) as view:
-            if view is None or view.owner is None or view.owner.incarnation != incarnation:
-                return
-            self.trash.mkdir(parents=True, exist_ok=True)
-            away = self.trash / f"{place.folder.name}-{uuid4().hex[:8]}"
-            view.close()  # Windows moves no folder with an open file
-            place.folder.rename(away)
-            disk.sync_folder(self.folder)
-            self.index.remove(session_id)
-            _remove(away)
+        with (
+            disk.translated("Deleting a session", place.folder),
+            self.locks.hold(place.folder.name, deadline),
+        ):
+            if self._incarnation(place) == incarnation:
+                self._remove(session_id, place)
+
+    def discard(self, session_id: str, deadline: Deadline) -> bool:
+        """`Driver.discard`: whatever has the name of the session's folder, be it a file or a link."""
+        place = self.place(session_id)
+        with (
+            disk.translated("Deleting a session", place.folder),
+            self.locks.hold(place.folder.name, deadline),
+        ):
+            there = self.tree.exists(place.folder)
+            if there:
+                self._remove(session_id, place)
+            return there
+
+    def _remove(self, session_id: str, place: Place) -> None:
+        self.tree.make_folder(self.trash)
+        away = self.trash / f"{place.folder.name}-{uuid4().hex[:8]}"
+        self.tree.move(place.folder, away)
+        self.tree.sync_folder(self.folder)
+        self.tree.remove(away)  # before the index: on a full disk that makes the room which the index may need
+        try:
+            self.index.remove(session_id, place.folder.name)
+        except StorageFullError as error:  # lists compare what it says, and take the row out when there is room
+            logger.warning("The index still has session %r, which is deleted: %s", session_id, error)
+
+    def _incarnation(self, place: Place) -> str | None:
+        """Which incarnation has its files in a folder, by the log, or by the head where that does not say."""
+        try:
+            owner = self._owner(place.log)
+            head = None if owner is not None else self._head(place, self.tree.read(place.head))
+        except (CorruptDataError, NewerVersionError):
+            owner, head = None, self._head(place, self.tree.read(place.head))
+        return owner.incarnation if owner is not None else None if head is None else head.incarnation
+
+    # ------------------------------------------------------------ rewriting
+
+    def rewrite(self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline) -> bool:
+        """`Driver.rewrite`: all at once, by a log that is written beside the old one and put in its place.
+
+        Who has the old one open reads on in it.
+        """
+        place = self.place(session_id)
+        with disk.translated("Rewriting commits", place.folder), self.locked(session_id, deadline) as view:
+            if view is None or view.head is None or view.head.incarnation != incarnation:
+                return False
+            changes = [self._change(view, row) for row in commits]
+            if None in changes:
+                return False
+            self._replace_log(place, view, sorted(change for change in changes if change is not None))
+            return True
+
+    def _change(self, view: View, row: CommitRow) -> tuple[int, int, bytes] | None:
+        """From where to where a commit stands, and what is to stand there; None if there is no such commit."""
+        log = view.log
+        chunk = log.at(log.find(lambda seen: seen.seq >= row.seq)[0]) if 1 <= row.seq <= view.revision else None
+        if chunk is None:
+            return None
+        there = log.decode(chunk)
+        if there.row._replace(body=row.body, key=row.key) != row:
+            return None
+        return chunk.offset, chunk.after, self.form.encode_commit(row, there.top, there.part)
+
+    def _replace_log(self, place: Place, view: View, changes: Sequence[tuple[int, int, bytes]]) -> None:
+        assert view.head is not None, "a session with commits has a head"
+        new = place.log.with_name(f".{place.log.name}.new")
+        try:
+            with self.tree.new_file(new) as file:
+                copied = 0
+                for begin, end, data in changes:
+                    disk.copy(view.log.file, file, copied, begin)
+                    disk.write_all(file, data)
+                    copied = end
+                disk.copy(view.log.file, file, copied, view.log.size)
+                disk.sync(file)
+            view.close()  # Windows replaces no open file
+            self.tree.move(new, place.log)
+        except OSError:
+            with contextlib.suppress(OSError):  # what went wrong first is what counts
+                self.tree.unlink(new)  # on a full disk nobody needs half of a log
+            raise
+        with disk.translated("Rewriting commits", place.folder, "unknown"):
+            self.tree.sync_folder(place.folder)
+        self.index.forget_keys(place.folder.name)
+        self.index.put(view.head, place.folder.name, self.stamp_of(place))
 
     def empty_trash(self) -> None:
         """Remove the files of deleted sessions that a crash has left."""
         with disk.translated("Removing what is left of deleted sessions", self.trash):
-            for folder in self.trash.iterdir() if self.trash.exists() else ():
+            for name in self.tree.names(self.trash):
                 try:
-                    _remove(folder)
+                    self.tree.remove(self.trash / name)
                 except OSError as error:  # the others are removed all the same, and this one is tried again next time
                     logger.warning("What is left of a deleted session could not be removed: %s", error)
 
@@ -343,11 +471,15 @@ class Sessions:
         place = self.place(session_id)
         with disk.translated("Reading a session", place.folder), self.locked(session_id, deadline) as view:
             if view is None or view.head is None:
-                self.index.remove(session_id)
+                self.index.remove(session_id, place.folder.name)
             else:
-                self.index.put(view.head, place.folder.name, stamp_of(place))
+                self.index.put(view.head, place.folder.name, self.stamp_of(place))
 
-    # ------------------------------------------------------------ records
+    def stamp_of(self, place: Place) -> Stamp:
+        """What tells whether the files of a session are those that the index has seen."""
+        return Stamp.of(self.tree.stat(place.head), self.tree.stat(place.log).st_size)
+
+    # ------------------------------------------------------------ whose they are
 
     def owner(self, session_id: str) -> Owner | None:
         """Whose log is in the folder of a session."""
@@ -356,6 +488,10 @@ class Sessions:
     def owner_of(self, folder: Path) -> str | None:
         """The session of a folder; one under a name that is not its own is refused."""
         owner = self._owner(folder / self.form.log_file)
+        head = folder / self.form.head_file
+        exists = self.tree.exists
+        if owner is None and exists(head) and not exists(folder / self.form.log_file) and exists(head):
+            raise CorruptDataError(f"There is no {self.form.log_file} in {str(folder)!r}, but a head.")
         if owner is not None and self.place(owner.session_id).folder.name != folder.name:
             raise CorruptDataError(
                 f"{str(folder)!r} has the session {owner.session_id!r}, whose folder is "
@@ -365,46 +501,13 @@ class Sessions:
         return None if owner is None else owner.session_id
 
     def _owner(self, path: Path) -> Owner | None:
-        file = disk.open_file(path, os.O_RDONLY)
+        file = self.tree.open_file(path, os.O_RDONLY)
         if file is None:
             return self.check_folder()
         try:
             return Log(file, os.fstat(file).st_size, self.form, path).owner()
         finally:
             os.close(file)
-
-    def get_record(self, session_id: str, incarnation: str, key: str) -> bytes | None:
-        """`Driver.get_record`. Whose log it is, is read afterwards: then the record was of this incarnation too."""
-        place = self.place(session_id)
-        with disk.translated("Reading a record", place.folder):
-            value = disk.read(place.records / safe_name(key))
-            owner = self.owner(session_id)
-        return value if owner is not None and owner.incarnation == incarnation else None
-
-    def put_record(self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline) -> bool:
-        """`Driver.put_record`."""
-        place = self.place(session_id)
-        file = place.records / safe_name(key)
-        with disk.translated("Writing a record", place.folder), self.locked(session_id, deadline) as view:
-            if view is None or view.head is None or view.head.incarnation != incarnation:
-                return value is None
-            with disk.translated("Writing a record", place.folder, "unknown"):
-                if value is not None:
-                    disk.make_folders(file.parent)
-                    disk.replace(file, value)
-                elif file.exists():
-                    file.unlink()
-                    disk.sync_folder(file.parent)
-        return True
-
-
-def _keep(path: Path, part: bytes) -> bool:
-    """Keep what is about to be removed from a file beside it, if it is anything; a person may have written it."""
-    if not part.strip(b"\0 \r\n"):
-        return False
-    with path.with_name(f"{path.name}.cut").open("ab") as kept:
-        kept.write(part)
-    return True
 
 
 def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
@@ -442,25 +545,3 @@ def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
         if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
             log.decode(rest[0])  # names the line, if it cannot be read
             raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, which another process may be doing as well."""
-    while os.path.lexists(folder):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-
-
-def _undone(file: int, size: int) -> Written:
-    """Take back what was appended, as far as that can be done; whether it may be there."""
-    try:
-        os.ftruncate(file, size)
-        disk.sync(file)
-    except OSError:
-        return "unknown"
-    return "no"
-
-
-def stamp_of(place: Place) -> Stamp:
-    """What tells whether the files of a session are those that the index has seen."""
-    return Stamp.of(os.stat(place.head), os.stat(place.log).st_size)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from ...errors import ClosedError, CorruptDataError, InvalidInputError, NewerVersionError, StorageError
-from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
+from ...errors import ClosedError, CorruptDataError, DeadlineError, InvalidInputError, NewerVersionError, StorageError
+from ...records import ANY_USER
+from ...storage.driver import Capabilities, Deadline, Driver
+from ...storage.matching import as_asked, place_of
+from ...storage.rows import Append, CommitRow, Listing, ListQuery, Loaded, Span
 from ...storage.storage import Storage
 from ...storage.urls import check_no_url
+from ...storage.withholding import damage_of
 from . import disk
 from .formats import Format, JsonFormat
-from .index import Index, Stamp
+from .index import Index, Indexed, Stamp
 from .locks import Locks
+from .records import Records
 from .sessions import Sessions, logger
+from .tree import Tree
 
 VERSION = 1
 """Of the layout of the folder."""
@@ -30,6 +37,18 @@ LOCAL = ".sessile"
 
 ATTEMPTS = 3
 """How often a list is made anew because its sessions were written to meanwhile."""
+
+
+Errors = dict[str, StorageError]
+
+
+class Strange(NamedTuple):
+    """A folder that is no session which can be read: by which name people know it, why, and if the index knows it."""
+
+    folder: str
+    name: str
+    error: StorageError
+    indexed: bool
 
 
 class FileStorage(Storage):
@@ -91,15 +110,21 @@ class FileDriver(Driver):
     """The driver behind both. It holds no file open between two operations but the index."""
 
     name: ClassVar[str] = "files"
-    capabilities = Capabilities(commits_per_append=100, max_record_bytes=16 * 1024 * 1024)
+    capabilities = Capabilities(
+        commits_per_append=100, max_record_bytes=16 * 1024 * 1024, rewrites=True, bounded_pages=True
+    )
 
     def __init__(self, root: Path, form: Format) -> None:
         self.root = root
+        self.tree = Tree(root)
         self.form = form
-        self.locks = Locks(root / LOCAL / "locks")
-        self.index = Index(root / LOCAL / "index.db")
-        self.sessions = Sessions(root, form, self.locks, self.index)
+        self.locks = Locks(self.tree, root / LOCAL / "locks")
+        self.index = Index(self.tree, root / LOCAL / "index.db")
+        self.sessions = Sessions(self.tree, form, self.locks, self.index, self.stats)
+        self.records = Records(self.sessions)
         self._compared = False
+        self._strange: dict[str, Strange] = {}
+        """The folders that were found and are no sessions that can be read."""
         self._closed = False
 
     # ------------------------------------------------------------ the folder
@@ -107,26 +132,26 @@ class FileDriver(Driver):
     async def setup(self, deadline: Deadline) -> None:
         with disk.translated("Setting up the folder", self.root):
             if not self._is_set_up():
-                disk.make_folders(self.locks.folder)
+                self.tree.make_folder(self.locks.folder)
                 with self.locks.hold("setup", deadline):
                     self._set_up()
 
     def _is_set_up(self) -> bool:
-        marker = disk.read(self.root / MARKER)
+        marker = self.tree.read(self.root / MARKER)
         if marker is not None:
             self._check_marker(marker)
-        return marker is not None and self.sessions.folder.is_dir() and self.index.path.exists()
+        return marker is not None and self.tree.is_folder(self.sessions.folder) and self.tree.exists(self.index.path)
 
     def _set_up(self) -> None:
         """Make what is missing. A folder that comes out of version control has no more than its sessions."""
-        disk.make_folders(self.sessions.folder)
-        (self.root / LOCAL / ".gitignore").write_text("*\n", encoding="utf-8")
+        self.tree.make_folder(self.sessions.folder)
+        self.tree.replace(self.root / LOCAL / ".gitignore", b"*\n")
         self.index.make()
-        if not (self.root / MARKER).exists():
+        if not self.tree.exists(self.root / MARKER):
             # No other line ends for what another machine checks out.
-            (self.sessions.folder / ".gitattributes").write_text("* -text\n", encoding="utf-8")
+            self.tree.replace(self.sessions.folder / ".gitattributes", b"* -text\n")
             text = json.dumps({"sessile": VERSION, "format": self.form.name})
-            disk.replace(self.root / MARKER, f"{text}\n".encode())
+            self.tree.replace(self.root / MARKER, f"{text}\n".encode())
 
     def _check_marker(self, content: bytes) -> None:
         path = str(self.root / MARKER)
@@ -134,7 +159,7 @@ class FileDriver(Driver):
             marker = json.loads(content)
             version, name = marker["sessile"], marker["format"]
         except (ValueError, TypeError, KeyError) as error:
-            raise CorruptDataError(f"{path!r} does not say what the folder is: {error!r}.") from error
+            raise CorruptDataError(f"{path!r} does not say what the folder is: {damage_of(error)}.") from error
         if not isinstance(version, int) or version > VERSION:
             raise NewerVersionError(f"{path!r} is of version {version!r}; this version of Sessile knows {VERSION}.")
         if name != self.form.name:
@@ -147,9 +172,11 @@ class FileDriver(Driver):
         self._closed = True
         self.index.close()
 
-    def _check_open(self) -> None:
+    def _begin(self, deadline: Deadline) -> None:
+        """Refuse an operation whose time is over, or that comes after the end."""
         if self._closed:
             raise ClosedError("This storage was closed.")
+        deadline.check("An operation on files")
 
     def before_fork(self) -> None:
         self.locks.before_fork()
@@ -166,111 +193,168 @@ class FileDriver(Driver):
     # ------------------------------------------------------------ the log
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        self._check_open()
+        self._begin(deadline)
         with disk.translated("Reading a session", self.root), self.sessions.read(session_id, deadline) as view:
             if view is None or view.head is None:
                 return None
             return Loaded(view.head, view.log.newest(newest, view.revision), time.time_ns() // 1000)
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        self._check_open()
+        self._begin(deadline)
         return self.sessions.append(write, deadline)
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
-        self._check_open()
-        with disk.translated("Reading a session", self.root), self.sessions.read(session_id, deadline) as view:
-            if view is None or view.head is None or view.head.incarnation != incarnation:
-                return []
-            return view.log.span(span, view.revision)
+        self._begin(deadline)
+        return self.sessions.entries(session_id, incarnation, span, deadline)
+
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        self._begin(deadline)
+        return self.sessions.rewrite(session_id, incarnation, commits, deadline)
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
-        self._check_open()
+        self._begin(deadline)
         self.sessions.delete(session_id, incarnation, deadline)
 
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        self._begin(deadline)
+        self._strange.pop(self.sessions.place(session_id).folder.name, None)
+        return self.sessions.discard(session_id, deadline)
+
     async def sweep(self, before: int, deadline: Deadline) -> None:
-        self._check_open()
+        self._begin(deadline)
         self.sessions.empty_trash()
 
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
-        self._check_open()
-        return self.sessions.get_record(session_id, incarnation, key)
+        self._begin(deadline)
+        return self.records.get(session_id, incarnation, key)
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
-        self._check_open()
-        return self.sessions.put_record(session_id, incarnation, key, value, deadline)
+        self._begin(deadline)
+        return self.records.put(session_id, incarnation, key, value, deadline)
+
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        self._begin(deadline)
+        return self.records.keys(session_id, incarnation, prefix, after, limit)
 
     # ------------------------------------------------------------ lists
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        self._compare_all(deadline)
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        self._begin(deadline)
+        unreadable: Errors = {}
+        self._compare_all(deadline, anew=query.after is None)
         with disk.translated("Listing sessions", self.root):
             rows = self.index.page(query)
             for _ in range(ATTEMPTS):
-                changed = [row.head.session_id for row in rows if self._head_stamp(row.folder) != row.stamp.head]
-                refreshed = [self._refresh(session_id, deadline) for session_id in changed]
-                if not any(refreshed):
+                renewed = [self._is_renewed(row, unreadable, deadline) for row in rows]
+                if not any(renewed):
                     break
                 rows = self.index.page(query)
-        return [row.head for row in rows]
+        heads = [as_asked(row.head, query) for row in rows if row.head.session_id not in unreadable]
+        after = place_of(rows[-1].head, query) if 0 < len(rows) >= query.limit else None
+        if query.after is None and (query.user_id in (None, ANY_USER) or query.hidden is None):
+            # One user's list names nothing that may be another's; looks of the storage itself, at hidden ones too, do.
+            unreadable |= {strange.name: strange.error for strange in self._strange.values() if not strange.indexed}
+        for error in unreadable.values():
+            logger.warning("%s", error)
+        return Listing(heads, unreadable, after)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
-        self._compare_all(deadline)
-        self.sessions.check_folder()
+        self._begin(deadline)
+        self._compare_all(deadline, anew=True)
         return self.index.count(query)
 
+    def _is_renewed(self, row: Indexed, unreadable: Errors, deadline: Deadline) -> bool:
+        """Let the index follow the files of a session; whether it had to. One that cannot be read is noted."""
+        session_id = row.head.session_id
+        if session_id in unreadable:
+            return False
+        strange = self._strange.get(row.folder)
+        error = None if strange is None else strange.error
+        if error is None and self._head_stamp(row.folder) != row.stamp.head:
+            error = self._refresh(session_id, deadline)
+            if error is None:
+                return True
+        if error is not None:
+            unreadable[session_id] = error
+        return False
+
     def _head_stamp(self, folder: str) -> str | None:
-        """What the index must say of a head; None if there is none."""
+        """What the index must say of a head; None if there is none, or none that can be looked at."""
         try:
-            return Stamp.of(os.stat(self.sessions.folder / folder / self.form.head_file), 0).head
-        except FileNotFoundError:
+            return Stamp.of(self.tree.stat(self.sessions.folder / folder / self.form.head_file), 0).head
+        except (OSError, CorruptDataError):
             return None
 
-    def _refresh(self, session_id: str, deadline: Deadline) -> bool:
-        """Let the index follow the files of a session. One that is damaged is named, and costs the others nothing."""
+    def _refresh(self, session_id: str, deadline: Deadline) -> StorageError | None:
+        """Let the index follow the files of a session; the error of one that cannot be read, which costs no other."""
         try:
             self.sessions.refresh(session_id, deadline)
-        except CorruptDataError as error:
-            logger.warning("%s", error)
-            return False
-        return True
-
-    def _compare_all(self, deadline: Deadline) -> None:
-        """Once for each opened storage: find what crashes, power cuts and people have changed beside the index."""
-        self._check_open()
-        if self._compared:
-            return
-        with disk.translated("Comparing the index with the folder", self.root):
-            known = self.index.stamps()
-            for folder in os.scandir(self.sessions.folder):
-                session_id, stamp = known.pop(folder.name, (None, None))
-                if not folder.is_dir() or (stamp is not None and stamp == self._stamp(folder)):
-                    continue
-                found = session_id or self._session_of(folder)
-                if found is not None:
-                    self._refresh(found, deadline)
-                deadline.check("Comparing the index with the folder")
-            for session_id, _ in known.values():
-                self._refresh(session_id, deadline)
-        self._compared = True
-
-    def _stamp(self, folder: os.DirEntry[str]) -> Stamp | None:
-        try:
-            log = os.stat(f"{folder.path}/{self.form.log_file}")
-            return Stamp.of(os.stat(f"{folder.path}/{self.form.head_file}"), log.st_size)
-        except FileNotFoundError:
-            return None
-
-    def _session_of(self, folder: os.DirEntry[str]) -> str | None:
-        """Whose folder it is that the index does not know."""
-        try:
-            return self.sessions.owner_of(Path(folder.path))
+        except (ClosedError, DeadlineError):
+            raise
         except StorageError as error:
-            logger.warning("%s", error)
+            self.sessions.check_folder()
+            return error
+        return None
+
+    def _compare_all(self, deadline: Deadline, *, anew: bool) -> None:
+        """Once for each opened storage: find what crashes, power cuts and people have changed beside the index.
+
+        With `anew` also look again at the folders that could not be read then.
+        """
+        with disk.translated("Comparing the index with the folder", self.root):
+            self.sessions.check_folder()
+            if not self._compared:
+                self._compare(deadline)
+                self._compared = True
+            elif anew:
+                for strange in [*self._strange.values()]:
+                    self._look(strange.folder, strange.name if strange.indexed else None, deadline)
+
+    def _compare(self, deadline: Deadline) -> None:
+        known = self.index.stamps()
+        for folder in self.tree.names(self.sessions.folder):
+            if folder.startswith("."):  # none of ours does; editors and version control leave such things
+                continue
+            session_id, stamp = known.pop(folder, (None, None))
+            if stamp is None or stamp != self._stamp(folder):
+                self._look(folder, session_id, deadline)
+            deadline.check("Comparing the index with the folder")
+        for session_id, _ in known.values():
+            self._refresh(session_id, deadline)
+
+    def _look(self, folder: str, session_id: str | None, deadline: Deadline) -> None:
+        """Let the index follow a folder, which it may know as that of a session; what cannot be read is remembered."""
+        name, error = session_id, None
+        try:
+            name = session_id or self._session_of(self.sessions.folder / folder)
+        except StorageError as caught:
+            error = caught
+        if error is None and name is not None:
+            error = self._refresh(name, deadline)
+        self._strange.pop(folder, None)
+        if error is not None:
+            self._strange[folder] = Strange(folder, name or folder, error, session_id is not None)
+
+    def _stamp(self, folder: str) -> Stamp | None:
+        path = self.sessions.folder / folder
+        try:
+            head, log = self.tree.stat(path / self.form.head_file), self.tree.stat(path / self.form.log_file)
+            return Stamp.of(head, log.st_size)
+        except (OSError, CorruptDataError):
             return None
+
+    def _session_of(self, path: Path) -> str | None:
+        """Whose folder it is that the index does not know; None if it is no folder, or an empty one."""
+        with disk.translated("Reading a session", path):
+            return self.sessions.owner_of(path) if self.tree.is_folder(path) else None
 
 
 def _checked_path(path: Any) -> Path:

@@ -13,6 +13,7 @@ from ...errors import missing_dependency
 from ...storage.driver import HeadRow
 from ...storage.encoding import encode
 from .formats import Fields, Format, FormatError
+from .yaml_aliases import line_of_alias
 
 try:
     import yaml12
@@ -30,7 +31,8 @@ class YamlFormat(Format):
     log_file = "log.yaml"
     end = b"\n...\n"
     head_end = b"\n..."
-    prefix = re.compile(rb"---\nseq: (\d+)\nrun: (\d+)\ntop: (\d+)\n")
+    key_mark = b"\nkey: "
+    prefix = re.compile(rb"---\nseq: (\d{1,19})\nrun: (\d{1,19})\ntop: (\d{1,19})\n")
 
     def dump(self, fields: Fields) -> bytes:
         return f"---\n{yaml12.format_yaml(fields, width=None)}\n...\n".encode()
@@ -46,7 +48,13 @@ class YamlFormat(Format):
 
     def parse(self, text: bytes) -> Any:
         try:
-            documents = cast(list[Any], yaml12.parse_yaml(text.decode("utf-8-sig"), multi=True))
+            decoded = text.decode("utf-8-sig")
+            alias = line_of_alias(decoded)
+            if alias:
+                raise FormatError("anchors and aliases (& and * before a value) are not allowed", alias)
+            documents = cast(list[Any], yaml12.parse_yaml(decoded, multi=True))
+        except FormatError:
+            raise
         except (ValueError, RecursionError) as error:
             reason, *place = _PLACE.split(str(error))
             column, line = (f" (column {place[1]})", int(place[0])) if place else ("", 0)

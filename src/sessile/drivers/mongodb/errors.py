@@ -16,15 +16,8 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
-from ...errors import (
-    ClosedError,
-    DeadlineError,
-    ReadOnlyError,
-    StorageError,
-    StorageFullError,
-    StorageUnavailableError,
-    Written,
-)
+from ... import errors as ours
+from ...storage.withholding import reason_of
 
 NOT_PRIMARY = {10107, 13435, 13436}
 """The server takes no writes, and has done nothing."""
@@ -42,6 +35,7 @@ FULL = {14031, 292}
 FORBIDDEN = {13, 8000}
 AUTHENTICATION = {11, 18}
 NOT_IMPLEMENTED = 238
+INDEX_NOT_FOUND = 27
 
 
 DUPLICATE_KEY = 11000
@@ -70,58 +64,57 @@ def code_of(error: PyMongoError | BSONError) -> int:
     return code if isinstance(code, int) else 0
 
 
-def translate(error: PyMongoError | BSONError, what: str, where: str, *, write: bool) -> StorageError:
+def translate(error: PyMongoError | BSONError, what: str, where: str, *, write: bool) -> ours.StorageError:
     """An error of an operation; `write`: whether it would have changed anything.
 
     PyMongo repeats the first error where selecting a server for a second try has failed, so that an error of server
     selection means that nothing was sent.
     """
     text = f"{what} failed on {where}: {_reason(error)}."
-    written: Written = "unknown" if write else "no"
+    written: ours.Written = "unknown" if write else "no"
     if isinstance(error, ServerSelectionTimeoutError):
-        return StorageUnavailableError(text, hint="Check that the database is up and reachable.")
+        return ours.StorageUnavailableError(text, hint="Check that the database is up and reachable.")
     if isinstance(error, WaitQueueTimeoutError):
-        return StorageUnavailableError(text, hint="Try again, or raise maxPoolSize in the URL.")
+        return ours.StorageUnavailableError(text, hint="Try again, or raise maxPoolSize in the URL.")
     if isinstance(error, PyMongoError) and error.timeout:
-        return DeadlineError(text, written=written)
+        return ours.DeadlineError(text, written=written)
     if isinstance(error, InvalidOperation):
-        return ClosedError("The client of this storage was closed.")
+        return ours.ClosedError("The client of this storage was closed.")
     if isinstance(error, OperationFailure):
         return _refused(error, text, written)
     if isinstance(error, ConnectionFailure):
         unchanged = code_of(error) in NOT_PRIMARY
-        return StorageUnavailableError(text, written="no" if unchanged else written)
-    return StorageError(text, written="no" if isinstance(error, BSONError) else written)
+        return ours.StorageUnavailableError(text, written="no" if unchanged else written)
+    return ours.StorageError(text, written="no" if isinstance(error, BSONError) else written)
 
 
-def _refused(error: OperationFailure, text: str, written: Written) -> StorageError:
+def _refused(error: OperationFailure, text: str, written: ours.Written) -> ours.StorageError:
     """What the server answered. An error of the write concern comes after the write, which may be undone yet."""
     code = code_of(error)
     if code in NOT_PRIMARY:
-        return StorageUnavailableError(text)
+        return ours.StorageUnavailableError(text)
     details = error.details or {}
     late = "writeConcernError" in details or bool(details.get("writeConcernErrors"))
     unsure = late or error.has_error_label("RetryableWriteError")
     if code in STEPPING_DOWN or unsure:
-        return StorageUnavailableError(text, written=written)
+        return ours.StorageUnavailableError(text, written=written)
     if code in TEMPORARY:
-        return StorageUnavailableError(text, written=written if code == 11601 else "no")
+        return ours.StorageUnavailableError(text, written=written if code == 11601 else "no")
     if code in FULL:
-        return StorageFullError(text)
+        return ours.StorageFullError(text)
     if code in FORBIDDEN:
-        return ReadOnlyError(text, hint="Give the database user the role readWrite.")
+        return ours.ReadOnlyError(text, hint="Give the database user the role readWrite.")
     if code in AUTHENTICATION:
-        return StorageError(text, hint="Check user, password and authSource.")
+        return ours.StorageError(text, hint="Check user, password and authSource.")
     if code in UNSURE:
-        return StorageUnavailableError(text, written=written)
+        return ours.StorageUnavailableError(text, written=written)
     if code == NOT_IMPLEMENTED:
-        return StorageError(text, hint="This server lacks what the operation needs.")
-    return StorageError(text)
+        return ours.StorageError(text, hint="This server lacks what the operation needs.")
+    return ours.StorageError(text)
 
 
 def _reason(error: Exception) -> str:
     """The first line of what went wrong, without the dump of the server's whole answer."""
     refused = refusal(error)
     text = str(error) if refused is None else refused.text
-    text = text.partition(", full error:")[0].partition(", Timeout:")[0]
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    return reason_of(text) or type(error).__name__

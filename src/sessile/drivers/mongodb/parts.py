@@ -6,12 +6,14 @@ taken for those of another one. What no claim names is removed by who wrote it, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 from uuid import uuid4
 
 from ...errors import CorruptDataError, StorageError, TooLargeError
 from ...storage.driver import Append, CommitRow, Deadline
-from .documents import PART, Document, commit_key, commit_of, incarnation_of, part_key
+from ...storage.matching import bytes_of
+from .documents import HEAD, PART, Document, commit_key, commit_of, incarnation_of, part_key
 from .port import Port
 
 MIB = 1024 * 1024
@@ -41,15 +43,19 @@ class Parts:
         head = len(write.head.body.encode()) + 4 * len(write.head.metadata.encode())
         if head > INLINE_BYTES:
             raise TooLargeError(f"The head has {head:,} bytes; MongoDB takes {INLINE_BYTES:,}.")
-        if self._large_commits == "refuse" and is_large(write.commits[0]):
-            size = len(write.commits[0].body.encode())
+        self.check_commit(write.commits[0])
+
+    def check_commit(self, row: CommitRow) -> None:
+        """Raise `TooLargeError` for a commit that cannot be stored."""
+        if self._large_commits == "refuse" and is_large(row):
+            size = len(row.body.encode())
             raise TooLargeError(
                 f"The commit has {size:,} bytes; MongoDB takes {INLINE_BYTES:,} in one document.",
                 hint='Store less, or make the storage with large_commits="split".',
             )
 
     async def write(self, claim: Document, deadline: Deadline) -> Document:
-        """The claim with its body in parts, which are written."""
+        """The claim with its body in parts, which are written; it has `at` and `_id`, session and incarnation."""
         token, content = uuid4().hex, claim["body"].encode()
         pieces = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)]
         for number, piece in enumerate(pieces):
@@ -86,26 +92,58 @@ class Parts:
         return [row for row in found if row is not None]
 
     async def _row(self, document: Document, deadline: Deadline) -> CommitRow | None:
-        row = commit_of(document)
-        if "token" not in document:
-            return row
-        owner = (row.seq, document["session_id"], incarnation_of(document))
-        keys = [part_key(owner[1], owner[2], document["token"], number) for number in range(document["parts"])]
+        """A part may be missing because the commit was rewritten meanwhile, or the session deleted."""
+        while True:
+            row = commit_of(document)
+            content = await self._content(document, deadline) if "token" in document else row.body
+            if content is not None:
+                return row._replace(body=content)
+            session_id = document["session_id"]
+            key = commit_key(session_id, incarnation_of(document), row.seq)
+            where = {"session_id": {"$eq": session_id}, "_id": {"$eq": key}}
+            again = await self._port.find("Reading a commit", where, deadline)
+            if not again:
+                return None
+            if again[0].get("token") == document["token"]:
+                raise CorruptDataError(f"A part of commit {row.seq} of session {session_id!r} is missing.")
+            document = again[0]
+
+    async def _content(self, document: Document, deadline: Deadline) -> str | None:
+        """A body that lies in parts; None if one of them is not there."""
+        session_id, token = document["session_id"], document["token"]
         content = b""
-        for key in keys:
-            where = {"session_id": {"$eq": owner[1]}, "_id": {"$eq": key}}
+        for number in range(document["parts"]):
+            key = part_key(session_id, incarnation_of(document), token, number)
+            where = {"session_id": {"$eq": session_id}, "_id": {"$eq": key}}
             found = await self._port.find("Reading a part of a commit", where, deadline)
             if not found:
-                return await self._missing(row, owner[1], owner[2], deadline)
+                return None
             content += found[0]["value"]
-        return row._replace(body=content.decode())
+        return content.decode()
 
-    async def _missing(self, row: CommitRow, session_id: str, incarnation: str, deadline: Deadline) -> None:
-        """A part may be missing because the session was deleted meanwhile: then there is no such commit."""
-        key = commit_key(session_id, incarnation, row.seq)
-        where = {"session_id": {"$eq": session_id}, "_id": {"$eq": key}}
-        if await self._port.find("Reading a commit", where, deadline, fields=["seq"]):
-            raise CorruptDataError(f"A part of commit {row.seq} of session {session_id!r} is missing.")
+    async def touch(self, claim: Document, deadline: Deadline) -> None:
+        """Let `sweep` look once more at the parts that a claim names, because it is about to name others."""
+        if "token" in claim:
+            where = {"session_id": {"$eq": claim["session_id"]}, "seq": PART, "token": claim["token"]}
+            await self._port.update_many("Rewriting commits", where, {"$set": {"born": self._port.now()}}, deadline)
+
+
+def least_bytes(document: Document) -> int:
+    """How many bytes the body of a commit has at least; where it lies in parts, the last one may be a short one."""
+    parts = document.get("parts", 0)
+    return (parts - 1) * PART_BYTES + 1 if parts else bytes_of(document.get("body"))
+
+
+def enough_at(most: int) -> Callable[[Document], bool]:
+    """Tells of the documents of a find, one after the other, by which the bodies of its commits have so many bytes."""
+    left = most
+
+    def enough(document: Document) -> bool:
+        nonlocal left
+        left -= 0 if document["seq"] == HEAD else least_bytes(document)
+        return left <= 0
+
+    return enough
 
 
 def is_large(row: CommitRow) -> bool:

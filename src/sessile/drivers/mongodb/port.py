@@ -17,6 +17,7 @@ from bson.errors import BSONError
 from pymongo import AsyncMongoClient, InsertOne, MongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.driver_info import DriverInfo
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
+from pymongo.monitoring import ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 
 from ..._version import __version__
@@ -24,6 +25,9 @@ from ...errors import ClosedError, InvalidInputError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
+from ...storage.stats import Stats
+from ...storage.urls import WRONG_CALL
+from .counting import PoolCounts, logger
 from .documents import Document
 from .errors import DUPLICATE_KEY, refusal, translate
 
@@ -54,16 +58,22 @@ class Target:
                 f"This is neither an address of MongoDB's nor a client of PyMongo's: {type(url).__name__}."
             )
         client = self.client(MongoClient) if isinstance(url, str) else url
-        database = client.get_default_database(DATABASE)
+        try:
+            database = client.get_default_database(DATABASE)
+        except PyMongoError as error:
+            raise InvalidInputError(f"This is not an address of MongoDB's: {error}.") from error
         if not client.write_concern.acknowledged:
             raise InvalidInputError("w=0 would not tell whether a commit was written.", hint="Use w=majority.")
         self.where = f"MongoDB at {_hosts(url)}/{database.name}"
 
-    def client(self, kind: type[MongoClient[Document]] | type[AsyncMongoClient[Document]]) -> Client:
+    def client(
+        self, kind: type[MongoClient[Document]] | type[AsyncMongoClient[Document]], *listeners: ConnectionPoolListener
+    ) -> Client:
         """A client that connects when it is used. What is no address is refused now."""
+        ours = DriverInfo("sessile", __version__)
         try:
-            return kind(str(self.url), connect=False, driver=DriverInfo("sessile", __version__))
-        except (ConfigurationError, ValueError, TypeError) as error:
+            return kind(str(self.url), connect=False, driver=ours, event_listeners=listeners)
+        except (ConfigurationError, OSError, *WRONG_CALL) as error:
             raise InvalidInputError(f"This is not an address of MongoDB's: {error}.") from error
 
 
@@ -76,6 +86,7 @@ class Port:
         self.suspends = suspends
         self.replicated = False
         """Whether the server is one of several: then it can tell what the majority has, and announce changes."""
+        self.stats = Stats()
         self._borrowed = borrowed
         self._loop = OneLoop(self.where) if suspends and borrowed is not None else None
         self._closed = False
@@ -101,7 +112,8 @@ class Port:
             if self._closed:
                 raise ClosedError("This storage was closed.")
             if self._client is None:
-                self._client = self.target.client(AsyncMongoClient if self.suspends else MongoClient)
+                kind = AsyncMongoClient if self.suspends else MongoClient
+                self._client = self.target.client(kind, PoolCounts(self.stats, self.where))
             return self._client
 
     def database(self) -> Any:
@@ -155,6 +167,7 @@ class Port:
         """One operation of PyMongo's, by a deadline, with its errors as ours."""
         if self._loop is not None:
             self._loop.check()
+        deadline.check(what)
         try:
             with pymongo.timeout(max(deadline.remaining(), 0.001)):  # 0 would be no limit
                 return await self._settled(action())
@@ -171,13 +184,20 @@ class Port:
         limit: int = 0,
         fields: Sequence[str] | None = None,
         collection: str | None = None,
+        enough: Callable[[Document], bool] | None = None,
     ) -> list[Document]:
-        """The documents that match, in one round trip as long as they fit into one answer (16 MB)."""
+        """The documents that match, in one round trip as long as they fit into one answer (16 MB).
+
+        With `enough` they end with the first one for which it holds, and no further answer is asked for.
+        """
 
         def action() -> Any:
             found = self.collection(collection or self.target.sessions).find(where, fields)
             found = found.sort(list(sort)) if sort else found
-            return (found.limit(limit).batch_size(limit + 1) if limit else found).to_list()
+            found = found.limit(limit).batch_size(limit + 1) if limit else found
+            if enough is None:
+                return found.to_list()
+            return _until(found, enough) if self.suspends else _taken(found, enough)
 
         return await self.run(what, action, deadline, write=False)
 
@@ -225,6 +245,16 @@ class Port:
         action = lambda: self.collection(self.target.sessions).update_one(where, change)  # noqa: E731
         return (await self.run(what, action, deadline, write=True)).matched_count == 1
 
+    async def update_many(self, what: str, where: Document, change: Document, deadline: Deadline) -> None:
+        """Change all documents that match in the same way."""
+        action = lambda: self.collection(self.target.sessions).update_many(where, change)  # noqa: E731
+        await self.run(what, action, deadline, write=True)
+
+    async def update_all(self, what: str, changes: Sequence[UpdateOne], deadline: Deadline) -> int:
+        """Change several documents, each for itself, in one round trip; how many were there."""
+        action = lambda: self.collection(self.target.sessions).bulk_write(list(changes), ordered=False)  # noqa: E731
+        return (await self.run(what, action, deadline, write=True)).matched_count
+
     async def put(self, what: str, document: Document, deadline: Deadline) -> None:
         """Insert a document, or replace the one of its `_id`."""
         key = {"session_id": {"$eq": document["session_id"]}, "_id": {"$eq": document["_id"]}}
@@ -239,7 +269,13 @@ class Port:
         except StorageError as error:
             if not isinstance(error.__cause__, DuplicateKeyError):
                 raise
+            self.retried(what, "another one has inserted the document at the same moment")
             await self.run(what, action, deadline, write=True)
+
+    def retried(self, what: str, why: str) -> None:
+        """Note that something is tried again."""
+        self.stats.count("retries")
+        logger.info("%s is tried again on %s: %s", what, self.where, why)
 
     async def remove(self, what: str, where: Document, deadline: Deadline, *, collection: str | None = None) -> None:
         """Remove all documents that match."""
@@ -285,3 +321,25 @@ def _hosts(url: str | Client) -> str:
 
 
 __all__ = ["DATABASE", "Client", "Port", "Target", "Write"]
+
+
+def _taken(found: Any, enough: Callable[[Document], bool]) -> list[Document]:
+    """What a cursor brings, up to the first document for which `enough` holds."""
+    documents: list[Document] = []
+    with found:
+        for document in found:
+            documents.append(document)
+            if enough(document):
+                break
+    return documents
+
+
+async def _until(found: Any, enough: Callable[[Document], bool]) -> list[Document]:
+    """As `_taken`, of an asynchronous cursor."""
+    documents: list[Document] = []
+    async with found:
+        async for document in found:
+            documents.append(document)
+            if enough(document):
+                break
+    return documents

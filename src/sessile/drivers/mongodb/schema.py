@@ -17,7 +17,7 @@ from ...errors import StorageError
 from ...storage.driver import Deadline
 from ..sql.migrations import Migrations, Part, SchemaState, Texts
 from .documents import Document
-from .errors import NOT_IMPLEMENTED, code_of
+from .errors import INDEX_NOT_FOUND, NOT_IMPLEMENTED, code_of
 from .port import Port
 
 PATIENCE_SECONDS = 10.0
@@ -26,6 +26,8 @@ PATIENCE_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 HEADS = '"partialFilterExpression": {"revision": {"$gt": 0}}'
+
+KEYS = '"partialFilterExpression": {"key": {"$exists": true}}'
 
 TEXTS: Texts = {
     (1, "pre"): f"""
@@ -41,7 +43,21 @@ TEXTS: Texts = {
             {{"name": "expires", "key": {{"expires_at": 1}}, {HEADS}}},
             {{"name": "filters", "key": {{"filters": 1}}, {HEADS}}}
         ]}}
-    """
+    """,
+    # Version 2. The name of the agent, team or workflow is called agent; a commit may carry a key. A program of version
+    # 1 cannot read heads without an owner.
+    (2, "pre"): f"""
+-- oldest: 2
+        {{"createIndexes": "{{sessions}}", "indexes": [
+            {{"name": "agent", "key": {{"agent": 1, "updated_at": -1, "session_id": -1}}, {HEADS}}},
+            {{"name": "keys", "key": {{"session_id": 1, "incarnation": 1, "key": 1, "seq": 1}}, {KEYS}}}
+        ]}};
+        {{"update": "{{sessions}}", "updates": [
+            {{"q": {{"revision": {{"$gt": 0}}, "owner": {{"$exists": true}}, "agent": {{"$exists": false}}}},
+             "u": {{"$rename": {{"owner": "agent"}}}}, "multi": true}}
+        ]}};
+        {{"dropIndexes": "{{sessions}}", "index": "owner"}}
+    """,
 }
 
 STATE = "schema"
@@ -95,6 +111,9 @@ class Schema:
         parts = self._migrations.to_do(state, finish=finish)
         for part in [] if dry_run else parts:
             await self._run_part(part, deadline)
+        if parts and not dry_run:  # all of them: others must not begin in between
+            begun, schema = {"_id": BEGUN}, self._port.target.schema
+            await self._port.remove("Ending a migration", begun, deadline, collection=schema)
         return [command for part in parts for command in (*part.statements, self._noting(part.after))]
 
     def _noting(self, state: SchemaState) -> str:
@@ -105,7 +124,7 @@ class Schema:
     async def state(self, deadline: Deadline) -> SchemaState:
         """What the database has."""
         numbers = await self.numbers(deadline)
-        return SchemaState(numbers.get("version", 0), numbers.get("oldest", 0))
+        return SchemaState.stored(numbers.get("version", 0), numbers.get("oldest", 0))
 
     async def numbers(self, deadline: Deadline) -> dict[str, int]:
         """What is remembered."""
@@ -117,8 +136,6 @@ class Schema:
         for statement in part.statements:
             await self._run_command(json.loads(statement), deadline)
         await self.remember(part.after._asdict(), deadline)
-        schema = self._port.target.schema
-        await self._port.remove("Ending a migration", {"_id": BEGUN}, deadline, collection=schema)
 
     async def remember(self, numbers: dict[str, int], deadline: Deadline) -> None:
         """Raise numbers in the document with the schema's version; of several programs the newest one wins."""
@@ -130,14 +147,19 @@ class Schema:
         )
 
     async def _run_command(self, command: Document, deadline: Deadline) -> None:
-        """A server that has no partial indexes gets whole ones, which take more space."""
-        what = "Creating indexes"
+        """Each may be repeated. A server that has no partial indexes gets whole ones, which take more space."""
+        what = "Migrating the database"
         try:
-            await self._port.command(what, command, deadline, write=True)
+            answer = await self._port.command(what, command, deadline, write=True)
         except StorageError as error:
-            if not isinstance(error.__cause__, PyMongoError) or code_of(error.__cause__) != NOT_IMPLEMENTED:
+            code = code_of(error.__cause__) if isinstance(error.__cause__, PyMongoError) else 0
+            if code == INDEX_NOT_FOUND:
+                return  # another process has removed it
+            if code != NOT_IMPLEMENTED or "createIndexes" not in command:
                 raise
-            await self._port.command(what, _without_partial(command), deadline, write=True)
+            answer = await self._port.command(what, _without_partial(command), deadline, write=True)
+        if answer.get("writeErrors"):
+            raise StorageError(f"Migrating {self._port.where} failed: {answer['writeErrors'][0].get('errmsg')}.")
 
 
 def _without_partial(command: Document) -> Document:

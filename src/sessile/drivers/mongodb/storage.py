@@ -31,8 +31,9 @@ process which ends in between leaves behind is removed by `sweep`.
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlunsplit
 
@@ -40,8 +41,10 @@ from pymongo import AsyncMongoClient, InsertOne, MongoClient, UpdateOne
 
 from ...errors import InvalidInputError, StorageError
 from ...records import MICROSECOND
-from ...storage.driver import Append, Capabilities, CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
+from ...storage.driver import Capabilities, Deadline, Driver
 from ...storage.faces import background
+from ...storage.matching import newest_of, page_of
+from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from .documents import (
@@ -58,12 +61,15 @@ from .documents import (
     incarnation_of,
     list_order,
     list_query,
+    listing_of,
     record_key,
+    record_name,
     span_query,
 )
 from .following import Changes
-from .parts import LargeCommits, Parts, is_large
+from .parts import LargeCommits, Parts, enough_at, is_large
 from .port import Client, Port, Target, Write
+from .rewriting import Rewriting
 from .schema import Schema
 
 R = TypeVar("R")
@@ -142,12 +148,16 @@ class MongoDbDriver(Driver):
         transactional_head=False,
         max_record_bytes=8 * 1024 * 1024,
         push=True,
+        rewrites=True,
+        bounded_pages=True,
     )
 
     def __init__(self, port: Port, *, large_commits: LargeCommits, auto_migrate: bool) -> None:
         self.suspends = port.suspends
         self.port = port
+        self.stats = port.stats
         self._parts = Parts(port, large_commits)
+        self._rewriting = Rewriting(port, self._parts)
         self._schema = Schema(port, auto_migrate=auto_migrate)
         self._announced: Changes | None = None
         self._listening: Port | None = None
@@ -157,6 +167,10 @@ class MongoDbDriver(Driver):
     async def setup(self, deadline: Deadline) -> None:
         await self.port.learn(deadline)
         await self._schema.setup(deadline, self.pause)
+
+    async def now(self, deadline: Deadline) -> int:
+        await self.port.learn(deadline)
+        return self.port.now()
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         return await self._schema.migrate(deadline, finish=finish, dry_run=dry_run)
@@ -170,6 +184,7 @@ class MongoDbDriver(Driver):
         """
         await self.port.learn(deadline)
         where: Document = {"session_id": {"$eq": session_id}, "seq": {"$gte": 1}}
+        without: Document | None = None
         while True:
             found = await self._newest(where, newest + 1, deadline)
             head = found[0] if found and found[0]["seq"] == HEAD else None
@@ -180,24 +195,61 @@ class MongoDbDriver(Driver):
             if any(incarnation_of(document) != incarnation for document in documents):
                 own = {**where, "incarnation": {"$eq": incarnation}, "seq": {"$gte": 1, "$lt": HEAD}}
                 documents = await self._newest(own, newest, deadline)
-                if not documents:  # it was deleted between the two
+                if not documents and head != without:  # it was deleted between the two
                     deadline.check("Loading a session")
+                    without = head
                     continue
-            return Loaded(head_of(head), await self._parts.rows(documents[::-1], deadline), self.port.now())
+            rows = newest_of(await self._parts.rows(documents, deadline), newest)
+            return Loaded(head_of(head), rows, self.port.now())
 
     async def _newest(self, where: Document, limit: int, deadline: Deadline) -> list[Document]:
-        return await self.port.find("Loading a session", where, deadline, sort=[("seq", -1)], limit=limit)
+        what, order, enough = "Loading a session", [("seq", -1)], enough_at(LOADED_BYTES)
+        return await self.port.find(what, where, deadline, sort=order, limit=limit, enough=enough)
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
         where = span_query(session_id, incarnation, span)
         order = [("seq", -1 if span.newest_first else 1)]
-        documents = await self.port.find("Reading a session's log", where, deadline, sort=order, limit=span.limit)
-        return await self._parts.rows(documents, deadline)
+        enough = None if span.max_bytes is None else enough_at(span.max_bytes)
+        documents = await self.port.find(
+            "Reading a session's log", where, deadline, sort=order, limit=span.limit, enough=enough
+        )
+        return page_of(await self._parts.rows(documents, deadline), span)
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        """Two finds: the revisions of the heads say which commits are the newest ones, but for those after a crash."""
+        what = "Reading the newest commits"
+        keys = [head_key(session_id) for session_id, _ in sessions]
+        heads = await self._by_key(
+            what, [session_id for session_id, _ in sessions], keys, ["incarnation", "revision"], deadline
+        )
+        spans: list[Document] = []
+        for (session_id, incarnation), key in zip(sessions, keys, strict=True):
+            head = heads.get(key)
+            if alive(head, incarnation):
+                assert head is not None, "alive"
+                spans.append(span_query(session_id, incarnation, Span(first=head["revision"] - count + 1)))
+        found = await self.port.find(what, {"$or": spans}, deadline) if spans else []
+        logs: dict[tuple[str, str], list[Document]] = {}
+        for document in sorted(found, key=lambda document: document["seq"]):
+            logs.setdefault((document["session_id"], incarnation_of(document)), []).append(document)
+        return [await self._parts.rows(logs.get(session, [])[-count:], deadline) for session in sessions]
+
+    async def _by_key(
+        self, what: str, session_ids: Sequence[str], keys: Sequence[str], fields: Sequence[str], deadline: Deadline
+    ) -> dict[str, Document]:
+        """Documents of several sessions by their `_id`s, in one find."""
+        if not keys:
+            return {}
+        where: Document = {"session_id": {"$in": [*session_ids]}, "_id": {"$in": [*keys]}}
+        found = await self.port.find(what, where, deadline, fields=fields)
+        return {document["_id"]: document for document in found}
+
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         where, order = list_query(query), list_order(query)
         documents = await self.port.find("Listing sessions", where, deadline, sort=order, limit=query.limit)
-        return [head_of(document) for document in documents]
+        return listing_of(documents, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         return await self.port.count("Counting sessions", list_query(query), deadline)
@@ -288,6 +340,15 @@ class MongoDbDriver(Driver):
     async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
         await self._write_head(head, 0, deadline)
 
+    # ------------------------------------------------------------ rewriting
+
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        there = alive(await self._find_head(session_id, deadline), incarnation)
+        pause = partial(self.pause, RACE_SECONDS)
+        return there and await self._rewriting.rewrite(session_id, incarnation, commits, deadline, pause)
+
     # ------------------------------------------------------------ deleting
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
@@ -299,6 +360,22 @@ class MongoDbDriver(Driver):
         else:
             where = {"session_id": {"$eq": session_id}, "incarnation": {"$eq": incarnation}, "seq": {"$lt": HEAD}}
             await self.port.remove("Deleting a session", where, deadline)
+
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        """All documents of that id, the head last; where the head still says of which incarnation, only those of it."""
+        what, key = "Deleting a session", {"_id": {"$eq": head_key(session_id)}}
+        found = await self.port.find(what, key, deadline, limit=1, fields=["incarnation"])
+        if not found:
+            return False
+        incarnation = found[0].get("incarnation")
+        if isinstance(incarnation, str):
+            await self.delete(session_id, incarnation, deadline)
+            return True
+        await self.port.update(what, key, {"$set": {"gone": True, "hidden": True}}, deadline)
+        with _after_a_write():
+            await self.port.remove(what, {"session_id": {"$eq": session_id}, "seq": {"$lt": HEAD}}, deadline)
+            await self.port.remove(what, {**key, "gone": True}, deadline)
+        return True
 
     async def _remove(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         """Remove a session whose head is marked, the head last, and what others of its id have left.
@@ -352,6 +429,23 @@ class MongoDbDriver(Driver):
         where = {"session_id": {"$eq": session_id}, "_id": {"$eq": record_key(session_id, incarnation, key)}}
         found = await self.port.find("Reading a record", where, deadline)
         return bytes(found[0]["value"]) if found else None
+
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        keys = [record_key(*name) for name in names]
+        found = await self._by_key("Reading records", [name.session_id for name in names], keys, ["value"], deadline)
+        return [bytes(found[key]["value"]) if key in found else None for key in keys]
+
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        where: Document = {
+            "session_id": {"$eq": session_id},
+            "seq": {"$eq": RECORD},
+            "incarnation": {"$eq": incarnation},
+        }
+        documents = await self.port.find("Reading the keys of records", where, deadline, fields=["_id"])
+        names = sorted(record_name(document) for document in documents)
+        return [name for name in names if name.startswith(prefix) and name > after][:limit]
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline

@@ -9,11 +9,13 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from ...errors import InvalidInputError, StorageError, UnsupportedError, Written
+from ...errors import InvalidInputError, StorageError, StorageUnavailableError, UnsupportedError, Written
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
+from ...storage.stats import Stats
 from ..sql.base import Execute, Parameters, Result
-from ..sql.borrowed import OneAtATime
+from ..sql.borrowed import OneAtATime, spoil
+from ..sql.ports import not_text
 from .errors import is_lost, translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
@@ -31,6 +33,8 @@ class BorrowedPort:
     transaction of its own. Raises `InvalidInputError` for a connection that cannot carry all text.
     """
 
+    borrowed = True
+
     def __init__(self, connection: Any, where: str) -> None:
         if connection.charset != "utf8mb4":
             raise InvalidInputError(
@@ -39,6 +43,7 @@ class BorrowedPort:
             )
         self.connection = connection
         self.where = where
+        self.stats = Stats()
         self.suspends = isinstance(connection, aiomysql.Connection)
         self._turns = OneAtATime(OneLoop(where) if self.suspends else None)
         self.max_packet: int | None = None
@@ -46,11 +51,13 @@ class BorrowedPort:
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements inside the application's transaction."""
+        deadline.check(what)
         async with self._turns.turn(deadline):
             return await self._one(what, sql, parameters, "no")
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run statements whole or not at all."""
+        deadline.check(what)
         statements = sql.split(SEPARATOR)
         async with self._turns.turn(deadline):
             if len(statements) == 1:
@@ -63,12 +70,15 @@ class BorrowedPort:
             return await self._run(sql, parameters)
         except Failure as error:
             raise self._failed(error, what, written, inside=inside) from error
+        except UnicodeDecodeError as error:
+            raise not_text(error, what, self.where) from error
 
     async def _several(self, what: str, statements: list[str], parameters: Parameters) -> Result:
         inside = self._in_transaction()
         begin, end, undo = INSIDE if inside else ALONE
         try:
             await self._run(begin, {})
+            self._check_there(what, inside=inside)
             try:
                 results = [await self._run(each, needed(each, parameters)) for each in statements]
                 await self._run(end, {})
@@ -82,6 +92,16 @@ class BorrowedPort:
     def _in_transaction(self) -> bool:
         status = self.connection.server_status or 0
         return not self.connection.get_autocommit() or bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def _check_there(self, what: str, *, inside: bool) -> None:
+        """Raise if there is no transaction any more, after the server has answered a statement that succeeded.
+
+        An error's answer does not tell that the server has rolled the transaction back (a deadlock, or MariaDB's
+        innodb_snapshot_isolation): what comes next would be committed statement by statement.
+        """
+        if inside and not self._in_transaction():
+            text = f"{what} failed on {self.where}: the server has rolled the transaction back."
+            raise spoil(StorageUnavailableError(text))
 
     async def _run(self, sql: str, parameters: Parameters) -> Result:
         if self.max_packet is None:
@@ -105,9 +125,10 @@ class BorrowedPort:
         `written`: what is known outside of a transaction, if the connection is lost. There is no other one to try.
         """
         failed = translate(error, what, self.where, written="no" if inside else written)
+        if failed.written == "unknown":
+            self.stats.unknown(failed)
         if inside or is_lost(error):
-            failed.retry = False
-            failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
+            spoil(failed)
         return failed
 
     def transaction(self, what: str, deadline: Deadline) -> AbstractAsyncContextManager[Execute]:

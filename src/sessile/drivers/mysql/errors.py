@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import pymysql
 
-from ...errors import (
-    DeadlineError,
-    ReadOnlyError,
-    StorageError,
-    StorageFullError,
-    StorageUnavailableError,
-    Written,
-)
+from ... import errors as ours
+from ...storage.withholding import reason_of
+from ..sql.damage import TAKEN
 
 LOST = {
     0,  # PyMySQL: the connection is closed
@@ -44,17 +39,35 @@ TEMPORARY = {
     3101,  # MySQL: the group has refused the transaction, and it was rolled back
 }
 DUPLICATE = 1062
+CONSTRAINTS = {
+    1048,  # NULL where there must be none
+    1364,  # no value for a column that was added
+    1451,  # foreign keys
+    1452,
+    1644,  # SIGNAL in a trigger
+    3819,  # MySQL: a check
+    4025,  # MariaDB: a check
+}
 READ_ONLY = {1290, 1792, 1836}
 FULL = {1021, 1114, 1041}
 DENIED = {1044, 1045, 1142, 1143, 1227, 1370}
 MISSING = {1049, 1054, 1146}
+DONE = {
+    1054,  # no column of that name: it has the new one
+    1060,  # a column of that name is there
+    1061,  # an index of that name is there
+}
+"""What says that a change of the schema was made before."""
+
 INTERRUPTED = {1317, 1969, 3024}
 UNCERTAIN = 1180
 """COMMIT itself has failed."""
 
 
-class DuplicateError(StorageError):
+class DuplicateError(ours.CorruptDataError):
     """A row of that key is there already."""
+
+    default_hint = TAKEN
 
 
 def number_of(error: pymysql.err.MySQLError) -> int:
@@ -71,29 +84,36 @@ def is_lost(error: pymysql.err.MySQLError) -> bool:
     return number in LOST or number in READ_ONLY
 
 
-def translate(error: pymysql.err.MySQLError, what: str, where: str, *, written: Written = "no") -> StorageError:
+def translate(
+    error: pymysql.err.MySQLError, what: str, where: str, *, written: ours.Written = "no"
+) -> ours.StorageError:
     """An error of a statement; `written` is what is known of a write whose connection was lost.
 
     What the server itself refuses, it has not done, and the transaction is rolled back. A COMMIT that was interrupted
     or has failed may have happened.
     """
     number = number_of(error)
-    reason = str(error.args[-1] if error.args else "") or "the connection is closed"  # of which PyMySQL says no more
+    said = reason_of(str(error.args[-1] if error.args else ""))
+    reason = said or "the connection is closed"  # of which PyMySQL says no more
     text = f"{what} failed on {where}: {reason} ({number})."
     if number in READ_ONLY:
-        return ReadOnlyError(text, hint="The server only follows another one, or was set read-only; name the primary.")
+        return ours.ReadOnlyError(
+            text, hint="The server only follows another one, or was set read-only; name the primary."
+        )
     if is_lost(error) or number == UNCERTAIN:
-        return StorageUnavailableError(text, written=written)
+        return ours.StorageUnavailableError(text, written=written)
     if number in TEMPORARY:
-        return StorageUnavailableError(text)
+        return ours.StorageUnavailableError(text)
     if number in INTERRUPTED:
-        return DeadlineError(text, written=written)
+        return ours.DeadlineError(text, written=written)
     if number in FULL:
-        return StorageFullError(text)
+        return ours.StorageFullError(text)
     if number in DENIED:
-        return ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
+        return ours.ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
     if number in MISSING:
-        return StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
+        return ours.StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
     if number == DUPLICATE:
         return DuplicateError(text)
-    return StorageError(text)
+    if number in CONSTRAINTS:
+        return ours.ConstraintError(text)
+    return ours.StorageError(text)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from socket import socket
+from typing import Any, NamedTuple, cast
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
@@ -17,8 +18,10 @@ from pymysql.constants import CLIENT, CR
 
 from ...errors import StorageError, StorageUnavailableError, TooLargeError, Written
 from ...storage.driver import Deadline
+from ...storage.stats import Stats
+from ...storage.urls import WRONG_CALL, refused_call
 from ..sql.base import Execute, Parameters, Result
-from ..sql.pool import TaskPool, ThreadPool
+from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort
 from .errors import is_lost, translate
 from .statements import aexecute, execute, joined, whole
@@ -95,8 +98,8 @@ class Target:
 class MySQLPort(PooledPort[Failure]):
     """What both pools share."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(Failure, target.where)
+    def __init__(self, target: Target, stats: Stats) -> None:
+        super().__init__(Failure, target.where, stats)
         self.target = target
 
     @property
@@ -117,15 +120,38 @@ class MySQLPort(PooledPort[Failure]):
 
 
 class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgument] (generic in its stubs only)
-    """A connection whose statements end by a deadline."""
+    """A connection whose statements, and whose making, end by a deadline: PyMySQL limits the time of each packet."""
 
     backend: Backend
     _read_timeout: float
     _write_timeout: float
+    _sock: socket  # as what follows, in no stubs
+
+    def __init__(self, deadline: Deadline, **options: Any) -> None:
+        self._deadline = deadline
+        seconds = _seconds(deadline)
+        super().__init__(**options, read_timeout=seconds, write_timeout=seconds)
 
     def limit(self, deadline: Deadline) -> None:
         """Give what is sent from now on, and its answer, the time that is left."""
+        self._deadline = deadline
         self._read_timeout = self._write_timeout = _seconds(deadline)
+
+    def _write_bytes(self, data: bytes) -> None:
+        self._write_timeout = self._left(self._write_timeout)
+        cast(Any, super())._write_bytes(data)
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        left = self._left(self._read_timeout)
+        if left != self._read_timeout:
+            self._read_timeout = self._current_timeout = left
+            self._sock.settimeout(left)
+        return cast(bytes, cast(Any, super())._read_bytes(num_bytes))
+
+    def _left(self, limit: float) -> float:
+        """The limit of a call, or what is left if that is noticeably less: to set one on a socket takes a moment."""
+        left = _seconds(self._deadline)
+        return left if left < 0.9 * limit else limit
 
 
 class ThreadPort(MySQLPort):
@@ -133,21 +159,22 @@ class ThreadPort(MySQLPort):
 
     suspends = False
 
-    def __init__(self, target: Target, pool_size: int) -> None:
-        super().__init__(target)
-        self._pool_size = pool_size
+    def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
+        super().__init__(target, stats)
+        self._settings = settings
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ThreadPool[_Connection]:
-        return ThreadPool(self._connect, _close, self._pool_size)
+        return ThreadPool(self._connect, _close, stats=self.stats, **self._settings)
 
     def _connect(self, deadline: Deadline) -> _Connection:
-        seconds = _seconds(deadline)
         try:
-            connection = _Connection(**self.target.options(deadline), read_timeout=seconds, write_timeout=seconds)
+            connection = _Connection(deadline, **self.target.options(deadline))
             connection.backend = self.target.learn(execute(connection, self.target.settings(deadline), None))
         except Failure as error:
             raise self.target.refused(error) from error
+        except WRONG_CALL as error:
+            raise refused_call(error, self.where) from error
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -277,14 +304,17 @@ class TaskPort(MySQLPort):
 
     suspends = True
 
-    def __init__(self, target: Target, pool_size: int) -> None:
-        super().__init__(target)
-        self._pool: TaskPool[_AsyncConnection] = TaskPool(self._connect, _aclose, pool_size)
+    def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
+        super().__init__(target, stats)
+        self._pool: TaskPool[_AsyncConnection] = TaskPool(self._connect, _aclose, stats=stats, **settings)
 
     async def _connect(self, deadline: Deadline) -> _AsyncConnection:
         options = self.target.options(deadline)
         options["db"] = options.pop("database", None)
-        connection = _AsyncConnection(**options)
+        try:
+            connection = _AsyncConnection(**options)
+        except WRONG_CALL as error:
+            raise refused_call(error, self.where) from error
         try:
             async with asyncio.timeout(deadline.remaining()):  # aiomysql limits the time of the socket only
                 await connection.open()
@@ -293,6 +323,8 @@ class TaskPort(MySQLPort):
             connection.close()
             if isinstance(error, (Failure, OSError)):  # a TimeoutError among them
                 raise self.target.refused(error) from error
+            if isinstance(error, WRONG_CALL):
+                raise refused_call(error, self.where) from error
             raise
         connection.backend = self.target.learn(results)
         return connection

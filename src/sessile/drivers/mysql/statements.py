@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
@@ -49,6 +49,18 @@ async def aexecute(connection: Any, sql: str, parameters: Parameters | None, lim
 def needed(sql: str, parameters: Parameters) -> Parameters:
     """The parameters of one statement of several: clients quote all that they are given."""
     return {name: parameters[name] for name in set(_NAME.findall(sql))}
+
+
+def numbered(sql: str, number: int, names: Collection[str]) -> str:
+    """A statement that is sent several times at once, with these parameters numbered, as in `parameters_of`."""
+    return _NAME.sub(lambda found: f"%({found[1]}_{number})s" if found[1] in names else found[0], sql)
+
+
+def parameters_of(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Parameters:
+    """The parameters of statements that are sent once for each of some rows."""
+    return {
+        f"{name}_{number}": value for number, row in enumerate(rows) for name, value in zip(names, row, strict=True)
+    }
 
 
 def joined(results: Sequence[Result]) -> Result:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -16,28 +15,35 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 
 from ...errors import InvalidInputError, StorageError, StorageUnavailableError
-from ...storage.driver import Append, Capabilities, CommitRow, Deadline, HeadRow, Json, Loaded
-from ...storage.reads import check_count
+from ...storage.driver import Beside, Capabilities, Deadline
+from ...storage.matching import filter_token, filter_tokens, with_bodies
+from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Json, Loaded, RecordName, Span
+from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
-from ..sql import filters
-from ..sql.base import Execute, SqlDriver
+from ..sql import damage, durability, filters, log
+from ..sql.base import COMMIT, Execute, Parameters, SqlDriver
+from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, SchemaState, read_texts
+from ..sql.pool import MAX_AGE, pool_settings
 from ..sql.statements import put_in
 from .borrowed import BorrowedPort
-from .errors import DuplicateError
+from .errors import DONE, DuplicateError, number_of
 from .ports import Target, TaskPort, ThreadPort
-from .statements import SEPARATOR
+from .statements import SEPARATOR, numbered, parameters_of
 
 SMALL = tuple(name for name in HeadRow._fields if name not in ("revision", "body"))
 """The columns of a head that `load` gets as one JSON array."""
+
+KEY = ("session_id", "incarnation")
+REWRITTEN = ("seq", "body", "key")
 
 MAX_RECORD_BYTES = 1024 * 1024
 """The largest record where the server takes statements of that size."""
 
 _IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]{0,31}")
 
-_OURS = ("prefix", "pool_size")
+_OURS = ("prefix", "pool_size", "max_connection_age")
 _THEIRS = ("unix_socket", "ssl", "ssl_ca")
 
 
@@ -51,6 +57,7 @@ class MySQLStorage(Storage):
             must be there.
         prefix: what the tables' names begin with.
         pool_size: the most connections, for synchronous callers and for each event loop.
+        max_connection_age: seconds after which a connection is replaced when nobody uses it, a tenth more or less.
         auto_migrate: False: never create or migrate tables except by `migrate`.
         options: the keyword arguments of `Storage`.
     """
@@ -61,10 +68,11 @@ class MySQLStorage(Storage):
         *,
         prefix: str = "sessile_",
         pool_size: int = 10,
+        max_connection_age: float = MAX_AGE,
         auto_migrate: bool = True,
         **options: Any,
     ) -> None:
-        check_count(pool_size, "pool_size", least=1)
+        settings = pool_settings(pool_size, max_connection_age)
         words = _words(prefix)
         if isinstance(database, (pymysql.Connection, aiomysql.Connection)):
             port = BorrowedPort(database, "the application's MySQL connection")
@@ -76,8 +84,8 @@ class MySQLStorage(Storage):
             return
         target = _target(database)
         super().__init__(
-            MySQLDriver(ThreadPort(target, pool_size), words, auto_migrate=auto_migrate),
-            async_driver=lambda: MySQLDriver(TaskPort(target, pool_size), words, auto_migrate=auto_migrate),
+            MySQLDriver(ThreadPort(target, settings, Stats()), words, auto_migrate=auto_migrate),
+            async_driver=lambda: MySQLDriver(TaskPort(target, settings, Stats()), words, auto_migrate=auto_migrate),
             **options,
         )
 
@@ -85,8 +93,8 @@ class MySQLStorage(Storage):
     def from_url(cls, url: str, **options: Any) -> Self:
         """`mysql://user:password@host:3306/database` or `mariadb://…`.
 
-        With `?prefix=`, `?pool_size=`, `?unix_socket=/path`, `?ssl=true` (the server's certificate is checked against
-        the system's authorities) or `?ssl_ca=/path` (against these).
+        With `?prefix=`, `?pool_size=`, `?max_connection_age=`, `?unix_socket=/path`, `?ssl=true` (the server's
+        certificate is checked against the system's authorities) or `?ssl_ca=/path` (against these).
         """
         ours, address = take_settings(url, _OURS)
         return cls(address, **{**ours, **options})
@@ -110,9 +118,36 @@ class MySQLDriver(SqlDriver):
             where=port.where,
             auto_migrate=auto_migrate,
         )
-        self.capabilities = Capabilities(commits_per_append=200, max_record_bytes=MAX_RECORD_BYTES)
+        self.capabilities = Capabilities(
+            commits_per_append=200,
+            max_record_bytes=MAX_RECORD_BYTES,
+            rewrites=True,
+            checks_body=not port.borrowed,  # what is acknowledged there may be rolled back
+            bounded_pages=True,
+        )
         self._words = words
         self._port = port
+
+    def beside(self) -> Beside | None:
+        if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
+            return None
+        return SqlBeside(self.port, "mysql", self._words, self.where, may_create=self.auto_migrate)
+
+    async def within(self, sql: str, parameters: dict[str, Any], span: Span, deadline: Deadline) -> str:
+        """The statement itself, behind a look at what the bodies have: to sum that up, it would write them to disk."""
+        statement = put_in(sql, {"direction": log.direction(span)}).replace(
+            self._words["commit"], "seq, LENGTH(body)", 1
+        )
+
+        async def sizes(here: dict[str, Any]) -> list[tuple[Any, ...]]:
+            return (await self.port.read("Reading a session's log", statement, here, deadline)).rows
+
+        parameters["limit"] = await log.count_within(sizes, parameters, span)
+        return sql
+
+    async def settings_warnings(self, deadline: Deadline) -> Sequence[str]:
+        found = await self.port.read("Reading settings", durability.MYSQL, {}, deadline)
+        return durability.of_mysql(dict(found.rows))
 
     async def setup(self, deadline: Deadline) -> None:
         await super().setup(deadline)
@@ -126,6 +161,15 @@ class MySQLDriver(SqlDriver):
         self._words["collation"] = "utf8mb4_nopad_bin" if "MariaDB" in version else "utf8mb4_0900_bin"
         return await super()._state_by(execute)
 
+    async def run_part_of_migration(self, execute: Execute, sql: str) -> None:
+        """Run a change of the schema; one that an interrupted migration has made already is passed over."""
+        try:
+            await execute(sql, None)
+        except StorageError as error:
+            cause = error.__cause__
+            if not isinstance(cause, pymysql.err.MySQLError) or number_of(cause) not in DONE:
+                raise
+
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
         """One connection that holds a lock; each change of the schema is committed by itself, and repeatable."""
@@ -138,15 +182,15 @@ class MySQLDriver(SqlDriver):
             await execute(self.sql["unlock_migrations"], None)
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        parameters = {"session_id": session_id, "newest": newest}
+        parameters = {"session_id": session_id, "newest": newest, "share": LOADED_BYTES // max(newest, 1)}
         sql = self.sql["load" if newest else "load_head"]
         rows = (await self.port.read("Loading a session", sql, parameters, deadline)).rows
-        commits = sorted(CommitRow._make(row) for row in rows if row[2] >= 0)
-        for revision, small, run, now, body in rows:
+        commits = with_bodies(sorted((CommitRow._make(row) for row in rows if row[2] >= 0), reverse=True))
+        for revision, small, run, now, body, _ in rows:
             if run < 0:
                 fields = dict(zip(SMALL, json.loads(small), strict=True))
-                hidden = bool(fields.pop("hidden"))
-                return Loaded(HeadRow(**fields, revision=revision, hidden=hidden, body=body), commits, now)
+                head = HeadRow(**fields, revision=revision, body=body)
+                return Loaded(damage.head_of(head), commits, now)
         return None
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
@@ -170,8 +214,8 @@ class MySQLDriver(SqlDriver):
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         parameters = write.head._asdict()
         parameters |= {"expected": write.expected, "filterable": filterable(write.head.metadata)}
-        for number, row in enumerate(write.commits):
-            parameters |= {f"{name}_{number}": value for name, value in row._asdict().items()}
+        parameters |= {"was_body": write.was_body, "was_updated_at": write.was_updated_at}
+        parameters |= parameters_of(write.commits, CommitRow._fields)
         create = write.expected == 0
         rows = [_row(number) for number in range(len(write.commits))]
         if create:
@@ -189,10 +233,54 @@ class MySQLDriver(SqlDriver):
             raise
         return result.affected > 0
 
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        if not commits:
+            return True
+        key = {"session_id": session_id, "incarnation": incarnation}
+        fixed = put_in(self.sql["fixed"], {"seqs": ", ".join(str(int(row.seq)) for row in commits)})
+        there = (await self.port.read("Rewriting commits", fixed, key, deadline)).rows
+        if {row[:4] for row in commits} != set(there):
+            return False
+        # Commits go with their session only, whose head is held meanwhile: they are all there, or none of them.
+        updates = [numbered(self.sql["rewrite"], number, REWRITTEN) for number in range(len(commits))]
+        rows = [(row.seq, row.body, row.key) for row in commits]
+        sql = SEPARATOR.join([self.sql["hold_head"], *updates])
+        parameters = {**key, **parameters_of(rows, REWRITTEN)}
+        return bool((await self.port.write("Rewriting commits", sql, parameters, deadline)).rows)
+
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        found: list[list[CommitRow]] = [[] for _ in sessions]
+        for row in await self._for_each("newest", sessions, KEY, {"count": count}, deadline):
+            number: int = row[0]
+            found[number].append(CommitRow._make(row[1:]))
+        return [sorted(rows) for rows in found]
+
+    async def _for_each(
+        self, name: str, rows: Sequence[tuple[str, ...]], names: Sequence[str], others: Parameters, deadline: Deadline
+    ) -> list[tuple[Any, ...]]:
+        """What a statement brings for each of some rows of parameters, in one statement.
+
+        Not by comparing with a list of rows, for which MariaDB uses no index.
+        """
+        if not rows:
+            return []
+        texts = (put_in(self.sql[name], {"number": str(number)}) for number in range(len(rows)))
+        sql = "\nUNION ALL\n".join(numbered(text, number, names) for number, text in enumerate(texts))
+        parameters = {**others, **parameters_of(rows, names)}
+        return (await self.port.read("Reading of several sessions", sql, parameters, deadline)).rows
+
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         key = {"session_id": session_id, "incarnation": incarnation}
         sql = f"{self.sql['delete_session']}{SEPARATOR}{self.sql['delete_commits']}"
         await self.port.write("Deleting a session", sql, key, deadline)
+
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        found = dict(await self._for_each("get_records", names, RecordName._fields, {}, deadline))
+        return [None if (value := found.get(number)) is None else bytes(value) for number in range(len(names))]
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
@@ -217,26 +305,15 @@ class _Metadata(filters.MetadataFilters):
     """Filters look for tokens: JSON functions of MySQL and MariaDB differ in how they name keys and compare scalars."""
 
     def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
-        return f"LOCATE(:has_key_{number}, filterable) > 0", {f"has_key_{number}": _token(key)}
+        return f"LOCATE(:has_key_{number}, filterable) > 0", {f"has_key_{number}": f"{filter_token(key)} "}
 
     def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
-        return f"LOCATE(:metadata_{number}, filterable) > 0", {f"metadata_{number}": _token(key, value)}
+        return f"LOCATE(:metadata_{number}, filterable) > 0", {f"metadata_{number}": f"{filter_token(key, value)} "}
 
 
 def filterable(metadata: str) -> str:
     """The tokens of all filters that this metadata matches, each followed by a space."""
-    if metadata == "{}":
-        return ""
-    values: dict[str, Any] = json.loads(metadata)
-    tokens = [_token(key) for key in values]
-    tokens += [_token(key, value) for key, value in values.items() if not isinstance(value, (dict, list))]
-    return "".join(tokens)
-
-
-def _token(*parts: Json) -> str:
-    """A hash of a key, or of a key and a scalar: `true` is not 1, but 1 is 1.0."""
-    plain = [int(part) if isinstance(part, float) and part.is_integer() else part for part in parts]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:32] + " "
+    return "".join(f"{token} " for token in filter_tokens(metadata))
 
 
 # ---------------------------------------------------------------- addresses
@@ -251,9 +328,11 @@ def _words(prefix: Any) -> dict[str, str]:
     names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
     return {
         **{word: f"`{prefix}{name}`" for word, name in names.items()},
-        "small": ", ".join(SMALL),
+        # On MySQL a JSON value is not text, and a UNION takes no texts of two collations, neither of them chosen.
+        "small": f"CONVERT(JSON_ARRAY({', '.join(SMALL)}) USING utf8mb4) COLLATE utf8mb4_bin",
+        "commit": COMMIT.replace("key", "`key`"),
         "prefix": prefix,
-        "lock": f"CONCAT('sessile.', SHA1(CONCAT(DATABASE(), '.{prefix}')))",  # MySQL takes up to 64 characters
+        "lock": f"CONCAT('sessile.', LEFT(SHA2(CONCAT(DATABASE(), '.{prefix}'), 256), 40))",  # of up to 64 letters
         "now": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",  # an hour of local time comes twice a year
         "collation": "utf8mb4_bin",
     }
@@ -280,7 +359,8 @@ def _target(url: Any) -> Target:
         "host": parts.hostname or "localhost",
         "port": port,
         "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
+        # Both clients write it as Latin-1, and servers know it as UTF-8.
+        "password": unquote(parts.password or "").encode().decode("latin-1"),
         "database": database,
     }
     if "unix_socket" in query:

@@ -31,6 +31,15 @@ def is_absent(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error)
 
 
+def is_broken(error: Exception) -> bool:
+    """Whether there was no answer: the connection broke, or could not be made."""
+    return (
+        isinstance(error, BaseError)
+        and isinstance(translate(error, "", "", "no"), StorageUnavailableError)
+        and (_STATUS.search(str(error)) is None)
+    )
+
+
 def translate(error: Exception, what: str, where: str, written: Written) -> StorageError:
     """An error of the client; `written` is what is known of a write whose answer was lost."""
     lines = str(error).partition("\n\nDebug source")[0].split()

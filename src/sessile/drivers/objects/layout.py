@@ -5,30 +5,43 @@ sessile                                     made by `setup`
 heads/<session>                             the checkpoint of a session; empty where a session was deleted
 logs/<session>/<incarnation>/commits/<seq>  what one append wrote: its commits, and the head after them
 logs/<session>/<incarnation>/merged/<level>/<first>-<last>
+logs/<session>/<incarnation>/keys/<key>/<seq>   an empty object for each commit with a key
 logs/<session>/<incarnation>/records/<key>
 lists/<list>/<time>-<session>               an empty object for each place that a session has in a list
 ```
 
-Ids are hashed: they may hold any character, and what is left of a deleted session must not name anybody. Numbers are
+Ids are hashed: they may hold any character, and what is left of a deleted session must not name anybody. Only the
+keys of records are not, which go with their session: they are hexadecimal, so that names sort like keys. Numbers are
 padded, so that names sort like numbers; times in lists are counted down, so that the newest come first.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ...errors import CorruptDataError, NewerVersionError
 from ...storage.driver import Append, CommitRow, HeadRow
+from ...storage.withholding import damage_of
 
-FORMAT = 1
-"""Written into every object; a reader refuses what has a higher one."""
+FORMAT = 2
+"""The highest format that an object may have. One without keys of commits has format 1, which older readers know."""
+
+WIDTH = len(CommitRow._fields)
+
+MOST_COMMITS = 50
+"""How many commits one append has at most."""
 
 SETUP = "sessile"
 
+PART = 200
+
 DIGITS = 19
+_RECORD = re.compile(r"/records/((?:[0-9a-f]+/)*[0-9a-f]+)-$")
+_PLACE = re.compile(rf"\d{{{DIGITS}}}-[0-9a-f]+")
 _LATEST = 10**DIGITS - 1
 
 
@@ -45,9 +58,14 @@ def head_name(session: str) -> str:
     return f"heads/{session}"
 
 
+def folder_of_all(session: str) -> str:
+    """Where the incarnations of a session have their folders, by the digest of its id."""
+    return f"logs/{session}"
+
+
 def folder(session_id: str, incarnation: str) -> str:
     """Where everything of one incarnation lies, except for its head."""
-    return f"logs/{digest(session_id)}/{digest(incarnation)}"
+    return f"{folder_of_all(digest(session_id))}/{digest(incarnation)}"
 
 
 def commit_name(where: str, seq: int) -> str:
@@ -65,9 +83,49 @@ def merged_name(where: str, level: int, node: Node) -> str:
     return f"{where}/merged/{level}/{node.first:0{DIGITS}}-{node.last:0{DIGITS}}"
 
 
+def key_folder(where: str, key: str) -> str:
+    """Where the objects lie that say which commits have a key."""
+    return f"{where}/keys/{digest(key)}"
+
+
+def key_name(where: str, key: str, seq: int) -> str:
+    """The object that says that a commit may have a key."""
+    return f"{key_folder(where, key)}/{seq:0{DIGITS}}"
+
+
 def record_name(where: str, key: str) -> str:
     """The object of a record."""
+    return f"{record_start(where, key)}-"
+
+
+def record_start(where: str, start: str) -> str:
+    """What the objects of records whose keys begin with `start` begin with, and sort behind.
+
+    A part of a name has no more than 200 characters, for services that keep objects in files.
+    """
+    digits = start.encode().hex()
+    return f"{where}/records/" + "/".join(digits[at : at + PART] for at in range(0, max(len(digits), 1), PART))
+
+
+def key_of_record(name: str) -> str | None:
+    """The inverse of `record_name`; None for an object that does not tell its key."""
+    found = _RECORD.search(name)
+    return None if found is None else bytes.fromhex(found[1].replace("/", "")).decode()
+
+
+def old_record_name(where: str, key: str) -> str:
+    """The object of a record before the first release."""
     return f"{where}/records/{digest(key)}"
+
+
+def is_commit(name: str) -> bool:
+    """Whether an object in the folder of appends is one."""
+    return name.rpartition("/")[2].isdecimal()
+
+
+def is_place(name: str) -> bool:
+    """Whether an object in a list is a place."""
+    return _PLACE.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def place_name(list_name: str, moment: int, session: str) -> str:
@@ -142,7 +200,12 @@ class Checkpoint(NamedTuple):
 
 def encode_append(write: Append) -> bytes:
     """The object of an append."""
-    return _encode({"head": write.head, "rows": write.commits})
+    return encode_appended(Appended(list(write.commits), write.head))
+
+
+def encode_appended(appended: Appended) -> bytes:
+    """The object of what was appended."""
+    return _encode({"head": appended.head, "rows": _lists(appended.rows)}, appended.rows)
 
 
 def decode_append(data: bytes, what: str) -> Appended:
@@ -156,7 +219,8 @@ def decode_append(data: bytes, what: str) -> Appended:
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """The object of a session's head."""
-    return _encode({**checkpoint._asdict(), "places": sorted(checkpoint.places)})
+    rows = checkpoint.rows
+    return _encode({**checkpoint._asdict(), "rows": _lists(rows), "places": sorted(checkpoint.places)}, rows)
 
 
 def decode_checkpoint(data: bytes, what: str) -> Checkpoint:
@@ -175,7 +239,7 @@ def decode_checkpoint(data: bytes, what: str) -> Checkpoint:
 
 def encode_rows(rows: Sequence[CommitRow]) -> bytes:
     """The object of merged commits."""
-    return _encode({"rows": rows})
+    return _encode({"rows": _lists(rows)}, rows)
 
 
 def decode_rows(data: bytes, what: str) -> list[CommitRow]:
@@ -199,8 +263,13 @@ def decode_nodes(data: bytes, what: str) -> list[Node]:
         raise _damaged(what, error) from error
 
 
+def _lists(rows: Sequence[CommitRow]) -> list[list[Any]]:
+    """Commits with only the fields that they have: one without a key is written as ever."""
+    return [[*(row[:-1] if row.key is None else row)] for row in rows]
+
+
 def _rows(values: Iterable[Any]) -> list[CommitRow]:
-    return [CommitRow(*fields) for fields in values]
+    return [CommitRow.stored([*fields, None] if len(fields) < WIDTH else fields) for fields in values]
 
 
 def _nodes(values: Iterable[Any]) -> list[Node]:
@@ -210,8 +279,9 @@ def _nodes(values: Iterable[Any]) -> list[Node]:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
-def _encode(content: dict[str, Any]) -> bytes:
-    return _ENCODER.encode({"format": FORMAT, **content}).encode()
+def _encode(content: dict[str, Any], rows: Sequence[CommitRow] = ()) -> bytes:
+    lowest = 1 if all(row.key is None for row in rows) else FORMAT
+    return _ENCODER.encode({"format": lowest, **content}).encode()
 
 
 def _decode(data: bytes, what: str) -> dict[str, Any]:
@@ -220,10 +290,10 @@ def _decode(data: bytes, what: str) -> dict[str, Any]:
         newest = content["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(what, error) from error
-    if newest != FORMAT:
-        raise NewerVersionError(f"The object {what} has format {newest}; this program reads format {FORMAT}.")
+    if newest not in range(1, FORMAT + 1):
+        raise NewerVersionError(f"The object {what} has format {newest}; this program reads up to format {FORMAT}.")
     return content
 
 
 def _damaged(what: str, error: Exception) -> CorruptDataError:
-    return CorruptDataError(f"The object {what} is damaged, or is not one of Sessile's: {error!r}.")
+    return CorruptDataError(f"The object {what} is damaged, or is not one of Sessile's: {damage_of(error)}.")

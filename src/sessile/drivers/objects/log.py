@@ -21,6 +21,8 @@ from functools import partial
 
 from ...errors import CorruptDataError, StorageError
 from ...storage.driver import Append, CommitRow, Deadline, HeadRow, Span
+from ...storage.matching import bytes_of, page_of
+from ...storage.rows import LOADED_BYTES
 from . import layout, lists
 from .layout import Appended, Checkpoint, Node
 from .merging import compact
@@ -122,55 +124,107 @@ class Log:
 
     async def _names_after(self, what: str, prefix: str, first: str, deadline: Deadline) -> list[str]:
         """The names of all objects below a prefix after a name. More than a page, if no checkpoint can be written."""
-        names = [first]
+        names: list[str] = []
         while True:
-            page = await self.port.list(what, prefix, deadline, after=names[-1])
-            names.extend(each.name for each in page)
+            page = await self.port.list(what, prefix, deadline, after=first)
+            names.extend(each.name for each in page if layout.is_commit(each.name))
             if len(page) < LIST_PAGE:
-                return names[1:]
+                return names
+            first = page[-1].name
 
     async def newest(self, what: str, view: View, count: int, deadline: Deadline) -> list[CommitRow]:
-        """The newest commits of a session, the oldest of them first."""
-        rows = view.rows[-count:] if count else []
-        if len(rows) < count and rows[0].seq > 1:
-            span = Span(last=rows[0].seq - 1, limit=count - len(rows), newest_first=True)
-            rows = (await self._merged(what, view.checkpoint, span, deadline))[::-1] + rows
-        return rows
+        """The newest commits of a session, as a `load` brings them."""
+        span = Span(limit=count, newest_first=True, max_bytes=LOADED_BYTES)
+        return (await self.span(what, view, span, deadline))[::-1]
 
-    async def span(self, what: str, view: View, span: Span, deadline: Deadline) -> list[CommitRow]:
-        """The commits of a span, in its direction."""
+    async def span(
+        self, what: str, view: View, span: Span, deadline: Deadline, *, only: frozenset[int] | None = None
+    ) -> list[CommitRow]:
+        """The commits of a span, in its direction; `only` of these numbers."""
         if span.limit <= 0:
             return []
         recent = view.rows
         before = recent[0].seq - 1
-        recent = [row for row in recent if _within(row, span)]
+        recent = [row for row in recent if _within(row, span, only)]
         merged_last = before if span.last is None else min(span.last, before)
         if span.newest_first:
             recent.reverse()
-            rest = span._replace(last=merged_last, limit=span.limit - len(recent))
-            return (recent + await self._merged(what, view.checkpoint, rest, deadline))[: span.limit]
-        merged = await self._merged(what, view.checkpoint, span._replace(last=merged_last), deadline)
-        return (merged + recent)[: span.limit]
+            left = None if span.max_bytes is None else span.max_bytes - sum(bytes_of(row.body) for row in recent)
+            rest = span._replace(last=merged_last, limit=span.limit - len(recent), max_bytes=left)
+            return page_of(recent + await self._merged(what, view.checkpoint, rest, deadline, only), span)
+        merged = await self._merged(what, view.checkpoint, span._replace(last=merged_last), deadline, only)
+        return page_of(merged + recent, span)
 
-    async def _merged(self, what: str, checkpoint: Checkpoint, span: Span, deadline: Deadline) -> list[CommitRow]:
-        """The commits of a span that are merged: down the tree of nodes, in the span's direction."""
+    async def of_key(
+        self, what: str, session_id: str, incarnation: str, span: Span, deadline: Deadline
+    ) -> list[CommitRow]:
+        """The commits of a span that asks for a key: those of the objects that name it which do have it in the log."""
+        assert span.key is not None, "asked for by the caller"
+        where = layout.folder(session_id, incarnation)
+        start = layout.key_folder(where, span.key)
+        first = layout.key_name(where, span.key, max(span.first, 1) - 1)
+        seqs = sorted(map(layout.seq_of, await self._names_after(what, start, first, deadline)))
+        last = seqs[-1] if span.last is None and seqs else span.last
+        seqs = [seq for seq in seqs if last is not None and seq <= last]
+        if not seqs:
+            return []
+        view = await self.look(what, layout.digest(session_id), deadline)
+        if view is None or not view.is_of(incarnation):
+            return []
+        return await self.span(what, view, span, deadline, only=frozenset(seqs))
+
+    async def at(self, what: str, view: View, seqs: Iterable[int], deadline: Deadline) -> dict[int, CommitRow]:
+        """The commits of these numbers that there are."""
+        only = frozenset(seqs)
+        rows = await self.span(what, view, Span(limit=len(only)), deadline, only=only)
+        return {row.seq: row for row in rows}
+
+    async def leaves(self, what: str, view: View, seqs: frozenset[int], deadline: Deadline) -> list[str]:
+        """The names of the merged objects that have commits of these numbers."""
+        where = layout.folder(view.head.session_id, view.head.incarnation)
+        waiting = [(level, node) for level, nodes in enumerate(view.checkpoint.nodes) for node in nodes]
+        names: list[str] = []
+        while waiting:
+            level, node = waiting.pop()
+            if not _has(node, seqs):
+                continue
+            name = layout.merged_name(where, level, node)
+            if level == 0:
+                names.append(name)
+            else:
+                inner = layout.decode_nodes(await self._read(what, name, deadline), name)
+                waiting.extend((level - 1, each) for each in inner)
+        return names
+
+    async def _merged(
+        self, what: str, checkpoint: Checkpoint, span: Span, deadline: Deadline, only: frozenset[int] | None
+    ) -> list[CommitRow]:
+        """The commits of a span that are merged: down the tree of nodes, in the span's direction.
+
+        Where the bytes of the page are bounded there may be a few more than it has: those of objects read at once, of
+        which there are few at first.
+        """
         where = layout.folder(checkpoint.head.session_id, checkpoint.head.incarnation)
         highest = len(checkpoint.nodes) - 1
-        nodes = [(level, node) for level in range(highest, -1, -1) for node in checkpoint.nodes[level]]
-        waiting = _ordered(nodes, span)
+        tops = [(level, node) for level in range(highest, -1, -1) for node in checkpoint.nodes[level]]
+        waiting = _ordered(tops, span, only)
         found: list[CommitRow] = []
-        while waiting and len(found) < span.limit:
+        left, at_once = span.max_bytes, MERGED_AT_ONCE if span.max_bytes is None else 1
+        while waiting and len(found) < span.limit and (left is None or left > 0):
             if waiting[-1][0] > 0:
                 level, node = waiting.pop()
                 name = layout.merged_name(where, level, node)
                 inner = layout.decode_nodes(await self._read(what, name, deadline), name)
-                waiting.extend(_ordered([(level - 1, each) for each in inner], span))
+                waiting.extend(_ordered([(level - 1, each) for each in inner], span, only))
                 continue
-            names = [layout.merged_name(where, 0, node) for node in _take(waiting, span, span.limit - len(found))]
+            nodes = _take(waiting, span, only, span.limit - len(found), at_once)
+            at_once = min(at_once * 2, MERGED_AT_ONCE)
+            names = [layout.merged_name(where, 0, node) for node in nodes]
             read = await self.port.gather(partial(self._read, what, name, deadline) for name in names)
             for name, data in zip(names, read, strict=True):
-                rows = [row for row in layout.decode_rows(data, name) if _within(row, span)]
+                rows = [row for row in layout.decode_rows(data, name) if _within(row, span, only)]
                 found.extend(reversed(rows) if span.newest_first else rows)
+                left = None if left is None else left - sum(bytes_of(row.body) for row in rows)
         return found[: span.limit]
 
     async def _read(self, what: str, name: str, deadline: Deadline) -> bytes:
@@ -187,18 +241,25 @@ class Log:
         claim = layout.commit_name(where, write.expected + 1)
         if write.head.hidden:  # from the claim on nobody else looks at the session: sweeping must find it even so
             await self.port.put(what, lists.hidden_place(write.head), b"", deadline)
+        keys = await self.write_keys(what, where, write.commits, deadline)
         if not await self.port.create(what, claim, layout.encode_append(write), deadline):
-            return False
+            return False  # another's commit of this number may have the same key: what names it stays
         try:
             view = await self._confirmed(what, write, deadline)
             if view is None:
-                await self.port.delete(what, [claim], deadline)
+                await self.port.delete(what, [claim, *keys], deadline)
         except StorageError as error:
             error.written = "unknown"
             raise
         if view is not None:
             await self.renew(view, deadline)
         return view is not None
+
+    async def write_keys(self, what: str, where: str, rows: Iterable[CommitRow], deadline: Deadline) -> list[str]:
+        """Write the objects by which commits with keys are found, before they are in the log; their names."""
+        names = [layout.key_name(where, row.key, row.seq) for row in rows if row.key is not None]
+        await self.port.gather(partial(self.port.put, what, name, b"", deadline) for name in names)
+        return names
 
     async def _confirmed(self, what: str, write: Append, deadline: Deadline) -> View | None:
         """The session with an append that has claimed its place; None if that place is not in the log."""
@@ -226,52 +287,92 @@ class Log:
 
         A failure changes nothing: the next one who comes by writes it. If that cannot be, reading takes ever longer.
         """
-        now = time.time_ns() // 1000
+        now = self.port.clock.now()
         before = view.checkpoint
         places = lists.places(view.head, before.places, now)
         due = abs(now - before.written) >= INTERVAL or len(view.tail) >= MOST_TAIL
-        if not view.tail or not (always or due or lists.names(places) != lists.names(before.places)):
+        moved = lists.names(places) != lists.names(before.places)
+        if not (always or (view.tail and (due or moved))):
             return
         try:
-            await self._renew(view, now, places, deadline)
+            await self._renew(view, view.rows, now, places, deadline)
         except StorageError as error:
-            if not error.retry:
+            if not error.retryable:
                 logger.warning("The checkpoint of session %r cannot be written: %s", view.head.session_id, error)
 
-    async def _renew(self, view: View, now: int, places: frozenset[str], deadline: Deadline) -> None:
+    async def rewrite_recent(self, view: View, rows: list[CommitRow], deadline: Deadline) -> bool:
+        """Write a checkpoint with others in place of the newest commits; False if there is a newer one."""
+        now = self.port.clock.now()
+        return await self._renew(view, rows, now, lists.places(view.head, view.checkpoint.places, now), deadline)
+
+    async def _renew(
+        self, view: View, rows: list[CommitRow], now: int, places: frozenset[str], deadline: Deadline
+    ) -> bool:
         what, before = "Writing a checkpoint", view.checkpoint
-        after = before._replace(head=view.head, rows=view.rows, written=now, places=places)
+        after = before._replace(head=view.head, rows=rows, written=now, places=places)
         if abs(now - before.covered_at) >= SETTLED:
             after = after._replace(safe=before.covered, covered=view.head.revision, covered_at=now)
         clear = after.safe - after.cleared >= CLEARED_AT_ONCE
         if clear:
             after = after._replace(cleared=after.safe)
-        after = await self.write_before(what, after, places - before.places, deadline)
+        written = await self.write_before(what, after, places - before.places, deadline, view.version)
+        if written is None:
+            return False
         name = layout.head_name(layout.digest(after.head.session_id))
-        if not await self.port.replace(what, name, layout.encode_checkpoint(after), view.version, deadline):
-            return
+        if not await self.port.replace(what, name, layout.encode_checkpoint(written), view.version, deadline):
+            return False
         await self.port.delete(what, sorted(before.places - places), deadline)
         if clear:
-            await self._clear(what, after, deadline)
+            await self._clear(what, written, deadline)
+        return True
 
     async def write_before(
-        self, what: str, checkpoint: Checkpoint, places: Iterable[str], deadline: Deadline
-    ) -> Checkpoint:
+        self,
+        what: str,
+        checkpoint: Checkpoint,
+        places: Iterable[str],
+        deadline: Deadline,
+        seen: Version | None,
+    ) -> Checkpoint | None:
         """The checkpoint as it can be written after this: what it refers to is there, and its new places are.
 
-        Merged objects are written one by one, so that none refers to another that is not there.
+        Merged objects are written one by one, so that none refers to another that is not there. None if the checkpoint
+        that was `seen` before it is out of date.
         """
+        session = layout.digest(checkpoint.head.session_id)
         checkpoint, merged = compact(checkpoint)
         for name, data in merged:
-            await self.port.put(what, name, data, deadline)
+            if not await self._merge(what, name, data, session, seen, deadline):
+                return None
         await self.port.gather(partial(self.port.put, what, name, b"", deadline) for name in places)
         return checkpoint
+
+    async def _merge(
+        self, what: str, name: str, data: bytes, session: str, seen: Version | None, deadline: Deadline
+    ) -> bool:
+        """Write a merged object. One that is there already may be from before its commits were rewritten, or after.
+
+        Only whoever has seen the newest checkpoint since it saw the object knows that: False for others.
+        """
+        while not await self.port.create(what, name, data, deadline, repeatable=True):
+            there = await self.port.get(what, name, deadline)
+            if there is None:
+                continue
+            if there.data == data:
+                return True
+            now = await self.checkpoint(what, session, deadline)
+            if now is None or now.version != seen:
+                return False
+            if await self.port.replace(what, name, data, there.version, deadline):
+                return True
+        return True
 
     async def _clear(self, what: str, checkpoint: Checkpoint, deadline: Deadline) -> None:
         """Remove the objects of appends that are in checkpoints for long; also what others have failed to remove."""
         where = layout.folder(checkpoint.head.session_id, checkpoint.head.incarnation)
         listed = await self.port.list(what, f"{where}/commits", deadline)
-        old = [each.name for each in listed if layout.seq_of(each.name) <= checkpoint.cleared]
+        names = [each.name for each in listed if layout.is_commit(each.name)]
+        old = [name for name in names if layout.seq_of(name) <= checkpoint.cleared]
         await self.port.delete(what, old, deadline)
 
 
@@ -279,15 +380,16 @@ class MissingError(CorruptDataError):
     """A merged object is not there."""
 
 
-def _within(row: CommitRow, span: Span) -> bool:
+def _within(row: CommitRow, span: Span, only: frozenset[int] | None) -> bool:
     runs = span.runs
     in_runs = runs is None or (row.run > 0 and runs[0] <= row.run <= runs[1])
-    return in_runs and span.first <= row.seq and (span.last is None or row.seq <= span.last)
+    wanted = (only is None or row.seq in only) and (span.key is None or row.key == span.key)
+    return wanted and in_runs and span.first <= row.seq and (span.last is None or row.seq <= span.last)
 
 
-def _ordered(nodes: Sequence[tuple[int, Node]], span: Span) -> list[tuple[int, Node]]:
+def _ordered(nodes: Sequence[tuple[int, Node]], span: Span, only: frozenset[int] | None) -> list[tuple[int, Node]]:
     """The nodes that may have commits of a span, the one to read first at the end."""
-    found = [(level, node) for level, node in nodes if _overlaps(node, span)]
+    found = [(level, node) for level, node in nodes if _overlaps(node, span) and (only is None or _has(node, only))]
     return found if span.newest_first else found[::-1]
 
 
@@ -296,12 +398,19 @@ def _overlaps(node: Node, span: Span) -> bool:
     return in_seqs and (span.runs is None or (node.high >= span.runs[0] and node.low <= span.runs[1]))
 
 
-def _take(waiting: list[tuple[int, Node]], span: Span, wanted: int) -> list[Node]:
-    """The next merged objects that so many commits need, out of those that wait."""
+def _has(node: Node, seqs: frozenset[int]) -> bool:
+    return any(node.first <= seq <= node.last for seq in seqs)
+
+
+def _take(
+    waiting: list[tuple[int, Node]], span: Span, only: frozenset[int] | None, wanted: int, at_once: int
+) -> list[Node]:
+    """The next merged objects that so many commits need, out of those that wait; at most so many at once."""
     taken: list[Node] = []
-    while waiting and waiting[-1][0] == 0 and len(taken) < MERGED_AT_ONCE and (wanted > 0 or not taken):
+    while waiting and waiting[-1][0] == 0 and len(taken) < at_once and (wanted > 0 or not taken):
         node = waiting.pop()[1]
         taken.append(node)
         first, last = max(node.first, span.first), node.last if span.last is None else min(node.last, span.last)
-        wanted -= last - first + 1 if span.runs is None else 0
+        if span.runs is None:
+            wanted -= last - first + 1 if only is None else sum(first <= seq <= last for seq in only)
     return taken

@@ -8,13 +8,14 @@ id. obstore itself never repeats one.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import logging
 import os
-import random
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -23,17 +24,19 @@ from typing import Any, NamedTuple, TypeVar, cast
 import obstore
 
 from ...errors import ClosedError, DeadlineError, StorageError, Written
+from ...storage.dates import ServerClock
 from ...storage.driver import Deadline
-from ...storage.faces import step
-from .errors import FAILURES, REFUSED, is_absent, translate
+from ...storage.faces import stepped_together
+from ...storage.retrying import back_off
+from ...storage.stats import Stats
+from .errors import FAILURES, REFUSED, is_absent, is_broken, translate
 
 T = TypeVar("T")
 
+logger = logging.getLogger("sessile")
+
 ATTEMPTS = 6
 """How often a request that may be repeated is sent until the caller hears of the trouble: about a second."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-"""Seconds within which the first pause between two attempts lies, and the longest."""
 
 CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 15.0
 """How long a connection and a request may take, if the storage's timeout is not shorter."""
@@ -43,6 +46,9 @@ AT_ONCE = 16
 
 LIST_PAGE = 1000
 """How many names one request lists, by all services alike."""
+
+PANICS = ("PanicException", "RustPanic")
+"""What obstore raises where its own code cannot go on; not to be imported, and the first is no `Exception`."""
 
 FORKED = "This process was forked from one that had used obstore, whose threads do not live on in it."
 
@@ -55,10 +61,11 @@ class Version(NamedTuple):
 
 
 class Object(NamedTuple):
-    """The content of an object."""
+    """The content of an object, and when it was written (the store's clock, microseconds, maybe to the second)."""
 
     data: bytes
     version: Version
+    time: int
 
 
 class Listed(NamedTuple):
@@ -104,6 +111,8 @@ class Port(ABC):
 
     def __init__(self, target: Target) -> None:
         self.where = target.where
+        self.stats = Stats()
+        self.clock = ServerClock()
         self._target = target
         self._store: Any = None
         self._closed = False
@@ -141,7 +150,7 @@ class Port(ABC):
                 if is_absent(error):
                     return None
                 raise
-            return Object(data, Version(meta["e_tag"], meta["version"]))
+            return Object(data, Version(meta["e_tag"], meta["version"]), _micros_of(meta))
 
         return await self._repeat(what, send, deadline, "no")
 
@@ -185,7 +194,7 @@ class Port(ABC):
 
         async def send() -> list[Listed]:
             found = await self._list(prefix, after, deadline)
-            return [Listed(meta["path"], int(meta["last_modified"].timestamp() * 1e6)) for meta in found]
+            return [Listed(meta["path"], _micros_of(meta)) for meta in found]
 
         return await self._repeat(what, send, deadline, "no")
 
@@ -202,9 +211,11 @@ class Port(ABC):
                 if failed is None or not isinstance(error, DeadlineError):
                     failed = error  # which says more than that time is up
                 failed.written = "unknown" if unknown else "no"
-                over = not error.retry or attempt == ATTEMPTS or deadline.remaining() <= 0
+                over = not error.retryable or attempt == ATTEMPTS or deadline.remaining() <= 0
             if over:
                 raise failed
+            self.stats.count("retries")
+            logger.info("%s on %s is tried again after: %s", what, self.where, failed)
             await self.pause(back_off(attempt, deadline))
         raise AssertionError("the last attempt returns or raises")
 
@@ -228,9 +239,27 @@ class Port(ABC):
             raise _RefusedError from error
         except TimeoutError as error:
             text = f"{what} on {self.where} did not end within {deadline.timeout:g} s."
-            raise DeadlineError(text, written=written, retry=written == "no") from error
+            late = DeadlineError(text, written=written, retryable=written == "no")
+            self._count_trouble(late)
+            raise late from error
         except FAILURES as error:
-            raise translate(error, what, self.where, written) from error
+            failure = translate(error, what, self.where, written)
+            self._count_trouble(failure, broken=is_broken(error))
+            raise failure from error
+        except BaseException as error:
+            if type(error).__name__ not in PANICS:
+                raise
+            hint = "Look at its settings: endpoint, region and config."
+            raise StorageError(f"obstore gives up: {what} on {self.where}.", written=written, hint=hint) from error
+
+    def _count_trouble(self, failure: StorageError, *, broken: bool = False) -> None:
+        """Count a write whose answer was lost, and a connection that is made anew by the next request."""
+        if failure.written == "unknown":
+            self.stats.unknown(failure)
+            logger.info("A write had no answer: %s", failure)
+        if broken:
+            self.stats.count("reconnects")
+            logger.info("A connection to %s broke, and the next request makes another.", self.where)
 
     # ------------------------------------------------------------ life
 
@@ -259,6 +288,11 @@ class Port(ABC):
         self._lock = threading.Lock()
 
 
+def _micros_of(meta: Any) -> int:
+    """When an object was written."""
+    return int(meta["last_modified"].timestamp() * 1e6)
+
+
 class _RefusedError(Exception):
     """The condition of a write does not hold."""
 
@@ -271,11 +305,6 @@ def _check_not_forked() -> None:
         _user.append(os.getpid())
     if _user[0] != os.getpid():
         raise StorageError(FORKED, hint="Fork before the first use of a storage, or start processes without fork.")
-
-
-def back_off(attempt: int, deadline: Deadline) -> float:
-    """Seconds until the next attempt: anything up to a bound that doubles, so that those who collide spread."""
-    return min(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)), deadline.remaining())
 
 
 class ThreadPort(Port):
@@ -300,12 +329,28 @@ class ThreadPort(Port):
         time.sleep(seconds)  # noqa: ASYNC251 (it blocks, as the port says)
 
     async def gather(self, work: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
-        pieces = list(work)
-        if len(pieces) < 2:
-            return [await piece() for piece in pieces]
-        with ThreadPoolExecutor(min(len(pieces), AT_ONCE), "sessile-objects") as pool:
-            futures = [pool.submit(step, piece()) for piece in pieces]
-        return [future.result() for future in futures]
+        return await stepped_together(work, AT_ONCE)
+
+
+_under_way: weakref.WeakSet[Any] = weakref.WeakSet()  # the answers that a thread of obstore may still hold
+
+
+async def _answer(request: Awaitable[Any]) -> Any:
+    _under_way.add(request)
+    return await request
+
+
+@atexit.register
+def settle() -> None:
+    """Wait, for a second at most, until obstore's threads have let go of all that was awaited.
+
+    A thread of theirs holds an answer for a moment longer than whoever awaited it. When the interpreter ends in that
+    moment, the thread is unwound through code that does not allow it, and the process aborts with all its work done.
+    """
+    end = time.monotonic() + 1.0
+    while len(_under_way) and time.monotonic() < end:
+        obstore.store.MemoryStore()  # any call: what threads have put aside is let go of then
+        time.sleep(0.0005)
 
 
 class TaskPort(Port):
@@ -315,22 +360,23 @@ class TaskPort(Port):
 
     async def _get(self, name: str, deadline: Deadline) -> tuple[bytes, Any]:
         async with asyncio.timeout(deadline.remaining()):
-            found = await obstore.get_async(self._opened(), name)
-            return bytes(await found.bytes_async()), found.meta
+            found = await _answer(obstore.get_async(self._opened(), name))
+            return bytes(await _answer(found.bytes_async())), found.meta
 
     async def _put(self, name: str, data: bytes, mode: Any, deadline: Deadline) -> None:
         async with asyncio.timeout(deadline.remaining()):
-            await obstore.put_async(self._opened(), name, data, mode=mode, use_multipart=False)
+            await _answer(obstore.put_async(self._opened(), name, data, mode=mode, use_multipart=False))
 
     async def _delete(self, names: Sequence[str], deadline: Deadline) -> None:
         async with asyncio.timeout(deadline.remaining()):
-            await obstore.delete_async(self._opened(), names if len(names) > 1 else names[0])
+            await _answer(obstore.delete_async(self._opened(), names if len(names) > 1 else names[0]))
 
     async def _list(self, prefix: str, after: str | None, deadline: Deadline) -> Sequence[Any]:
         async with asyncio.timeout(deadline.remaining()):
-            async for page in self._chunks(prefix, after):  # `anext` with a default garbles errors, on Python 3.11
-                return page
-            return ()
+            try:  # `anext` with a default garbles errors, on Python 3.11
+                return await _answer(aiter(self._chunks(prefix, after)).__anext__())
+            except StopAsyncIteration:
+                return ()
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

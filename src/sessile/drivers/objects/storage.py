@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Self, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import obstore.store
 
 from ...errors import InvalidInputError
-from ...storage.reads import check_seconds
+from ...storage.checks import check_seconds
 from ...storage.storage import Storage
 from ...storage.urls import check_no_url, split_url, take_settings
 from .driver import ObjectDriver
@@ -23,7 +23,14 @@ class _ObjectStorage(Storage):
     _query: frozenset[str]
 
     def __init__(
-        self, bucket: str, prefix: str, make: Callable[[dict[str, Any]], Any], options: dict[str, Any], *, bulk: bool
+        self,
+        bucket: str,
+        prefix: str,
+        make: Callable[[dict[str, Any]], Any],
+        options: dict[str, Any],
+        *,
+        endpoint: Any,
+        bulk: bool,
     ) -> None:
         for value, what in ((bucket, "bucket"), (prefix, "prefix")):
             if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -31,6 +38,7 @@ class _ObjectStorage(Storage):
         if not bucket:
             raise InvalidInputError("There must be the name of a bucket.")
         check_no_url(bucket, "the name of a bucket")
+        _check_endpoint(endpoint)
         timeout = options.get("timeout", 30.0)
         check_seconds(timeout, "timeout")
         where = f"{self._scheme}://{bucket}/{prefix}".rstrip("/")
@@ -84,7 +92,7 @@ class S3Storage(_ObjectStorage):
         def make(common: dict[str, Any]) -> Any:
             return obstore.store.S3Store(bucket, prefix=prefix or None, config=cast(Any, settings), **common)
 
-        super().__init__(bucket, prefix, make, options, bulk=True)
+        super().__init__(bucket, prefix, make, options, endpoint=endpoint, bulk=True)
 
 
 class GcsStorage(_ObjectStorage):
@@ -119,7 +127,16 @@ class GcsStorage(_ObjectStorage):
         def make(common: dict[str, Any]) -> Any:
             return obstore.store.GCSStore(bucket, prefix=prefix or None, config=cast(Any, settings), **common)
 
-        super().__init__(bucket, prefix, make, options, bulk=False)
+        super().__init__(bucket, prefix, make, options, endpoint=endpoint, bulk=False)
+
+
+def _check_endpoint(endpoint: Any) -> None:
+    """Raise `InvalidInputError` for what is no address of a service, which the client would notice too late."""
+    if endpoint is None:
+        return
+    parts = urlsplit(endpoint) if isinstance(endpoint, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError("endpoint must be an address such as https://objects.example.com.")
 
 
 def _given(config: dict[str, Any] | None, **settings: str | None) -> dict[str, Any]:

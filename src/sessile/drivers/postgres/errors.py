@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import psycopg
 
-from ...errors import DeadlineError, ReadOnlyError, StorageError, StorageFullError, StorageUnavailableError, Written
+from ... import errors as ours
+from ...storage.withholding import reason_of
+from ..sql.damage import TAKEN
 
 TEMPORARY = {
     "40001",  # serialization failure
     "40P01",  # deadlock
     "53300",  # too many connections
     "55P03",  # lock not available
+}
+DUPLICATE = "23505"
+PLAIN = {
+    "57014": ours.DeadlineError,
+    "53100": ours.StorageFullError,
+    "XX001": ours.CorruptDataError,
+    "XX002": ours.CorruptDataError,
 }
 UNPREPARED = {"26000", "42P05"}
 """A prepared statement is missing, or is there already: a pooler has changed the connection behind our back."""
@@ -26,29 +35,29 @@ def is_lost(error: psycopg.Error) -> bool:
     return not code and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
 
 
-def translate(error: psycopg.Error, what: str, where: str, *, written: Written = "no") -> StorageError:
+def translate(error: psycopg.Error, what: str, where: str, *, written: ours.Written = "no") -> ours.StorageError:
     """An error of a statement; `written` is what is known of a write whose connection was lost.
 
     What PostgreSQL itself refuses, it has undone.
     """
     code = error.sqlstate or ""
-    text = f"{what} failed on {where}: {str(error).strip().splitlines()[0] if str(error).strip() else code}."
+    text = f"{what} failed on {where}: {reason_of(error) if str(error).strip() else code}."
     if code == READ_ONLY_TRANSACTION:
-        return ReadOnlyError(text, hint="The server only follows another one; name the primary.")
+        return ours.ReadOnlyError(text, hint="The server only follows another one; name the primary.")
     if code in UNPREPARED:
-        return StorageUnavailableError(text, hint="A pooler stands in between: use prepare=False.")
+        return ours.StorageUnavailableError(text, hint="A pooler stands in between: use prepare=False.")
     if is_lost(error):
-        return StorageUnavailableError(text, written=written)
+        return ours.StorageUnavailableError(text, written=written)
     if code in TEMPORARY:
-        return StorageUnavailableError(text)
-    if code == "57014":
-        return DeadlineError(text)
-    if code == "53100":
-        return StorageFullError(text)
+        return ours.StorageUnavailableError(text)
+    if code in PLAIN:
+        return PLAIN[code](text)
+    if code[:2] == "23" or code == "P0001":  # integrity constraints; RAISE in a trigger
+        return ours.CorruptDataError(text, hint=TAKEN) if code == DUPLICATE else ours.ConstraintError(text)
     if code == "42501":
-        return ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
+        return ours.ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
     if code in ("42P01", "42703", "3F000"):
-        return StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
+        return ours.StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
     if code == "25P02":
-        return StorageError(text, hint="An earlier statement of the transaction failed: roll it back.")
-    return StorageError(text)
+        return ours.StorageError(text, hint="An earlier statement of the transaction failed: roll it back.")
+    return ours.StorageError(text)

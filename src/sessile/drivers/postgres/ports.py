@@ -18,9 +18,11 @@ from psycopg.rows import tuple_row
 
 from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
+from ...storage.stats import Stats
 from ..sql.base import Execute, Parameters, Result
-from ..sql.pool import TaskPool, ThreadPool
-from ..sql.ports import LateError, PooledPort
+from ..sql.borrowed import spoil
+from ..sql.pool import PoolSettings, TaskPool, ThreadPool
+from ..sql.ports import LateError, PooledPort, not_text
 from .errors import is_lost, translate
 
 CANCEL_SECONDS = 1.0
@@ -140,8 +142,8 @@ def _is_sound(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> boo
 class PostgresPort(PooledPort[psycopg.Error]):
     """What both pools share."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(psycopg.Error, target.where)
+    def __init__(self, target: Target, stats: Stats) -> None:
+        super().__init__(psycopg.Error, target.where, stats)
         self.target = target
 
     def is_lost(self, error: psycopg.Error) -> bool:
@@ -152,7 +154,7 @@ class PostgresPort(PooledPort[psycopg.Error]):
         """The error of a statement. One that was refused for being sent to a follower may be sent to another host."""
         failed = translate(error, what, self.where, written=written)
         if isinstance(failed, ReadOnlyError):
-            failed.retry = self.target.hosts > 1
+            failed.retryable = self.target.hosts > 1
         return failed
 
 
@@ -161,13 +163,13 @@ class ThreadPort(PostgresPort):
 
     suspends = False
 
-    def __init__(self, target: Target, pool_size: int) -> None:
-        super().__init__(target)
-        self._pool_size = pool_size
+    def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
+        super().__init__(target, stats)
+        self._settings = settings
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ThreadPool[DeadlineConnection]:
-        return ThreadPool(self._connect, _close, self._pool_size)
+        return ThreadPool(self._connect, _close, stats=self.stats, **self._settings)
 
     def _connect(self, deadline: Deadline) -> DeadlineConnection:
         connection = None
@@ -242,9 +244,9 @@ class TaskPort(PostgresPort):
 
     suspends = True
 
-    def __init__(self, target: Target, pool_size: int) -> None:
-        super().__init__(target)
-        self._pool = TaskPool(self._connect, _aclose, pool_size)
+    def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
+        super().__init__(target, stats)
+        self._pool = TaskPool(self._connect, _aclose, stats=stats, **settings)
 
     async def _connect(self, deadline: Deadline) -> AsyncDeadlineConnection:
         connection = None
@@ -319,6 +321,8 @@ class BorrowedPort:
     for a connection that is closed or cannot carry all text.
     """
 
+    borrowed = True
+
     def __init__(self, connection: Connection[Any] | AsyncConnection[Any]) -> None:
         if connection.closed:
             raise InvalidInputError("The connection is closed.")
@@ -329,15 +333,18 @@ class BorrowedPort:
             )
         self.connection = connection
         self.where = where_of(connection.info.dsn)
+        self.stats = Stats()
         _check_encoding(connection, self.where)
         self.suspends = isinstance(connection, AsyncConnection)
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement inside the application's transaction."""
+        deadline.check(what)
         return await self._run(what, sql, parameters, "no")
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement inside the application's transaction; outside of one it is a transaction of its own."""
+        deadline.check(what)
         idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         return await self._run(what, sql, parameters, "unknown" if self.connection.autocommit and idle else "no")
 
@@ -352,9 +359,12 @@ class BorrowedPort:
             return _result(cursor.execute(cast("Any", sql), parameters))
         except psycopg.Error as error:
             failed = translate(error, what, self.where, written=written)
-            failed.retry = False
-            failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
+            spoil(failed)
+            if failed.written == "unknown":
+                self.stats.unknown(failed)
             raise failed from error
+        except UnicodeDecodeError as error:
+            raise not_text(error, what, self.where) from error
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
 from zlib import crc32
@@ -14,14 +14,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ...errors import InvalidInputError
 from ...records import MICROSECOND
-from ...storage.driver import Append, Capabilities, Deadline, HeadRow, Json
+from ...storage.driver import Beside, Capabilities, Deadline
 from ...storage.faces import background
-from ...storage.reads import check_count
+from ...storage.rows import Append, CommitRow, HeadRow, Json, RecordName, Span
+from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
-from ..sql import filters, names
+from ..sql import durability, filters, names
 from ..sql.base import Execute, Port, SqlDriver
+from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
+from ..sql.pool import MAX_AGE, pool_settings
 from ..sql.statements import put_in
 from .listener import Listener
 from .ports import BorrowedPort, Target, TaskPort, ThreadPort
@@ -50,6 +53,7 @@ class PostgresStorage(Storage):
         schema: where the tables are; it is made if it is not there. None: the first one of the search path.
         prefix: what the tables' names begin with.
         pool_size: the most connections, for synchronous callers and for each event loop.
+        max_connection_age: seconds after which a connection is replaced when nobody uses it, a tenth more or less.
         replica_url: where lists are read, which may then lag.
         listen_url: leads past a pooler in transaction mode, for followers, who poll otherwise.
         prepare: whether the server prepares statements that are run often. None: unless a pooler stands in between;
@@ -65,13 +69,14 @@ class PostgresStorage(Storage):
         schema: str | None = None,
         prefix: str = "sessile_",
         pool_size: int = 10,
+        max_connection_age: float = MAX_AGE,
         replica_url: str | None = None,
         listen_url: str | None = None,
         prepare: bool | None = None,
         auto_migrate: bool = True,
         **options: Any,
     ) -> None:
-        check_count(pool_size, "pool_size", least=1)
+        settings = pool_settings(pool_size, max_connection_age)
         words = _words(schema, prefix)
         if isinstance(database, (psycopg.Connection, psycopg.AsyncConnection)):
             port = BorrowedPort(database)
@@ -86,12 +91,13 @@ class PostgresStorage(Storage):
         listen = None if listen_url is None else _checked(listen_url)
 
         def make(kind: type[ThreadPort] | type[TaskPort]) -> PostgresDriver:
+            stats = Stats()
             return PostgresDriver(
-                kind(target, pool_size),
+                kind(target, settings, stats),
                 words,
                 schema=schema,
                 auto_migrate=auto_migrate,
-                replica=None if replica is None else kind(replica, pool_size),
+                replica=None if replica is None else kind(replica, settings, stats),
                 listen=listen,
             )
 
@@ -99,8 +105,11 @@ class PostgresStorage(Storage):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`postgresql://user@host/database`, with libpq's parameters and `schema`, `prefix`, `pool_size`."""
-        ours, address = take_settings(url, ("schema", "prefix", "pool_size"))
+        """`postgresql://user@host/database`, with libpq's parameters.
+
+        And with these of ours: `schema`, `prefix`, `pool_size`, `max_connection_age`.
+        """
+        ours, address = take_settings(url, ("schema", "prefix", "pool_size", "max_connection_age"))
         return cls(address, **{**ours, **options})
 
 
@@ -136,8 +145,13 @@ class PostgresDriver(SqlDriver):
             commits_per_append=500,
             max_record_bytes=16 * 1024 * 1024,
             push=target is not None,
+            rewrites=True,
+            bounded_pages=True,
+            checks_body=not port.borrowed,  # what is acknowledged there may be rolled back
         )
+        self._commits = words["commits"].replace("'", "''")
         self._schema = schema
+        self._words = words
         self._target = target
         self._listen = listen
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
@@ -154,11 +168,18 @@ class PostgresDriver(SqlDriver):
         there = self._schema is None or (await execute(self.sql["namespace_exists"], None)).rows[0][0]
         return [] if there else [f'CREATE SCHEMA "{self._schema}"']
 
+    def beside(self) -> Beside | None:
+        if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
+            return None
+        return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
+
     async def append(self, write: Append, deadline: Deadline) -> bool:
         sql = put_in(self.sql["create" if write.expected == 0 else "advance"], {"rows": _rows(len(write.commits))})
         parameters = write.head._asdict()
         parameters |= {
             "expected": write.expected,
+            "was_body": write.was_body,
+            "was_updated_at": write.was_updated_at,
             "filterable": _filterable(write.head),
             "channel": self._channel,
         }
@@ -166,6 +187,10 @@ class PostgresDriver(SqlDriver):
             parameters |= {f"{column}_{number}": value for column, value in zip(row._fields, row, strict=True)}
         result = await self.port.write("Appending to a session", sql, parameters, deadline)
         return bool(result.rows)
+
+    async def within(self, sql: str, parameters: dict[str, Any], span: Span, deadline: Deadline) -> str:
+        """One statement, which sums up what the bodies have."""
+        return put_in(self.sql["within"], {"page": sql})
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         key = {"session_id": session_id, "incarnation": incarnation}
@@ -178,6 +203,38 @@ class PostgresDriver(SqlDriver):
         sql = self.sql["remove_record" if value is None else "put_record"]
         result = await self.port.write("Writing a record", sql, parameters, deadline)
         return value is None or result.affected == 1
+
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        found: list[bytes | None] = [None] * len(names)
+        parameters = _columns(names, ("session_ids", "incarnations", "keys"))
+        result = await self.port.read("Reading records", self.sql["get_records"], parameters, deadline)
+        for number, value in result.rows:
+            found[number - 1] = bytes(value)
+        return found
+
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        found: list[list[CommitRow]] = [[] for _ in sessions]
+        parameters = {**_columns(sessions, ("session_ids", "incarnations")), "count": count}
+        result = await self.port.read("Reading the newest commits", self.sql["newest"], parameters, deadline)
+        for row in result.rows:
+            number: int = row[0]
+            found[number - 1].append(CommitRow._make(row[1:]))
+        return [sorted(rows) for rows in found]
+
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        names = ("seqs", "commit_ids", "runs", "times", "bodies", "keys")
+        parameters = {**_columns(commits, names), "session_id": session_id, "incarnation": incarnation}
+        result = await self.port.write("Rewriting commits", self.sql["rewrite"], parameters, deadline)
+        return result.affected == len(commits)
+
+    async def settings_warnings(self, deadline: Deadline) -> Sequence[str]:
+        sql = put_in(durability.POSTGRES, {"table": self._commits})
+        found = await self.port.read("Reading settings", sql, {}, deadline)
+        return durability.of_postgres(dict(found.rows))
 
     # ------------------------------------------------------------ following
 
@@ -238,9 +295,15 @@ class _Metadata(filters.MetadataFilters):
 def _rows(count: int) -> str:
     """The rows of a `VALUES` of so many commits. Arrays would take psycopg half a millisecond to write per commit."""
     return ", ".join(
-        f"(%(seq_{n})s::bigint, %(commit_id_{n})s::text, %(run_{n})s::bigint, %(time_{n})s::bigint, %(body_{n})s::text)"
+        f"(%(seq_{n})s::bigint, %(commit_id_{n})s::text, %(run_{n})s::bigint, %(time_{n})s::bigint, %(body_{n})s::text,"
+        f" %(key_{n})s::text)"
         for n in range(count)
     )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """The columns of some rows as arrays: one statement, whatever their number."""
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def _filterable(head: HeadRow) -> str | None:
@@ -271,6 +334,7 @@ def _words(schema: Any, prefix: Any) -> dict[str, str]:
     return {
         **tables,
         "prefix": prefix,
+        "namespace_dot": where,
         "namespace": schema or "",
         "namespaces": "ANY (current_schemas(false))" if schema is None else f"'{schema}'",
         "lock": str(crc32(tables["schema_state"].encode())),

@@ -1,15 +1,15 @@
 -- Appends commits and replaces the head, whole or not at all: compare-and-set on (incarnation, revision).
 -- Everything is passed and kept as text, because Lua would round large numbers.
 --
--- KEYS  head, log, runs, records of one session; then, where all keys are on one server, the hash of places and the
---       sorted sets that may list the session
+-- KEYS  head, log, runs, records, keys of one session; then, where all keys are on one server, the hash of places and
+--       the sorted sets that may list the session
 -- ARGV  session id, incarnation, expected revision, when the keys go in milliseconds or '', how long they stay at
---       least, channel to announce the commit on or ''; number of commits, and seq, id, run, time, body of each;
---       number of head fields that have a value, and name, value of each; number of those that have none, and their
---       names; then the session's place or '', and its score in each sorted set or ''
+--       least, channel to announce the commit on or ''; number of commits, and seq, id, run, time, body, key
+--       or '' of each; number of head fields that have a value, and name, value of each; number of those that have
+--       none, and their names; then the session's place or '', and its score in each sorted set or ''
 -- Returns 1 if it was done, 0 if the race was lost.
 
-local head, log, runs, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local head, log, runs, records, keys = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local at = 0
 local function take(count)
   at = at + (count or 1)
@@ -27,17 +27,23 @@ elseif not create and (found[1] ~= incarnation or found[2] ~= expected) then
   return 0
 end
 
+if create and redis.call('EXISTS', log, runs, records, keys) > 0 then
+  redis.call('UNLINK', log, runs, records, keys) -- somebody has removed a head by hand
+end
 local revision
 for number = 1, tonumber(take()) do
-  local seq, commit_id, run, time, body = take(), take(), take(), take(), take()
+  local seq, commit_id, run, time, body, key = take(), take(), take(), take(), take(), take()
+  local entry = {seq .. '-0', 'commit_id', commit_id, 'run', run, 'time', time, 'body', body}
+  if key ~= '' then
+    entry[10], entry[11] = 'key', key
+  end
   if create and number == 1 then
-    if redis.call('EXISTS', log, runs, records) > 0 then
-      redis.call('UNLINK', log, runs, records) -- somebody has removed a head by hand
-    end
-    redis.call('XADD', log, seq .. '-0', 'commit_id', commit_id, 'run', run, 'time', time, 'body', body)
-  elseif not redis.call('XADD', log, 'NOMKSTREAM', seq .. '-0',
-                        'commit_id', commit_id, 'run', run, 'time', time, 'body', body) then
+    redis.call('XADD', log, unpack(entry))
+  elseif not redis.call('XADD', log, 'NOMKSTREAM', unpack(entry)) then
     return redis.error_reply('LOGLOST The session has a head, and no log.')
+  end
+  if key ~= '' then -- its length comes first, so that no key's commits stand among those of another one
+    redis.call('ZADD', keys, 0, #key .. ':' .. key .. ':' .. string.format('%016.0f', tonumber(seq)))
   end
   if run ~= '0' then
     redis.call('ZADD', runs, run, seq)
@@ -60,24 +66,24 @@ if gone_at ~= '' then
   if tonumber(gone_at) < soonest then
     gone_at = string.format('%.0f', soonest)
   end
-  for number = 1, 4 do
+  for number = 1, 5 do
     redis.call('PEXPIREAT', KEYS[number], gone_at)
   end
 elseif found[3] then
-  for number = 1, 4 do
+  for number = 1, 5 do
     redis.call('PERSIST', KEYS[number])
   end
 end
 
-if #KEYS > 4 then
+if #KEYS > 5 then
   local place = take()
   if place == '' then
-    redis.call('HDEL', KEYS[5], id)
+    redis.call('HDEL', KEYS[6], id)
   else
-    redis.call('HSET', KEYS[5], id, place)
+    redis.call('HSET', KEYS[6], id, place)
   end
 end
-for number = 6, #KEYS do
+for number = 7, #KEYS do
   local score = take()
   if score == '' then
     redis.call('ZREM', KEYS[number], id)

@@ -16,11 +16,11 @@ from typing import Any, cast
 from redis import Connection, SSLConnection
 from redis import exceptions as theirs
 
-from ...errors import ClosedError, StorageUnavailableError, Written
+from ...errors import ClosedError, CorruptDataError, StorageError, StorageUnavailableError, Written
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
 from .errors import code_of, late, translate
-from .ports import LEAST_SECONDS, Call, Command, Port
+from .ports import LEAST_SECONDS, Call, Command, Port, logger
 from .scripts import Script
 
 
@@ -95,7 +95,7 @@ class ClusterPort(Port):
 
     @abstractmethod
     async def _pipeline(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
-        """Several commands, each on its own node; raises as `_call`."""
+        """Several commands, each on its own node; an answer may be an error; raises as `_call`."""
 
     async def run(
         self, what: str, script: Script, calls: Sequence[Call], deadline: Deadline, *, writes: bool = False
@@ -105,6 +105,7 @@ class ClusterPort(Port):
 
     async def _run(self, what: str, script: Script, call: Call, deadline: Deadline, written: Written) -> Any:
         keys, args = call
+        deadline.check(what)
         try:
             try:
                 return await self._call("EVALSHA", script.sha, len(keys), *keys, *args, deadline=deadline)
@@ -114,18 +115,36 @@ class ClusterPort(Port):
             raise self._error(error, what, deadline, written) from error
 
     async def send(
-        self, what: str, commands: Sequence[Command], deadline: Deadline, *, writes: bool = False
+        self,
+        what: str,
+        commands: Sequence[Command],
+        deadline: Deadline,
+        *,
+        writes: bool = False,
+        tolerant: bool = False,
     ) -> list[Any]:
+        deadline.check(what)
         try:
-            return await self._pipeline(commands, deadline) if commands else []
+            answers = await self._pipeline(commands, deadline) if commands else []
+            answers = self.tolerated(what, answers) if tolerant else answers
+            for answer in answers:
+                if isinstance(answer, Exception) and not isinstance(answer, CorruptDataError):
+                    raise answer
+            return answers
         except (theirs.RedisError, theirs.RedisClusterException, TimeoutError) as error:
             raise self._error(error, what, deadline, "unknown" if writes else "no") from error
 
+    def waits(self, size: int) -> None:
+        """Note that as many callers are at work as may be, and one more wants to be."""
+        self.stats.count("pool_waits")
+        logger.info("%d callers are at work on %s; one more waits.", size, self.where)
+
     def _error(self, error: Exception, what: str, deadline: Deadline, written: Written) -> Exception:
         if not code_of(error) and deadline.remaining() <= 0:  # whatever redis-py makes of it
-            return late(what, self.where, deadline, written)
-        failed = translate(error, what, self.where, written=written)
-        failed.retry = failed.retry or code_of(error) == "READONLY"  # the primary has changed
+            failed: StorageError = late(what, self.where, deadline, written)
+        else:
+            failed = translate(error, what, self.where, written=written)
+            failed.retryable = failed.retryable or code_of(error) == "READONLY"  # the primary has changed
         return failed
 
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
@@ -162,8 +181,10 @@ class ThreadClusterPort(ClusterPort):
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Generator[Any]:
-        if not self._free.acquire(timeout=deadline.remaining()):
-            raise _exhausted(self._pool_size, deadline)
+        if not self._free.acquire(blocking=False):
+            self.waits(self._pool_size)
+            if not self._free.acquire(timeout=deadline.remaining()):
+                raise _exhausted(self._pool_size, deadline)
         before, _limit.deadline = _limit.deadline, deadline
         try:
             with self._lock:
@@ -185,7 +206,7 @@ class ThreadClusterPort(ClusterPort):
             pipeline = client.pipeline()
             for name, *args in commands:
                 pipeline.execute_command(name.decode(), *args)  # redis-py looks the name up
-            return pipeline.execute()
+            return pipeline.execute(raise_on_error=False)
 
     async def close(self) -> None:
         with self._lock:
@@ -211,6 +232,8 @@ class TaskClusterPort(ClusterPort):
     @asynccontextmanager
     async def _turn(self, deadline: Deadline) -> AsyncGenerator[Any]:
         self._loop.check()
+        if self._free.locked():
+            self.waits(self._pool_size)
         try:
             async with asyncio.timeout(deadline.remaining()):
                 await self._free.acquire()
@@ -235,12 +258,14 @@ class TaskClusterPort(ClusterPort):
             pipeline = client.pipeline()
             for name, *args in commands:
                 pipeline.execute_command(name.decode(), *args)  # redis-py looks the name up
-            return await pipeline.execute()
+            return await pipeline.execute(raise_on_error=False)
 
     async def close(self) -> None:
+        if self._borrowed:  # another event loop that ends has nothing to close; its own may go on
+            return
         self._closed = True
         client, self._client = self._client, None
-        if client is not None and not self._borrowed:
+        if client is not None:
             await client.aclose()
 
     def after_fork(self) -> None:

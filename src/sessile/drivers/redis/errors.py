@@ -7,16 +7,9 @@ from collections.abc import Mapping
 
 from redis import exceptions as theirs
 
-from ...errors import (
-    CorruptDataError,
-    DeadlineError,
-    ReadOnlyError,
-    StorageError,
-    StorageFullError,
-    StorageUnavailableError,
-    Written,
-)
+from ... import errors as ours
 from ...storage.driver import Deadline
+from ...storage.withholding import reason_of
 
 TEMPORARY: Mapping[str, str] = {
     "BUSY": "Another script keeps the server busy.",
@@ -65,49 +58,53 @@ def is_lost(error: Exception) -> bool:
     return isinstance(error, (theirs.ConnectionError, theirs.TimeoutError)) or code_of(error) == "READONLY"
 
 
-def translate(error: Exception, what: str, where: str, *, written: Written = "no") -> StorageError:
+def translate(error: Exception, what: str, where: str, *, written: ours.Written = "no") -> ours.StorageError:
     """An error of an exchange; `written` is what is known of a write that was under way."""
     code = code_of(error)
     text = f"{what} failed on {where}: {_reason(error)}."
     if code in TEMPORARY:
-        return StorageUnavailableError(text, hint=f"{TEMPORARY[code]} Try again.")
+        return ours.StorageUnavailableError(text, hint=f"{TEMPORARY[code]} Try again.")
     if code == "READONLY":
-        return ReadOnlyError(text, hint="The server only follows another one; name the primary.")
+        return ours.ReadOnlyError(text, hint="The server only follows another one; name the primary.")
     if code == "OOM":
-        return StorageFullError(text, hint=FULL_HINT)
+        return ours.StorageFullError(text, hint=FULL_HINT)
     if code in LASTING:
-        return StorageError(text, hint=LASTING[code], written=written if code == "NOPERM" else "no")
+        return ours.StorageError(text, hint=LASTING[code], written=written if code == "NOPERM" else "no")
+    if "equal or smaller than the target stream" in str(error):  # XADD, which is the first that a commit does
+        return ours.CorruptDataError(text, hint="The log has entries that no head knows of: delete the session.")
     if code == "LOGLOST":
-        return CorruptDataError(text, hint="Was the log evicted? maxmemory-policy must be noeviction.")
+        return ours.CorruptDataError(text, hint="Was the log evicted? maxmemory-policy must be noeviction.")
     if code == "WRONGTYPE":
-        return CorruptDataError(text, hint="Something else uses these keys: choose another prefix.", written=written)
+        return ours.CorruptDataError(
+            text, hint="Something else uses these keys: choose another prefix.", written=written
+        )
     if type(error) is theirs.ClusterError:  # so many redirections, and requests to try again: nothing was done
-        return StorageUnavailableError(text, hint=f"{TEMPORARY['TRYAGAIN']} Try again.")
+        return ours.StorageUnavailableError(text, hint=f"{TEMPORARY['TRYAGAIN']} Try again.")
     if isinstance(error, theirs.AuthenticationError):
-        return StorageError(text, hint="Check the user and the password.")
+        return ours.StorageError(text, hint="Check the user and the password.")
     if isinstance(error, theirs.MaxConnectionsError):
-        return StorageUnavailableError(text, hint="All connections are in use: try again, or allow more.")
+        return ours.StorageUnavailableError(text, hint="All connections are in use: try again, or allow more.")
     if isinstance(error, (theirs.ConnectionError, theirs.TimeoutError, theirs.RedisClusterException)):
-        return StorageUnavailableError(text, written=written)
-    return StorageError(text, written=written)
+        return ours.StorageUnavailableError(text, written=written)
+    return ours.StorageError(text, written=written)
 
 
-def refused(error: Exception, where: str) -> StorageError:
+def refused(error: Exception, where: str) -> ours.StorageError:
     """The error of a connection that could not be made."""
     if isinstance(error, theirs.AuthenticationError) or code_of(error):
         return translate(error, "Connecting", where)
-    return StorageUnavailableError(
+    return ours.StorageUnavailableError(
         f"Connecting to {where} failed: {_reason(error)}.", hint="Check that the server is up and reachable."
     )
 
 
 def _reason(error: Exception) -> str:
     """What an error says, on one line, without the clients and their settings that redis-py adds for Sentinels."""
-    return " ".join(str(error).partition(" : <")[0].split()).rstrip(".") or type(error).__name__
+    return reason_of(str(error).partition(" : <")[0]) or type(error).__name__
 
 
-def late(what: str, where: str, deadline: Deadline, written: Written) -> DeadlineError:
+def late(what: str, where: str, deadline: Deadline, written: ours.Written) -> ours.DeadlineError:
     """The error of an exchange that did not end in time."""
-    return DeadlineError(
-        f"{what} on {where} did not end within {deadline.timeout:g} s.", written=written, retry=written == "no"
+    return ours.DeadlineError(
+        f"{what} on {where} did not end within {deadline.timeout:g} s.", written=written, retryable=written == "no"
     )

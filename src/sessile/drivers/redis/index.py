@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import CorruptDataError, StorageError
 from ...records import MICROSECOND
 from ...storage.driver import Deadline, HeadRow
-from .keys import FIELDS, Keys, head_row, place_of, place_text
+from .keys import STORED, Keys, head_row, place_of, place_text
 from .ports import Call, Command, Port
 from .scripts import DELETE, MEND
+
+Place = tuple[float, bytes]
+"""Score and member of an entry."""
 
 FRESH = 600 * MICROSECOND
 """For so long an entry without a session is taken for one whose session is being made, on a cluster; microseconds."""
@@ -26,9 +29,24 @@ FRESH = 600 * MICROSECOND
 class Entry(NamedTuple):
     """An entry of a sorted set; `text` is its score as the server writes it."""
 
-    member: str
+    raw: bytes
     score: int
     text: bytes
+
+    @property
+    def member(self) -> str:
+        """The session's id; bytes that are no text, as no id has them, are written so that they can be shown."""
+        return self.raw.decode(errors="backslashreplace")
+
+    @property
+    def is_id(self) -> bool:
+        """Whether the member may be the id of a session."""
+        return self.member.encode() == self.raw
+
+    @property
+    def place(self) -> Place:
+        """Where it stands. The server compares members byte by byte, which is the order of their code points."""
+        return float(self.score), self.raw
 
 
 class Index:
@@ -44,7 +62,7 @@ class Index:
             return [], []
         scores = self._keys.scores(head)
         texts = [b"" if score is None else str(score).encode() for score in scores.values()]
-        return [self._keys.places, *scores], [place_text(head.owner, head.user_id), *texts]
+        return [self._keys.places, *scores], [place_text(head.agent, head.user_id), *texts]
 
     async def enter(self, heads: Sequence[HeadRow], deadline: Deadline) -> None:
         """Enter sessions in their lists, on a cluster."""
@@ -54,18 +72,18 @@ class Index:
             for key, score in self._keys.scores(head).items():
                 if score is not None:
                     commands.append((b"ZADD", key, b"GT", str(score).encode(), member))
-            place = place_text(head.owner, head.user_id)
+            place = place_text(head.agent, head.user_id)
             if place:
                 commands.append((b"HSET", self._keys.places, member, place))
         await self._port.send("Entering a session in lists", commands, deadline, writes=True)
 
     async def heads(
-        self, session_ids: Sequence[str], deadline: Deadline, names: Sequence[bytes] = FIELDS
-    ) -> list[HeadRow | None]:
-        """The heads of sessions, None for those that are not there."""
+        self, session_ids: Sequence[str], deadline: Deadline, names: Sequence[bytes] = STORED
+    ) -> list[HeadRow | CorruptDataError | None]:
+        """The heads of sessions, None for those that are not there, and errors in place of those that are none."""
         commands = [(b"HMGET", self._keys.session(session_id).head, *names) for session_id in session_ids]
-        answers = await self._port.send("Reading heads of sessions", commands, deadline)
-        return [head_row(answer) for answer in answers]
+        answers = await self._port.send("Reading heads of sessions", commands, deadline, tolerant=True)
+        return [_head(answer) for answer in answers]
 
     async def mend(
         self, key: bytes, wrong: Sequence[tuple[Entry, HeadRow]], gone: Sequence[Entry], deadline: Deadline
@@ -78,9 +96,8 @@ class Index:
         for entry, head in wrong:
             score = self._keys.scores(head).get(key)
             keys = [key, self._keys.session(entry.member).head] if self._port.one_server else [key]
-            texts = [entry.member, "" if score is None else str(score), head.incarnation, str(head.revision)]
-            member, *others = (text.encode() for text in texts)
-            calls.append((keys, [member, entry.text, *others]))
+            texts = ["" if score is None else str(score), head.incarnation, str(head.revision)]
+            calls.append((keys, [entry.raw, entry.text, *(text.encode() for text in texts)]))
         if not self._port.one_server:
             before = time.time_ns() // 1000 - FRESH
             gone = [entry for entry in gone if entry.score < before]
@@ -88,18 +105,18 @@ class Index:
             await self._port.run("Mending a list", MEND, calls, deadline, writes=True)
             if not self._port.one_server:  # what kept this list from being refreshed kept all others, too
                 await self.enter([head for _, head in wrong], deadline)
-            await self.forget([entry.member for entry in gone], deadline)
+            await self.forget([entry.member for entry in gone], deadline, key)
         except StorageError:
             return
 
-    async def forget(self, session_ids: Sequence[str], deadline: Deadline) -> None:
-        """Take sessions that are gone out of all lists, unless they are made again meanwhile."""
+    async def forget(self, session_ids: Sequence[str], deadline: Deadline, *met: bytes) -> None:
+        """Take sessions that are gone out of all lists, and the one where they were met, unless they are made again."""
         if not session_ids:
             return
         members = [session_id.encode() for session_id in session_ids]
         command = (b"HMGET", self._keys.places, *members)
         (texts,) = await self._port.send("Mending lists", [command], deadline)
-        lists = [self._keys.listing(*_place(text)) for text in texts]
+        lists = [list({*self._keys.listing(*place_of(text)), *met}) for text in texts]
         if self._port.one_server:
             calls: list[Call] = [
                 ([*self._keys.session(session_id), self._keys.places, *keys], [member, b""])
@@ -113,12 +130,12 @@ class Index:
         removals += [(b"HDEL", self._keys.places, member) for member in members]
         await self._port.send("Mending lists", removals, deadline, writes=True)
         # Whoever made one of them again before this look finds it entered; whoever does after it enters it himself.
-        again = [head for head in await self.heads(session_ids, deadline) if head is not None]
+        again = [head for head in await self.heads(session_ids, deadline) if isinstance(head, HeadRow)]
         await self.enter(again, deadline)
 
 
-def _place(text: bytes | None) -> tuple[str | None, str | None]:
+def _head(answer: Any) -> HeadRow | CorruptDataError | None:
     try:
-        return place_of(text)
-    except ValueError as error:
-        raise CorruptDataError("The hash of places has an entry that is none.") from error
+        return answer if isinstance(answer, CorruptDataError) else head_row(answer)
+    except CorruptDataError as error:
+        return error

@@ -12,6 +12,7 @@ from redis import exceptions as theirs
 
 from ...errors import ClosedError, StorageUnavailableError
 from ...storage.driver import Deadline
+from ...storage.waking import set_within
 from .ports import close_sentinels, open_connection
 
 
@@ -72,10 +73,7 @@ class Listener:
     async def wait(self, channel: bytes, event: asyncio.Event, seconds: float) -> None:
         """Wait for a registered event, at most so long, and forget it."""
         try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
+            await set_within(event, seconds)
         finally:
             await self.forget(channel, event)
 

@@ -1,7 +1,8 @@
--- Entries of a sorted set, from the highest score downwards. A script, so that scores come as text in any protocol.
+-- Entries of a sorted set, from one end to the other. A script, so that scores come as text in any protocol.
 --
 -- KEYS  the sorted set
--- ARGV  highest score, lowest score, at most so many
+-- ARGV  the score to begin with, the score to end with, at most so many, '1' for ascending
 -- Returns member, score, member, score, …
 
-return redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+local command = ARGV[4] == '1' and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE'
+return redis.call(command, KEYS[1], ARGV[1], ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -18,9 +19,14 @@ from redis import exceptions as theirs
 from ...errors import StorageUnavailableError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
-from ..sql.pool import TaskPool, ThreadPool
-from .errors import LateError, is_lost, late, refused, translate
+from ...storage.stats import Stats
+from ...storage.urls import WRONG_CALL, refused_call
+from ...storage.withholding import reason_of
+from ..sql.pool import PoolSettings, TaskPool, ThreadPool
+from .errors import LateError, code_of, is_lost, late, refused, translate
 from .scripts import READ, Script
+
+logger = logging.getLogger("sessile")
 
 Command = Sequence[bytes]
 Call = tuple[Sequence[bytes], Sequence[bytes]]
@@ -43,6 +49,13 @@ class Port(ABC):
     def __init__(self, where: str) -> None:
         self.where = where
         """Names the server in messages, without the password."""
+        self.stats = Stats()
+        """What happens beside the work."""
+
+    def retried(self, what: str, why: str) -> None:
+        """Note that something is tried again."""
+        self.stats.count("retries")
+        logger.info("%s is tried again on %s: %s", what, self.where, why)
 
     @abstractmethod
     async def run(
@@ -59,9 +72,28 @@ class Port(ABC):
 
     @abstractmethod
     async def send(
-        self, what: str, commands: Sequence[Command], deadline: Deadline, *, writes: bool = False
+        self,
+        what: str,
+        commands: Sequence[Command],
+        deadline: Deadline,
+        *,
+        writes: bool = False,
+        tolerant: bool = False,
     ) -> list[Any]:
-        """The answers to several commands, in order, in one round trip (to each node of a cluster)."""
+        """The answers to several commands, in order, in one round trip (to each node of a cluster).
+
+        If `tolerant`, keys of another type than theirs cost only themselves: a `CorruptDataError` is in place of the
+        answer.
+        """
+
+    def tolerated(self, what: str, answers: Sequence[Any]) -> list[Any]:
+        """Answers with errors of ours in place of those that say that a key has another type."""
+        return [
+            translate(answer, what, self.where)
+            if isinstance(answer, theirs.ResponseError) and code_of(answer) == "WRONGTYPE"
+            else answer
+            for answer in answers
+        ]
 
     @abstractmethod
     async def info(self, deadline: Deadline) -> list[Mapping[str, str]]:
@@ -120,13 +152,22 @@ class ServerPort(Port):
         return await self._checked(what, found, writes=False)
 
     async def send(
-        self, what: str, commands: Sequence[Command], deadline: Deadline, *, writes: bool = False
+        self,
+        what: str,
+        commands: Sequence[Command],
+        deadline: Deadline,
+        *,
+        writes: bool = False,
+        tolerant: bool = False,
     ) -> list[Any]:
-        return await self._checked(what, await self._patiently(what, commands, deadline, writes=writes), writes=writes)
+        answers = await self._patiently(what, commands, deadline, writes=writes)
+        answers = self.tolerated(what, answers) if tolerant else answers
+        return await self._checked(what, answers, writes=writes)
 
     async def _patiently(
         self, what: str, commands: Sequence[Command], deadline: Deadline, *, writes: bool
     ) -> list[Any]:
+        deadline.check(what)
         attempt = 1
         while commands:
             try:
@@ -136,6 +177,7 @@ class ServerPort(Port):
                     await self._forget_idle()
                 if writes or not is_lost(error) or attempt == READ_ATTEMPTS or deadline.remaining() <= 0:
                     raise translate(error, what, self.where, written="unknown" if writes else "no") from error
+                self.retried(what, reason_of(error))
                 attempt += 1
             except LateError as error:
                 raise late(what, self.where, deadline, "unknown" if writes else "no") from error
@@ -172,28 +214,30 @@ class ThreadPort(ServerPort):
     Args:
         recipe: makes a pool of redis-py's, of which only the way to make a connection is used.
         where: names the server in messages.
-        pool_size: the most connections.
+        settings: how many connections there may be, and how old.
     """
 
     suspends = False
 
-    def __init__(self, recipe: Callable[[], Any], where: str, pool_size: int) -> None:
+    def __init__(self, recipe: Callable[[], Any], where: str, settings: PoolSettings) -> None:
         super().__init__(where)
         self._recipe = recipe
-        self._pool_size = pool_size
+        self._settings = settings
         self._open()
 
     def _open(self) -> None:
         self._theirs = self._recipe()
-        self._pool = ThreadPool[Any](self._connect, _close, self._pool_size)
+        self._pool = ThreadPool[Any](self._connect, _close, **self._settings, stats=self.stats)
 
     def _connect(self, deadline: Deadline) -> Any:
-        connection = self._theirs.connection_class(**self._theirs.connection_kwargs)
-        connection.socket_timeout = connection.socket_connect_timeout = max(deadline.remaining(), LEAST_SECONDS)
         try:
+            connection = self._theirs.connection_class(**self._theirs.connection_kwargs)
+            connection.socket_timeout = connection.socket_connect_timeout = max(deadline.remaining(), LEAST_SECONDS)
             connection.connect()
         except (theirs.RedisError, OSError) as error:
             raise refused(error, self.where) from error
+        except WRONG_CALL as error:
+            raise refused_call(error, self.where) from error
         return connection
 
     async def _exchange(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
@@ -227,10 +271,10 @@ class TaskPort(ServerPort):
 
     suspends = True
 
-    def __init__(self, recipe: Callable[[], Any], where: str, pool_size: int) -> None:
+    def __init__(self, recipe: Callable[[], Any], where: str, settings: PoolSettings) -> None:
         super().__init__(where)
         self._theirs = recipe()
-        self._pool = TaskPool[Any](self._connect, _aclose, pool_size)
+        self._pool = TaskPool[Any](self._connect, _aclose, **settings, stats=self.stats)
 
     async def _connect(self, deadline: Deadline) -> Any:
         return await open_connection(self._theirs, self.where, deadline)
@@ -335,12 +379,14 @@ class BorrowedTaskPort(ServerPort):
 
 async def open_connection(pool: Any, where: str, deadline: Deadline) -> Any:
     """A new asynchronous connection as this pool of redis-py's would make it, which the caller closes."""
-    connection = pool.connection_class(**pool.connection_kwargs)
     try:
+        connection = pool.connection_class(**pool.connection_kwargs)
         async with asyncio.timeout(deadline.remaining()):
             await connection.connect()
     except (theirs.RedisError, OSError) as error:  # TimeoutError is an OSError
         raise refused(error, where) from error
+    except WRONG_CALL as error:
+        raise refused_call(error, where) from error
     return connection
 
 

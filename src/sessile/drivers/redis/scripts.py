@@ -15,10 +15,14 @@ class Script:
 
 
 APPEND = Script("append")
+COPY = Script("copy")
 DELETE = Script("delete")
+DISCARD = Script("discard")
 ENTRIES = Script("entries")
+LOAD = Script("load")
 MEND = Script("mend")
 PAGE = Script("page")
 PUT_RECORD = Script("put_record")
 READ = Script("read")
+REPLACE = Script("replace")
 SETUP = Script("setup")

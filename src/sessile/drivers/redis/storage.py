@@ -10,9 +10,9 @@ from typing import Any, Self, cast
 import redis.asyncio
 
 from ...errors import InvalidInputError
-from ...storage.reads import check_count
 from ...storage.storage import Storage
 from ...storage.urls import take_settings
+from ..sql.pool import MAX_AGE, PoolSettings, pool_settings
 from .addresses import Address, address_of
 from .cluster import TaskClusterPort, ThreadClusterPort
 from .driver import RedisDriver
@@ -36,6 +36,8 @@ class RedisStorage(Storage):
         prefix: what the keys' names begin with.
         pool_size: the most connections of our own, for synchronous callers and for each event loop; on a cluster, how
             many callers work at once.
+        max_connection_age: seconds after which a connection is replaced when nobody uses it, a tenth more or less. Not
+            on a cluster, where redis-py keeps the connections.
         cluster: whether the URL leads to a node of a cluster.
         options: the keyword arguments of `Storage`.
     """
@@ -46,10 +48,11 @@ class RedisStorage(Storage):
         *,
         prefix: str = "sessile:",
         pool_size: int = 10,
+        max_connection_age: float = MAX_AGE,
         cluster: bool = False,
         **options: Any,
     ) -> None:
-        check_count(pool_size, "pool_size", least=1)
+        settings = pool_settings(pool_size, max_connection_age)
         if not isinstance(cast(Any, prefix), str) or not _PREFIX.fullmatch(prefix):
             raise InvalidInputError(f"prefix must be up to 64 characters, without blanks and braces; it is {prefix!r}.")
         keys = Keys(prefix)
@@ -61,7 +64,7 @@ class RedisStorage(Storage):
                 super().__init__(driver, **options)
             return
         address = address_of(server, cluster=cluster)
-        ports = _ports(address, pool_size)
+        ports = _ports(address, settings)
         listen = None if address.kind == "cluster" else partial(Listener, address.asynchronous, address.where)
         super().__init__(
             RedisDriver(ports[0](), keys, listen=listen),
@@ -71,23 +74,28 @@ class RedisStorage(Storage):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`redis://user:password@host:port/db`, with redis-py's parameters and `prefix`, `pool_size`, `cluster`.
+        """`redis://user:password@host:port/db`, with redis-py's parameters and our arguments.
 
-        Sentinels: `redis+sentinel://user:password@host:port,host:port/service/db`, with `sentinel_username` and
+        Ours are `prefix`, `pool_size`, `max_connection_age` and `cluster`. Sentinels:
+        `redis+sentinel://user:password@host:port,host:port/service/db`, with `sentinel_username` and
         `sentinel_password`.
         """
-        ours, address = take_settings(url, ("prefix", "pool_size", "cluster"))
+        ours, address = take_settings(url, ("prefix", "pool_size", "max_connection_age", "cluster"))
         if "cluster" in ours:
             ours["cluster"] = _truth(ours["cluster"])
         return cls(address, **{**ours, **options})
 
 
-def _ports(address: Address, pool_size: int) -> tuple[Callable[[], Port], Callable[[], Port]]:
+def _ports(address: Address, settings: PoolSettings) -> tuple[Callable[[], Port], Callable[[], Port]]:
     """What makes the port of synchronous and of asynchronous callers."""
-    kinds = (ThreadClusterPort, TaskClusterPort) if address.kind == "cluster" else (ThreadPort, TaskPort)
+    if address.kind == "cluster":
+        return (
+            partial(ThreadClusterPort, address.blocking, address.where, settings["size"]),
+            partial(TaskClusterPort, address.asynchronous, address.where, settings["size"]),
+        )
     return (
-        partial(kinds[0], address.blocking, address.where, pool_size),
-        partial(kinds[1], address.asynchronous, address.where, pool_size),
+        partial(ThreadPort, address.blocking, address.where, settings),
+        partial(TaskPort, address.asynchronous, address.where, settings),
     )
 
 

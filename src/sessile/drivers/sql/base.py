@@ -10,9 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
-from ...errors import StorageError
-from ...storage.driver import CommitRow, Deadline, Driver, HeadRow, ListQuery, Loaded, Span
-from . import filters, log
+from ...errors import CorruptDataError, StorageError
+from ...storage.driver import CommitRow, Deadline, Driver, HeadRow, Listing, ListQuery, Loaded, Span
+from ...storage.matching import listing, page_of
+from ...storage.rows import LOADED_BYTES
+from ...storage.states import columns_without_state
+from ...storage.stats import Stats
+from . import damage, filters, log
 from .migrations import Migrations, SchemaState, schema_missing, statements_of
 from .statements import Style, in_style, load_statements, put_in
 
@@ -36,8 +40,12 @@ class Port(Protocol):
     """A way to a database: a pool of connections, or one connection of the application's."""
 
     suspends: bool
+    borrowed: bool
+    """Whether it is a connection of the application's."""
     where: str
     """Names the database in messages."""
+    stats: Stats
+    """What has happened beside the work."""
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement that changes nothing; run again if the connection turns out to be lost."""
@@ -87,12 +95,15 @@ class SqlDriver(Driver):
         auto_migrate: bool = True,
     ) -> None:
         self.suspends = port.suspends
+        self.in_callers_thread = port.borrowed
         self.port = port
+        self.stats = port.stats
         self.replica = replica
         self.where = where
         self.auto_migrate = auto_migrate
         self._style: Style = style
         self._metadata = metadata
+        self._stateless = columns_without_state(HEAD, database)
         self._migrations = migrations
         self.sql = load_statements(database, {"head": HEAD, "commit": COMMIT, **words}, style)
 
@@ -120,11 +131,15 @@ class SqlDriver(Driver):
             statements = await self._to_do(execute, finish=finish)
             for statement in statements:
                 try:
-                    await execute(in_style(statement, self._style), None)
+                    await self.run_part_of_migration(execute, in_style(statement, self._style))
                 except StorageError as error:
                     error.message += f" The statement was: {statement}"
                     raise
         return statements
+
+    async def run_part_of_migration(self, execute: Execute, sql: str) -> None:
+        """Run one statement of a migration."""
+        await execute(sql, None)
 
     async def _to_do(self, execute: Execute, *, finish: bool) -> list[str]:
         """The statements that bring the database up to date, in order."""
@@ -146,34 +161,67 @@ class SqlDriver(Driver):
         if not (await execute(self.sql["schema_exists"], None)).rows[0][0]:
             return SchemaState()
         rows = (await execute(self.sql["schema_state"], None)).rows
-        return SchemaState(*rows[0]) if rows else SchemaState()
+        return SchemaState.stored(*rows[0]) if rows else SchemaState()
 
     # ------------------------------------------------------------ the log
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        parameters = {"session_id": session_id, "newest": newest}
+        parameters = {"session_id": session_id, "newest": newest, "max_bytes": LOADED_BYTES}
         sql = self.sql["load" if newest else "load_head"]
         rows = (await self.port.read("Loading a session", sql, parameters, deadline)).rows
         # The rows of commits have no session_id, and their columns stand where the head has columns of their types.
         heads = [row for row in rows if row[0] is not None]
         if not heads:
             return None
-        commits = [CommitRow(row[2], row[1], row[9], row[8], row[13]) for row in rows if row[0] is None]
+        commits = [CommitRow(row[2], row[1], row[9], row[8], row[13], row[4]) for row in rows if row[0] is None]
         commits.sort()
-        return Loaded(_head(heads[0][:-1]), commits, heads[0][-1])
+        return Loaded(damage.head_of(heads[0][:-1]), commits, heads[0][-1])
+
+    async def now(self, deadline: Deadline) -> int:
+        return (await self.port.read("Reading the clock", self.sql["now"], {}, deadline)).rows[0][0]
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
         statement, parameters = log.span_statement(span)
-        sql = put_in(self.sql[statement], {"direction": log.direction(span)})
         parameters |= {"session_id": session_id, "incarnation": incarnation}
+        sql = self.sql[statement]
+        if span.max_bytes is not None:
+            parameters["max_bytes"] = span.max_bytes
+            sql = await self.within(sql, parameters, span, deadline)
+        sql = put_in(sql, {"direction": log.direction(span)})
         result = await self.port.read("Reading a session's log", sql, parameters, deadline)
-        return [CommitRow._make(row) for row in result.rows]
+        return page_of(map(CommitRow._make, result.rows), span)
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
+    @abstractmethod
+    async def within(self, sql: str, parameters: dict[str, Any], span: Span, deadline: Deadline) -> str:
+        """A statement that reads a span, as one that ends with the bytes of a page, or with a limit that does."""
+
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        port = self._port_for(query)
+        try:
+            rows = [damage.head_of(row) for row in await self._page(port, "list", query, deadline)]
+        except CorruptDataError:
+            return await self._list_one_by_one(port, query, deadline)
+        return listing(rows, query)
+
+    async def _page(self, port: Port, statement: str, query: ListQuery, deadline: Deadline) -> list[tuple[Any, ...]]:
         page, parameters = filters.page(query, self._metadata)
-        sql = put_in(self.sql["list"], {"page": in_style(page, self._style)})
-        result = await self._port_for(query).read("Listing sessions", sql, parameters, deadline)
-        return [_head(row) for row in result.rows]
+        words = {
+            "page": in_style(page, self._style),
+            "moment": filters.time_column(query),
+            "columns": HEAD if query.with_state else self._stateless,
+        }
+        sql = put_in(self.sql[statement], words)
+        return (await port.read("Listing sessions", sql, parameters, deadline)).rows
+
+    async def _list_one_by_one(self, port: Port, query: ListQuery, deadline: Deadline) -> Listing:
+        """A page on which something is damaged: each head read by itself, so that the others are not lost with it."""
+
+        async def read(session_id: str) -> HeadRow | None:
+            sql, parameters = self.sql["head"], {"session_id": session_id}
+            rows = (await port.read("Listing sessions", sql, parameters, deadline)).rows
+            return damage.head_of(rows[0]) if rows else None
+
+        return await damage.page_of(await self._page(port, "list_places", query, deadline), read, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         where, parameters = filters.conditions(query, self._metadata)
@@ -185,12 +233,33 @@ class SqlDriver(Driver):
         """Where to list: what asks for hidden heads is about to remove sessions, and must not miss any."""
         return self.port if self.replica is None or query.hidden is not False else self.replica
 
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        sql, parameters = self.sql["incarnation"], {"session_id": session_id}
+        rows = (await self.port.read("Deleting a session", sql, parameters, deadline)).rows
+        for (incarnation,) in rows:
+            await self.delete(session_id, incarnation, deadline)
+        return bool(rows)
+
     # ------------------------------------------------------------ records
 
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         parameters = {"session_id": session_id, "incarnation": incarnation, "key": key}
         rows = (await self.port.read("Reading a record", self.sql["get_record"], parameters, deadline)).rows
         return bytes(rows[0][0]) if rows else None
+
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        parameters = {
+            "session_id": session_id,
+            "incarnation": incarnation,
+            "after": after,
+            "prefix": prefix,
+            "last": log.last_with(prefix),
+            "limit": limit,
+        }
+        sql = self.sql["record_keys"]
+        return [row[0] for row in (await self.port.read("Listing records", sql, parameters, deadline)).rows]
 
     # ------------------------------------------------------------ life
 
@@ -203,8 +272,3 @@ class SqlDriver(Driver):
         self.port.after_fork()
         if self.replica is not None:
             self.replica.after_fork()
-
-
-def _head(row: tuple[Any, ...]) -> HeadRow:
-    head = HeadRow._make(row)
-    return head._replace(hidden=bool(head.hidden))

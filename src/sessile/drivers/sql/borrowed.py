@@ -7,9 +7,16 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from ...errors import StorageUnavailableError
+from ...errors import StorageError, StorageUnavailableError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
+
+
+def spoil(failed: StorageError) -> StorageError:
+    """An error in a transaction of the application's: no attempt of ours can repair it, only one of the whole."""
+    failed.hint = f"Roll the transaction back, and repeat it whole.{'' if failed.retryable else f' {failed.hint}'}"
+    failed.retryable = False
+    return failed
 
 
 class OneAtATime:
@@ -39,7 +46,7 @@ class OneAtATime:
             got = await self._wait(deadline)
         if not got:
             raise StorageUnavailableError(
-                f"Other operations used the application's connection for {deadline.timeout:g} s.", retry=False
+                f"Other operations used the application's connection for {deadline.timeout:g} s.", retryable=False
             )
         try:
             yield

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
-from ...storage.driver import Json, ListQuery
+from ...records import ANY_USER
+from ...storage.rows import Json, ListQuery
 
 Parameters = dict[str, Any]
 
@@ -27,49 +29,57 @@ class MetadataFilters(ABC):
 
 def conditions(query: ListQuery, metadata: MetadataFilters) -> tuple[str, Parameters]:
     """The text behind WHERE for a query, page and limit aside, and its parameters."""
-    moment = time_column(query)
+    parts = [*_columns(query), *_metadata(query, metadata)]
     parameters: Parameters = {}
-    where: list[str] = []
+    for _, values in parts:
+        parameters |= values
+    return " AND ".join(text for text, _ in parts) or "1 = 1", parameters
 
-    def add(condition: str, **values: Any) -> None:
-        where.append(condition)
-        parameters.update(values)
 
-    for column in ("kind", "owner", "user_id", "status"):
-        value = getattr(query, column)
-        if value is not None:
-            add(f"{column} = :{column}", **{column: value})
+def _columns(query: ListQuery) -> Iterator[tuple[str, Parameters]]:
+    moment = time_column(query)
+    for column in ("kind", "agent", "status"):
+        if (value := getattr(query, column)) is not None:
+            yield f"{column} = :{column}", {column: value}
+    if query.user_id is None:
+        yield "user_id IS NULL", {}
+    elif query.user_id is not ANY_USER:
+        yield "user_id = :user_id", {"user_id": query.user_id}
     if query.name_prefix is not None:
-        add("substr(name, 1, :prefix_length) = :prefix", prefix_length=len(query.name_prefix), prefix=query.name_prefix)
+        prefix = {"prefix_length": len(query.name_prefix), "prefix": query.name_prefix}
+        yield "substr(name, 1, :prefix_length) = :prefix", prefix
     if query.since is not None:
-        add(f"{moment} >= :since", since=query.since)
+        yield f"{moment} >= :since", {"since": query.since}
     if query.until is not None:
-        add(f"{moment} < :until", until=query.until)
+        yield f"{moment} < :until", {"until": query.until}
     if query.now is not None:
-        add("(expires_at IS NULL OR expires_at > :now)", now=query.now)
+        yield "(expires_at IS NULL OR expires_at > :now)", {"now": query.now}
     if query.expired_before is not None:
-        add("expires_at <= :expired_before", expired_before=query.expired_before)
+        yield "expires_at <= :expired_before", {"expired_before": query.expired_before}
     if query.hidden is not None:
-        add("hidden" if query.hidden else "NOT hidden")
+        yield "hidden" if query.hidden else "NOT hidden", {}
+
+
+def _metadata(query: ListQuery, metadata: MetadataFilters) -> Iterator[tuple[str, Parameters]]:
     for number, key in enumerate(query.metadata_keys):
-        condition, values = metadata.has_key(key, number)
-        add(condition, **values)
+        yield metadata.has_key(key, number)
     for number, (key, value) in enumerate(query.metadata.items()):
-        condition, values = metadata.has_value(key, value, number)
-        add(condition, **values)
-    return " AND ".join(where) or "1 = 1", parameters
+        yield metadata.has_value(key, value, number)
 
 
 def page(query: ListQuery, metadata: MetadataFilters) -> tuple[str, Parameters]:
-    """The text from WHERE on for one page of a list, newest first, and its parameters."""
+    """The text from WHERE on for one page of a list, in its order, and its parameters."""
     moment = time_column(query)
     where, parameters = conditions(query, metadata)
     parameters["limit"] = query.limit
+    before, direction = (">", "ASC") if query.ascending else ("<", "DESC")
     if query.after is not None:
         # Not a comparison of rows, for which MySQL uses no index.
-        where += f" AND {moment} <= :after_time AND ({moment} < :after_time OR session_id < :after_id)"
+        where += (
+            f" AND {moment} {before}= :after_time AND ({moment} {before} :after_time OR session_id {before} :after_id)"
+        )
         parameters["after_time"], parameters["after_id"] = query.after
-    return f"WHERE {where} ORDER BY {moment} DESC, session_id DESC LIMIT :limit", parameters
+    return f"WHERE {where} ORDER BY {moment} {direction}, session_id {direction} LIMIT :limit", parameters
 
 
 def time_column(query: ListQuery) -> str:

@@ -4,7 +4,10 @@ The version `N` has a part `NNN_pre.sql`, after which programs of version `N - 1
 part `NNN_post.sql`, after which they do not (it removes). A program brings an older database up to date by itself:
 it runs the pre part of its own version, and all parts of the versions before. The post part of its own version is
 run by `sessile migrate --finish`, when the last program of the version before is gone. An empty database gets all
-parts at once.
+parts at once, or the part `new` of the newest version, where there is one.
+
+A change that programs of the versions before cannot live with, and that cannot wait for them to be gone, is a pre part
+with a comment `-- oldest: N`: it locks out programs that know less than version `N`. Such a version has no post part.
 
 What a database has is one row of the table `sessile_schema`: `version` (whose pre part was run last), and `oldest`
 (the oldest version whose programs may use it).
@@ -12,13 +15,18 @@ What a database has is one row of the table `sessile_schema`: `version` (whose p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from ...errors import NewerVersionError, StorageError
+from ...errors import CorruptDataError, NewerVersionError, StorageError
 from .statements import put_in, split
+
+_OLDEST = re.compile(r"^-- oldest: (\d+)", re.MULTILINE)
+
+Kind = Literal["pre", "post", "new"]
 
 
 class SchemaState(NamedTuple):
@@ -27,19 +35,29 @@ class SchemaState(NamedTuple):
     version: int = 0
     oldest: int = 0
 
+    @classmethod
+    def stored(cls, version: Any, oldest: Any) -> SchemaState:
+        """What a database says of itself; raises `CorruptDataError` if these are no versions."""
+        if type(version) is int and type(oldest) is int:
+            return cls(version, oldest)
+        raise CorruptDataError(
+            "The schema version that the database says it has is no number.",
+            hint="Somebody has changed it: put back what it was, from a backup.",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part of a migration: its statements, the last of which note the state that the database is in after it."""
 
     version: int
-    kind: Literal["pre", "post"]
+    kind: Kind
     statements: tuple[str, ...]
     after: SchemaState
 
 
-Texts = Mapping[tuple[int, Literal["pre", "post"]], str]
-"""The scripts of all parts, by version and kind. Each version has a pre part."""
+Texts = Mapping[tuple[int, Kind], str]
+"""The scripts of all parts, by version and kind. Each version has a pre part, but for those that nobody has."""
 
 
 class Migrations:
@@ -71,20 +89,26 @@ class Migrations:
         """What leads to this program's version, in order; with `finish` its own post part, too."""
         if state.version > self.newest:
             return []
+        if state.version == 0 and (self.newest, "new") in self._texts:
+            return [self._part(self.newest, "new", SchemaState(self.newest, 1))]
         parts: list[Part] = []
-        oldest = state.oldest
+        now = state
         for version in range(1, self.newest + 1):
             if version > state.version:
-                oldest = oldest or version
-                parts.append(self._part(version, "pre", SchemaState(version, oldest)))
-            now = version < self.newest or finish or state.version == 0
-            if (version, "post") in self._texts and now and version > state.oldest:
-                oldest = version
-                parts.append(self._part(version, "post", SchemaState(max(version, state.version), oldest)))
+                parts.append(self._part(version, "pre", SchemaState(version, now.oldest or version)))
+                now = parts[-1].after
+            finished = version < self.newest or finish or state.version == 0
+            if (version, "post") in self._texts and finished and version > now.oldest:
+                parts.append(self._part(version, "post", SchemaState(max(version, state.version), version)))
+                now = parts[-1].after
         return parts
 
-    def _part(self, version: int, kind: Literal["pre", "post"], after: SchemaState) -> Part:
-        statements = split(put_in(self._texts[version, kind], self._words))
+    def _part(self, version: int, kind: Kind, after: SchemaState) -> Part:
+        """A part that leads to a state, unless its script says that it locks more programs out."""
+        text = self._texts[version, kind]
+        if (said := _OLDEST.search(text)) is not None:
+            after = after._replace(oldest=int(said[1]))
+        statements = split(put_in(text, self._words))
         if self._table is not None:
             statements += [
                 f"DELETE FROM {self._table}",
@@ -108,7 +132,7 @@ def statements_of(parts: Sequence[Part]) -> list[str]:
 
 def read_texts(database: str) -> Texts:
     """The migrations in a database's folder."""
-    texts: dict[tuple[int, Literal["pre", "post"]], str] = {}
+    texts: dict[tuple[int, Kind], str] = {}
     for file in files("sessile.drivers.sql").joinpath(database).iterdir():
         number, _, kind = file.name.removesuffix(".sql").partition("_")
         if kind in ("pre", "post"):

@@ -7,13 +7,19 @@ tasks wait in different ways; what is idle, too old or too many is decided once,
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from ...errors import ClosedError, StorageUnavailableError
+from ...storage.checks import check_count, check_seconds
 from ...storage.driver import Deadline
+from ...storage.stats import Stats
+
+logger = logging.getLogger("sessile")
 
 C = TypeVar("C")
 
@@ -21,16 +27,41 @@ MAX_IDLE = 300.0
 """Seconds after which an idle connection is not used again: a firewall may have forgotten it."""
 
 MAX_AGE = 3600.0
-"""Seconds after which a connection is not used again, so that a change of servers behind a name comes through."""
+"""Seconds after which a connection is replaced, so that a change of servers behind a name comes through."""
+
+JITTER = 0.1
+"""By which part of it the greatest age differs between connections, so that not all are made anew at once."""
+
+
+class PoolSettings(TypedDict):
+    """What users choose of a pool."""
+
+    size: int
+    max_age: float
+
+
+def pool_settings(pool_size: Any, max_connection_age: Any) -> PoolSettings:
+    """The settings, checked."""
+    check_count(pool_size, "pool_size", least=1)
+    check_seconds(max_connection_age, "max_connection_age")
+    return {"size": pool_size, "max_age": max_connection_age}
+
+
+def jittered(max_age: float) -> float:
+    """The greatest age of one connection."""
+    return max_age * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 class _Idle(Generic[C]):
     """The connections that nobody uses, the last used one on top."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_age: float, stats: Stats) -> None:
         self._lock = threading.Lock()
-        self._stack: list[tuple[C, float, float]] = []  # with the times of birth and of last use
-        self._born: dict[int, float] = {}
+        self._stack: list[tuple[C, float]] = []  # with the time of last use
+        self._until: dict[int, float] = {}  # when each connection, idle or in use, will be too old
+        self._max_age = max_age
+        self._stats = stats
+        self._to_replace = 0  # connections that were cut or too old
         self.closed = False
 
     def take(self) -> tuple[C | None, list[C]]:
@@ -41,41 +72,60 @@ class _Idle(Generic[C]):
             if self.closed:
                 raise ClosedError("This storage was closed.")
             while self._stack:
-                connection, born, used = self._stack.pop()
-                if now - used < MAX_IDLE and now - born < MAX_AGE:
+                connection, used = self._stack.pop()
+                too_old = self._is_old(connection, now)
+                if now - used < MAX_IDLE and not too_old:
                     return connection, old
-                self._born.pop(id(connection), None)
+                self._forget(connection, replace=too_old)
                 old.append(connection)
         return None, old
 
     def made(self, connection: C) -> None:
         """Note when a connection was made."""
         with self._lock:
-            self._born[id(connection)] = time.monotonic()
+            self._until[id(connection)] = time.monotonic() + jittered(self._max_age)
+            replaces = self._to_replace > 0
+            self._to_replace -= int(replaces)
+        if replaces:
+            self._stats.count("reconnects")
+            logger.info("A connection was made in place of one that was cut or had grown old.")
 
     def put(self, connection: C) -> bool:
         """Take a connection back; False if it must be closed."""
         now = time.monotonic()
         with self._lock:
-            if self.closed:
+            if self.closed or self._is_old(connection, now):
+                self._forget(connection, replace=not self.closed)
                 return False
-            self._stack.append((connection, self._born.get(id(connection), now), now))
+            self._stack.append((connection, now))
             return True
 
     def forget(self, connection: C) -> None:
         """Note that a connection in use will not come back."""
         with self._lock:
-            self._born.pop(id(connection), None)
+            self._forget(connection, replace=True)
 
     def clear(self, *, close: bool = False) -> list[C]:
         """All idle connections, to be closed."""
         with self._lock:
             self.closed = self.closed or close
-            connections = [connection for connection, _, _ in self._stack]
+            connections = [connection for connection, _ in self._stack]
             self._stack.clear()
             for connection in connections:
-                self._born.pop(id(connection), None)
+                self._forget(connection, replace=not close)
         return connections
+
+    def full(self) -> None:
+        """Note that somebody must wait for a connection."""
+        self._stats.count("pool_waits")
+        logger.info("All connections of the pool are in use; waiting for one.")
+
+    def _is_old(self, connection: C, now: float) -> bool:
+        return now >= self._until.get(id(connection), now)
+
+    def _forget(self, connection: C, *, replace: bool) -> None:
+        self._until.pop(id(connection), None)
+        self._to_replace += int(replace)
 
 
 def _exhausted(size: int, deadline: Deadline) -> StorageUnavailableError:
@@ -91,17 +141,29 @@ class ThreadPool(Generic[C]):
     Args:
         connect: makes a connection within a deadline, or raises an error of ours.
         close: closes one; never raises.
+        stats: where reconnects and waits are counted.
+        max_age: seconds after which a connection is replaced when it comes back, a tenth more or less.
     """
 
-    def __init__(self, connect: Callable[[Deadline], C], close: Callable[[C], None], size: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[Deadline], C],
+        close: Callable[[C], None],
+        size: int,
+        stats: Stats,
+        *,
+        max_age: float = MAX_AGE,
+    ) -> None:
         self._connect, self._close, self.size = connect, close, size
-        self._idle: _Idle[C] = _Idle()
+        self._idle: _Idle[C] = _Idle(max_age, stats)
         self._free = threading.Semaphore(size)
 
     def acquire(self, deadline: Deadline) -> C:
         """A connection, for this thread alone until it is released or discarded."""
-        if not self._free.acquire(timeout=deadline.remaining()):
-            raise _exhausted(self.size, deadline)
+        if not self._free.acquire(blocking=False):
+            self._idle.full()
+            if not self._free.acquire(timeout=deadline.remaining()):
+                raise _exhausted(self.size, deadline)
         try:
             connection, old = self._idle.take()
             for each in old:
@@ -141,10 +203,16 @@ class TaskPool(Generic[C]):
     """At most `size` connections, for the tasks of one event loop. The methods are those of `ThreadPool`."""
 
     def __init__(
-        self, connect: Callable[[Deadline], Awaitable[C]], close: Callable[[C], Awaitable[None]], size: int
+        self,
+        connect: Callable[[Deadline], Awaitable[C]],
+        close: Callable[[C], Awaitable[None]],
+        size: int,
+        stats: Stats,
+        *,
+        max_age: float = MAX_AGE,
     ) -> None:
         self._connect, self._close, self.size = connect, close, size
-        self._idle: _Idle[C] = _Idle()
+        self._idle: _Idle[C] = _Idle(max_age, stats)
         self._free = asyncio.Semaphore(size)
 
     async def acquire(self, deadline: Deadline) -> C:
@@ -153,6 +221,7 @@ class TaskPool(Generic[C]):
             if not self._free.locked():
                 await self._free.acquire()  # does not wait; a time limit costs more than all the rest
             else:
+                self._idle.full()
                 async with asyncio.timeout(deadline.remaining()):
                     await self._free.acquire()
         except TimeoutError:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from ...errors import DeadlineError, StorageError, Written
+from ...errors import CorruptDataError, DeadlineError, StorageError, Written
 from ...storage.driver import Deadline
+from ...storage.stats import Stats
+from ...storage.withholding import reason_of
 from .base import Parameters, Result
+
+logger = logging.getLogger("sessile")
 
 E = TypeVar("E", bound=Exception)
 
@@ -25,13 +30,16 @@ class PooledPort(ABC, Generic[E]):
     Args:
         failures: the root of the client's errors.
         where: names the database in messages.
+        stats: where is counted what happens beside the work.
     """
 
     suspends: bool
+    borrowed = False
 
-    def __init__(self, failures: type[E], where: str) -> None:
+    def __init__(self, failures: type[E], where: str, stats: Stats) -> None:
         self._failures = failures
         self.where = where
+        self.stats = stats
 
     @abstractmethod
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
@@ -51,6 +59,7 @@ class PooledPort(ABC, Generic[E]):
 
     async def read(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement that changes nothing; run again if the connection turns out to be lost."""
+        deadline.check(what)
         attempt = 1
         while True:
             try:
@@ -62,24 +71,42 @@ class PooledPort(ABC, Generic[E]):
                 if not lost or attempt == READ_ATTEMPTS or deadline.remaining() <= 0:
                     raise self.translate(error, what, "no") from error
                 attempt += 1
+                self.stats.count("retries")
+                logger.info(
+                    "%s on %s is tried again: the connection was lost (%s).", what, self.where, reason_of(error)
+                )
             except LateError as error:
                 raise self.late(what, deadline, "no") from error
+            except UnicodeDecodeError as error:
+                raise not_text(error, what, self.where) from error
 
     async def write(self, what: str, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         """Run a statement as a transaction of its own; a lost answer is an error with `written="unknown"`."""
+        deadline.check(what)
         try:
             return await self._run(sql, parameters, deadline)
         except self._failures as error:
             if self.is_lost(error):
                 await self._forget_idle()
-            raise self.translate(error, what, "unknown") from error
+            raise self._counted(self.translate(error, what, "unknown")) from error
         except LateError as error:
-            raise self.late(what, deadline, "unknown") from error
+            raise self._counted(self.late(what, deadline, "unknown")) from error
+
+    def _counted(self, failed: StorageError) -> StorageError:
+        if failed.written == "unknown":
+            self.stats.unknown(failed)
+            logger.warning("Whether it was written is not known: %s", failed.message)
+        return failed
 
     def late(self, what: str, deadline: Deadline, written: Written) -> DeadlineError:
         """The error of a statement that has passed its deadline."""
         return DeadlineError(
             f"{what} on {self.where} did not end within {deadline.timeout:g} s.",
             written=written,
-            retry=written == "no",
+            retryable=written == "no",
         )
+
+
+def not_text(error: UnicodeDecodeError, what: str, where: str) -> CorruptDataError:
+    """The error of a column whose text cannot be read."""
+    return CorruptDataError(f"{what} on {where}: what is stored there is no text: {error}.")

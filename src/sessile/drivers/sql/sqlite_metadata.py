@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ...storage.driver import Json
+from ...storage.rows import Json
 from . import filters
+
+_ITEM = "CASE WHEN json_valid(metadata) THEN EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE {}) ELSE 1 END"
+"""Text that is no JSON, at which SQLite would end the whole statement, may match: then the list names the session."""
 
 
 class SqliteMetadata(filters.MetadataFilters):
@@ -12,7 +15,7 @@ class SqliteMetadata(filters.MetadataFilters):
     def has_key(self, key: str, number: int) -> tuple[str, filters.Parameters]:
         """See `MetadataFilters`."""
         name = f"has_key_{number}"
-        return f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{name})", {name: key}
+        return _ITEM.format(f"item.key = :{name}"), {name: key}
 
     def has_value(self, key: str, value: Json, number: int) -> tuple[str, filters.Parameters]:
         """See `MetadataFilters`."""
@@ -25,5 +28,4 @@ class SqliteMetadata(filters.MetadataFilters):
             same = f"item.type = 'text' AND item.atom = :{name}"
         else:
             same = f"item.type IN ('integer', 'real') AND item.atom = :{name}"
-        condition = f"EXISTS (SELECT 1 FROM json_each(metadata) AS item WHERE item.key = :{key_name} AND {same})"
-        return condition, {key_name: key, name: value}
+        return _ITEM.format(f"item.key = :{key_name} AND {same}"), {key_name: key, name: value}

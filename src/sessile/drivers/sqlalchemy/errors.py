@@ -9,18 +9,26 @@ from typing import Any, Literal
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from ...errors import (
-    CorruptDataError,
-    DeadlineError,
-    ReadOnlyError,
-    StorageError,
-    StorageFullError,
-    StorageUnavailableError,
-)
+from ... import errors as ours
 from ...storage.driver import Deadline
+from ...storage.withholding import reason_of
+from ..sql.damage import TAKEN
 
 Code = str | int
-Kind = Literal["temporary", "unclear", "read_only", "denied", "missing", "late", "full", "large", "corrupt", "spoiled"]
+Kind = Literal[
+    "temporary",
+    "unclear",
+    "read_only",
+    "denied",
+    "missing",
+    "late",
+    "full",
+    "large",
+    "corrupt",
+    "spoiled",
+    "taken",
+    "constraint",
+]
 
 _POSTGRES: dict[Kind, set[Code]] = {  # SQLSTATE: postgresql.org/docs/current/errcodes-appendix.html
     "temporary": {"40001", "40P01", "53300", "55P03"},
@@ -30,7 +38,10 @@ _POSTGRES: dict[Kind, set[Code]] = {  # SQLSTATE: postgresql.org/docs/current/er
     "missing": {"42P01", "42703", "3F000"},
     "late": {"57014"},
     "full": {"53100"},
+    "corrupt": {"XX001", "XX002"},
     "spoiled": {"25P02"},
+    "taken": {"23505"},
+    "constraint": {"23000", "23001", "23502", "23503", "23514", "23P01", "P0001"},
 }
 _MYSQL: dict[Kind, set[Code]] = {  # dev.mysql.com/doc/mysql-errors/8.4/en, mariadb.com/kb/en/mariadb-error-codes
     "temporary": {1020, 1040, 1203, 1205, 1213, 3572},
@@ -39,7 +50,10 @@ _MYSQL: dict[Kind, set[Code]] = {  # dev.mysql.com/doc/mysql-errors/8.4/en, mari
     "missing": {1049, 1054, 1146},
     "late": {1317, 1969, 3024},
     "full": {1021, 1114},
+    "corrupt": {1034, 1194, 1712},
     "large": {1153},
+    "taken": {1062},
+    "constraint": {1048, 1364, 1451, 1452, 1644, 3819, 4025},
 }
 _SQLITE: dict[Kind, set[Code]] = {  # primary result codes: sqlite.org/rescode.html
     "temporary": {5, 6},
@@ -47,6 +61,8 @@ _SQLITE: dict[Kind, set[Code]] = {  # primary result codes: sqlite.org/rescode.h
     "late": {9},
     "full": {13},
     "corrupt": {11, 26},
+    "taken": {1555, 2067},  # of constraints those of keys: extended result codes
+    "constraint": {19},
 }
 _SQL_SERVER: dict[Kind, set[Code]] = {  # sys.messages
     "temporary": {1205, 1222, 3960},
@@ -54,6 +70,8 @@ _SQL_SERVER: dict[Kind, set[Code]] = {  # sys.messages
     "denied": {229, 262},
     "missing": {207, 208},
     "full": {1105, 9002},
+    "taken": {2601, 2627},
+    "constraint": {515, 547},
 }
 _ORACLE: dict[Kind, set[Code]] = {  # ORA- numbers
     "temporary": {54, 60, 8177},
@@ -62,6 +80,8 @@ _ORACLE: dict[Kind, set[Code]] = {  # ORA- numbers
     "missing": {904, 942},
     "late": {1013},
     "full": {1653, 1654, 1658},
+    "taken": {1},
+    "constraint": {1400, 2290, 2291, 2292},
 }
 KINDS = {
     "cockroachdb": _POSTGRES,
@@ -75,12 +95,15 @@ KINDS = {
 }
 
 ALREADY_THERE: dict[str, set[Code]] = {
-    "mariadb": {1050, 1061},
-    "mysql": {1050, 1061},
-    "oracle": {955},
-    "singlestoredb": {1050, 1061},
+    "mariadb": {1050, 1054, 1060, 1061},
+    "mysql": {1050, 1054, 1060, 1061},
+    "oracle": {904, 955, 1430},
+    "singlestoredb": {1050, 1054, 1060, 1061},
 }
-"""What databases whose tables are not made in a transaction say of one that another process has made."""
+"""What databases that change tables outside of a transaction say of a change that another process has made.
+
+A table, column or index of that name is there, or the column of the old name is not.
+"""
 
 
 @dataclass(slots=True)
@@ -103,6 +126,7 @@ def codes_of(error: BaseException | None) -> set[Code]:
         getattr(error, "sqlstate", None),  # psycopg, asyncpg
         getattr(error, "pgcode", None),  # psycopg2
         getattr(error, "sqlite_errorcode", 0) & 0xFF,
+        getattr(error, "sqlite_errorcode", None),
         getattr(first, "code", first),  # oracledb; PyMySQL, aiomysql, mysqlclient, singlestoredb
     ]
     if error is not None and isinstance(first, str) and len(error.args) == 2:
@@ -117,14 +141,14 @@ def is_lost(error: SQLAlchemyError) -> bool:
 
 
 def is_already_there(error: DBAPIError, dialect: str) -> bool:
-    """Whether a table or index could not be made because it is there."""
+    """Whether a change of the schema could not be made because it was made before."""
     return not codes_of(error.orig).isdisjoint(ALREADY_THERE.get(dialect, ()))
 
 
-def translate(error: Exception, what: str, where: str, dialect: str, attempt: Attempt) -> StorageError:
+def translate(error: Exception, what: str, where: str, dialect: str, attempt: Attempt) -> ours.StorageError:
     """An error of an attempt; `written` is "unknown" only if the answer to a COMMIT was lost."""
     if isinstance(error, PoolTimeoutError):
-        return StorageUnavailableError(
+        return ours.StorageUnavailableError(
             f"{what} on {where}: all connections of the pool were in use.",
             hint="Try again, or give the engine a larger pool_size.",
         )
@@ -132,27 +156,29 @@ def translate(error: Exception, what: str, where: str, dialect: str, attempt: At
     text = f"{what} failed on {where}: {_first_line(original or error)}."
     kind = kind_of(codes_of(original), dialect)
     if attempt.phase == "connecting" and kind not in ("corrupt", "read_only"):
-        return StorageUnavailableError(
+        return ours.StorageUnavailableError(
             f"Connecting to {where} failed: {_first_line(original or error)}.",
             hint="Check that the database is up and reachable, and the user and password.",
         )
+    if "decode to UTF-8" in text:  # SQLite's client, of text that it cannot read
+        kind = "corrupt"
     refused = kind is not None and kind != "unclear"
     unknown = attempt.phase == "committing" and not refused
     lost = isinstance(error, SQLAlchemyError) and is_lost(error)
     if kind is None and (lost or isinstance(error, OSError)):
-        return StorageUnavailableError(text, written="unknown" if unknown else "no")
+        return ours.StorageUnavailableError(text, written="unknown" if unknown else "no")
     failed = _by_kind(kind, text)
     failed.written = "unknown" if unknown else "no"
     return failed
 
 
-def late(what: str, where: str, deadline: Deadline, attempt: Attempt) -> DeadlineError:
+def late(what: str, where: str, deadline: Deadline, attempt: Attempt) -> ours.DeadlineError:
     """The error of an attempt that was given up at its deadline."""
     unknown = attempt.phase == "committing"
-    return DeadlineError(
+    return ours.DeadlineError(
         f"{what} on {where} did not end within {deadline.timeout:g} s.",
         written="unknown" if unknown else "no",
-        retry=not unknown,
+        retryable=not unknown,
     )
 
 
@@ -161,32 +187,36 @@ def kind_of(codes: set[Code], dialect: str) -> Kind | None:
     return next((kind for kind, known in KINDS.get(dialect, {}).items() if not codes.isdisjoint(known)), None)
 
 
-def _by_kind(kind: Kind | None, text: str) -> StorageError:
+_PLAIN: dict[Kind | None, type[ours.StorageError]] = {
+    "temporary": ours.StorageUnavailableError,
+    "unclear": ours.StorageUnavailableError,
+    "late": ours.DeadlineError,
+    "full": ours.StorageFullError,
+    "read_only": ours.ReadOnlyError,
+    "corrupt": ours.CorruptDataError,
+    "constraint": ours.ConstraintError,
+}
+
+
+def _by_kind(kind: Kind | None, text: str) -> ours.StorageError:
+    if kind in _PLAIN:
+        return _PLAIN[kind](text)
     match kind:
-        case "temporary" | "unclear":
-            return StorageUnavailableError(text)
-        case "late":
-            return DeadlineError(text)
-        case "full":
-            return StorageFullError(text)
-        case "read_only":
-            return ReadOnlyError(text)
         case "denied":
-            return ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
+            return ours.ReadOnlyError(text, hint="GRANT what is missing, or use another database user.")
         case "missing":
-            return StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
+            return ours.StorageError(text, hint="The tables are not there as expected: run `sessile migrate`.")
         case "large":
-            return StorageError(text, hint="Raise max_allowed_packet, or make the storage with smaller limits.")
-        case "corrupt":
-            return CorruptDataError(text)
+            return ours.StorageError(text, hint="Raise max_allowed_packet, or make the storage with smaller limits.")
+        case "taken":
+            return ours.CorruptDataError(text, hint=TAKEN)
         case "spoiled":
-            return StorageError(text, hint="An earlier statement of the transaction failed: roll it back.")
-        case None:
-            return StorageError(text)
+            return ours.StorageError(text, hint="An earlier statement of the transaction failed: roll it back.")
+        case _:
+            return ours.StorageError(text)
 
 
 def _first_line(error: BaseException) -> str:
     """What the database said, in one line."""
     said: Any = error.args[-1] if error.args else ""  # PyMySQL gives number and text
-    lines = str(said if isinstance(said, str) and said else error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return reason_of(said if isinstance(said, str) and said.strip() else error)

@@ -9,17 +9,22 @@ from zlib import crc32
 
 from sqlalchemy import Connection, Dialect, inspect, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateSchema, CreateTable, ExecutableDDLElement
 
 from ...errors import StorageUnavailableError
 from ...storage.driver import Deadline
 from ..sql.migrations import Migrations, Part, SchemaState, Texts, statements_of
 from .errors import is_already_there
 from .statements import Statements
+from .tables import Tables
+
+NEWEST = 2
+
+_OLDEST = "-- oldest: 2 (a program of version 1 asks for a column by its old name)\n"
 
 
 def scripts(sql: Statements, dialect: Dialect) -> Texts:
-    """The scripts of all schema versions. The tables of version 1 are those of `Tables`; they never change again.
+    """The scripts for a new database, which makes the tables as they are now, and for those of the versions before.
 
     The table of the version is made first: if that could be made, the others are not somebody else's.
     """
@@ -27,7 +32,47 @@ def scripts(sql: Statements, dialect: Dialect) -> Texts:
     others = (tables.sessions, tables.commits, tables.records)
     elements: list[ExecutableDDLElement] = [CreateTable(table) for table in (tables.version, *others)]
     elements += [CreateIndex(index) for index in tables.indexes]
-    return {(1, "pre"): ";\n".join(str(element.compile(dialect=dialect)).strip() for element in elements)}
+    new = [str(element.compile(dialect=dialect)).strip() for element in elements]
+    return {
+        (NEWEST, "new"): _OLDEST + ";\n".join(new),
+        (2, "pre"): _OLDEST + ";\n".join(_to_version_2(tables, dialect)),
+    }
+
+
+def _to_version_2(tables: Tables, dialect: Dialect) -> list[str]:
+    """The name of the agent, team or workflow is called agent; a commit may carry a key, by which it is found."""
+    names = dialect.identifier_preparer
+    sessions, commits = names.format_table(tables.sessions), names.format_table(tables.commits)
+    old, new = (f"{tables.prefix}sessions_{column}" for column in ("owner", "agent"))
+    renamed = _RENAMED.get(dialect.name, "ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    column = CreateColumn(tables.commits.c.key).compile(dialect=dialect)
+    add = "ADD" if dialect.name in ("mssql", "oracle") else "ADD COLUMN"
+    statements = [renamed.format(table=sessions, old="owner", new="agent"), f"ALTER TABLE {commits} {add} {column}"]
+    if not tables.indexes:
+        return statements
+    by_name = {str(index.name): index for index in tables.indexes}
+    keys = str(CreateIndex(by_name[f"{tables.prefix}commits_key"]).compile(dialect=dialect)).strip()
+    schema = "" if tables.metadata.schema is None else f"{names.quote(tables.metadata.schema)}."
+    words = {"table": sessions, "schema": schema, "old": names.quote(old), "new": names.quote(new)}
+    if dialect.name in _RENAMED_INDEX:
+        return [*statements, _RENAMED_INDEX[dialect.name].format_map(words), keys]
+    agents = str(CreateIndex(by_name[new]).compile(dialect=dialect)).strip()
+    return [*statements, f"DROP INDEX {words['schema']}{words['old']}", agents, keys]
+
+
+_RENAMED = {
+    "mssql": "EXEC sp_rename '{table}.{old}', '{new}', 'COLUMN'",
+    "singlestoredb": "ALTER TABLE {table} CHANGE {old} {new}",
+}
+_RENAMED_INDEX = {
+    "cockroachdb": "ALTER INDEX {schema}{old} RENAME TO {new}",
+    "mariadb": "ALTER TABLE {table} RENAME INDEX {old} TO {new}",
+    "mssql": "EXEC sp_rename '{table}.{old}', '{new}', 'INDEX'",
+    "mysql": "ALTER TABLE {table} RENAME INDEX {old} TO {new}",
+    "oracle": "ALTER INDEX {schema}{old} RENAME TO {new}",
+    "postgresql": "ALTER INDEX {schema}{old} RENAME TO {new}",
+}
+"""How databases rename a column or an index, which takes no time; SQLite makes the index anew."""
 
 
 class Migrator:
@@ -50,7 +95,7 @@ class Migrator:
         if not inspect(connection).has_table(self._version.name, schema=self._schema):
             return SchemaState()
         row = connection.execute(self._sql.schema_state).first()
-        return SchemaState() if row is None else SchemaState(*row)
+        return SchemaState() if row is None else SchemaState.stored(*row)
 
     def missing(self, connection: Connection) -> Part | None:
         """The first part that this program needs and the database lacks; `NewerVersionError` if it is too new."""
@@ -105,7 +150,7 @@ class Migrator:
             yield
         elif dialect in ("mysql", "mariadb"):
             # MySQL takes names of up to 64 characters, as long as that of a database; without one, that is NULL.
-            key = "CONCAT('sessile.', SHA1(CONCAT_WS('.', DATABASE(), :name)))"
+            key = "CONCAT('sessile.', LEFT(SHA2(CONCAT_WS('.', DATABASE(), :name), 256), 40))"
             lock: dict[str, Any] = {"name": name, "seconds": int(deadline.remaining()) + 1}
             if connection.scalar(text(f"SELECT GET_LOCK({key}, :seconds)"), lock) != 1:
                 raise StorageUnavailableError(f"Another process is migrating {self._where} all the time.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.orm import Session
 
 from ...errors import InvalidInputError, MissingDependencyError
+from ...storage.stats import Stats
+from ...storage.urls import ENCODE_HINT, WRONG_CALL
+from ..sql import private
+from . import pools
 from .ports import AsyncBorrowedPort, AsyncEnginePort, BorrowedPort, EnginePort, Port
+
+PYTHONS_OWN = ("pysqlite", "aiosqlite")
+"""SQLAlchemy's names of the drivers that are, or stand on, Python's own `sqlite3`."""
 
 _MEMORY_HINT = 'Name a file; SqliteStorage(":memory:") keeps sessions in memory.'
 
@@ -31,10 +39,10 @@ class Opened:
     make: Callable[[], Port]
 
 
-def open_database(database: Any, engine_options: dict[str, Any] | None, timeout: float) -> Opened:
+def open_database(database: Any, engine_options: dict[str, Any] | None, timeout: float, max_age: float) -> Opened:
     """Look at what a user gave; nothing is connected yet. Raises `InvalidInputError`, `MissingDependencyError`."""
     if isinstance(database, (str, URL)):
-        return _from_url(parse(database), engine_options or {}, timeout)
+        return _from_url(parse(database), engine_options or {}, timeout, max_age)
     if engine_options is not None:
         raise InvalidInputError("engine_options are for engines that are made from a URL.")
     if isinstance(database, Engine):
@@ -59,14 +67,18 @@ def open_database(database: Any, engine_options: dict[str, Any] | None, timeout:
 
 
 def parse(url: str | URL) -> URL:
-    """A URL of SQLAlchemy's."""
+    """A URL of SQLAlchemy's. What of a password may have been taken for something else is refused, and not repeated."""
     try:
-        return make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise InvalidInputError(f"This is not a URL of SQLAlchemy's: {error}.") from error
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidInputError("This is not a URL of SQLAlchemy's.", hint=ENCODE_HINT) from None
+    after_login = str(url).partition("://")[2].partition("@")[2]
+    if parsed.username is not None and "@" in after_login.partition("=")[0]:
+        raise InvalidInputError("The URL names no host and port that can be read.", hint=ENCODE_HINT)
+    return parsed
 
 
-def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
+def _from_url(url: URL, options: dict[str, Any], timeout: float, max_age: float) -> Opened:
     try:
         dialect = url.get_dialect()
     except NoSuchModuleError as error:
@@ -81,27 +93,30 @@ def _from_url(url: URL, options: dict[str, Any], timeout: float) -> Opened:
     options = _with_defaults(dialect, options, timeout)
 
     def make() -> Port:
+        stats = Stats()
         try:
             if dialect.is_async:
                 engine = create_async_engine(url, **options)
-                _prepare(engine.sync_engine)
-                return AsyncEnginePort(engine, _where(url, engine.dialect), owned=True)
+                _prepare(engine.sync_engine, max_age, stats)
+                return AsyncEnginePort(engine, _where(url, engine.dialect), owned=True, stats=stats)
             blocking = create_engine(url, **options)
         except ImportError as error:
             raise MissingDependencyError(
                 f"The database's client library is not installed: {error}.",
                 hint=f"Install what SQLAlchemy needs for {url.drivername}, or name another driver in the URL.",
             ) from error
-        except (ArgumentError, TypeError) as error:
+        except (ArgumentError, *WRONG_CALL) as error:
             raise InvalidInputError(f"SQLAlchemy refuses these options of an engine: {error}.") from error
-        _prepare(blocking)
-        return EnginePort(blocking, _where(url, blocking.dialect), owned=True)
+        _prepare(blocking, max_age, stats)
+        return EnginePort(blocking, _where(url, blocking.dialect), owned=True, stats=stats)
 
     return Opened(dialect.is_async, make)
 
 
 def _with_defaults(dialect: type[Dialect], options: dict[str, Any], timeout: float) -> dict[str, Any]:
     """The options of an engine, so that what SQLAlchemy and SQLite wait for ends by our deadlines."""
+    if dialect.name == "sqlite" and dialect.driver not in PYTHONS_OWN:
+        return options  # of SQLite's kin each takes others
     if not options.keys() & {"pool", "poolclass"}:
         options = {"pool_timeout": timeout, **options}
     if dialect.name == "sqlite":
@@ -109,10 +124,23 @@ def _with_defaults(dialect: type[Dialect], options: dict[str, Any], timeout: flo
     return options
 
 
-def _prepare(engine: Engine) -> None:
-    """Use SQLite as `SqliteStorage` does: readers do not wait for the writer, and commits survive a power cut."""
+def _prepare(engine: Engine, max_age: float, stats: Stats) -> None:
+    """Watch connections to a server.
+
+    Use SQLite as `SqliteStorage` does: readers do not wait for the writer, and commits survive a power cut.
+    """
     if engine.dialect.name != "sqlite":
+        pools.watch(engine, max_age, stats)
         return
+
+    @event.listens_for(engine, "do_connect")
+    def make_file(  # pyright: ignore[reportUnusedFunction] (the engine calls it)
+        dialect: Dialect, record: Any, arguments: list[Any], options: dict[str, Any]
+    ) -> None:
+        path = arguments[0] if arguments else ""
+        if path and not options.get("uri"):
+            with contextlib.suppress(OSError):  # which SQLite says better
+                private.make_file(path)
 
     @event.listens_for(engine, "connect")
     def use_wal(connection: Any, _: Any) -> None:  # pyright: ignore[reportUnusedFunction] (the engine calls it)
@@ -120,6 +148,7 @@ def _prepare(engine: Engine) -> None:
         try:
             cursor.execute("PRAGMA synchronous = FULL")
             cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.fetchall()  # on PyPy, what is not read keeps a transaction
         except engine.dialect.loaded_dbapi.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != SQLITE_BUSY:
                 raise  # busy: another process is about it, or the next connection will be

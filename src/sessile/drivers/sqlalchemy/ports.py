@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ...errors import InvalidInputError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
+from ...storage.stats import Stats
 from ..sql.borrowed import OneAtATime
+from . import pools
 from .errors import Attempt
 
 R = TypeVar("R")
@@ -25,12 +27,17 @@ Work = Callable[[Connection], R]
 
 
 class Port(Protocol):
-    """A way to a database. `borrowed`: it is a transaction of the application's, which we never end."""
+    """A way to a database, `owned` if it was opened by us.
+
+    `borrowed`: it is a transaction of the application's, which we never end.
+    """
 
     suspends: bool
     borrowed: bool
+    owned: bool
     where: str
     dialect: Dialect
+    stats: Stats
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work, in a transaction of its own if it writes; raises SQLAlchemy's errors and `TimeoutError`."""
@@ -94,12 +101,14 @@ class EnginePort:
     suspends = False
     borrowed = False
 
-    def __init__(self, engine: Engine, where: str, *, owned: bool) -> None:
+    def __init__(self, engine: Engine, where: str, *, owned: bool, stats: Stats | None = None) -> None:
         self.engine, self.where, self.owned = engine, where, owned
         self.dialect = engine.dialect
+        self.stats = stats or Stats()
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work on a connection of the pool's."""
+        pools.count_wait(self.engine.pool, self.stats)
         with self.engine.connect() as connection:
             return perform(connection, work, attempt)
 
@@ -125,15 +134,17 @@ class AsyncEnginePort:
     suspends = True
     borrowed = False
 
-    def __init__(self, engine: AsyncEngine, where: str, *, owned: bool) -> None:
+    def __init__(self, engine: AsyncEngine, where: str, *, owned: bool, stats: Stats | None = None) -> None:
         self.engine, self.where, self.owned = engine, where, owned
         self.dialect = engine.dialect
+        self.stats = stats or Stats()
         self._loop = OneLoop(where, reusable=True)
 
     async def run(self, work: Work[R], attempt: Attempt, deadline: Deadline) -> R:
         """Do the work on a connection of the pool's."""
         if not isinstance(self.engine.pool, NullPool):
             self._loop.check()
+        pools.count_wait(self.engine.pool, self.stats)
         async with asyncio.timeout(deadline.remaining()), self.engine.connect() as connection:
             return await connection.run_sync(perform, work, attempt)
 
@@ -153,9 +164,11 @@ class _Borrowed:
     """The transaction that a connection or session of the application's is in. Never committed, never closed by us."""
 
     borrowed = True
+    owned = False
 
     def __init__(self, dialect: Dialect, where: str) -> None:
         self.dialect, self.where = dialect, where
+        self.stats = Stats()
 
     async def close(self) -> None:
         """Nothing: the connection is the application's."""

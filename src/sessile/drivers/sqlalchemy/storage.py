@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-import random
+import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Connection, Dialect, Engine
+from sqlalchemy import URL, Connection, Dialect, Engine, Executable
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from ...errors import StorageError, StorageUnavailableError, UnsupportedError
-from ...storage.driver import (
-    Append,
-    Capabilities,
-    CommitRow,
-    Deadline,
-    Driver,
-    HeadRow,
-    ListQuery,
-    Loaded,
-    Span,
+from ...errors import (
+    CorruptDataError,
+    InvalidInputError,
+    SessileError,
+    StorageError,
+    StorageUnavailableError,
+    UnsupportedError,
 )
-from ...storage.matching import matches, place_of
+from ...storage.checks import check_seconds
+from ...storage.driver import Capabilities, Deadline, Driver
+from ...storage.matching import listing, matches, page_of, with_bodies
+from ...storage.retrying import pause_before
+from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from ...storage.storage import Storage
-from ..sql import log
+from ...storage.urls import WRONG_CALL
+from ...storage.withholding import reason_of
+from ..sql import damage, durability, log
+from ..sql.borrowed import spoil
 from ..sql.migrations import Part, schema_missing
 from ..sql.names import check_names
+from ..sql.pool import MAX_AGE
+from ..sql.ports import not_text
+from ..sql.statements import put_in
 from . import opening
-from .errors import ALREADY_THERE, Attempt, is_lost, late, translate
+from .errors import ALREADY_THERE, Attempt, codes_of, is_lost, kind_of, late, translate
 from .migrating import Migrator
 from .ports import Port, Work, check_transactions
-from .statements import Statements, statements_for
+from .statements import CLOCKS, FIXED, Statements, statements_for
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+logger = logging.getLogger("sessile")
 
 LOST_ATTEMPTS = 3
 """How often an operation is tried on connections that turn out to be lost. Idle ones all are, after a restart."""
 
 SCAN = 200
 """How many heads are read at once where metadata is compared."""
+
+AT_ONCE = 300
+"""How many sessions, records or commits a statement names: SQL Server takes 2,100 parameters, old SQLite 999."""
 
 WIDTH = len(HeadRow._fields)
 
@@ -66,6 +79,8 @@ class SqlAlchemyStorage(Storage):
         schema: where the tables are; None: the database's default.
         prefix: what the tables' names begin with.
         auto_migrate: False: never create or migrate tables except by `migrate`.
+        max_connection_age: for a URL: seconds after which a connection is replaced when it is used again, a tenth more
+            or less.
         engine_options: for a URL: the keyword arguments of SQLAlchemy's `create_engine` (`pool_size`, `connect_args`).
         options: the keyword arguments of `Storage`.
     """
@@ -77,11 +92,13 @@ class SqlAlchemyStorage(Storage):
         schema: str | None = None,
         prefix: str = "sessile_",
         auto_migrate: bool = True,
+        max_connection_age: float = MAX_AGE,
         engine_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         check_names(schema, prefix)
-        opened = opening.open_database(database, engine_options, options.get("timeout", 30.0))
+        check_seconds(max_connection_age, "max_connection_age")
+        opened = opening.open_database(database, engine_options, options.get("timeout", 30.0), max_connection_age)
 
         def driver(make: Callable[[], Port]) -> SqlAlchemyDriver:
             return SqlAlchemyDriver(make(), schema=schema, prefix=prefix, auto_migrate=auto_migrate)
@@ -103,12 +120,19 @@ class SqlAlchemyDriver(Driver):
     """The driver behind `SqlAlchemyStorage`. An append is one transaction, so head and log change together."""
 
     name: ClassVar[str] = "sqlalchemy"
-    capabilities = Capabilities(commits_per_append=500, max_record_bytes=1024 * 1024)
 
     def __init__(self, port: Port, *, schema: str | None, prefix: str, auto_migrate: bool) -> None:
         self.port = port
+        self.stats = port.stats
         self.suspends = port.suspends
+        self.in_callers_thread = not port.owned
         self.sql = statements_for(schema, prefix, port.dialect.name)
+        self.capabilities = Capabilities(
+            commits_per_append=500,
+            max_record_bytes=1024 * 1024,
+            rewrites=True,
+            bounded_pages=bool(self.sql.sizes),
+        )
         self._migrator = Migrator(self.sql, port.where)
         self._auto_migrate = auto_migrate and not port.borrowed
 
@@ -122,17 +146,35 @@ class SqlAlchemyDriver(Driver):
                 return await self.port.run(work, attempt, deadline)
             except TimeoutError as error:
                 failed = late(what, self.port.where, deadline, attempt)
-                raise _spoiled(failed) if self.port.borrowed else failed from error
+                self._count_unknown(failed)
+                raise spoil(failed) if self.port.borrowed else failed from error
+            except UnicodeDecodeError as error:
+                raise not_text(error, what, self.port.where) from error
+            except WRONG_CALL as error:
+                if attempt.phase != "connecting" or isinstance(error, SessileError):
+                    raise
+                raise InvalidInputError(
+                    f"{what} failed: the client of {self.port.where} refuses how it was called: {reason_of(error)}.",
+                    hint="Correct the URL, or connect_args in engine_options.",
+                ) from error
             except (SQLAlchemyError, OSError) as error:
                 failed = translate(error, what, self.port.where, self.port.dialect.name, attempt)
+                self._count_unknown(failed)
                 if self.port.borrowed:
-                    raise _spoiled(failed) from error
+                    raise spoil(failed) from error
                 lost = isinstance(error, SQLAlchemyError) and is_lost(error)
-                again = failed.retry and failed.written == "no" and attempt.phase != "connecting"
+                again = failed.retryable and failed.written == "no" and attempt.phase != "connecting"
                 if not again or (lost and attempts == LOST_ATTEMPTS) or deadline.remaining() <= 0:
                     raise failed from error
                 attempts += 1
-            await self.pause(random.uniform(0, min(0.1, 0.001 * 2**attempts)))
+                self.stats.count("retries")
+                logger.info("%s is tried again: %s", what, failed.message)
+            await self.pause(pause_before(attempts))
+
+    def _count_unknown(self, failed: StorageError) -> None:
+        if failed.written == "unknown":
+            self.stats.unknown(failed)
+            logger.warning("Whether it was written is not known: %s", failed.message)
 
     # ------------------------------------------------------------ schema
 
@@ -150,6 +192,22 @@ class SqlAlchemyDriver(Driver):
         if missing is not None:
             await self.migrate(deadline)
         known.add(self.sql)
+
+    async def settings_warnings(self, deadline: Deadline) -> Sequence[str]:
+        dialect, table = self.port.dialect, self.sql.commits
+        name = dialect.identifier_preparer.format_table(table).replace("'", "''")
+
+        def work(connection: Connection) -> list[str]:
+            def ask(sql: str) -> list[tuple[Any, ...]]:
+                return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+            if dialect.name == "postgresql":
+                return durability.of_postgres(dict(ask(put_in(durability.POSTGRES, {"table": name}))))
+            if dialect.name in ("mysql", "mariadb"):
+                return durability.of_mysql(dict(ask(durability.MYSQL)))
+            return durability.of_sqlite(ask("PRAGMA synchronous")[0][0]) if dialect.name == "sqlite" else []
+
+        return await self._run("Reading settings", work, deadline)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         if dry_run:
@@ -190,26 +248,30 @@ class SqlAlchemyDriver(Driver):
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         def work(connection: Connection) -> Loaded | None:
-            loaded = self._load(connection, session_id, newest)
-            if loaded is not None and len(loaded.commits) < min(newest, loaded.head.revision):
+            loaded, there = self._load(connection, session_id, newest)
+            if loaded is not None and there < min(newest, loaded.head.revision):
                 # Deleted between head and log, which one statement sees where it locks rows as it comes to them.
-                return self._load(connection, session_id, newest)
+                loaded, _ = self._load(connection, session_id, newest)
             return loaded
 
         return await self._run("Loading a session", work, deadline)
 
-    def _load(self, connection: Connection, session_id: str, newest: int) -> Loaded | None:
+    def _load(self, connection: Connection, session_id: str, newest: int) -> tuple[Loaded | None, int]:
+        """What a load brings, and how many commits there were for it, those that were kept back included."""
         statement = self.sql.load if newest else self.sql.load_head
-        rows = connection.execute(statement, {"of_session_id": session_id, "newest": newest}).all()
+        share = LOADED_BYTES // max(newest, 1)
+        rows = connection.execute(statement, {"of_session_id": session_id, "newest": newest, "share": share}).all()
         if not rows:
-            return None
+            return None, 0
         # Positions, because head and commits have columns of the same name: the head's, the clock, the commit's.
-        commits = sorted(CommitRow(*row[WIDTH + 1 :]) for row in rows) if newest and rows[0][WIDTH + 1] else []
+        found = [_loaded(row[WIDTH + 1 :]) for row in rows] if newest and rows[0][WIDTH + 1] else []
+        commits = with_bodies(sorted(found, reverse=True))
         row = next((row for row in rows if row[WIDTH - 1] is not None), None)
         if row is None:  # the newest commit, whose row has the long columns, is not there
             return self._load(connection, session_id, 0)
         now = row[WIDTH]
-        return Loaded(_head(row[:WIDTH]), commits, time.time_ns() // 1000 if now is None else now)
+        now = time.time_ns() // 1000 if now is None else now
+        return Loaded(damage.head_of(tuple(row[:WIDTH])), commits, now), len(found)
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         key = {"session_id": write.session_id, "incarnation": write.incarnation}
@@ -231,7 +293,9 @@ class SqlAlchemyDriver(Driver):
         if write.expected == 0:
             try:
                 return connection.execute(self.sql.create, values).rowcount == 1
-            except IntegrityError:
+            except IntegrityError as error:
+                if kind_of(codes_of(error.orig), self.sql.dialect) == "constraint":
+                    raise  # it is not the key of a session that is there: nobody else has won
                 return False
         of_head = {
             "of_session_id": write.session_id,
@@ -242,24 +306,72 @@ class SqlAlchemyDriver(Driver):
 
     def _check_view(self, connection: Connection, write: Append) -> None:
         """See whether the application's transaction sees the database as it was: then it would lose for ever."""
-        loaded = self._load(connection, write.session_id, 0)
+        loaded, _ = self._load(connection, write.session_id, 0)
         seen = 0 if loaded is None else loaded.head.revision
         if seen == write.expected and (loaded is None or loaded.head.incarnation == write.incarnation):
             raise StorageUnavailableError(
                 f"Session {write.session_id!r} was changed by somebody else after the transaction had begun.",
                 hint="Roll the transaction back, and repeat it whole.",
-                retry=False,
+                retryable=False,
             )
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
         name, values = log.span_statement(span)
-        statement = self.sql.entries[name, span.newest_first]
+        what, statement = "Reading a session's log", self.sql.entries[name, span.newest_first]
         values |= _of(session_id, incarnation)
+        if span.max_bytes is not None and self.capabilities.bounded_pages:
+            of_sizes = self.sql.sizes[name, span.newest_first]
+
+            async def sizes(here: dict[str, Any]) -> list[tuple[int, int]]:
+                return await self._run(
+                    what, lambda connection: [(row[0], row[1]) for row in connection.execute(of_sizes, here)], deadline
+                )
+
+            values["limit"] = await log.count_within(sizes, values, span)
 
         def work(connection: Connection) -> list[CommitRow]:
-            return [CommitRow(*row) for row in connection.execute(statement, values)]
+            return page_of((CommitRow.stored(row) for row in connection.execute(statement, values)), span)
 
-        return await self._run("Reading a session's log", work, deadline)
+        return await self._run(what, work, deadline)
+
+    async def newest(
+        self, sessions: Sequence[tuple[str, str]], count: int, deadline: Deadline
+    ) -> list[list[CommitRow]]:
+        found: list[list[CommitRow]] = []
+        for some in _parts(sessions):
+            statement = self.sql.newest(some, count)
+            rows = await self._run("Reading the newest commits", _all_of(statement), deadline)
+            page: list[list[CommitRow]] = [[] for _ in some]
+            for row in rows:
+                number: int = row[0]
+                page[number].append(CommitRow.stored(row[1:]))
+            found += [sorted(commits) for commits in page]
+        return found
+
+    async def rewrite(
+        self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
+    ) -> bool:
+        of = _of(session_id, incarnation)
+
+        def work(connection: Connection) -> bool:
+            # Held to the end of the transaction, so that no deletion comes between.
+            if connection.execute(self.sql.hold_head, of).first() is None:
+                return False
+            for some in _parts(commits):
+                there = connection.execute(self.sql.fixed, {**of, "of_seqs": [row.seq for row in some]})
+                if {row[: len(FIXED)] for row in some} != {tuple(row) for row in there}:
+                    return False
+            changes = [{**of, "of_seq": row.seq, "body": row.body, "key": row.key} for row in commits]
+            if changes:
+                connection.execute(self.sql.rewrite, changes)
+            return True
+
+        return await self._run("Rewriting commits", work, deadline, writes=True)
+
+    async def now(self, deadline: Deadline) -> int:
+        if self.port.dialect.name not in CLOCKS:
+            return await super().now(deadline)
+        return (await self._run("Reading the clock", _all_of(self.sql.now), deadline))[0][0]
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         def work(connection: Connection) -> None:
@@ -268,24 +380,52 @@ class SqlAlchemyDriver(Driver):
 
         await self._run("Deleting a session", work, deadline, writes=True)
 
+    async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        found = await self._run(
+            "Deleting a session", lambda c: c.scalar(self.sql.incarnation, {"of_session_id": session_id}), deadline
+        )
+        if found is not None:
+            await self.delete(session_id, found, deadline)
+        return found is not None
+
     # ------------------------------------------------------------ lists
 
-    async def list(self, query: ListQuery, deadline: Deadline) -> list[HeadRow]:
-        by_metadata = bool(query.metadata or query.metadata_keys)
-        size = max(query.limit, SCAN) if by_metadata else query.limit
+    async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        size = max(query.limit, SCAN) if query.metadata or query.metadata_keys else query.limit
+        found: list[HeadRow] = []
+        unreadable: dict[str, StorageError] = {}
+        after = query.after
+        while True:
+            page = await self._page(query, after, size, deadline)
+            unreadable |= page.unreadable
+            for head in page.rows:
+                try:
+                    found += [head] if matches(head, query) else []
+                except ValueError as error:
+                    unreadable[head.session_id] = CorruptDataError(f"The metadata is no JSON: {reason_of(error)}.")
+            if len(found) >= query.limit or page.after is None:
+                return listing(found[: query.limit], query, unreadable)
+            after = page.after
 
-        def work(connection: Connection) -> list[HeadRow]:
-            found: list[HeadRow] = []
-            after = query.after
-            while True:
-                page = [_head(row) for row in connection.execute(self.sql.page(query, after, size))]
-                found += [head for head in page if matches(head, query)]
-                if len(page) < size or len(found) >= query.limit:
-                    return found[: query.limit]
-                deadline.check("Listing sessions")
-                after = place_of(page[-1], query)
+    async def _page(self, query: ListQuery, after: tuple[int, str] | None, size: int, deadline: Deadline) -> Listing:
+        """A page of heads, those that do not match by metadata among them."""
+        what, paged = "Listing sessions", replace(query, limit=size)
+        try:
+            statement = self.sql.page(query, after, size)
+            rows = await self._run(
+                what, lambda c: [damage.head_of(tuple(row)) for row in c.execute(statement)], deadline
+            )
+            return listing(rows, paged)
+        except CorruptDataError:
+            # Something on it is damaged: each head is read by itself, so that the others are not lost with it.
+            places = self.sql.places(query, after, size)
+            found = await self._run(what, lambda c: [tuple(row) for row in c.execute(places)], deadline)
 
-        return await self._run("Listing sessions", work, deadline)
+        async def read(session_id: str) -> HeadRow | None:
+            loaded = await self.load(session_id, 0, deadline)
+            return None if loaded is None else loaded.head
+
+        return await damage.page_of(found, read, paged)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         if query.metadata or query.metadata_keys:
@@ -301,6 +441,19 @@ class SqlAlchemyDriver(Driver):
             "Reading a record", lambda connection: connection.execute(self.sql.get_record, values).all(), deadline
         )
         return bytes(rows[0].value or b"") if rows else None
+
+    async def get_records(self, names: Sequence[RecordName], deadline: Deadline) -> list[bytes | None]:
+        found: dict[tuple[str, ...], bytes] = {}
+        for some in _parts(names):
+            rows = await self._run("Reading records", _all_of(self.sql.get_records(some)), deadline)
+            found |= {tuple(name): bytes(value or b"") for *name, value in rows}
+        return [found.get(name) for name in names]
+
+    async def record_keys(
+        self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
+    ) -> list[str]:
+        statement = self.sql.record_keys(session_id, incarnation, prefix, after, limit)
+        return [row[0] for row in await self._run("Listing records", _all_of(statement), deadline)]
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
@@ -333,17 +486,21 @@ class SqlAlchemyDriver(Driver):
         self.port.after_fork()
 
 
-def _head(row: Sequence[Any]) -> HeadRow:
-    head = HeadRow(*row)
-    return head._replace(hidden=bool(head.hidden))
-
-
 def _of(session_id: str, incarnation: str) -> dict[str, Any]:
     return {"of_session_id": session_id, "of_incarnation": incarnation}
 
 
-def _spoiled(failed: StorageError) -> StorageError:
-    """An error in a transaction of the application's, which no attempt of ours can repair."""
-    failed.retry = False
-    failed.hint = f"Roll the transaction back, and repeat it whole. {failed.hint}"
-    return failed
+def _loaded(values: Sequence[Any]) -> CommitRow:
+    """A commit that comes along with a head; one that would be too much comes without its body and its key."""
+    row = CommitRow._make(values)
+    return row if cast("str | None", row.body) is None else CommitRow.stored(values)
+
+
+def _all_of(statement: Executable) -> Work[list[tuple[Any, ...]]]:
+    """What brings all rows of a statement."""
+    return lambda connection: [tuple(row) for row in connection.execute(statement)]
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Items in parts that a statement has parameters for."""
+    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))

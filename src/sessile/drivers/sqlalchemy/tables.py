@@ -11,7 +11,7 @@ from .types import ExactText, binary, json_text
 
 
 class Tables:
-    """The tables of schema version 1.
+    """The tables of schema version 2.
 
     `session_id` leads every primary key and is SingleStore's shard key. There are no foreign keys, which SingleStore
     does not have: what removes a head removes log and records in the same transaction, and what writes a record holds
@@ -41,7 +41,7 @@ class Tables:
             Column("incarnation", ExactText, nullable=False),
             Column("revision", BigInteger, nullable=False),
             Column("kind", ExactText, nullable=False),
-            Column("owner", ExactText),
+            Column("agent", ExactText),
             Column("user_id", ExactText),
             Column("name", ExactText),
             Column("status", ExactText),
@@ -63,6 +63,7 @@ class Tables:
             Column("run", BigInteger, nullable=False),  # 0: belongs to no run
             Column("time", BigInteger, nullable=False),
             Column("body", json_text(), nullable=False),
+            Column("key", ExactText),
             **self._sharded("session_id", "incarnation", "seq"),
         )
         # Small values beside the log: leases, cancel requests, media. Oracle keeps an empty value as NULL.
@@ -98,8 +99,16 @@ class Tables:
             Index(f"{name}_updated", sessions.updated_at, sessions.session_id),
             Index(f"{name}_created", sessions.created_at, sessions.session_id),
             Index(f"{name}_user", sessions.user_id, sessions.updated_at, sessions.session_id),
-            Index(f"{name}_owner", sessions.owner, sessions.updated_at, sessions.session_id),
+            Index(f"{name}_agent", sessions.agent, sessions.updated_at, sessions.session_id),
             Index(f"{name}_expires", sessions.expires_at),
             Index(f"{name}_hidden", sessions.hidden, sessions.updated_at, sessions.session_id),
             Index(f"{self.prefix}commits_run", commits.session_id, commits.incarnation, commits.run, commits.seq),
+            self.index_of_keys(),
         ]
+
+    def index_of_keys(self) -> Index:
+        """Where a database can leave rows out of an index, only commits that have a key are in it."""
+        commits = self.commits.c
+        columns = (commits.session_id, commits.incarnation, commits.key, commits.seq)
+        only: Any = {f"{dialect}_where": commits.key.is_not(None) for dialect in ("postgresql", "sqlite", "mssql")}
+        return Index(f"{self.prefix}commits_key", *columns, **only)

@@ -9,14 +9,13 @@ from sqlalchemy import TEXT, VARBINARY, Dialect, LargeBinary, UnicodeText
 from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-MAX_BYTES = 255
-"""The longest id or name, in bytes of UTF-8."""
+from ..sql.log import MAX_ID_BYTES
 
 
 def _mysql(dialect: Dialect) -> TypeEngine[str]:
     """Neither server's `utf8mb4_bin` will do: it takes "a" and "a " for the same."""
     collation = "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
-    return mysql.VARCHAR(MAX_BYTES, charset="utf8mb4", collation=collation)
+    return mysql.VARCHAR(MAX_ID_BYTES, charset="utf8mb4", collation=collation)
 
 
 def _postgres(dialect: Dialect) -> TypeEngine[str]:
@@ -54,7 +53,9 @@ class ExactText(TypeDecorator[str]):
         """The database's own type."""
         if dialect.name in _EXACT_TEXT:
             return dialect.type_descriptor(_EXACT_TEXT[dialect.name](dialect))
-        return dialect.type_descriptor(oracle.RAW(MAX_BYTES) if dialect.name == "oracle" else VARBINARY(MAX_BYTES))
+        return dialect.type_descriptor(
+            oracle.RAW(MAX_ID_BYTES) if dialect.name == "oracle" else VARBINARY(MAX_ID_BYTES)
+        )
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         """A value on its way to the database."""

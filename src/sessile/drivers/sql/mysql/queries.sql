@@ -1,21 +1,25 @@
 -- name: load_head
-SELECT revision, JSON_ARRAY({small}), -1, {now}, body FROM {sessions} WHERE session_id = :session_id;
+SELECT revision, {small}, -1, {now}, body, NULL FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
--- The head and its newest commits in one statement, and so in one snapshot, as rows of seq, commit_id, run, time, body.
+-- The head and its newest commits in one statement, and so in one snapshot, as rows of a commit's columns.
 -- In the head's row, whose run is -1, these are its revision, its small columns and the clock: of few columns, because
 -- the clients, written in Python, take longer for each than the server. No derived table: MariaDB would write it to
--- disk, because it has long text.
-SELECT revision, JSON_ARRAY({small}), -1, {now}, body FROM {sessions} WHERE session_id = :session_id
+-- disk, because it has long text. A commit that has more than its share of what may come comes without its body, but for
+-- the newest one: to sum up what they have would take as long as all the rest.
+SELECT revision, {small}, -1, {now}, body, NULL FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-(SELECT seq, commit_id, run, time, body FROM {commits}
+(SELECT seq, commit_id, run, time,
+    IF(LENGTH(body) <= :share OR seq = (SELECT revision FROM {sessions} WHERE session_id = :session_id), body, NULL),
+    `key`
+FROM {commits}
 WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
 ORDER BY seq DESC LIMIT :newest);
 
 -- name: create
 INSERT INTO {sessions} ({head}, filterable)
-VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+VALUES (:session_id, :incarnation, :revision, :kind, :agent, :user_id, :name, :status, :created_at, :updated_at,
     :expires_at, :hidden, :metadata, :body, :filterable);
 
 -- name: first_commits
@@ -26,14 +30,16 @@ INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
 -- the expected revision.
 INSERT INTO {commits} (session_id, incarnation, {commit})
 SELECT session_id, incarnation, {row} FROM {sessions}
-WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected FOR UPDATE;
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
+    AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at) FOR UPDATE;
 
 -- name: advance
 -- Its second half. If the first one found the expected revision, so does this, behind the same lock.
-UPDATE {sessions} SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
-    updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
+UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_id = :user_id, name = :name,
+    status = :status, updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
     filterable = :filterable
-WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected;
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
+    AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
 
 -- name: entries
 SELECT {commit} FROM {commits}
@@ -53,8 +59,43 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :f
     AND run > 0 AND run BETWEEN :first_run AND :last_run
 ORDER BY seq {direction} LIMIT :limit;
 
+-- name: entries_of_key
+SELECT {commit} FROM {commits} FORCE INDEX ({prefix}commits_key)
+WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key AND seq BETWEEN :first AND :last
+    AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: newest
+-- Once for each of several sessions, joined by UNION ALL.
+(SELECT {number}, {commit} FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnation
+ORDER BY seq DESC LIMIT :count);
+
+-- name: fixed
+-- What a rewriting leaves of commits.
+SELECT seq, commit_id, run, time FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq IN ({seqs});
+
+-- name: hold_head
+SELECT 1 FROM {sessions} WHERE session_id = :session_id AND incarnation = :incarnation LOCK IN SHARE MODE;
+
+-- name: rewrite
+UPDATE {commits} SET body = :body, `key` = :key
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq = :seq;
+
+-- name: head
+SELECT {head} FROM {sessions} WHERE session_id = :session_id;
+
+-- name: incarnation
+SELECT incarnation FROM {sessions} WHERE session_id = :session_id;
+
+-- name: now
+SELECT {now};
+
+-- name: list_places
+SELECT {moment}, session_id FROM {sessions} {page};
+
 -- name: list
-SELECT {head} FROM {sessions} {page};
+SELECT {columns} FROM {sessions} {page};
 
 -- name: count
 SELECT COUNT(*) FROM {sessions} WHERE {where};
@@ -67,6 +108,16 @@ DELETE FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnat
 
 -- name: get_record
 SELECT value FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
+
+-- name: get_records
+-- Once for each of several records, joined by UNION ALL.
+SELECT {number}, value FROM {records}
+WHERE session_id = :session_id AND incarnation = :incarnation AND `key` = :key;
+
+-- name: record_keys
+SELECT `key` FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation
+    AND `key` > :after AND `key` BETWEEN :prefix AND :last
+ORDER BY `key` LIMIT :limit;
 
 -- name: put_record
 -- The head is locked against a removal at the same moment. Counts the row also if the value was the same.

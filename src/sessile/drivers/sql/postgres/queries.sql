@@ -3,26 +3,30 @@ SELECT {head}, {now} FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
 -- The head and its newest commits in one statement, and so in one snapshot. Commits come without a session_id, their
--- columns where the head has some of the same types: commit_id, seq, time, run, body. The log is dense up to the head's
+-- columns where the head has some of the same types: commit_id, seq, key, time, run, body. The log is dense up to the head's
 -- revision, so they are a range: for ORDER BY and LIMIT the planner, who cannot know that a session has one incarnation,
--- might sort the whole log.
+-- might sort the whole log. What a body has is known without reading it.
 SELECT {head}, {now} AS now FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-SELECT NULL, commit_id, seq, '', NULL, NULL, NULL, NULL, time, run, NULL, false, '', body, 0 FROM {commits}
-WHERE session_id = :session_id
-    AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
-    AND seq > (SELECT revision FROM {sessions} WHERE session_id = :session_id) - :newest;
+SELECT NULL, commit_id, seq, '', key, NULL, NULL, NULL, time, run, NULL, false, '', body, 0 FROM (
+    SELECT {commit}, sum(octet_length(body)) OVER (
+        ORDER BY seq DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS newer FROM {commits}
+    WHERE session_id = :session_id
+        AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+        AND seq > (SELECT revision FROM {sessions} WHERE session_id = :session_id) - :newest
+) AS counted WHERE coalesce(newer, 0) < :max_bytes;
 
 -- name: create
 WITH created AS (
     INSERT INTO {sessions} ({head}, filterable)
-    VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+    VALUES (:session_id, :incarnation, :revision, :kind, :agent, :user_id, :name, :status, :created_at, :updated_at,
         :expires_at, :hidden, :metadata, :body, :filterable::jsonb)
     ON CONFLICT (session_id) DO NOTHING
     RETURNING 1
 ), logged AS (
     INSERT INTO {commits} (session_id, incarnation, {commit})
-    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
+    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body, row.key
     FROM created, (VALUES {rows}) AS row ({commit})
 )
 SELECT 1 FROM created;
@@ -31,14 +35,15 @@ SELECT 1 FROM created;
 -- Compare and set: the log grows only if the head was at the expected revision. The announcement is part of the
 -- transaction, and made only if somebody follows: NOTIFY lets commits of a whole database wait for each other.
 WITH advanced AS (
-    UPDATE {sessions} SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
-        updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
+    UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_id = :user_id, name = :name,
+        status = :status, updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
         filterable = :filterable::jsonb
     WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
+        AND body = coalesce(:was_body::text, body) AND updated_at = coalesce(:was_updated_at::bigint, updated_at)
     RETURNING followed_until
 ), logged AS (
     INSERT INTO {commits} (session_id, incarnation, {commit})
-    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body
+    SELECT :session_id, :incarnation, row.seq, row.commit_id, row.run, row.time, row.body, row.key
     FROM advanced, (VALUES {rows}) AS row ({commit})
 )
 SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) END FROM advanced;
@@ -61,8 +66,58 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :f
     AND run > 0 AND run BETWEEN :first_run AND :last_run
 ORDER BY seq + 0 {direction} LIMIT :limit;
 
+-- name: entries_of_key
+-- Ordered by an expression for the same reason.
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key AND seq BETWEEN :first AND :last
+    AND run BETWEEN :first_run AND :last_run
+ORDER BY seq + 0 {direction} LIMIT :limit;
+
+-- name: within
+-- As much of one of these as ends with so many bytes. What a body has is known without reading it.
+SELECT {commit} FROM (
+    SELECT {commit}, sum(octet_length(body)) OVER (
+        ORDER BY seq {direction} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS before FROM ({page}) AS page
+) AS counted WHERE coalesce(before, 0) < :max_bytes ORDER BY seq {direction};
+
+-- name: newest
+SELECT number, {commit} FROM unnest(:session_ids::text[], :incarnations::text[])
+    WITH ORDINALITY AS wanted (session_id, incarnation, number)
+CROSS JOIN LATERAL (
+    SELECT {commit} FROM {commits}
+    WHERE session_id = wanted.session_id AND incarnation = wanted.incarnation ORDER BY seq DESC LIMIT :count
+) AS newest;
+
+-- name: rewrite
+-- All of them or none, and with the head held, so that no deletion comes between.
+WITH wanted AS (
+    SELECT * FROM unnest(:seqs::bigint[], :commit_ids::text[], :runs::bigint[], :times::bigint[], :bodies::text[],
+        :keys::text[]) AS row ({commit})
+), held AS (
+    SELECT 1 FROM {sessions} WHERE session_id = :session_id AND incarnation = :incarnation FOR KEY SHARE
+), there AS (
+    SELECT count(*) AS number FROM {commits} JOIN wanted USING (seq, commit_id, run, time)
+    WHERE session_id = :session_id AND incarnation = :incarnation
+)
+UPDATE {commits} AS commits SET body = wanted.body, key = wanted.key FROM held, there, wanted
+WHERE session_id = :session_id AND incarnation = :incarnation AND commits.seq = wanted.seq
+    AND number = (SELECT count(*) FROM wanted);
+
+-- name: head
+SELECT {head} FROM {sessions} WHERE session_id = :session_id;
+
+-- name: incarnation
+SELECT incarnation FROM {sessions} WHERE session_id = :session_id;
+
+-- name: now
+SELECT {now};
+
+-- name: list_places
+SELECT {moment}, session_id FROM {sessions} {page};
+
 -- name: list
-SELECT {head} FROM {sessions} {page};
+SELECT {columns} FROM {sessions} {page};
 
 -- name: count
 SELECT count(*) FROM {sessions} WHERE {where};
@@ -75,6 +130,15 @@ DELETE FROM {commits} WHERE session_id = :session_id AND incarnation = :incarnat
 
 -- name: get_record
 SELECT value FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: get_records
+SELECT number, value FROM unnest(:session_ids::text[], :incarnations::text[], :keys::text[])
+    WITH ORDINALITY AS wanted (session_id, incarnation, key, number) JOIN {records} USING (session_id, incarnation, key);
+
+-- name: record_keys
+SELECT key FROM {records} WHERE session_id = :session_id AND incarnation = :incarnation
+    AND key > :after AND key BETWEEN :prefix AND :last
+ORDER BY key LIMIT :limit;
 
 -- name: put_record
 INSERT INTO {records} (session_id, incarnation, key, value)

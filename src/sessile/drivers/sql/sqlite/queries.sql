@@ -1,23 +1,24 @@
 -- name: head
-SELECT {head} FROM sessile_sessions WHERE session_id = :session_id;
+SELECT {head} FROM sessile_sessions WHERE session_id = ?;
 
 -- name: newest
 SELECT {commit} FROM sessile_commits
-WHERE session_id = :session_id AND incarnation = :incarnation ORDER BY seq DESC LIMIT :newest;
+WHERE session_id = ? AND incarnation = ? ORDER BY seq DESC LIMIT ?;
 
 -- name: create
 INSERT INTO sessile_sessions ({head})
-VALUES (:session_id, :incarnation, :revision, :kind, :owner, :user_id, :name, :status, :created_at, :updated_at,
+VALUES (:session_id, :incarnation, :revision, :kind, :agent, :user_id, :name, :status, :created_at, :updated_at,
     :expires_at, :hidden, :metadata, :body)
 ON CONFLICT (session_id) DO NOTHING;
 
 -- name: advance
-UPDATE sessile_sessions SET revision = :revision, owner = :owner, user_id = :user_id, name = :name, status = :status,
-    updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body
-WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected;
+UPDATE sessile_sessions SET revision = ?, kind = ?, agent = ?, user_id = ?, name = ?, status = ?, updated_at = ?,
+    expires_at = ?, hidden = ?, metadata = ?, body = ?
+WHERE session_id = ? AND incarnation = ? AND revision = ? AND body = coalesce(?, body)
+    AND updated_at = coalesce(?, updated_at);
 
 -- name: append
-INSERT INTO sessile_commits (session_id, incarnation, {commit}) VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO sessile_commits (session_id, incarnation, {commit}) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: entries
 SELECT {commit} FROM sessile_commits
@@ -37,14 +38,31 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :f
     AND run > 0 AND run BETWEEN :first_run AND :last_run
 ORDER BY seq {direction} LIMIT :limit;
 
+-- name: entries_of_key
+SELECT {commit} FROM sessile_commits INDEXED BY sessile_commits_key
+WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key AND seq BETWEEN :first AND :last
+    AND run BETWEEN :first_run AND :last_run
+ORDER BY seq {direction} LIMIT :limit;
+
+-- name: rewrite
+UPDATE sessile_commits SET body = :body, key = :key
+WHERE session_id = :session_id AND incarnation = :incarnation AND seq = :seq AND commit_id = :commit_id
+    AND run = :run AND time = :time;
+
 -- name: list
-SELECT {head} FROM sessile_sessions {page};
+SELECT {columns} FROM sessile_sessions {page};
+
+-- name: list_places
+SELECT {moment}, session_id FROM sessile_sessions {page};
 
 -- name: count
 SELECT count(*) FROM sessile_sessions WHERE {where};
 
 -- name: delete
 DELETE FROM sessile_sessions WHERE session_id = :session_id AND incarnation = :incarnation;
+
+-- name: discard
+DELETE FROM sessile_sessions WHERE session_id = :session_id;
 
 -- name: get_record
 SELECT value FROM sessile_records WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
@@ -57,6 +75,12 @@ ON CONFLICT (session_id, incarnation, key) DO UPDATE SET value = excluded.value;
 
 -- name: remove_record
 DELETE FROM sessile_records WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key;
+
+-- name: record_keys
+SELECT key FROM sessile_records
+WHERE session_id = :session_id AND incarnation = :incarnation AND key > :after AND key >= :prefix
+    AND substr(key, 1, :length) = :prefix
+ORDER BY key LIMIT :limit;
 
 -- name: schema_state
 SELECT version, oldest FROM sessile_schema;

@@ -1,0 +1,209 @@
+"""Tools that an agent can be given to look into its own past."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic_ai import Tool
+from pydantic_ai.toolsets import FunctionToolset
+
+from ...errors import InvalidInputError
+from ...live.session import CurrentSession, current_session
+from ...records import Run, Session
+from ...storage.checks import LARGEST
+from ...storage.computing import IN_JSON, computed
+from ...storage.reads import newest_runs
+from ...storage.storage import aoperate
+from ..messages.spoken import run_lines
+
+SEARCHED_SESSIONS = 50
+"""How many of the user's newest sessions a search looks into."""
+
+SEARCHED_RUNS = 50
+"""How many of the last runs of each."""
+
+SEARCHED_BYTES = 32 * 1024 * 1024
+"""How much of their logs a search reads, all together."""
+
+SEARCHED_SECONDS = 10.0
+"""After how long a search looks into no further session."""
+
+HITS_OF_A_PAGE = 20
+
+LONGEST_QUERY = 1_000
+"""How many characters of what is searched for are looked at."""
+
+MOST_WORDS = 20
+"""How many different words of it: each is looked for in every message."""
+
+AROUND_A_HIT = 200
+"""How many characters are shown before and after the first word that was found."""
+
+LONGEST_LINE = 2_000
+"""How many characters of a message are read out."""
+
+LONGEST_ANSWER = 16_000
+"""How many characters a tool's answer has at most: it is sent to the model with every later request of the run."""
+
+
+def history_tools(read_chat_history: bool, search_sessions: bool | Literal["all"]) -> list[FunctionToolset[Any]]:
+    """The toolset with the chosen tools, or none."""
+    tools: list[Any] = []
+    if read_chat_history:
+        tools.append(read_history)
+    if search_sessions:
+        search = search_everywhere if search_sessions == "all" else search_past_sessions
+        tools.append(Tool(search, name="search_past_sessions"))
+    return [FunctionToolset(tools, id="sessile_history")] if tools else []
+
+
+async def read_history(last_runs: int = 10, from_run: int | None = None, to_run: int | None = None) -> str:
+    """Read earlier messages of this conversation that you may not see any more. Long ones are cut, and marked so.
+
+    Args:
+        last_runs: how many of the last exchanges to read, at most 100.
+        from_run: the number of the first exchange to read.
+        to_run: the number of the last exchange to read.
+    """
+    session = current_session()
+    runs = await session.storage.aruns(
+        session.session_id,
+        last=_within(last_runs, 100),
+        from_run=None if from_run is None else _within(from_run, LARGEST),
+        to_run=None if to_run is None else _within(to_run, LARGEST),
+        user_id=session.user_id,
+    )
+    lines = [f"[{run.number}] {line}" for run in runs if run.run_id != session.top.run_id for line in run_lines(run)]
+    return _bounded([_cut(line) for line in lines], "Ask for fewer exchanges.") or "There are no earlier messages."
+
+
+def _cut(line: str) -> str:
+    """A message of readable length, with a note of what is missing."""
+    left_out = len(line) - LONGEST_LINE
+    return line if left_out <= 0 else f"{line[:LONGEST_LINE]} … ({left_out} more characters)"
+
+
+def _bounded(lines: Sequence[str], hint: str) -> str:
+    """As many whole lines as an answer may hold, and a note if there are more."""
+    size, kept = 0, 0
+    for line in lines:
+        size += len(line) + 1
+        if size > LONGEST_ANSWER:
+            break
+        kept += 1
+    rest = len(lines) - kept
+    return "\n".join([*lines[:kept], *([f"({rest} more are left out. {hint})"] if rest else [])])
+
+
+def _within(number: int, most: int) -> int:
+    """A number that a model has made up, as one that can be asked for."""
+    return max(0, min(number, most))
+
+
+async def search_past_sessions(query: str, page: int = 1) -> str:
+    """Search the user's earlier conversations with you for words; the newest conversations come first.
+
+    Args:
+        query: words that must all occur in a message; the first 20 are looked for.
+        page: 1 for the first hits, 2 for those after them, and so on.
+    """
+    return await _search(query, page, everywhere=False)
+
+
+async def search_everywhere(query: str, page: int = 1) -> str:
+    """Search the user's earlier conversations, with whomever, for words; the newest conversations come first.
+
+    Args:
+        query: words that must all occur in a message.
+        page: 1 for the first hits, 2 for those after them, and so on.
+    """
+    return await _search(query, page, everywhere=True)
+
+
+async def _search(query: str, page: int, *, everywhere: bool) -> str:
+    """Look through the sessions of this agent (of a member: of its team), or of all agents."""
+    session = current_session()
+    own = session.top.agent
+    words = list(dict.fromkeys(re.findall(r"\w+", query[:LONGEST_QUERY].casefold())))[:MOST_WORDS]
+    if session.user_id is None or not words:
+        return "Nothing was found: there is no user, or the query is empty."
+    page = _within(page, SEARCHED_SESSIONS * SEARCHED_RUNS) or 1
+    indexed = await _indexed(session, query[:LONGEST_QUERY], page, None if everywhere else own)
+    if indexed is not None:
+        return indexed
+    first = page * HITS_OF_A_PAGE - HITS_OF_A_PAGE
+    hits: list[str] = []
+    listed = await session.storage.asessions(
+        user_id=session.user_id, agent=None if everywhere else own, limit=SEARCHED_SESSIONS
+    )
+    left, until, note = SEARCHED_BYTES, time.monotonic() + SEARCHED_SECONDS, ""
+    for head in listed:
+        if head.session_id == session.session_id or (not everywhere and head.agent != own):
+            continue
+        if len(hits) > first + HITS_OF_A_PAGE:
+            break
+        if left <= 0 or time.monotonic() > until:
+            note = "Older conversations were not searched: there is too much in these."
+            break
+        before = left
+        runs, left = await aoperate(
+            session.storage, newest_runs, head.session_id, SEARCHED_RUNS, left, user_id=session.user_id
+        )
+        size = (before - left) // IN_JSON
+        hits += await computed(lambda head=head, runs=runs: list(_hits(head, runs, words)), size=size)
+    more = len(hits) > first + HITS_OF_A_PAGE
+    return _page_of(hits[first : first + HITS_OF_A_PAGE], page, more=more, note=note)
+
+
+def _page_of(hits: Sequence[str], page: int, *, more: bool, note: str = "") -> str:
+    """A page of hits in words."""
+    found = _bounded(hits, "Search for more words.") or "Nothing was found."
+    further = f"There are more: page {page + 1}." if more else note
+    return "\n".join(part for part in (found, further) if part)
+
+
+async def _indexed(session: CurrentSession, query: str, page: int, agent: str | None) -> str | None:
+    """The same by the index beside the log, which knows all sessions of the user; None if there is none."""
+    from ...insight import existing_index  # not loaded where nobody searches
+
+    index = await existing_index(session.storage)
+    if index is None:
+        return None
+    hits: list[str] = []
+    cursor: str | None = None
+    last = page * HITS_OF_A_PAGE
+    with index:
+        while True:
+            try:
+                found = await index.asearch(
+                    query, user_id=session.user_id, session_agent=agent, limit=100, cursor=cursor
+                )
+            except InvalidInputError:  # there are no words in it
+                return "Nothing was found."
+            hits += [_indexed_hit(hit) for hit in found if hit.run and hit.session_id != session.session_id]
+            cursor = found.next_cursor
+            if cursor is None or len(hits) > last:
+                return _page_of(hits[last - HITS_OF_A_PAGE : last], page, more=len(hits) > last)
+
+
+def _indexed_hit(hit: Any) -> str:
+    said = " … ".join(one.text for one in hit.snippets)
+    return f"[{hit.session_name or hit.session_id}, {hit.run.number if hit.run else 0}] {' '.join(said.split())}"
+
+
+def _hits(head: Session, runs: Sequence[Run], words: Sequence[str]) -> Iterator[str]:
+    for run in reversed(runs):
+        for line in run_lines(run):
+            folded = line.casefold()
+            places = [folded.find(word) for word in words]
+            if min(places) >= 0:
+                yield f"[{head.name or head.session_id}, {run.number}] {_clip(line, min(places))}"
+
+
+def _clip(line: str, place: int) -> str:
+    """What stands around a hit. Folding may lengthen text before it: the place is then a little off."""
+    first, last = max(0, place - AROUND_A_HIT), place + AROUND_A_HIT
+    return f"{'… ' if first else ''}{line[first:last]}{' …' if last < len(line) else ''}"

@@ -1,0 +1,1 @@
+"""How messages become data (`stored`), words (`spoken`) and figures (`counted`)."""

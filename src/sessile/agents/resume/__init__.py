@@ -1,0 +1,1 @@
+"""How a paused or interrupted run goes on."""

@@ -1,0 +1,1 @@
+"""What happens in one run: its start, the commits in between, its end, its usage."""

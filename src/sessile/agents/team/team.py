@@ -1,0 +1,227 @@
+"""`Team`: several agents, one session, one state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.models import KnownModelName, Model
+from pydantic_ai.models.test import TestModel
+from pydantic_ai.output import OutputSpec
+
+from ...errors import InvalidInputError
+from ...live.result import OutputT
+from ...live.streams import AsyncRunStream, Put, RunStream
+from ...records import JsonObject
+from ...storage.checks import check_choice
+from ...storage.scopes import checked_scopes
+from ...storage.storage import Storage
+from ...storage.turns import Durability, OnBusy
+from ..agent import Agent
+from ..events import Listen, TeamEvent
+from ..history.summary import RollingSummary
+from ..history.windows import History
+from ..memory import MemoryOption
+from ..options import AgentOptions, Prompt, RunOptions, StreamOptions
+from ..partial import types_of
+from ..printing import AnswerView
+from ..run.job import Job
+from ..titles import Titles
+from .modes import Mode, teamwork_of
+from .printing import TeamView
+from .roster import MemberHistory, Roster, briefing, by_name
+from .voice import listener
+
+MOST_NEWEST = 50
+"""The most runs that the first look of a team's run reads."""
+
+MODES = ("coordinate", "route", "collaborate")
+
+
+class TeamOptions(AgentOptions, total=False):
+    """The arguments that a team has in common with `Agent`."""
+
+    storage: Storage | None
+    name: str | None
+    session_id: str | None
+    user_id: str | None
+    state: JsonObject | None
+    scopes: Sequence[str]
+    history: History
+    durability: Durability
+    on_busy: OnBusy
+    queue_timeout: float
+    on_state_conflict: Literal["last_write_wins", "error"]
+    usage_scope: Literal["run", "session"]
+    read_chat_history: bool
+    search_sessions: bool | Literal["all"]
+    memory: MemoryOption
+    titles: Titles
+
+
+class Team(Agent[OutputT]):
+    """Several agents that share a session and its state.
+
+    ```python
+    team = Team([researcher, writer], model="openai:gpt-5-mini", storage=SqliteStorage("sessions.db"))
+    team.run("A paragraph about tides.", session_id="s1", user_id="ada")
+    ```
+
+    It is used as an `Agent` is: `run`, `stream`, `print_response`, `resume`, `session`, and their asynchronous twins.
+    The session holds the conversation with the team. The run of a member stands below the run of the team that it
+    worked for, with messages and usage of its own.
+
+    Args:
+        members: agents and teams, each with a name of its own. What they do within the team is stored in its
+            session: the team's storage, durability and busy rule hold for them. A member with a storage of its own
+            keeps its messages there, in its own session.
+        model: the leader's model, or a ready `pydantic_ai.Agent`. Not needed where the mode is a function.
+        mode: `"coordinate"`: the leader delegates tasks to members and writes the answer. `"route"`: it picks one
+            member, whose answer is returned as it is. `"collaborate"`: all members work on the request at the same
+            time, and the leader joins the results. Or an `async` function of the request and the `Members`, which
+            asks them and returns the answer.
+        member_history: what a member is sent along: its `"own"` earlier work in the session (as many runs of it as its
+            own `history` says), or the `"team"`'s conversation, questions and answers.
+        output_type: the type of the leader's answers.
+        options: the further arguments of `Agent`. `description` is what the leader of a team above is told about it.
+    """
+
+    _kind = "team"
+
+    def __init__(
+        self,
+        members: Sequence[Agent[Any]],
+        model: Model | KnownModelName | str | AbstractAgent[Any, OutputT] | None = None,
+        *,
+        mode: Mode = "coordinate",
+        member_history: MemberHistory = "own",
+        output_type: OutputSpec[OutputT] = str,
+        **options: Unpack[TeamOptions],
+    ) -> None:
+        _check_mode(mode, model.output_type if isinstance(model, AbstractAgent) else output_type)
+        check_choice(member_history, "member_history", ("own", "team"))
+        self.members = by_name(members)
+        self.mode: Mode = mode
+        self.member_history: MemberHistory = member_history
+        self._briefing = briefing(mode, self.members)
+        super().__init__(TestModel() if model is None and callable(mode) else model, output_type=output_type, **options)
+        self._check_windows()
+        states = [member._state for member in self.members.values()]
+        self._scopes = checked_scopes([*self._scopes, *(name for one in self.members.values() for name in one._scopes)])
+        self._state = deepcopy(reduce(lambda one, other: {**one, **other}, [*states, self._state]))
+
+    @property
+    def _title(self) -> str:
+        """The team's name, or `team`."""
+        return self.name or "team"
+
+    def _held_open(self) -> Iterator[AbstractAgent[Any, Any]]:
+        yield from super()._held_open()
+        for member in self.members.values():
+            yield from member._held_open()
+
+    def _check_windows(self) -> None:
+        for name, member in self.members.items():
+            own = member.storage is not None and member.storage is not self.storage
+            if isinstance(member._window, RollingSummary) and self.member_history == "own" and not own:
+                raise InvalidInputError(
+                    f"The member {name!r} cannot keep a RollingSummary of its work in a session that it shares.",
+                    hint='Use another history, member_history="team", or a storage of its own.',
+                )
+
+    @property
+    def _newest(self) -> int:
+        """See `Agent`. A team's run has more commits than an agent's: each member's has as many."""
+        most = max(self._window.newest, *(member._newest for member in self.members.values()))
+        return min(most * (1 + len(self.members)), MOST_NEWEST)
+
+    def _job(
+        self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
+    ) -> Job:
+        """See `Agent`."""
+        if "output_type" in options:
+            _check_mode(self.mode, options["output_type"])
+        job = super()._job(options, stored=stored, listen=listen, answers=answers)
+        roster = Roster(self._title, self.members, self.mode, self.member_history, self._briefing)
+        work = teamwork_of(self.mode)(roster, listen, answers=answers)
+        job.company = work
+        job.options["toolsets"] = [*(job.options.get("toolsets") or ()), work.toolset()]
+        return job
+
+    def _told(self, options: RunOptions, put: Put, *, events: bool) -> Job:
+        """See `Agent`. Events are `TeamEvent`s, which say who speaks."""
+        text = self._is_text(options)
+        job = self._job(options, listen=listener(put, events=events, text=text))
+        if not (events or text):
+            job.partial, job.placeholders = put, True
+        return job
+
+    def _view(self, options: RunOptions) -> AnswerView:
+        return TeamView(self._title)
+
+    if TYPE_CHECKING:  # the same methods, whose events are a team's
+
+        @overload
+        def stream(
+            self, prompt: Prompt | None, *, events: Literal[False] = False, **options: Unpack[StreamOptions]
+        ) -> RunStream[OutputT]: ...
+
+        @overload
+        def stream(
+            self, prompt: Prompt | None, *, events: Literal[True], **options: Unpack[StreamOptions]
+        ) -> RunStream[OutputT, TeamEvent]: ...
+
+        @overload
+        def stream(
+            self, prompt: Prompt | None, *, events: bool, **options: Unpack[StreamOptions]
+        ) -> RunStream[OutputT, Any]: ...
+
+        def stream(  # pyright: ignore[reportIncompatibleMethodOverride] (other events)
+            self, prompt: Prompt | None, *, events: bool = False, **options: Unpack[StreamOptions]
+        ) -> Any:
+            """As `Agent.stream`; events are `TeamEvent`s, which say who speaks.
+
+            Args:
+                prompt: what the user says.
+                events: whether the stream has the team's events instead of its answer.
+                **options: the arguments of `Agent.stream`.
+
+            Raises:
+                InvalidInputError: an `event_stream_handler` was passed; the events come by the stream.
+                SessileError: what `run` raises, while the stream is read.
+            """
+
+        @overload
+        def astream(
+            self, prompt: Prompt | None, *, events: Literal[False] = False, **options: Unpack[StreamOptions]
+        ) -> AsyncRunStream[OutputT]: ...
+
+        @overload
+        def astream(
+            self, prompt: Prompt | None, *, events: Literal[True], **options: Unpack[StreamOptions]
+        ) -> AsyncRunStream[OutputT, TeamEvent]: ...
+
+        @overload
+        def astream(
+            self, prompt: Prompt | None, *, events: bool, **options: Unpack[StreamOptions]
+        ) -> AsyncRunStream[OutputT, Any]: ...
+
+        def astream(  # pyright: ignore[reportIncompatibleMethodOverride] (other events)
+            self, prompt: Prompt | None, *, events: bool = False, **options: Unpack[StreamOptions]
+        ) -> Any:
+            """As `stream`, for asynchronous callers; see `Agent.astream`."""
+
+
+def _check_mode(mode: Any, output_type: Any) -> None:
+    if not callable(mode):
+        check_choice(mode, "mode", MODES)
+    elif not inspect.iscoroutinefunction(mode):
+        raise InvalidInputError("A mode of your own is an `async def` function of the request and the members.")
+    if str not in types_of(output_type) and (callable(mode) or mode == "route"):
+        raise InvalidInputError(
+            "The answer is a member's or a function's here: the team has no output_type of its own."
+        )

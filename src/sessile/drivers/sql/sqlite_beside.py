@@ -1,0 +1,57 @@
+"""Tables of others in the same SQLite file as the log."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+from ...storage.driver import Beside, Deadline, Row, RunStatement, Values
+from .filters import Parameters
+
+
+class File(Protocol):
+    """What it needs of the driver of the file."""
+
+    path: str
+    auto_migrate: bool
+
+    def scan(self, what: str, sql: str, values: Parameters, deadline: Deadline) -> list[Any]:
+        """A read of tables of others, beside which the log is written and read."""
+        ...
+
+    def changing(self, what: str, deadline: Deadline) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction on tables of others, on a connection of its own: the log waits only for the lock."""
+        ...
+
+
+class SqliteBeside(Beside):
+    """See the module's text."""
+
+    dialect = "sqlite"
+    index_prefix = "sessile_"
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.where = repr(file.path)
+        self.may_create = file.auto_migrate
+
+    def table(self, name: str) -> str:
+        return f"sessile_{name}"
+
+    async def has_table(self, name: str, deadline: Deadline) -> bool:
+        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
+        return bool(self._file.scan("Looking for a table", sql, {"name": self.table(name)}, deadline))
+
+    async def read(self, what: str, sql: str, values: Values, deadline: Deadline) -> list[Row]:
+        return self._file.scan(what, sql, dict(values), deadline)
+
+    @asynccontextmanager
+    async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
+        with self._file.changing(what, deadline) as connection:
+
+            async def run(sql: str, values: Values | None) -> list[Row]:
+                return connection.execute(sql, values or {}).fetchall()
+
+            yield run

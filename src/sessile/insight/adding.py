@@ -1,0 +1,298 @@
+"""Adding up usage: of times that are summed up from their sums, of all others from their runs.
+
+Engines add up what lies between two moments, so that none of them needs to know time zones: which moments these are is
+worked out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+from itertools import chain, groupby
+from typing import Any, Literal, NamedTuple
+
+from ..records import ANY_USER, datetime_of, micros_of
+from ..storage.checks import moment_micros
+from . import histograms
+from .facts import COUNTED
+from .filters import RunFilters, Where, Whose, where_of
+from .histograms import Histogram
+from .place import Place, batches
+from .spans import DAYS, HOUR, HOURS, first_id, hours_of, larger, last_id
+from .sums import ALL, sums_of
+
+Group = Literal["hour", "day", "week", "month", "agent", "model", "user", "session", "tool", "status"]
+"""What usage is told by."""
+
+TIMES: tuple[Group, ...] = ("hour", "day", "week", "month")
+GROUPS: tuple[Group, ...] = ("hour", "day", "week", "month", "agent", "model", "user", "session", "tool", "status")
+
+QUARTER = 15 * 60 * 1_000_000
+"""Microseconds of the steps in which time is summed up: zones differ by multiples of it."""
+
+AT_ONCE = 200
+"""How many times one statement asks for."""
+
+SUMMED = frozenset({"since", "until", "agent", "status", "members"})
+"""Filters that sums know."""
+
+Key = tuple[int | str | None, ...]
+"""What a row is about; of a time the microsecond at which it begins."""
+
+
+def begin_of(group: Group, moment: int, zone: tzinfo) -> datetime:
+    """The beginning of the hour, day, week or month in which a moment lies."""
+    local = datetime_of(moment).astimezone(zone)
+    if group == "hour":
+        return local.replace(minute=0, second=0, microsecond=0)
+    day = datetime(local.year, local.month, local.day, tzinfo=zone)
+    if group == "week":
+        day -= timedelta(days=day.weekday())
+    return day.replace(day=1) if group == "month" else day
+
+
+@dataclass(slots=True)
+class Sum:
+    """What was added up."""
+
+    runs: int = 0
+    errors: int = 0
+    counts: list[int] = field(default_factory=lambda: [0] * len(COUNTED))
+    took: Histogram = field(default_factory=dict[int, int])
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Add a row of sums."""
+        runs, errors, *counts = (int(value or 0) for value in values)
+        self.runs += runs
+        self.errors += errors
+        self.counts = [one + other for one, other in zip(self.counts, counts, strict=True)]
+
+
+class Window(NamedTuple):
+    """A part of the time that is asked for, and of which group it is: blocks from sums, or moments."""
+
+    period: int
+    start: int
+    end: int
+
+
+class Adding:
+    """One question."""
+
+    def __init__(
+        self, place: Place, groups: tuple[Group, ...], zone: tzinfo, whose: Whose, filters: RunFilters
+    ) -> None:
+        self._place, self._groups, self._zone, self._whose = place, groups, zone, whose
+        self._where = where_of(whose, {**filters, "members": True})
+        # Runs below others are counted where it is told whose they are; else they are a part of the run above them.
+        given = {name for name, value in filters.items() if value is not None}
+        self._by_agent = "agent" in {*groups, *given}
+        self._whole = 0 if {"agent", "status"} & {*groups, *given} else ALL
+        self._led = self._leading()
+        self._time: Group | None = next((one for one in TIMES if one in groups), None)
+        self._summed: list[Window] | None = None
+        self._single: list[Window] = []
+        in_sums = (whose.user_id is ANY_USER or whose.user_id is None) and not whose.space
+        if in_sums and given <= SUMMED and not {"user", "session"} & set(groups):
+            self._look_for_sums(filters)
+
+    # ------------------------------------------------------------ from where
+
+    def _look_for_sums(self, filters: RunFilters) -> None:
+        """Find out which times are summed up; their filters on times are then needless."""
+        since, until = moment_micros(filters.get("since"), "since"), moment_micros(filters.get("until"), "until")
+        start = 0 if since is None else since
+        end = DAYS * HOUR if until is None else until
+        first, last = start // HOUR, -(-end // HOUR)
+        sql = "SELECT block, summed FROM {spans} WHERE block >= :first AND block < :last"
+        values = {"first": first, "last": last}
+        hours = sorted((block, bool(summed)) for block, summed in self._place.read(sql, values))
+        values = {"first": larger(first), "last": larger(last) + 1}
+        days = {block for block, summed in self._place.read(sql, values) if summed}
+        self._summed = []
+        for block, of_block in groupby(hours, lambda hour: larger(hour[0])):
+            self._cover(block, list(of_block), days, start, end)
+        timeless: RunFilters = {**filters, "members": True, "since": None, "until": None}
+        self._where = where_of(self._whose, timeless)
+        self._led = self._leading()
+
+    def _leading(self) -> tuple[str, str]:
+        """From where runs are read, and the condition: from a table beside them, if one is asked for."""
+        beside = next((one for one in self._where.indexed if one.beside in ("tools", "models")), None)
+        if beside is None:
+            return "{runs} r", self._where.text
+        source, conditions = self._where.led_by(beside)
+        return f"{source} {self._place.engine.join} {{runs}} r ON r.id = d.run", " AND ".join(conditions)
+
+    def _cover(self, block: int, hours: list[tuple[int, bool]], days: set[int], start: int, end: int) -> None:
+        """Cover the hours of a larger block by its sums, by theirs, or by parts of them."""
+        assert self._summed is not None
+        begin = hours_of(block).start * HOUR
+        if block in days and (period := self._period(begin, HOURS * HOUR, start, end)) is not None:
+            _append(self._summed, Window(period, block, block + 1))
+            return
+        for hour, summed in hours:
+            begin = hour * HOUR
+            period = self._period(begin, HOUR, start, end)
+            if summed and period is not None:
+                _append(self._summed, Window(period, hour, hour + 1))
+                continue
+            for quarter in range(begin, begin + HOUR, QUARTER):
+                low, high = max(quarter, start), min(quarter + QUARTER, end)
+                if low < high:
+                    _append(self._single, Window(self._begin(low), low, high))
+
+    def _begin(self, moment: int) -> int:
+        return 0 if self._time is None else micros_of(begin_of(self._time, moment, self._zone))
+
+    def _period(self, begin: int, length: int, start: int, end: int) -> int | None:
+        """The group in which a time lies as a whole, if it does."""
+        if begin < start or begin + length > end:
+            return None
+        period = self._begin(begin)
+        return period if self._time is None or self._begin(begin + length - 1) == period else None
+
+    # ------------------------------------------------------------ adding up
+
+    def table(self) -> tuple[dict[Key, Sum], Sum]:
+        """The sum of each group, and of all of it together.
+
+        The sum of the rows by model or tool is not all of it: a run stands in several of them.
+        """
+        part = next((one for one in self._groups if one in ("model", "tool")), None)
+        made = self._sums(self._groups, part)
+        if part is not None:
+            whole = self._sums((), None)
+            self._add_durations((), whole)
+            return made, whole.get((), Sum())
+        self._add_durations(self._groups, made)
+        total = Sum()
+        for row in made.values():
+            total.add([row.runs, row.errors, *row.counts])
+            histograms.add(total.took, row.took)
+        return made, total
+
+    def _sums(self, groups: tuple[Group, ...], part: str | None) -> dict[Key, Sum]:
+        made: dict[Key, Sum] = {}
+        number = {None: 0, "model": 1, "tool": 2}[part]
+        all_count = self._by_agent or part == "tool"
+        single = sums_of(number, "1" if all_count else "CASE WHEN r.parent_run_id IS NULL THEN 1 ELSE 0 END")
+        times = "" if all_count else "(1 - c.below) * "
+        counts = ", ".join(f"SUM(c.{name})" for name in COUNTED)
+        summed = f"SUM({times}c.runs), SUM({times}c.errors), {counts}"
+        found = chain(
+            self._single_rows(groups, part, single, grouped=True),
+            self._summed_rows(groups, number or self._whole, summed, "1 = 1"),
+        )
+        for key, values in found:
+            if any(values):  # else there was nothing to add up
+                made.setdefault(key, Sum()).add(values)
+        return made
+
+    def _add_durations(self, groups: tuple[Group, ...], rows: dict[Key, Sum]) -> None:
+        counted = "" if self._by_agent else " AND r.parent_run_id IS NULL"
+        for key, (duration,) in self._single_rows(groups, None, "r.duration", f" AND r.duration IS NOT NULL{counted}"):
+            if (row := rows.get(key)) is not None:  # else it was written a moment ago
+                place = histograms.bucket(duration)
+                row.took[place] = row.took.get(place, 0) + 1
+        which = "1 = 1" if self._by_agent else "c.below = 0"
+        for key, (kept,) in self._summed_rows(groups, self._whole, "c.took", which, grouped=False):
+            if (row := rows.get(key)) is not None:
+                histograms.add(row.took, histograms.load(kept))
+
+    # ------------------------------------------------------------ from runs
+
+    def _single_rows(
+        self, groups: tuple[Group, ...], part: str | None, selected: str, more: str = "", *, grouped: bool = False
+    ) -> Iterator[tuple[Key, Sequence[Any]]]:
+        """Rows of what is not summed up, each with its group."""
+        if self._summed is None:
+            columns = [self._column(one, self._place.engine.steps("r.started_at", QUARTER)) for one in groups]
+            sql = _select(columns, selected, self._source(groups, part), f"{self._led[1]}{more}", grouped=grouped)
+            yield from self._keyed(sql, self._where, groups, steps=True)
+            return
+        for some in batches(self._single, AT_ONCE):
+            selects: list[str] = []
+            for window in some:
+                columns = [self._column(one, str(window.period)) for one in groups]
+                when = (
+                    f"r.id >= {first_id(window.start)} AND r.id < {last_id(window.end)}"
+                    f" AND r.started_at >= {window.start} AND r.started_at < {window.end}"
+                )
+                where = f"{when} AND {self._led[1]}{more}"
+                selects.append(_select(columns, selected, self._source(groups, part), where, grouped=grouped))
+            yield from self._keyed(" UNION ALL ".join(selects), self._where, groups)
+
+    def _source(self, groups: tuple[Group, ...], part: str | None) -> str:
+        source = self._led[0]
+        if part is not None:
+            source += f" JOIN {{{part}s}} p ON p.run = r.id"
+        if "session" in groups:
+            source += " JOIN {sessions} s ON s.id = r.session"
+        return source
+
+    def _column(self, group: Group, time: str) -> str:
+        names = {
+            "agent": "r.agent",
+            "model": "p.model",
+            "user": "r.user_id",
+            "session": "s.session_id",
+            "tool": "p.tool",
+            "status": "r.status",
+        }
+        return time if group in TIMES else names[group]
+
+    # ------------------------------------------------------------ from sums
+
+    def _summed_rows(
+        self, groups: tuple[Group, ...], part: int, selected: str, which: str, *, grouped: bool = True
+    ) -> Iterator[tuple[Key, Sequence[Any]]]:
+        """Rows of what is summed up, each with its group."""
+        where = Where([f"c.part = {part}", which])
+        for condition in self._where.conditions:
+            if condition == "r.user_id IS NULL":
+                where.add("c.nobody = 1")
+            elif condition.startswith(("r.agent = ", "r.status IN ")):
+                where.add(f"c.{condition.removeprefix('r.')}")
+        where.values = self._where.values
+        names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}
+        for some in batches(self._summed or [], AT_ONCE):
+            selects: list[str] = []
+            for window in some:
+                columns = [names.get(one, str(window.period)) for one in groups]
+                when = f"c.block >= {window.start} AND c.block < {window.end} AND {where.text}"
+                selects.append(_select(columns, selected, "{sums} c", when, grouped=grouped))
+            yield from self._keyed(" UNION ALL ".join(selects), where, groups)
+
+    def _keyed(
+        self, sql: str, where: Where, groups: tuple[Group, ...], *, steps: bool = False
+    ) -> Iterator[tuple[Key, Sequence[Any]]]:
+        begins: dict[int, int] = {}
+        for row in self._place.read(sql, where.values):
+            key: list[int | str | None] = []
+            for group, value in zip(groups, row, strict=False):
+                if group not in TIMES:
+                    key.append(self._whose.said(value) if group == "session" else value or None)
+                    continue
+                moment = int(value)
+                if steps:
+                    if moment not in begins:
+                        begins[moment] = self._begin(moment * QUARTER)
+                    moment = begins[moment]
+                key.append(moment)
+            yield tuple(key), row[len(groups) :]
+
+
+def _append(windows: list[Window], one: Window) -> None:
+    """Add a window, or make the last one longer."""
+    if windows and windows[-1].period == one.period and windows[-1].end == one.start:
+        windows[-1] = windows[-1]._replace(end=one.end)
+    else:
+        windows.append(one)
+
+
+def _select(columns: Sequence[str], selected: str, source: str, where: str, *, grouped: bool) -> str:
+    sql = f"SELECT {', '.join([*columns, selected])} FROM {source} WHERE {where}"
+    named = [one for one in columns if not one.isdigit()]  # a number would stand for a column
+    return f"{sql} GROUP BY {', '.join(named)}" if grouped and named else sql

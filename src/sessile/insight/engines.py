@@ -1,0 +1,335 @@
+"""What differs between the SQL databases that an index can lie in: their types, and how each looks up words.
+
+Everything else is written once, in SQL that all of them speak. In statements `{runs}` and the like stand for tables.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import ClassVar
+
+from ..storage.driver import Dialect, RunStatement, Values
+from .facts import COUNTED
+
+TABLES = (
+    "state",
+    "gone",
+    "sessions",
+    "facets",
+    "runs",
+    "models",
+    "tools",
+    "ratings",
+    "vectors",
+    "spans",
+    "sums",
+    "words",
+    "problems",
+)
+
+Words = Mapping[str, int]
+"""The terms of a run, and how often each occurs."""
+
+
+def pack(words: Words) -> bytes:
+    """Terms and their counts as they are kept."""
+    lines = [word if count == 1 else f"{word} {count}" for word, count in words.items()]
+    return zlib.compress("\n".join(lines).encode("ascii"), 1)
+
+
+def unpack(packed: bytes) -> dict[str, int]:
+    """The inverse of `pack`."""
+    lines = zlib.decompress(packed).decode().split("\n")
+    split = (line.partition(" ") for line in lines if line)
+    return {word: int(count or 1) for word, _, count in split}
+
+
+class Engine(ABC):
+    """One dialect."""
+
+    dialect: ClassVar[Dialect]
+    id_type: ClassVar[str] = "BIGINT"
+    text: ClassVar[str] = "TEXT"
+    """The type of ids and names, whose order is that of their characters."""
+    long_text: ClassVar[str] = "TEXT"
+    more_tables: ClassVar[tuple[str, ...]] = ()
+    """Tables that only this dialect has."""
+    real: ClassVar[str] = "DOUBLE PRECISION"
+    blob: ClassVar[str] = "BLOB"
+    ending: ClassVar[str] = ""
+    """What follows the columns of a table."""
+    clustered: ClassVar[str] = ""
+    """What follows the columns of one that is nothing but its primary key."""
+    lock: ClassVar[str | None] = "SELECT version FROM {state} FOR UPDATE"
+    """Keeps other writers of the index out until the end of the transaction; None: the transaction does that."""
+    join: ClassVar[str] = "JOIN"
+    """Joins in the order in which it is written, where the engine can be told that."""
+    by_id: ClassVar[str] = ""
+    """What stands behind a table that is to be read by its ids, where the engine can be told that."""
+    lags: ClassVar[bool] = False
+    """Whether words may be found a moment only after they were committed."""
+    ask: ClassVar[str | None] = None
+    """A question to the database before tables are made; `words` says what comes of it."""
+
+    compacting: ClassVar[str | None] = None
+    """Takes words out of the full-text index that deleted rows have left in it; None: a VACUUM of the database does."""
+
+    def words(self, answer: str) -> Mapping[str, str]:
+        """What further `{words}` stand for in the statements that make tables."""
+        return {}
+
+    def if_new(self, insert: str) -> str:
+        """An INSERT that leaves a row alone that is there."""
+        return f"{insert} ON CONFLICT DO NOTHING"
+
+    def tables(self) -> list[str]:
+        """The statements that make the tables, that of the state last; each may be run again."""
+        types = {"id": self.id_type, "text": self.text, "long": self.long_text, "real": self.real, "blob": self.blob}
+        words = {**types, "ending": self.ending, "clustered": self.clustered or self.ending}
+        words |= self.inner_indexes()
+        words["counted"] = ", ".join(f"{name} {self.id_type} NOT NULL" for name in COUNTED)
+        script = files("sessile.insight").joinpath("tables.sql").read_text(encoding="utf-8")
+        code = "\n".join(line.partition("--")[0].rstrip() for line in script.splitlines())
+        for word, meant in words.items():
+            code = code.replace(f"{{{word}}}", meant)
+        made = [statement.strip() for statement in code.split(";") if statement.strip()]
+        return [*made[:-1], *self.word_tables(), made[-1]]
+
+    def inner_indexes(self) -> dict[str, str]:
+        """The indexes that are made with their table, as they follow its columns."""
+        return {f"indexes_of_{table}": "" for table, _ in self.INDEXES.values()}
+
+    INDEXES: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "sessions_expires": ("sessions", "expires_at"),
+        "sessions_updated": ("sessions", "updated_at, session_id"),
+        "sessions_created": ("sessions", "created_at, session_id"),
+        "sessions_name": ("sessions", "name, updated_at, session_id"),
+        "runs_session": ("runs", "session, number"),
+        "runs_user": ("runs", "user_id, id"),
+        "runs_agent": ("runs", "agent, id"),
+        "runs_status": ("runs", "status, id"),
+        "runs_error": ("runs", "error, id"),
+        "runs_kind": ("runs", "kind, id"),
+        "runs_user_agent": ("runs", "user_id, agent, id"),
+        "runs_user_status": ("runs", "user_id, status, id"),
+        "runs_user_kind": ("runs", "user_id, kind, id"),
+        "runs_agent_status": ("runs", "agent, status, id"),
+        "runs_agent_kind": ("runs", "agent, kind, id"),
+        "runs_status_kind": ("runs", "status, kind, id"),
+        "runs_branch": ("runs", "on_branch, id"),
+        "runs_duration": ("runs", "duration, id"),
+        "runs_cost": ("runs", "total_cost, id"),
+        "models_model": ("models", "model, run"),
+        "tools_tool": ("tools", "tool, run"),
+        "ratings_label": ("ratings", "label, run"),
+        "ratings_score": ("ratings", "score, run"),
+        "ratings_source": ("ratings", "source, score, run"),
+    }
+    """The indexes, by name: of which table, and its columns."""
+
+    COVERED: ClassVar[Mapping[str, str]] = {
+        "sessions_updated": "name_number",
+        "sessions_created": "name_number, user_facet, agent_facet, status_facet, kind_facet",
+        "sessions_name": "user_facet, agent_facet, status_facet, kind_facet",
+        "runs_user": "error, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_agent": "error, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_status": "error, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_kind": "error, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_error": "status, kind, agent, user_id, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_duration": "parent_run_id, number, started_at, status, kind, agent, user_id, error",
+        "runs_cost": "parent_run_id, number, started_at, total_unpriced, status, kind, agent, user_id, error",
+    }
+    """Columns that stand at the end of an index, so that what they rule out need not be looked up."""
+
+    def indexes(self, prefix: str) -> list[str]:
+        """The statements that make the indexes; each may be run again."""
+        return [
+            f"CREATE INDEX IF NOT EXISTS {prefix}index_{name} ON {{{table}}} ({columns}{more})"
+            for name, (table, columns) in self.INDEXES.items()
+            for more in [f", {self.COVERED[name]}" if name in self.COVERED else ""]
+        ]
+
+    def led_by(self, prefix: str, index: str) -> str:
+        """What stands behind a table that is to be read by one of its indexes, where the engine can be told that."""
+        return ""
+
+    def steps(self, column: str, size: int) -> str:
+        """How many whole steps of a size a column has."""
+        return f"{column} / {size}"
+
+    @abstractmethod
+    def word_tables(self) -> list[str]:
+        """The tables of words."""
+
+    @abstractmethod
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """Enter the words of runs that have none."""
+
+    @abstractmethod
+    async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
+        """Take out the words of some runs."""
+
+    @abstractmethod
+    def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
+        """How runs that have all of these words are found: a table, its column of ids, a condition, its parameters."""
+
+
+class SqliteEngine(Engine):
+    """SQLite: FTS5 without contents and positions, about 0.3 bytes per byte of text. Any version since 3.35."""
+
+    dialect = "sqlite"
+    id_type = "INTEGER"
+    real = "REAL"
+    more_tables = ("text",)
+    clustered = " WITHOUT ROWID"
+    lock = None
+    join = "CROSS JOIN"
+    by_id = " NOT INDEXED"
+    compacting = "INSERT INTO {text} ({text}) VALUES ('optimize')"
+
+    def word_tables(self) -> list[str]:
+        """See `Engine`."""
+        return [
+            "CREATE TABLE IF NOT EXISTS {words} (run INTEGER PRIMARY KEY, words BLOB NOT NULL)",
+            "CREATE VIRTUAL TABLE IF NOT EXISTS {text} USING"
+            " fts5(body, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
+        ]
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        for number, one in words:
+            values = {"run": number, "packed": pack(one), "body": " ".join(one)}
+            await run(f"INSERT INTO {tables['words']} (run, words) VALUES (:run, :packed)", values)
+            await run(f"INSERT INTO {tables['text']} (rowid, body) VALUES (:run, :body)", values)
+
+    async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
+        """See `Engine`. FTS5 is told which words a row had: it has not kept them by row."""
+        for number in ids:
+            for (packed,) in await run(f"SELECT words FROM {tables['words']} WHERE run = :run", {"run": number}):
+                sql = f"INSERT INTO {tables['text']} ({tables['text']}, rowid, body) VALUES ('delete', :run, :body)"
+                await run(sql, {"run": number, "body": " ".join(unpack(packed))})
+            await run(f"DELETE FROM {tables['words']} WHERE run = :run", {"run": number})
+
+    def led_by(self, prefix: str, index: str) -> str:
+        """See `Engine`."""
+        return f" INDEXED BY {prefix}index_{index}"
+
+    def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
+        """See `Engine`."""
+        return "{text}", "{text}.rowid", "{text} MATCH :words", {"words": " AND ".join(words)}
+
+
+class PostgresEngine(Engine):
+    """PostgreSQL: arrays of words under a GIN index, which knows no parser, no stop words, and no end of a text."""
+
+    dialect = "postgres"
+    text = 'TEXT COLLATE "C"'
+    blob = "BYTEA"
+    # Rows are looked up there even if an index has all columns, until a VACUUM: those of runs only make it larger.
+    COVERED: ClassVar[Mapping[str, str]] = {
+        name: more for name, more in Engine.COVERED.items() if not name.startswith("runs_")
+    }
+
+    def word_tables(self) -> list[str]:
+        """See `Engine`."""
+        return [
+            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, tokens TEXT[] NOT NULL)"
+        ]
+
+    def indexes(self, prefix: str) -> list[str]:
+        """See `Engine`."""
+        gin = f"CREATE INDEX IF NOT EXISTS {prefix}index_words_tokens ON {{words}} USING GIN (tokens)"
+        return [*super().indexes(prefix), gin]
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        for number, one in words:
+            values = {"run": number, "packed": pack(one), "tokens": list(one)}
+            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+
+    async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        await run(f"DELETE FROM {tables['words']} WHERE run = ANY (:ids)", {"ids": list(ids)})
+
+    def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
+        """See `Engine`."""
+        return "{words} w", "w.run", "w.tokens @> :words", {"words": list(words)}
+
+
+class MySQLEngine(Engine):
+    """MySQL and MariaDB: words under a FULLTEXT index, with a beginning that makes each long enough to be indexed."""
+
+    dialect = "mysql"
+    text = "VARCHAR(255)"
+    long_text = "LONGTEXT"
+    real = "DOUBLE"
+    ending = " ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE {collation}"
+    join = "STRAIGHT_JOIN"
+    by_id = " FORCE INDEX (PRIMARY)"
+    ask = "SELECT VERSION()"
+    lags = True
+
+    def words(self, answer: str) -> Mapping[str, str]:
+        """See `Engine`."""
+        return {"collation": "utf8mb4_nopad_bin" if "MariaDB" in answer else "utf8mb4_0900_bin"}
+
+    def if_new(self, insert: str) -> str:
+        """See `Engine`."""
+        return insert.replace("INSERT", "INSERT IGNORE", 1)
+
+    def inner_indexes(self) -> dict[str, str]:
+        """See `Engine`. MySQL cannot be told to make an index only if it is not there."""
+        made = super().inner_indexes()
+        for name, (table, columns) in self.INDEXES.items():
+            made[f"indexes_of_{table}"] += f", INDEX index_{name} ({columns})"
+        return made
+
+    def indexes(self, prefix: str) -> list[str]:
+        """See `Engine`."""
+        return []
+
+    def word_tables(self) -> list[str]:
+        """See `Engine`."""
+        return [
+            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words LONGBLOB NOT NULL,"
+            " tokens LONGTEXT CHARACTER SET ascii COLLATE ascii_general_ci NOT NULL, FULLTEXT INDEX tokens (tokens))"
+            f"{self.ending}"
+        ]
+
+    def led_by(self, prefix: str, index: str) -> str:
+        """See `Engine`."""
+        return f" FORCE INDEX (index_{index})"
+
+    def steps(self, column: str, size: int) -> str:
+        """See `Engine`."""
+        return f"{column} DIV {size}"
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        for number, one in words:
+            values = {"run": number, "packed": pack(one), "tokens": " ".join(map(_long, one))}
+            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+
+    async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
+        """See `Engine`."""
+        values = {f"i{number}": one for number, one in enumerate(ids)}
+        if values:
+            await run(f"DELETE FROM {tables['words']} WHERE run IN ({', '.join(f':{key}' for key in values)})", values)
+
+    def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
+        """See `Engine`."""
+        asked = " ".join(f"+{_long(one)}" for one in words)
+        return "{words} w", "w.run", "MATCH (w.tokens) AGAINST (:words IN BOOLEAN MODE)", {"words": asked}
+
+
+def _long(word: str) -> str:
+    """A word of at least three letters, the fewest that are indexed."""
+    return f"zz{word}"
+
+
+ENGINES: Mapping[Dialect, Engine] = {
+    engine.dialect: engine for engine in (SqliteEngine(), PostgresEngine(), MySQLEngine())
+}

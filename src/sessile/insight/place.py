@@ -1,0 +1,222 @@
+"""Where an index lies: tables in an SQL database, reached through the storage whose database that is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, TypeVar
+
+from ..errors import InvalidInputError, NewerVersionError, StorageError
+from ..storage import Storage, open_storage
+from ..storage.core import Core
+from ..storage.driver import Beside, RunStatement, Values
+from ..storage.storage import operate
+from .engines import ENGINES, TABLES, Engine
+
+T = TypeVar("T")
+
+VERSION = 4
+"""Of the tables. An older index is made anew; a newer one is left alone."""
+
+ROWS = 100
+"""How many rows one INSERT has, and how many ids one list in a condition."""
+
+
+class Place:
+    """The tables of one index."""
+
+    def __init__(self, storage: Storage, engine: Engine, beside: Beside, *, shared: bool) -> None:
+        self.storage = storage
+        self.engine = engine
+        self.shared = shared
+        """Whether the log lies in the same database."""
+        self.where = beside.where
+        self.may_create = beside.may_create
+        self.tables = {name: beside.table(f"index_{name}") for name in (*TABLES, "text")}
+        self.tables["heads"] = beside.table("sessions")
+        self.prefix = beside.index_prefix
+        self._ready = False
+
+    # ------------------------------------------------------------ statements
+
+    def sql(self, statement: str) -> str:
+        """A statement with the names of the tables put in."""
+        return statement.format_map(self.tables)
+
+    def read(self, statement: str, values: Values | None = None) -> list[Any]:
+        """The rows of a statement that changes nothing."""
+        return operate(self.storage, _read, self.sql(statement), values or {})
+
+    def change(self, work: Callable[[RunStatement], Awaitable[T]]) -> T:
+        """Do some work in one transaction, in which nobody else changes the index."""
+        lock = None if self.engine.lock is None else self.sql(self.engine.lock)
+        return operate(self.storage, _change, work, lock)
+
+    # ------------------------------------------------------------ tables
+
+    def prepare(self) -> None:
+        """Make the tables if they are not there, and make an older index anew.
+
+        Raises `NewerVersionError` if a newer version has made them, and `StorageError` where only `migrate` may.
+        """
+        if self._ready:
+            return
+        if self.may_create:
+            self.migrate()
+        elif not self._up_to_date(self.state_version()):
+            raise StorageError(
+                f"{self.where} has no index of version {VERSION}.",
+                hint="Let a user who may make tables run `sessile migrate --index`, or `sessile index`.",
+            )
+        self._ready = True
+
+    def migrate(self, *, dry_run: bool = False) -> list[str]:
+        """See `Index.migrate`."""
+        found = self.state_version()
+        if self._up_to_date(found):
+            return []
+        older = [] if found is None else self._dropping()
+        statements = [*older, *self.statements()]
+        if not dry_run:
+            try:
+                operate(self.storage, _run_all, statements)
+            except StorageError:  # another process may have made them at the same moment
+                if not self._up_to_date(self.state_version()):
+                    raise
+        return statements
+
+    def _up_to_date(self, found: tuple[int, int] | None) -> bool:
+        if found is not None and found[1] > VERSION:
+            raise NewerVersionError(
+                f"The index in {self.where} has version {found[0]}, and needs a program that knows version {found[1]}; "
+                f"this version of Sessile knows {VERSION}."
+            )
+        return found is not None and found[0] >= VERSION
+
+    def state_version(self) -> tuple[int, int] | None:
+        """The version of the tables, and the oldest one whose programs may use them; None: there are none."""
+        if not operate(self.storage, _has_table, "index_state"):
+            return None
+        rows = self.read("SELECT version, oldest FROM {state}")
+        (version, oldest) = rows[0] if rows else (0, 0)
+        numbers = type(version) is int and type(oldest) is int
+        return (version, oldest) if numbers else (0, 0)  # changed by hand: it is made anew
+
+    def statements(self) -> list[str]:
+        """What makes the tables."""
+        *others, state = self.engine.tables()
+        row = f"INSERT INTO {{state}} (id, version, oldest, since) VALUES (1, {VERSION}, {VERSION}, 0)"
+        made = [*others, *self.engine.indexes(self.prefix), state, self.engine.if_new(row)]
+        answer = "" if self.engine.ask is None else self.read(self.engine.ask)[0][0]
+        words = {**self.tables, **self.engine.words(answer)}
+        return [statement.format_map(words) for statement in made]
+
+    def drop(self) -> None:
+        """Remove the tables."""
+        operate(self.storage, _run_all, self._dropping())
+        self._ready = False
+
+    def compact(self) -> None:
+        """Take out of the full-text index what deleted rows have left in it."""
+        if self.engine.compacting is not None:
+            operate(self.storage, _run_all, [self.sql(self.engine.compacting)])
+
+    def is_there(self) -> bool:
+        """Whether there is one of this version; raises `NewerVersionError` for one of a newer version."""
+        return self._ready or self._up_to_date(self.state_version())
+
+    def is_gone(self) -> bool:
+        """Whether somebody has dropped it since it was prepared; then it is to be prepared again."""
+        gone = self.state_version() is None
+        self._ready = self._ready and not gone
+        return gone
+
+    def _dropping(self) -> list[str]:
+        return [f"DROP TABLE IF EXISTS {self.tables[name]}" for name in (*self.engine.more_tables, *TABLES)]
+
+
+async def _read(core: Core, statement: str, values: Values) -> list[Any]:
+    deadline = core.deadline()
+    return await _beside(core).read("Asking the index", statement, values, deadline)
+
+
+async def _change(core: Core, work: Callable[[RunStatement], Awaitable[T]], lock: str | None) -> T:
+    async with _beside(core).transaction("Writing the index", core.deadline()) as run:
+        if lock is not None:
+            await run(lock, None)
+        return await work(run)
+
+
+async def _run_all(core: Core, statements: Sequence[str]) -> None:
+    async with _beside(core).transaction("Making the index", core.deadline()) as run:
+        for statement in statements:
+            await run(statement, None)
+
+
+async def _has_table(core: Core, name: str) -> bool:
+    await core.prepare(core.deadline())
+    return await _beside(core).has_table(name, core.deadline())
+
+
+async def _is_sealed(core: Core) -> bool:
+    return core.driver.sealed()
+
+
+async def _look_beside(core: Core) -> Beside | None:
+    return core.driver.beside()
+
+
+def _beside(core: Core) -> Beside:
+    beside = core.driver.beside()
+    assert beside is not None, "looked for when the place was found"
+    return beside
+
+
+def place_for(storage: Storage, into: str | None) -> Place:
+    """Where the index of a storage lies: beside its log, or in the database that a URL names.
+
+    Raises `InvalidInputError` if neither is an SQL database.
+    """
+    if operate(storage, _is_sealed):
+        raise InvalidInputError(
+            "An index would hold the words of encrypted sessions as they are.",
+            hint="Make the storage with plain_index=True if that may be.",
+        )
+    shared = into is None
+    target = storage if into is None else open_storage(into)
+    beside = operate(target, _look_beside)
+    if beside is None and into is None and not storage.capabilities.durable:
+        return place_for(storage, "sqlite://")  # what is in memory only has its index there, too
+    if beside is None:
+        what = "This storage's database" if into is None else "What `into` names"
+        raise InvalidInputError(
+            f"{what} is none that an index can lie in.", hint='Name a file for it: into="sqlite:///index.db".'
+        )
+    return Place(target, ENGINES[beside.dialect], beside, shared=shared)
+
+
+async def insert(run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows, many with each statement."""
+    names = ", ".join(columns)
+    for some in batches(rows):
+        keys, places = _places(len(some), len(columns))
+        await run(f"INSERT INTO {table} ({names}) VALUES {places}", dict(zip(keys, chain(*some), strict=True)))
+
+
+@lru_cache(maxsize=500)
+def _places(rows: int, width: int) -> tuple[list[str], str]:
+    """The names of the parameters of an INSERT, and how they stand in it."""
+    keys = [f"v{number}" for number in range(rows * width)]
+    return keys, ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in batches(keys, width))
+
+
+def batches(items: Sequence[T], size: int = ROWS) -> Iterable[Sequence[T]]:
+    """The items, so many at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def one_of(column: str, items: Sequence[Any], name: str = "i") -> tuple[str, dict[str, Any]]:
+    """A condition that a column has one of these values, and its parameters."""
+    values = {f"{name}{number}": item for number, item in enumerate(items)}
+    return f"{column} IN ({', '.join(f':{key}' for key in values)})", values

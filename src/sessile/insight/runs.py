@@ -1,0 +1,251 @@
+"""Runs across sessions, by filters, in the order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import CorruptDataError, NewerVersionError
+from ..records import ANY_USER, Rating, Usage
+from ..storage import Storage
+from ..storage.checks import check_count
+from ..storage.core import Core
+from ..storage.storage import operate
+from .facts import COUNTED
+from .filters import Indexed, RunFilters, Where, Whose, cursor_of, paired, place_of_cursor, where_of
+from .found import FoundPage, FoundRun
+from .narrowing import Lead, narrowed
+from .place import Place, batches, one_of
+
+MOST = 1000
+"""The largest page."""
+
+_COLUMNS = (
+    "id",
+    "number",
+    "run_id",
+    "parent_run_id",
+    "agent",
+    "user_id",
+    "model",
+    "status",
+    "error",
+    "started_at",
+    "ended_at",
+    "on_branch",
+    *COUNTED,
+    "total_tokens",
+    "total_cost",
+    "total_unpriced",
+)
+SELECTED = ", ".join(["s.session_id", "s.name", "s.incarnation", *(f"r.{column}" for column in _COLUMNS)])
+"""The columns of a run, as `found_run` takes them."""
+
+
+def runs(
+    storage: Storage,
+    place: Place,
+    complete_until: int,
+    *,
+    whose: Whose,
+    limit: int,
+    cursor: str | None,
+    ascending: bool,
+    filters: RunFilters,
+) -> FoundPage[FoundRun]:
+    """See `Index.runs`."""
+    check_count(limit, "limit", least=1, most=MOST)
+    where = where_of(whose, filters)
+    after = None if cursor is None else place_of_cursor(cursor)
+    page = FoundPage[FoundRun]([], complete_until_us=complete_until)
+    while len(page) < limit:
+        rows = _page(place, where, after, limit - len(page) + 1, complete_until, ascending=ascending)
+        more = len(rows) > limit - len(page)
+        rows = rows[: limit - len(page)]
+        living = [row[:-1] for row in rows if row[-1]]
+        page.items += [found_run(row, whose) for row in there(storage, place, living)]
+        if not more:
+            page.next_cursor = None
+            break
+        after = rows[-1][3]
+        page.next_cursor = cursor_of(after)
+    fill(place, page.items)
+    page.unreadable.update(problems(place, whose, filters.get("session_id")))
+    return page
+
+
+class _Way(NamedTuple):
+    """How a list is read: from where, the column of ids there, the conditions, and their parameters."""
+
+    source: str
+    key: str
+    conditions: list[str]
+    values: dict[str, Any]
+
+
+def _way(place: Place, where: Where, after: int | None, *, ascending: bool) -> _Way | None:
+    """How a page is best read; None if nothing matches."""
+    direction, beyond = ("ASC", ">") if ascending else ("DESC", "<")
+    values = dict(where.values) if after is None else {**where.values, "after": after}
+    within = [] if after is None else [f"r.id {beyond} :after"]
+    indexed = paired(where.indexed)
+    if len(indexed) == 1 and indexed[0].in_order:  # nothing can lead better
+        few, number, lead = None, 0, None
+    else:
+        bounds = [*within, *(one for one in where.conditions if one.startswith("r.id "))]
+        leads = [_lead(place, one, bounds) for one in indexed]
+        few, lead = narrowed(place, leads, values, direction)
+        number = None if lead is None else leads.index(lead)
+    if few is not None:
+        if not few:
+            return None
+        condition, ids = one_of("r.id", sorted(few), "few")
+        return _Way(
+            f"{{runs}} r{place.engine.by_id}", "r.id", [condition, *where.conditions, *within], {**values, **ids}
+        )
+    if number is None:  # what is rated is in the order of time, though not what is rated so high
+        number = next((number for number, one in enumerate(indexed) if one.beside is not None), None)
+    elif lead is not None and lead.order is None and indexed[number].beside is None:
+        return _Way(lead.source, "r.id", [*where.conditions, *within], values)
+    if number is None:
+        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.conditions, *within], values)
+    leading = indexed[number]
+    if leading.by is not None:
+        source = f"{{runs}} r{place.engine.led_by(place.prefix, leading.by)}"
+        return _Way(source, "r.id", [*where.conditions, *within], values)
+    source, conditions = where.led_by(leading)
+    within = [f"d.run {beyond} :after" for _ in within]
+    times = [one.replace("r.id ", "d.run ", 1).partition(" AND ")[0] for one in conditions if one.startswith("r.id ")]
+    source += f" {place.engine.join} {{runs}} r ON r.id = d.run"
+    return _Way(source, "d.run", [*conditions, *times, *within], values)
+
+
+def _lead(place: Place, one: Indexed, bounds: Sequence[str]) -> Lead:
+    """One of the filters as it is asked for its runs, within the time that is asked for."""
+    if one.by is not None:
+        bounded = " AND ".join([one.condition, *(bounds if one.in_order else ())])
+        source = f"{{runs}} r{place.engine.led_by(place.prefix, one.by)}"
+        return Lead(source, "r.id", bounded, "r.id" if one.in_order else None)
+    ids = [bound.partition(" AND ")[0].replace("r.id", "x.run", 1) for bound in bounds if one.in_order]
+    return Lead(f"{{{one.beside}}} x", "x.run", " AND ".join([one.condition, *ids]), "x.run" if one.in_order else None)
+
+
+def _page(
+    place: Place, where: Where, after: int | None, limit: int, now: int, *, ascending: bool
+) -> Sequence[tuple[Any, ...]]:
+    way = _way(place, where, after, ascending=ascending)
+    if way is None:
+        return []
+    join, direction = place.engine.join, "ASC" if ascending else "DESC"
+    ids = (  # first the ids, which indexes have, then what is shown of those on the page
+        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}"
+        f" ORDER BY {way.key} {direction} LIMIT :limit"
+    )
+    living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"  # told by the last column
+    heads = alive(place).replace(join, "LEFT JOIN", 1)
+    sql = (
+        f"SELECT {SELECTED}, {living} FROM ({ids}) p {join} {{runs}} r ON r.id = p.id"
+        f" {join} {{sessions}} s ON s.id = r.session{heads} ORDER BY r.id {direction}"
+    )
+    return place.read(sql, {**way.values, "limit": limit, "now": now})
+
+
+def alive(place: Place) -> str:
+    """Joins the heads of the log where they lie in the same database, so that deleted sessions are in no answer."""
+    if not place.shared:
+        return ""
+    return (
+        f" {place.engine.join} {{heads}} h ON h.session_id = s.session_id AND h.incarnation = s.incarnation"
+        " AND NOT h.hidden AND (h.expires_at IS NULL OR h.expires_at > :now)"
+    )
+
+
+def there(storage: Storage, place: Place, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows whose sessions are still there; where the log lies elsewhere, their heads are looked at."""
+    if place.shared or not rows:
+        return list(rows)
+    sessions = {(row[0], row[2]) for row in rows}
+    living = operate(storage, _living, sessions)
+    return [row for row in rows if (row[0], row[2]) in living]
+
+
+async def _living(core: Core, sessions: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for session_id, incarnation in sessions:
+        try:
+            head = (await core.look(session_id, core.deadline())).head
+        except (NewerVersionError, CorruptDataError) as error:
+            core.skipped(session_id, "The head", error)
+            continue
+        if head is not None and head.incarnation == incarnation:
+            found.add((session_id, incarnation))
+    return found
+
+
+def found_run(row: Sequence[Any], whose: Whose) -> FoundRun:
+    """A row as a record."""
+    session_id, name, _, _, number, run_id, parent, agent, user_id, model, status, error, started, ended, branch = row[
+        :15
+    ]
+    counts = dict(zip(COUNTED, row[15:], strict=False))
+    cost, unpriced = counts.pop("cost"), counts.pop("unpriced")
+    usage = Usage(**counts)
+    usage.nano_dollars, usage.unpriced = cost, unpriced
+    tokens, total_cost, total_unpriced = row[15 + len(COUNTED) :]
+    return FoundRun(
+        session_id=whose.said(session_id),
+        number=number,
+        run_id=run_id,
+        parent_run_id=parent,
+        agent=agent,
+        user_id=user_id,
+        session_name=name,
+        model=model,
+        status=status,
+        error=error,
+        started_us=started,
+        ended_us=ended,
+        on_branch=bool(branch),
+        usage=usage,
+        total_tokens=tokens,
+        total_nano_dollars=total_cost,
+        total_unpriced=total_unpriced,
+        row=row[3],
+    )
+
+
+def fill(place: Place, found: Sequence[FoundRun]) -> None:
+    """Put the ratings and tools of runs into their records."""
+    by_row = {one.row: one for one in found}
+    for some in batches(list(by_row)):
+        condition, values = one_of("run", some)
+        rated = place.read(
+            f"SELECT run, source, score, label, by_whom, rated_at FROM {{ratings}} WHERE {condition}", values
+        )
+        for row, source, score, label, by, time in rated:
+            by_row[row].ratings[source] = Rating(source, score, label, None, by, 0, time)
+        for row, tool, calls in place.read(f"SELECT run, tool, calls FROM {{tools}} WHERE {condition}", values):
+            by_row[row].tools[tool] = calls
+
+
+def problems(
+    place: Place, whose: Whose, session_id: str | None = None, *, runs_too: bool = True
+) -> dict[str, CorruptDataError]:
+    """What cannot be read of what the user reaches, by session and run, and why; at most 100."""
+    conditions, values = ["1 = 1" if runs_too else "p.number = 0"], dict[str, Any]()
+    user_id = whose.user_id
+    if session_id is not None:
+        conditions.append("p.session_id = :session_id")
+        values["session_id"] = whose.stored(session_id)
+    if whose.space:
+        conditions.append("SUBSTR(p.session_id, 1, :space_length) = :space")
+        values |= {"space": whose.space, "space_length": len(whose.space)}
+    if user_id is not ANY_USER:  # of what cannot be read at all nobody knows whose it is
+        user = "s.user_id IS NULL" if user_id is None else "s.user_id = :user_id"
+        conditions.append(f"EXISTS (SELECT 1 FROM {{sessions}} s WHERE s.session_id = p.session_id AND {user})")
+        values |= {} if user_id is None else {"user_id": user_id}
+    which = " AND ".join(conditions)
+    sql = f"SELECT session_id, number, problem FROM {{problems}} p WHERE {which} ORDER BY session_id, number LIMIT 100"
+    rows = place.read(sql, values)
+    named = [(whose.said(name), number, problem) for name, number, problem in rows]
+    return {f"{name}#{number}" if number else name: CorruptDataError(problem) for name, number, problem in named}

@@ -1,0 +1,377 @@
+"""Sessions of Google's Agent Development Kit (`google-adk`) in any storage of Sessile's.
+
+    from sessile import SqliteStorage
+    from sessile.integrations.google_adk import SessileSessionService
+
+    service = SessileSessionService(SqliteStorage("sessions.db"))
+    runner = Runner(agent=agent, app_name="weather", session_service=service)
+
+An invocation is one run of the session, its events are the run's messages. A session is stored as
+`adk:APP:USER:SESSION` (`sessile.integrations.ids`), of the kind `google-adk`, and belongs to that user.
+"""
+
+# pyright: basic, reportMissingImports=false
+# (The framework is not where this is checked: it conflicts with others.)
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+
+from ..errors import AlreadyExistsError as TakenError
+from ..errors import SessionNotFoundError as MissingError
+from ..errors import missing_dependency
+from ..storage.extending import (
+    ANY_USER,
+    Core,
+    Draft,
+    Entry,
+    Message,
+    Session,
+    Snapshot,
+    Storage,
+    aoperate,
+    commit,
+    find_in,
+    look,
+    metadata_changed,
+    newest_messages,
+    run_added,
+    run_amended,
+    started_session,
+    state_changed,
+    tail,
+)
+from .adk_events import FORMAT, event_of, scoped, text_of, usage_of
+from .ids import digest, is_usable, short, stored_id
+from .stored import passing_over, reads_stored
+
+try:
+    from google.adk.errors.already_exists_error import AlreadyExistsError
+    from google.adk.errors.session_not_found_error import SessionNotFoundError
+    from google.adk.events.event import Event
+    from google.adk.sessions import Session as AdkSession
+    from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
+except ImportError as error:
+    raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK") from error
+
+KIND, STATES = "google-adk", "google-adk-state"
+BEGUN = "adk.begun"
+NEWEST = 8
+"""How many commits come along with a look."""
+LOOKED_BACK = 200
+"""How many entries are looked through for an invocation that is not among the newest."""
+
+MOST_PLACES, MOST_KNOWN = 10_000, 64
+Scopes = dict[str, dict[str, Any]]
+Names = tuple[str, str, str]
+"""App, user, and session."""
+
+
+class SessileSessionService(BaseSessionService):
+    """Sessions with their events and state: `Runner(…, session_service=SessileSessionService(storage))`.
+
+    An event and what it changes in its session's state are one commit. What it changes in the state of the user
+    (`user:`) and of the app (`app:`) stands in that commit, too, and is then written there, exactly once: after a crash
+    between the two by whoever loads the session next. So no event is without its state. Events come in the order in
+    which they were appended. An event id that is there already is the same event, and is not stored again. Session
+    objects that are out of date are no error: what they append is added.
+
+    Args:
+        storage: where sessions are kept. The caller closes it. Each session belongs to the user whose it is in ADK.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._places: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._known: OrderedDict[str, Snapshot] = OrderedDict()
+        """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
+        self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    # ------------------------------------------------------------ the framework's methods
+
+    async def create_session(
+        self, *, app_name: str, user_id: str, state: dict[str, Any] | None = None, session_id: str | None = None
+    ) -> AdkSession:
+        """Make a session; `AlreadyExistsError` if there is one of that id, which is stripped."""
+        session_id = (session_id or "").strip() or str(uuid.uuid4())
+        try:
+            return await aoperate(self.storage, self._create, (app_name, user_id, session_id), state or {})
+        except TakenError:
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.") from None
+
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> AdkSession | None:
+        """The session with its events, or the newest of them, and its state with those of user and app; or None."""
+        return await aoperate(self.storage, self._get, (app_name, user_id, session_id.strip()), config)
+
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
+        """Sessions without their events, oldest change first; of all users if none is named."""
+        found: list[AdkSession] = []
+        cursor: str | None = None
+        whose = ANY_USER if user_id is None else _user(user_id)
+        while user_id != "":
+            page = await self.storage.asessions(
+                kind=KIND, agent=short(app_name), user_id=whose, cursor=cursor, limit=100, with_state=True
+            )
+            for one in page:
+                if one.metadata.get("app_name") == app_name:
+                    with passing_over(one.session_id):
+                        found.append(await aoperate(self.storage, self._shown, one, [], _names_of(one)))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        found.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
+        return ListSessionsResponse(sessions=found)
+
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        """Delete the session; the state of its user and app stays."""
+        stored = stored_id("adk", app_name, user_id, session_id.strip())
+        await self.storage.adelete(stored, user_id=_user(user_id))
+
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        """The state of a user in an app, its keys without their prefix."""
+        return await aoperate(self.storage, self._scope, "user", app_name, user_id)
+
+    async def append_event(self, session: AdkSession, event: Event) -> Event:
+        """Append an event and what it changes in states; `SessionNotFoundError` if the session is gone."""
+        if event.partial:
+            return event
+        said = event.model_dump(mode="json", exclude_none=True)
+        try:
+            new = await aoperate(self.storage, self._append, (session.app_name, session.user_id, session.id), said)
+        except MissingError:
+            raise SessionNotFoundError(f"Session {session.id} not found.") from None
+        if new or not any(one.id == event.id for one in session.events):
+            await super().append_event(session=session, event=event)
+            session.last_update_time = event.timestamp
+        return event
+
+    # ------------------------------------------------------------ operations
+
+    async def _create(self, core: Core, names: Names, state: dict[str, Any]) -> AdkSession:
+        app_name, user_id, session_id = names
+        stored = stored_id("adk", *names)
+        own, scopes = scoped(state)
+        key = f"adk:created:{uuid.uuid4()}"
+
+        async def change(snapshot: Snapshot) -> Draft:
+            if snapshot.head is not None:
+                raise TakenError(f"There is a session {stored!r} already.")
+            told: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
+            told["last_update_time"] = core.clock.now() / 1e6
+            told |= {"pending": [key]} if scopes else {}
+            given = {"kind": KIND, "agent": short(app_name), "metadata": told, "state": own}
+            _, first = started_session(core, snapshot, stored, user_id=_user(user_id), **given)
+            return Draft([*first, Entry(BEGUN, {"state": {**own, **_named(scopes)}})], key=key)
+
+        head = (await commit(core, stored, change, user_id=_user(user_id))).head
+        await self._settle(core, head, names, {key: scopes})
+        return await self._shown(core, head, [], names)
+
+    async def _append(self, core: Core, names: Names, said: dict[str, Any]) -> bool:
+        """Store an event; whether it was not there yet."""
+        stored, user, event_id = stored_id("adk", *names), _user(names[1]), str(said.get("id") or uuid.uuid4())
+        key = f"adk:{event_id}" if is_usable(f"adk:{event_id}") else f"adk:~{digest(event_id)}"
+        delta = (said.get("actions") or {}).get("state_delta") or {}
+        own, scopes = scoped(delta)
+        if delta:
+            kept = {name: value for name, value in delta.items() if not name.startswith("temp:")}
+            said = {**said, "actions": {**said["actions"], "state_delta": kept}}
+        run_id = str(said.get("invocation_id") or "") or f"event:{event_id}"
+        run_id = short(run_id)
+
+        async def change(snapshot: Snapshot) -> Draft:
+            head = snapshot.head
+            if head is None:
+                raise MissingError(f"There is no session {stored!r}.")
+            if await find_in(core, head, key, limit=1):
+                raise _ThereError
+            number = await self._number(core, snapshot, run_id, user)
+            text = text_of(said)
+            common: dict[str, Any] = {
+                "messages": [said],
+                "format": FORMAT,
+                "agent": short(str(said.get("author") or "-")),
+            }
+            answer = text if said.get("author") != "user" else None
+            usage = usage_of(said)
+            if number:
+                entries = run_amended(
+                    number, run_id, usage=usage or None, **({"output": answer} if answer else {}), **common
+                )
+            else:
+                asked = text if said.get("author") == "user" else None
+                number, entries = run_added(head, run_id, input=asked, output=answer, usage=usage, **common)
+            told: dict[str, Any] = {"last_update_time": said.get("timestamp", core.clock.now() / 1e6)}
+            waiting = [one for one in _pending(head) if (head.incarnation, one) not in self._settled]
+            waiting += [key] if scopes else []
+            told |= {"pending": waiting} if waiting else {}
+            left = [] if waiting or "pending" not in head.metadata else ["pending"]
+            entries += [*state_changed(head, own, run_id=run_id, run=number), *metadata_changed(head, told, left)]
+            return Draft(entries, number, key=key)
+
+        known = self._known.pop(stored, None)
+        if known is None:
+            known = await look(core, stored, newest=NEWEST, user_id=user)
+        if known.head is not None:
+            await self._settle(core, known.head, names)
+        try:
+            committed = await commit(core, stored, change, known=known, user_id=user)
+        except _ThereError:
+            return False
+        number = next((entry.run for entry in committed.entries if entry.run), 0)
+        self._remember(self._places, (committed.head.incarnation, run_id), number)
+        self._known[stored] = Snapshot(committed.head, [], core.clock.now())
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        await self._settle(core, committed.head, names, {key: scopes})
+        return True
+
+    async def _number(self, core: Core, snapshot: Snapshot, run_id: str, user: str | None) -> int:
+        """The number of the run of an invocation; 0 if it has none yet."""
+        head = snapshot.head
+        assert head is not None, "the caller has looked"
+        number = self._places.get((head.incarnation, run_id), 0)
+        if number and head.on_path(number):
+            return number
+        page = await tail(core, head.session_id, LOOKED_BACK, kinds=["message"], user_id=user)
+        found = [] if page is None else [one.run for one in page.entries if one.run_id == run_id and one.run]
+        return found[0] if found and head.on_path(found[0]) else 0
+
+    def _remember(self, memory: OrderedDict[tuple[str, str], Any], key: tuple[str, str], value: Any) -> None:
+        memory[key] = value
+        if len(memory) > MOST_PLACES:
+            memory.popitem(last=False)
+
+    # ------------------------------------------------------------ state of users and apps
+
+    async def _settle(self, core: Core, head: Session, names: Names, known: dict[str, Scopes] | None = None) -> None:
+        """Write to the states of user and app what commits of the session have changed there, once each.
+
+        Whose states these are is in its id; metadata, which others may change, could name another user.
+        """
+        for key in _pending(head):
+            if (head.incarnation, key) in self._settled:
+                continue
+            scopes = (known or {}).get(key)
+            if scopes is None:
+                entries = await find_in(core, head, key)
+                scopes = next((scoped(delta)[1] for one in entries if (delta := _delta(one))), {})
+            for scope, values in scopes.items():
+                stored, user = self._scope_of(scope, names[0], names[1])
+                await self._write(core, stored, user, f"adk:{digest(head.incarnation, key)}", values, head.agent)
+            self._remember(self._settled, (head.incarnation, key), None)
+
+    async def _write(
+        self, core: Core, stored: str, user: str | None, key: str, values: dict[str, Any], app: str | None
+    ) -> None:
+        """Put values into the state of a user or an app, unless that was done under this key."""
+
+        async def change(snapshot: Snapshot) -> Draft:
+            if snapshot.head is not None and await find_in(core, snapshot.head, key, limit=1):
+                raise _ThereError
+            now, first = started_session(core, snapshot, stored, user_id=user, kind=STATES, agent=app)
+            return Draft([*first, Entry("adk.settled"), *state_changed(now, values)], key=key)
+
+        with suppress(_ThereError):
+            await commit(core, stored, change, user_id=user)
+
+    def _scope_of(self, scope: str, app_name: str, user_id: str) -> tuple[str, str | None]:
+        if scope == "user":
+            return stored_id("adk-user", app_name, user_id), _user(user_id)
+        return stored_id("adk-app", app_name), None
+
+    async def _scope(self, core: Core, scope: str, app_name: str, user_id: str) -> dict[str, Any]:
+        stored, user = self._scope_of(scope, app_name, user_id)
+        head = (await look(core, stored, user_id=user)).head
+        return {} if head is None else dict(head.state)
+
+    # ------------------------------------------------------------ reading
+
+    async def _get(self, core: Core, names: Names, config: GetSessionConfig | None) -> AdkSession | None:
+        count = None if config is None else config.num_recent_events
+        newest = NEWEST if count is None else min(NEWEST, count)
+        snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=_user(names[1]))
+        if snapshot.head is None:
+            return None
+        await self._settle(core, snapshot.head, names)
+        events = [event for one in await newest_messages(core, snapshot, count) for event in _events(one)]
+        if count is not None:
+            events = events[-count:] if count else []
+        since = None if config is None else config.after_timestamp
+        if since is not None:
+            older = [place for place, event in enumerate(events) if event.timestamp < since]
+            events = events[older[-1] + 1 :] if older else events
+        return await self._shown(core, snapshot.head, events, names)
+
+    async def _shown(self, core: Core, head: Session, events: list[Event], names: Names) -> AdkSession:
+        app_name, user_id, session_id = names
+        await self._settle(core, head, names)
+        state = dict(head.state)
+        for scope in ("app", "user"):
+            values = await self._scope(core, scope, app_name, user_id)
+            state |= {f"{scope}:{name}": value for name, value in values.items()}
+        return _session(
+            id=session_id,
+            app_name=app_name,
+            user_id=user_id,
+            state=state,
+            events=events,
+            last_update_time=head.metadata.get("last_update_time", head.updated_at.timestamp()),
+        )
+
+
+class _ThereError(Exception):
+    """It was written before."""
+
+
+def _named(scopes: Scopes) -> dict[str, Any]:
+    return {f"{scope}:{name}": value for scope, values in scopes.items() for name, value in values.items()}
+
+
+@reads_stored
+def _session(**given: Any) -> AdkSession:
+    return AdkSession(**given)
+
+
+@reads_stored
+def _pending(head: Session) -> list[str]:
+    """The keys of commits whose changes of other states may not be written yet."""
+    keys = head.metadata.get("pending") or []
+    if not isinstance(keys, list) or not all(isinstance(key, str) and is_usable(key) for key in keys):
+        raise ValueError("these are no keys")
+    return keys
+
+
+@reads_stored
+def _names_of(head: Session) -> Names:
+    """App, user and id of a session of a list, as its metadata says; these must be what its id is made of."""
+    told = head.metadata
+    names = told["app_name"], told["user_id"], told["session_id"]
+    if stored_id("adk", *names) != head.session_id or _user(names[1]) != head.user_id:
+        raise ValueError("its id is made of other names")
+    return names
+
+
+@reads_stored
+def _delta(entry: Entry) -> dict[str, Any]:
+    """What a stored event, or the beginning of a session, has changed in states."""
+    if entry.kind == BEGUN:
+        return dict(entry.data["state"])
+    event = entry.data if entry.format == FORMAT else {}
+    return dict((event.get("actions") or {}).get("state_delta") or {})
+
+
+def _user(user_id: str) -> str | None:
+    return short(user_id) if user_id else None
+
+
+@reads_stored
+def _events(message: Message) -> list[Event]:
+    """The message as events: one of ADK's as it is, one of an agent of Sessile's translated."""
+    said = message.data if message.format == FORMAT else event_of(message)
+    return [] if said is None else [Event.model_validate(said)]

@@ -1,0 +1,65 @@
+"""SIGTERM: let runs store what they have before the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from ..storage.forking import Lock
+
+_lock = Lock(reentrant=True)  # a finalizer may end another run while it is held
+_active = 0
+_waiting = 0
+
+
+@contextmanager
+def stored_on_sigterm(*, waiting: bool = False) -> Generator[None]:
+    """While a run is at work, SIGTERM becomes `SystemExit(143)` in the main thread.
+
+    The run is then cancelled like any other and stores what it has, and the process ends with the status that a
+    shell shows for SIGTERM. Only where the program has no handler of its own (servers have one, which cancels the
+    tasks), and only from the main thread, which alone may set one. `waiting` says that the block keeps the thread
+    waiting, so that an event loop that runs there cannot do anything.
+    """
+    global _active, _waiting
+    ours = threading.current_thread() is threading.main_thread()
+    if ours:
+        with _lock:
+            if _active == 0 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _leave)
+            _active += 1
+            _waiting += waiting
+    try:
+        yield
+    finally:
+        if ours:
+            with _lock:
+                _active -= 1
+                _waiting -= waiting
+                # What is left behind may be ended by the garbage collector in another thread, which sets no handler.
+                here = threading.current_thread() is threading.main_thread()
+                if here and _active == 0 and signal.getsignal(signal.SIGTERM) is _leave:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the program: at once where the thread only waits, else between two steps of the event loop.
+
+    In the middle of a step the error would tear apart whatever code of other libraries is at work there.
+    """
+    try:
+        loop = None if _waiting else asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is None:
+        _exit(number)
+    else:
+        loop.call_soon_threadsafe(_exit, number)
+
+
+def _exit(number: int) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,1 @@
+function e(e){return typeof e==`object`&&!!e&&!Array.isArray(e)}function t(t){return e(t)&&e(t.$cut)&&typeof t.$cut.head==`string`}export{e as n,t};

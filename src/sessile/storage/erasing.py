@@ -1,0 +1,183 @@
+"""Erasing one run, or one message of it, for good: somebody's data that must not be there any longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from ..errors import InvalidInputError, RunNotFoundError, SessionBusyError
+from ..records import Entry, JsonObject, Run, Session, UserId
+from .absence import check_free
+from .checks import check_count
+from .core import Core
+from .driver import Span
+from .leases import is_alive
+from .media import references
+from .readable import read_entries
+from .rewriting import Choice, all_of_it, erase, rewrite_commits
+from .runs import read_run, running
+from .snapshots import Committed, Draft, Snapshot, owned
+from .vocabulary import (
+    ERASED,
+    MessageAdded,
+    RunAmended,
+    RunEnded,
+    RunStarted,
+    SessionErased,
+    SessionSummarized,
+    ToolEnded,
+    ToolStarted,
+)
+
+MEDIA = "media/"
+
+
+async def erase_run(
+    core: Core, session_id: str, run_number: int, *, message: int | None = None, user_id: UserId = None
+) -> Run:
+    """See `Storage.erase_run`.
+
+    What is written is erased first, and the mark that something was erased comes last: whoever keeps an index of the
+    session and sees it reads what is there now.
+    """
+    user_id = core.check_access(session_id, user_id)
+    check_count(run_number, "run_number", least=1)
+    if message is not None:
+        check_count(message, "message", least=0)
+    head = await _closed(core, session_id, run_number, user_id)
+    chosen = all_of_it if message is None else await _of_message(core, head, run_number, message)
+    await erase(core, session_id, Span(runs=(run_number, run_number)), chosen, user_id=user_id)
+    media = await _summaries_and_media(core, head, run_number)
+    said = SessionErased(run=run_number, message=message).entry()
+
+    async def change(snapshot: Snapshot) -> Draft:
+        owned(snapshot.head, session_id, user_id)
+        return Draft([said], free=True)
+
+    committed = await core.commit(session_id, user_id, change, core.deadline())
+    assert committed is not None, "this change always drafts something"
+    if media is not None:
+        await remove_orphans(core, committed, media)
+    return await read_run(core, Snapshot(committed.head, [], core.clock.now()), run_number, core.deadline())
+
+
+async def _closed(core: Core, session_id: str, number: int, user_id: UserId) -> Session:
+    """The head after the run is over: one that nobody is at work on, and that could be gone on with, is cancelled."""
+    deadline = core.deadline()
+    seen: list[Session] = []
+
+    async def change(snapshot: Snapshot) -> Draft | None:
+        head = owned(snapshot.head, session_id, user_id)
+        check_free(head)
+        if number > head.run_count:
+            raise RunNotFoundError(f"Session {session_id!r} has no run {number}.")
+        seen[:] = [head]
+        opened = head.open_runs.get(number)
+        if opened is None:
+            return None
+        if opened.status == "running" and await is_alive(core, snapshot, number, opened, deadline):
+            raise SessionBusyError(f"Run {number} of session {session_id!r} is at work.", hint="Cancel it first.")
+        return Draft([RunEnded(status="cancelled", epoch=opened.epoch).entry(opened.run_id, number)], number, free=True)
+
+    committed = await core.commit(session_id, user_id, change, deadline)
+    return seen[0] if committed is None else committed.head
+
+
+async def _of_message(core: Core, head: Session, number: int, index: int) -> Choice:
+    """The choice of one message, and of what says the same beside it.
+
+    That is the input, of the first; the output, of the last; and of a message with calls of tools the steps of these.
+    """
+    deadline = core.deadline()
+    run = await read_run(core, Snapshot(head, [], core.clock.now()), number, deadline)
+    if index >= len(run.messages):
+        raise InvalidInputError(f"Run {number} has {len(run.messages)} messages of its own, and no message {index}.")
+    found = run.messages[index]
+    before = sum(one.seq == found.seq for one in run.messages[:index])
+    span = Span(first=found.seq, last=found.seq, limit=1)
+    rows = await core.driver.entries(head.session_id, head.incarnation, span, deadline)
+    entries = await read_entries(core.driver, rows)
+    places = [place for place, one in enumerate(entries) if MessageAdded.read(one) and one.run_id == run.run_id]
+    calls = set(_call_ids(found.data))
+    words = {"": False, RunStarted.KIND: index == 0}
+    words |= dict.fromkeys((RunEnded.KIND, RunAmended.KIND), index == len(run.messages) - 1)
+
+    def chosen(place: int, entry: Entry) -> bool:
+        if entry.run_id != run.run_id:
+            return False
+        if entry.kind == MessageAdded.KIND:
+            return (entry.seq, place) == (found.seq, places[before])
+        call = ToolStarted.read(entry) or ToolEnded.read(entry)
+        return words.get(entry.kind, False) or (call is not None and call.tool_call_id in calls)
+
+    return chosen
+
+
+def _call_ids(value: Any) -> Iterator[str]:
+    """The ids of the calls of tools that a message has, in whatever format."""
+    if isinstance(value, list):
+        for item in cast(list[Any], value):
+            yield from _call_ids(item)
+    elif isinstance(value, dict):
+        node = cast(JsonObject, value)
+        yield from (node[name] for name in ("tool_call_id", "call_id") if isinstance(node.get(name), str))
+        for item in node.values():
+            yield from _call_ids(item)
+
+
+def _may_tell(summary: SessionSummarized, number: int) -> bool:
+    """Whether a summary may tell of a run, which one does that does not say, being damaged, how far it goes."""
+    try:
+        return type(summary.upto) is not int or summary.upto >= number
+    except KeyError:
+        return True
+
+
+async def _summaries_and_media(core: Core, head: Session, number: int) -> set[str] | None:
+    """Erase the rolling summaries that tell of a run; the hashes of all media that the session still names.
+
+    None if that cannot be said, because there are commits that this version cannot read.
+    """
+    passed: list[int] = []
+    named: set[str] = set()
+
+    def change(place: int, entry: Entry) -> Entry:
+        named.update(references(entry.data))
+        summary = SessionSummarized.read(entry)
+        if summary is not None and _may_tell(summary, number):
+            entry.data = summary.but(text=ERASED).json  # the head's goes with the mark
+        return entry
+
+    await rewrite_commits(core, head, Span(), change, passed=passed)
+    return None if passed else named
+
+
+async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> None:
+    """Remove media that nothing in the session names any more.
+
+    A run at work may have put some aside that it will name: then they stay, and the caller is told.
+    """
+    head, after = committed.head, ""
+    deadline = core.deadline()
+    orphans: list[str] = []
+    while True:
+        where = (head.session_id, head.incarnation, MEDIA)
+        keys = await core.driver.record_keys(*where, deadline, after=after)
+        orphans += [key for key in keys if key.removeprefix(MEDIA).partition("/")[0] not in named]
+        if not keys:
+            break
+        after = keys[-1]
+    if orphans and await _is_busy(core, head):
+        raise SessionBusyError(
+            f"All is erased but media, because a run of session {head.session_id!r} is at work, which may need them.",
+            hint="Call it again when that run has ended.",
+            written="yes",
+        )
+    for key in sorted(orphans):  # what names the parts of a content comes before them
+        await core.driver.put_record(head.session_id, head.incarnation, key, None, deadline)
+
+
+async def _is_busy(core: Core, head: Session) -> bool:
+    snapshot = Snapshot(head, [], core.clock.now())
+    at_work = running(head)
+    return any([await is_alive(core, snapshot, number, run, core.deadline()) for number, run in at_work.items()])

@@ -1,0 +1,111 @@
+"""Operations in the main thread itself, out of which Ctrl-C is kept: for drivers that end soon after their deadline.
+
+`threads.undisturbed` holds against every handler of signals, and costs two hand-overs between threads, 50 to 200 µs.
+A program that has installed no handlers has one all the same: Python's own of SIGINT. It is known to do nothing but
+raise, so for a moment another one can stand in its place, which notes the signal and lets the operation end first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar
+
+from .threads import Hurry, collecting, hurry, undisturbed
+
+R = TypeVar("R")
+
+
+def _raw(name: str) -> Any:
+    """A function of `signal` without the enumerations around it; None where the interpreter has it nowhere."""
+    try:
+        return getattr(importlib.import_module("_signal"), name, None)
+    except ImportError:
+        return None
+
+
+_get, _set = _raw("getsignal"), _raw("signal")
+_NUMBERS = [int(number) for number in signal.valid_signals()]
+_main = threading.main_thread
+_ident = threading.get_ident
+
+
+_ordinary: list[Any] = []
+"""The handlers of all signals, where Python's own of SIGINT is the only one, as they were last found."""
+
+
+class _Postponed(Hurry):
+    """Stands in the place of Python's handler of SIGINT while an operation is at work."""
+
+    __slots__ = ("over", "struck")
+
+    def __init__(self) -> None:
+        self.now = self.struck = self.over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal, and tell the operation that its time is up; if it is over, do what Python would have done.
+
+        The latter is reached when the signal comes just before its own handler is back.
+        """
+        if not self.over:
+            self.struck = self.now = True
+            return
+        self.now = False
+        _set(signal.SIGINT, signal.default_int_handler)
+        signal.default_int_handler(number, frame)
+
+
+def uninterrupted(function: Callable[[], R]) -> R:
+    """The result of `function`, which ends soon when its deadline has passed, and which no signal handler interrupts.
+
+    In the main thread it is called here while no handler but Python's own of SIGINT can run, and else by `undisturbed`.
+    If Ctrl-C comes meanwhile, the operation is told that its time is up, and `KeyboardInterrupt` raised when it ended.
+    """
+    global _ordinary
+    if _ident() != _main().ident or collecting.here() or sys.is_finalizing():
+        return function()
+    if _get is None:
+        return undisturbed(function)
+    found = [*map(_get, _NUMBERS)]
+    if found == _ordinary:
+        return _postponing(function)
+    handlers = [one for one in found if callable(one)]
+    if not handlers:
+        return function()
+    of_sigint = _get(signal.SIGINT)
+    if len(handlers) > 1 or handlers[0] is not of_sigint:
+        return undisturbed(function)
+    if of_sigint is signal.default_int_handler:
+        _ordinary = found
+        return _postponing(function)
+    if type(of_sigint) is _Postponed:  # within another operation, or left there by an error that came from nowhere
+        return _postponing(function) if of_sigint.over else function()
+    return undisturbed(function)
+
+
+def _postponing(function: Callable[[], R]) -> R:
+    postponed = _Postponed()
+    before = hurry.get()
+    try:
+        _set(signal.SIGINT, postponed)
+    except ValueError:  # another interpreter than the main one, where no handlers run
+        return function()
+    try:
+        hurry.set(postponed)
+        result = function()
+    except BaseException:
+        if postponed.struck:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        postponed.over = True  # from here on Ctrl-C is raised where it comes, before or after its handler is back
+        postponed.now = False
+        _set(signal.SIGINT, signal.default_int_handler)
+        hurry.set(before)
+    if postponed.struck:
+        raise KeyboardInterrupt
+    return result

@@ -1,0 +1,1 @@
+"""Taking over what other libraries have stored."""

@@ -1,0 +1,354 @@
+"""The journal of one run: the results of its steps, by their position, in the log of its session.
+
+A position is a path: `3` is the third step of the workflow, `3.1` the first step inside it, `3.2.1` the first step
+of the second branch of what runs in parallel there. Replaying takes from here what finished; one step that finishes
+is one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ...agents.messages.stored import dump_requests
+from ...errors import ConflictError, InvalidInputError, SessileError, WorkflowChangedError
+from ...records import Entry, JsonObject, Run, Usage
+from ...storage import journals, patch, turns
+from ...storage.packing import Packed, packed
+from ...storage.storage import Storage, aoperate
+from ...storage.turns import Turn
+from ...storage.undivided import kept_whole
+from ...storage.vocabulary import (
+    PatchPassed,
+    Pending,
+    RunDecided,
+    RunEnded,
+    ScopesPatched,
+    StateKept,
+    StatePatched,
+    Step,
+    StepFailed,
+    StepFinished,
+    StepsAgain,
+    Word,
+)
+from .pausing import Pause
+
+Path = tuple[int, ...]
+
+
+def path_text(path: Path) -> str:
+    """A path as it is stored."""
+    return ".".join(map(str, path))
+
+
+def path_of(text: str) -> Path:
+    """The inverse of `path_text`."""
+    return tuple(int(part) for part in text.split("."))
+
+
+class Journal:
+    """The journal of the run that a turn works on; used in one event loop, and read from the workflow's thread."""
+
+    def __init__(self, storage: Storage, turn: Turn, run: Run | None) -> None:
+        self.storage = storage
+        self.turn = turn
+        self.state: JsonObject = turn.state if run is None else {}
+        """The state that the run began with."""
+        self.patched: patch.Patch = []
+        """What this run has changed in the session's state, as far as that is committed."""
+        self.usage = Usage()
+        """What the agents of its steps have used; the log has it with their runs, and nothing of the workflow's own."""
+        self.broken: SessileError | None = None
+        """Why nothing can be kept any more; nothing is begun then either."""
+        self.paused = False
+        """Whether the run is stored as paused."""
+        self.patches: set[str] = set()
+        self.decided: list[RunDecided] = []
+        """What was decided about tool calls of agents in its steps, in the order in which that was said."""
+        self.parts: dict[str, Run] = {}
+        """The runs of agents in its steps, by their ids, as far as they wait for a decision."""
+        self.told: dict[str, Usage] = {}
+        """Of runs of agents in sessions of their own, by their ids there: what this run has counted of them."""
+        self._kept: dict[Path, Step] = {}
+        """The steps, without what they came to."""
+        self._packed: dict[Path, Packed] = {}
+        """The commits that have what they came to."""
+        self._attempts: dict[Path, int] = {}
+        self._lives: dict[Path, int] = {}
+        self._begun: dict[Path, int] = {}
+        self._reach: dict[Path, int] = {}
+        self._around: dict[Path, str] = {}
+        self._events: list[journals.Event] = []
+        self._received: set[int] = set()
+        self._pending: list[Entry] = []
+        self._written: list[Packed] = []
+        """What the run has committed, which a backup that is put back may take away; one for each commit."""
+        self._lock = asyncio.Lock()
+        self._seen = 0 if turn.head is None else turn.head.revision
+        if run is not None:
+            for child in run.children:
+                self.count(child.usage, child.metadata.get("run_id"))
+                if child.status == "paused":
+                    self.parts[child.run_id] = child
+            for entry in run.steps:
+                packed_entry = Packed([entry])
+                self._read(entry, packed_entry)
+                self._written.append(packed_entry)
+
+    def count(self, usage: Usage, elsewhere: str | None) -> None:
+        """Count what an agent has used, in a run of this id `elsewhere`, if that is in a session of its own."""
+        self.usage = self.usage + usage
+        if elsewhere is not None:
+            self.told[elsewhere] = self.told.get(elsewhere, Usage()) + usage
+
+    # ------------------------------------------------------------ reading
+
+    def _read(self, entry: Entry, commit: Packed) -> None:
+        step = _step_of(entry)
+        if step is not None:
+            self._add(path_of(step.path), step, commit)
+        if (began := StateKept.read(entry)) is not None:
+            self.state = began.state
+        if (patched := StatePatched.read(entry)) is not None:
+            self.patched.extend(patched.patch)
+        if (scoped := ScopesPatched.read(entry)) is not None:
+            self.patched.extend(scoped.in_state)
+        if (again := StepsAgain.read(entry)) is not None:
+            for path in again.paths:
+                self._forget_way_out(path_of(path))
+        if (passed := PatchPassed.read(entry)) is not None:
+            self.patches.add(passed.name)
+        if (event := journals.event_of(entry)) is not None:
+            self._events.append(event)
+        if (decided := RunDecided.read(entry)) is not None:
+            self.decided.append(decided)
+
+    def _add(self, path: Path, step: Step, commit: Packed) -> None:
+        self._begun.setdefault(path, step.started_at)
+        if isinstance(step, StepFailed) and step.retry_in is not None:
+            self._attempts[path] = step.attempt
+            self.forget_failures(path)  # the next attempt does again what has failed inside this one
+            return
+        self._packed.pop(path, None)
+        if isinstance(step, StepFinished):
+            self._packed[path] = commit
+            step = step.but(output=None, state=None)
+        self._kept[path] = step
+        self._attempts[path] = step.attempt
+        if isinstance(step, StepFinished) and step.event is not None:
+            self._received.add(step.event)
+        self._place(path, step)
+
+    def _place(self, path: Path, step: Step) -> None:
+        """Take note of what is around a step."""
+        for depth in range(len(path)):
+            scope = path[:depth]
+            self._reach[scope] = max(self._reach.get(scope, 0), path[depth])
+        if step.within is not None:
+            label, depth = step.within
+            self._around[path[:depth]] = label
+
+    def kept(self, path: Path) -> Step | None:
+        """The end of a step that is not done again: it has finished, or failed for good."""
+        step, commit = self._kept.get(path), self._packed.get(path)
+        if step is None or commit is None:
+            return step
+        found = (_step_of(entry) for entry in commit.entries())
+        return next(one for one in found if one is not None and path_of(one.path) == path)
+
+    def attempts(self, path: Path) -> int:
+        """How often a step has been tried before."""
+        return self._attempts.get(path, 0)
+
+    def reach(self, scope: Path) -> int:
+        """The last position in a scope of which anything is kept."""
+        return self._reach.get(scope, 0)
+
+    def check_fits(self, path: Path, name: str, inputs: str | None = None) -> None:
+        """Raise `WorkflowChangedError` if something else stood at this position when the run came here before.
+
+        Something else is also a step of the same name that was called with other inputs.
+        """
+        step = self._kept.get(path)
+        before = self._around.get(path) if step is None else step.name
+        if before is not None and before != name:
+            raise self.changed(f"{path_text(path)} was {before!r}; the code now calls {name!r} there")
+        if step is not None and None not in (step.inputs, inputs) and step.inputs != inputs:
+            raise self.changed(f"{path_text(path)}, {name!r}, was called with other inputs than now")
+
+    def changed(self, what: str) -> WorkflowChangedError:
+        """The error of a journal that does not fit the code; nothing more is kept of the run."""
+        error = WorkflowChangedError(
+            f"The workflow has changed since run {self.turn.number} of session {self.turn.spec.session_id!r} began: "
+            f"step {what}."
+        )
+        self.broken = self.broken or error
+        return error
+
+    def forget_failures(self, scope: Path) -> None:
+        """Let what has failed inside a step be done again."""
+        depth = len(scope)
+        for path in [path for path in self._kept if len(path) > depth and path[:depth] == scope]:
+            self.forget_failure(path)
+
+    def _forget_way_out(self, failed: Path) -> None:
+        """Let a step that has ended the run be done again, and with it what the code did because it had failed.
+
+        Those are the steps that began after it had failed, behind it: they stand where other steps stand when it
+        succeeds. Steps that were at work at the same time stay what they are.
+        """
+        step = self._kept.pop(failed, None)
+        if step is None:
+            return
+        for path, other in list(self._kept.items()):
+            depth = next((at for at, (one, two) in enumerate(zip(path, failed, strict=False)) if one != two), None)
+            later = self._begun.get(path, other.started_at) >= step.ended_at
+            if depth is not None and path[depth] > failed[depth] and later:
+                del self._kept[path], self._begun[path]
+                self._lives[path] = self._lives.get(path, 0) + 1
+                if isinstance(other, StepFinished) and other.event is not None:
+                    self._received.discard(other.event)
+        self._reach.clear()
+        self._around.clear()
+        for path, other in self._kept.items():
+            self._place(path, other)
+
+    def lives(self, path: Path) -> int:
+        """How often what stood at a position was forgotten: what stands there now is another step."""
+        return self._lives.get(path, 0)
+
+    def forget_failure(self, path: Path) -> None:
+        """Let one step that has failed be done again."""
+        if isinstance(self._kept.get(path), StepFailed):
+            del self._kept[path]
+
+    # ------------------------------------------------------------ writing
+
+    def note(self, said: Word) -> None:
+        """Have an entry written with the next commit: nothing that is kept depends on it before."""
+        self._pending.append(self.turn.entry(said))
+
+    def leave(self, entries: Sequence[Entry]) -> None:
+        """Have what a step leaves behind that was stopped written with the next commit: what its agents have used."""
+        self._pending.extend(entries)
+
+    async def commit(self, path: Path, step: Step, others: Sequence[Entry] = ()) -> None:
+        """Keep the end of a step, and what belongs to it, in one commit; a cancellation waits for it."""
+        await kept_whole(self.storage, self._commit_step(path, step, others))
+
+    async def _commit_step(self, path: Path, step: Step, others: Sequence[Entry]) -> None:
+        self._add(path, step, await self._commit([*others, self.turn.entry(step)]))
+
+    async def keep(self, entries: Sequence[Entry]) -> None:
+        """Keep what a step has done so far, which waits now."""
+        await kept_whole(self.storage, self._commit(entries))
+
+    async def _commit(self, said: Sequence[Entry]) -> Packed:
+        async with self._lock:
+            self.check_whole()
+            entries = [*self._pending, *said]
+            before = self._revision()
+            noted = len(self._pending)  # more may be noted while this is written
+            try:
+                commit = await self._append(entries)
+            except InvalidInputError:  # refused, and nothing else is wrong
+                raise
+            except SessileError as error:
+                self.broken = error
+                raise
+            del self._pending[:noted]
+            if self._seen == before and self._revision() == before + 1:
+                self._seen = before + 1  # nobody else has written meanwhile
+            return commit
+
+    async def _append(self, entries: Sequence[Entry]) -> Packed:
+        commit = await packed(entries)
+        try:
+            await aoperate(self.storage, turns.append_to_turn, self.turn, entries)
+        except turns.StartLostError:
+            await self._write_again()
+            await aoperate(self.storage, turns.append_to_turn, self.turn, entries)
+        self._written.append(commit)
+        return commit
+
+    async def _write_again(self) -> None:
+        """Commit all that the run had committed, and was lost, under the number that it gets now."""
+        now = self.turn.before.head
+        self._seen = min(self._seen, 0 if now is None else now.revision)
+        for written in self._written:
+            await aoperate(self.storage, turns.append_to_turn, self.turn, written.entries())
+
+    def _revision(self) -> int:
+        return 0 if self.turn.head is None else self.turn.head.revision
+
+    def check_whole(self) -> None:
+        """Raise what keeps the run from going on, if there is anything."""
+        if self.broken is not None:
+            raise self.broken
+
+    async def end(self, ended: RunEnded, changes: patch.Patch, *, only_at: int | None = None) -> None:
+        """Commit the end of the run, or of this part of it."""
+        await kept_whole(self.storage, self._end(ended, changes, only_at))
+
+    async def _end(self, ended: RunEnded, changes: patch.Patch, only_at: int | None) -> None:
+        async with self._lock:
+            args = (self.turn, self._pending, ended, changes)
+            try:
+                await aoperate(self.storage, turns.end_turn, *args, only_at=only_at)
+            except turns.StartLostError:
+                await self._write_again()
+                await aoperate(self.storage, turns.end_turn, *args)
+            self.paused = ended.status == "paused"
+
+    # ------------------------------------------------------------ events from outside
+
+    def take_event(self, name: str) -> journals.Event | None:
+        """The oldest event of that name that no step has received."""
+        for event in self._events:
+            if event.name == name and event.seq not in self._received:
+                self._received.add(event.seq)
+                return event
+        return None
+
+    def has_event(self, names: Sequence[str]) -> bool:
+        """Whether an event of one of these names is there that no step has received."""
+        return any(event.name in names and event.seq not in self._received for event in self._events)
+
+    async def look_for_events(self) -> int:
+        """Read the events that have arrived since the last look; returns the revision up to which that is all."""
+        async with self._lock:
+            self._seen, news = await aoperate(self.storage, journals.new_events, self.turn, self._seen)
+            self._events.extend(news)
+            return self._seen
+
+    async def pause(self, pause: Pause, changes: patch.Patch) -> bool:
+        """Store the run as paused until one of its events arrives; False if one is there already."""
+        while True:
+            revision = await self.look_for_events()
+            if self.has_event(pause.names):
+                return False
+            requests = None if pause.requests is None else dump_requests(pause.requests)
+            waits, asked = pause.names or None, pause.asked or None
+            pending = Pending(waits=waits, until=pause.until, requests=requests, asked=asked)
+            paused = RunEnded(status="paused", pending=pending.json)
+            try:
+                await self.end(paused, changes, only_at=revision)
+            except ConflictError:
+                self.turn.ending = None
+                continue
+            return True
+
+
+def _step_of(entry: Entry) -> Step | None:
+    return StepFinished.read(entry) or StepFailed.read(entry)
+
+
+def waits_until(run: Run) -> int | None:
+    """When a paused run has waited too long for an event, microseconds UTC; None if it has no time limit."""
+    return None if run.pending is None else Pending.of(run.pending).until
+
+
+def waits_of(run: Run) -> list[str]:
+    """The names of the events that a paused run waits for."""
+    return [] if run.pending is None else Pending.of(run.pending).waits or []

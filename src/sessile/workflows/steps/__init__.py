@@ -1,0 +1,1 @@
+"""How a step is executed, tried again and cached; agents as steps."""

@@ -1,0 +1,78 @@
+"""One call of a step, and the outcome of an attempt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...records import Entry, JsonObject
+from ...storage import patch
+from ...storage.repeating import canonical
+from ..run.journal import Path, path_text
+from ..run.runtime import Scope
+from ..run.values import dump
+from .step import Nested, Step
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a step: what, where, and with what; and what its result must pass, raising an error else."""
+
+    step: Step[..., Any]
+    path: Path
+    scope: Scope
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    check: Callable[[Any], Any] | None = None
+    name: str = field(init=False)
+    inputs: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.step.name
+        self.inputs = _digest(self.args, self.kwargs)
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is a workflow, whose own steps are kept as well."""
+        return isinstance(self.step.target, Nested)
+
+    def about(self, attempt: int, started: int, ended: int) -> JsonObject:
+        """What an entry about this step begins with."""
+        return {
+            "path": path_text(self.path),
+            "name": self.name,
+            "attempt": attempt,
+            "started_at": started,
+            "ended_at": max(ended, started),
+            "within": self.scope.within,
+            "inputs": self.inputs,
+        }
+
+
+def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """What tells one call of a step from another: of its arguments, as far as they have a JSON form.
+
+    Clients, models and other objects that have none are no part of it.
+    """
+    known: JsonObject = {}
+    given = {str(place): value for place, value in enumerate(args)} if args else {}
+    for name, value in (given | kwargs if kwargs else given).items():
+        try:
+            known[name] = dump(value, name)
+        except Exception:  # noqa: BLE001, S112 (whatever a value of the caller's raises: it has no JSON form)
+            continue
+    if not known:
+        return None
+    return hashlib.sha256(canonical(known).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The outcome of an attempt: the value, its JSON form, what it changed in the state, and what its agent said."""
+
+    value: Any
+    data: Any
+    changes: patch.Patch = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)

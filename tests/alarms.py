@@ -1,0 +1,143 @@
+"""Signals whose handlers raise, at random moments of a storage's work: Ctrl-C, limits of queues, `signal.alarm`."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+from sessile.storage import Storage
+from sessile.testing import Figures
+
+SIGNAL = signal.SIGUSR1
+WRITERS = 12
+"""More threads at once than a pool has connections: a lost one would make them wait."""
+
+
+class Alarm(BaseException):
+    """Raised by the handler."""
+
+
+def run_alarms(storage: Storage, seed: int, alarms: int) -> Figures:
+    """Interrupt writes and reads of the main thread so many times, and then see what is left.
+
+    What was acknowledged is there, once; the log is whole; and as many threads as ever can write and read at once.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    choices, began = random.Random(seed), time.monotonic()
+    figures = Figures()
+    armed = struck = over = False
+    missed = 0
+
+    def strike(number: int, frame: FrameType | None) -> None:
+        nonlocal armed, struck
+        if armed:
+            armed, struck = False, True
+            raise Alarm
+
+    acknowledged: list[int] = []
+    storage.create_session("alarmed")
+    turn = time.monotonic()
+    storage.add_run("alarmed", input=0)
+    turn = time.monotonic() - turn
+
+    def shoot() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        while not over:
+            time.sleep(choices.uniform(0, 2.5 * turn))
+            signal.pthread_kill(main, SIGNAL)
+
+    before = signal.signal(SIGNAL, strike)
+    shooter = threading.Thread(target=shoot)
+    shooter.start()
+    try:
+        number = 0
+        while figures.rounds < alarms:
+            number += 1
+            try:
+                armed, struck = True, False
+                storage.add_run("alarmed", input=number, state={"newest": number})
+                acknowledged.append(number)
+                missed = 0
+                storage.runs("alarmed", last=2)
+                storage.sessions(limit=5)
+                armed = False
+            except Alarm:
+                missed += 1
+                if missed % 10 == 0:  # the machine has become slower: some writes are to come through
+                    turn *= 2
+            armed = False
+            figures.rounds += struck
+    finally:
+        over = True
+        shooter.join()
+        signal.signal(SIGNAL, before)
+    _look(storage, acknowledged, figures)
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def run_interrupts(storage: Storage, seed: int, interrupts: int) -> Figures:
+    """As `run_alarms`, with Ctrl-C and Python's own handler of it, which nobody has replaced.
+
+    Each signal is awaited, so that none comes when nobody is there to catch it.
+    """
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    choices, began = random.Random(seed), time.monotonic()
+    figures = Figures()
+    acknowledged: list[int] = []
+    storage.create_session("alarmed")
+    turn = time.monotonic()
+    storage.add_run("alarmed", input=0)
+    turn = time.monotonic() - turn
+    main = threading.main_thread().ident
+    assert main is not None
+    armed, fired = threading.Semaphore(0), threading.Event()
+
+    def shoot() -> None:
+        for _ in range(interrupts):
+            armed.acquire()
+            time.sleep(choices.uniform(0, 2.5 * turn))
+            fired.set()
+            signal.pthread_kill(main, signal.SIGINT)
+
+    shooter = threading.Thread(target=shoot)
+    shooter.start()
+    number = 0
+    for _ in range(interrupts):
+        fired.clear()
+        try:
+            armed.release()
+            while not fired.is_set():
+                number += 1
+                storage.add_run("alarmed", input=number, state={"newest": number})
+                acknowledged.append(number)
+                storage.runs("alarmed", last=2)
+                storage.sessions(limit=5)
+            while True:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            figures.rounds += 1
+    shooter.join()
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        figures.problems.append("Python's handler of SIGINT is not back in its place.")
+    _look(storage, acknowledged, figures)
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def _look(storage: Storage, acknowledged: list[int], figures: Figures) -> None:
+    with ThreadPoolExecutor(WRITERS) as threads:
+        written = list(threads.map(lambda name: storage.add_run("alarmed", input=name).input, "abcdefghijkl"))
+        heads = list(threads.map(lambda _: storage.get_session("alarmed"), range(WRITERS)))
+    stored = [run.input for run in storage.runs("alarmed", last=100_000)]
+    figures.acknowledged = len(acknowledged)
+    figures.lost = len({*acknowledged, *written} - set(stored))
+    figures.doubled = len(stored) - len(set(stored))
+    storage.verify("alarmed")
+    if None in heads:
+        figures.problems.append("A session that is there was not found.")

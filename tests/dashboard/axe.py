@@ -1,0 +1,41 @@
+"""What axe says about a page: accessibility, by the rules of WCAG 2.2 AA and good practice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+AXE = Path(__file__).parents[2] / "ui/node_modules/axe-core/axe.min.js"
+"""Comes with `npm ci` in ui/."""
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def needs_axe() -> None:
+    """Skips where the dashboard's development packages are not installed; in CI they are."""
+    if AXE.exists():
+        return
+    if os.environ.get("CI"):
+        pytest.fail("axe-core is not installed: npm ci in ui/.")
+    pytest.skip("axe-core is not installed (make ui)")
+
+
+def violations(page: Page, *, contrast: bool | None = None) -> list[str]:
+    """What is wrong, one line each: all of it, that of contrast alone, or all but that, which takes longest."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(f"() => {{ {AXE.read_text('utf-8')} }}")
+    options: dict[str, object] = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
+    if contrast is True:
+        options["runOnly"] = {"type": "rule", "values": ["color-contrast"]}
+    elif contrast is False:
+        options["rules"] = {"color-contrast": {"enabled": False}}
+    found = page.evaluate("options => axe.run(document, options)", options)
+    return [
+        f"{one['id']}: {node['target']} {json.dumps(node.get('failureSummary', ''))}"
+        for one in found["violations"]
+        for node in one["nodes"]
+    ]

@@ -1,0 +1,1 @@
+"""Sessile under other frameworks, each in an environment of its own: they conflict."""

@@ -1,0 +1,37 @@
+"""On which databases the frameworks are tested: SQLite and PostgreSQL; with SESSILE_TORTURE=1 also on others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.campaigns import TORTURE
+
+FIRST = ["sqlite", "postgres"]
+OTHERS = ["json", "redis", "mongodb", "dynamodb"]
+
+
+@pytest.fixture(params=[*FIRST, *(OTHERS if TORTURE else [])])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty storage that several processes can use."""
+    return _url(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=[*FIRST, *OTHERS] if TORTURE else ["postgres"])
+def busy_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, for what takes several processes some time; on SQLite these are the tests of killed ones."""
+    return _url(request.param, request, tmp_path)
+
+
+def _url(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if name == "sqlite":
+        return f"sqlite:///{tmp_path}/sessions.db"
+    if name == "json":
+        return f"json:///{tmp_path}/sessions"
+    return str(request.getfixturevalue(f"{name}_url"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an empty SQLite file."""
+    return f"sqlite:///{tmp_path}/sessions.db"

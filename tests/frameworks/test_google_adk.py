@@ -1,0 +1,98 @@
+"""Sessions of Google ADK: the answers of its own services, and what becomes of its events here."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from tests.frameworks.helpers import page_runs, program
+from tests.frameworks.writers import killed_in_the_middle, written_together
+
+import sessile
+from sessile import Agent
+
+pytestmark = pytest.mark.measured_children
+
+FRAMEWORK = "google_adk"
+WORK = "google_adk_work.py"
+
+
+@cache
+def theirs() -> Any:
+    """What theirs answers, which is the same each time."""
+    return program(FRAMEWORK, WORK, "sqlite:///unused.db", "theirs", "memory")
+
+
+def test_it_answers_as_their_own_services(url: str) -> None:
+    """Their source distribution has no tests; their service in memory is what theirs are written after."""
+    assert program(FRAMEWORK, WORK, url, "answers") == theirs()
+
+
+def test_an_invocation_is_a_run_here(url: str) -> None:
+    assert program(FRAMEWORK, WORK, url, "talk", "s1", "Paris?", "And Rome?") == ["1 events", "3 events"]
+    with sessile.open(url) as storage:
+        session = storage.get_session("adk:app:ada:s1", user_id="ada")
+        assert session is not None
+        assert (session.kind, session.agent, session.run_count) == ("google-adk", "app", 2)
+        assert session.state == {"count": 2}
+        assert session.usage.input_tokens == 20
+        runs = storage.runs("adk:app:ada:s1", last=5, user_id="ada")
+        assert [(run.input, run.output, len(run.messages)) for run in runs] == [
+            ("Paris?", "1 events", 2),
+            ("And Rome?", "3 events", 2),
+        ]
+        for session_id in ("adk:app:ada:s1", "adk-user:app:ada"):
+            storage.verify(session_id, user_id="ada")
+
+
+def test_an_agent_of_ours_goes_on_and_theirs_after_it(sqlite_url: str) -> None:
+    program(FRAMEWORK, WORK, sqlite_url, "talk", "s1", "Paris?")
+    seen: list[ModelMessage] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        seen.extend(messages)
+        return ModelResponse([TextPart("Ours.")])
+
+    with sessile.open(sqlite_url) as storage:
+        agent = Agent(FunctionModel(answer), storage=storage)
+        assert agent.run("What was it?", session_id="adk:app:ada:s1", user_id="ada").output == "Ours."
+    assert "Paris?" in str(seen)
+    assert "1 events" in str(seen)
+    assert program(FRAMEWORK, WORK, sqlite_url, "talk", "s1", "Go on.") == ["5 events"]
+
+
+def test_no_event_is_without_its_state(sqlite_url: str) -> None:
+    """A process ends between the commit of an event, and those of the states of user and app."""
+    program(FRAMEWORK, WORK, sqlite_url, "crash")
+    with sessile.open(sqlite_url) as storage:
+        assert storage.get_session("adk-user:app:ada", user_id="ada") is None
+    assert program(FRAMEWORK, WORK, sqlite_url, "talk", "crashed", "On.") == ["2 events"]
+    with sessile.open(sqlite_url) as storage:
+        user = storage.get_session("adk-user:app:ada", user_id="ada")
+        app = storage.get_session("adk-app:app")
+        assert user is not None
+        assert app is not None
+        assert (user.state, app.state) == ({"b": 2, "count": 1}, {"c": 3, "count": 1})
+
+
+def test_writers_at_once_lose_nothing(busy_url: str) -> None:
+    said = written_together(FRAMEWORK, WORK, busy_url)
+    kept = program(FRAMEWORK, WORK, busy_url, "kept")
+    assert sorted(kept["events"]) == said
+    names = {f"{scope}{one}" for one in said for scope in ("", "user:", "app:")}
+    assert kept["state"].keys() == names
+
+
+def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
+    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
+    kept = program(FRAMEWORK, WORK, sqlite_url, "kept")
+    assert set(kept["events"]) >= set(told)
+    assert all(f"{scope}{one}" in kept["state"] for one in kept["events"] for scope in ("", "user:", "app:"))
+
+
+def test_the_page_runs(tmp_path: Path) -> None:
+    assert "Hello, Ada." in page_runs(FRAMEWORK, "google-adk.md", tmp_path)

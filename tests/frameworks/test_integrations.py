@@ -1,0 +1,86 @@
+"""What holds for all integrations: ids that do not meet, and one line about what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from tests.frameworks.helpers import ROOT, program
+
+import sessile
+from sessile.integrations import ids
+
+EXTRAS = {"openai_agents": "openai-agents", "langgraph": "langgraph", "google_adk": "google-adk", "agno": "agno"}
+
+
+@pytest.mark.parametrize("module", EXTRAS)
+def test_a_missing_framework_is_one_clear_line(module: str) -> None:
+    blocked = {"openai_agents": "agents", "langgraph": "langgraph", "google_adk": "google.adk", "agno": "agno"}[module]
+    code = f"""
+import sys
+sys.modules[{blocked!r}] = None
+try:
+    import sessile.integrations.{module}
+except ImportError as error:
+    print(str(error).replace(chr(10), " "))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f'pip install "sessile[{EXTRAS[module]}]"' in done.stdout
+    assert f"\n{EXTRAS[module]} = [" in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_adapters_are_short_and_leaves() -> None:
+    """What they import of each other, the import linter checks."""
+    for module in (*EXTRAS, "pydantic_ai"):
+        text = (ROOT / "src/sessile/integrations" / f"{module}.py").read_text("utf-8")
+        assert len(text.splitlines()) <= 400, module
+        imported = [line for line in text.splitlines() if line.startswith("from ..")]
+        allowed = ("from ..storage.extending import", "from ..errors import")
+        assert all(line.startswith(allowed) for line in imported), module
+
+
+def test_ids_do_not_meet() -> None:
+    given = [
+        ("adk", "a", "b", "c"),
+        ("adk", "a:b", "c", ""),
+        ("adk", "a", "b:c", ""),
+        ("adk", "a%3Ab", "c", ""),
+        ("adk", "a", "b", ":c"),
+        ("adk", "a", ":b", "c"),
+        ("openai", "a:b:c"),
+        ("openai", "x" * 300),
+        ("openai", "x" * 301),
+        ("openai", "a\0b"),
+        ("openai", "a\udc00"),
+        ("openai", ""),
+        ("agno", "a:b:c"),
+        ("langgraph", "1:n"),
+        ("langgraph-sub", "1", "n"),
+        ("langgraph-sub", "1:n", ""),
+    ]
+    made = [ids.stored_id(*one) for one in given]
+    assert len(set(made)) == len(given)
+    assert made[0] == "adk:a:b:c"
+    with sessile.MemoryStorage() as storage:
+        for one in made:
+            storage.create_session(one)
+            storage.for_user("ada").create_session(one)
+    assert ids.short("") == f"~{ids.digest('')}"
+
+
+def test_the_page_lists_the_ids() -> None:
+    page = (ROOT / "docs/integrations.md").read_text("utf-8")
+    for word in ("openai:", "langgraph:", "langgraph-sub:", "adk:", "adk-user:", "adk-app:", "agno:", "pydantic-ai:"):
+        assert f"`{word}" in page
+        assert word in (ids.__doc__ or "")
+
+
+def test_frameworks_share_a_storage(sqlite_url: str) -> None:
+    """The same id in each, in one file."""
+    assert program("openai_agents", "openai_agents_work.py", sqlite_url, "talk", "s1", "Paris?") == ["3 items"]
+    assert program("agno", "agno_work.py", sqlite_url, "talk", "s1", "Paris?") == ["1 messages"]
+    assert program("google_adk", "google_adk_work.py", sqlite_url, "talk", "s1", "Paris?") == ["1 events"]
+    with sessile.open(sqlite_url) as storage:
+        found = sorted(one.session_id for one in storage.sessions(user_id=sessile.ANY_USER))
+        assert [one for one in found if one.endswith("s1")] == ["adk:app:ada:s1", "agno:s1", "openai:s1"]

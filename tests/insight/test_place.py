@@ -1,0 +1,265 @@
+"""The tables of an index: who makes them, who leaves them alone, and what becomes of them in crashes and races."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import sessile
+from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
+from sessile.errors import CorruptDataError, InvalidInputError, NewerVersionError, StorageError
+from sessile.insight import Index
+from sessile.insight.place import VERSION
+
+from .conftest import fresh
+
+
+def test_an_index_of_a_newer_version_is_left_alone(sqlite: SqliteStorage) -> None:
+    sqlite.add_run("s", input="hello")
+    index = Index(sqlite)
+    index.update()
+    later = {"version": VERSION + 1}
+
+    async def make_newer(run):  # type: ignore[no-untyped-def] (as Place calls it)
+        await run(index._place.sql("UPDATE {state} SET version = :version, oldest = :version"), later)
+
+    index._place.change(make_newer)
+    before = index._place.read("SELECT * FROM {state}")
+    fresh = Index(sqlite)
+    for ask in (fresh.update, fresh.runs, lambda: fresh.search("hello"), fresh.usage):
+        with pytest.raises(NewerVersionError, match=f"version {VERSION + 1}"):
+            ask()
+    assert index._place.read("SELECT * FROM {state}") == before
+
+
+def test_an_older_index_is_made_anew(sqlite: SqliteStorage) -> None:
+    sqlite.add_run("s", input="hello")
+    index = Index(sqlite)
+    index.update()
+
+    async def make_older(run):  # type: ignore[no-untyped-def] (as Place calls it)
+        await run(index._place.sql("UPDATE {state} SET version = 0, oldest = 0"), None)
+        await run(index._place.sql("DELETE FROM {runs}"), None)
+
+    index._place.change(make_older)
+    assert len(Index(sqlite).runs()) == 1
+
+
+def test_dropping_leaves_nothing_and_no_harm(index: Index) -> None:
+    index._storage.add_run("s", input="hello")
+    assert len(index.search("hello")) == 1
+    index.drop()
+    assert index._place.state_version() is None
+    index._storage.delete("s")
+    index._storage.add_run("s", input="hello again")
+    assert len(index.search("hello")) == 1
+
+
+def test_another_one_may_drop_it(sqlite: SqliteStorage) -> None:
+    sqlite.add_run("s", input="hello")
+    one, other = Index(sqlite), Index(sqlite)
+    assert len(one.runs()) == 1
+    other.drop()
+    assert len(one.search("hello")) == 1
+
+
+def test_what_is_no_run_is_named_and_skipped(sqlite: SqliteStorage) -> None:
+    for message in (
+        {"kind": "response", "usage": 3},
+        {"kind": "response", "model_name": 7, "parts": "x"},
+        {"parts": [4]},
+    ):
+        sqlite.add_run("s", input="hello", messages=[message], format="pydantic-ai/2")
+    sqlite.add_run("s", input="hello", error={"type": ["odd"]}, status="failed")
+    page = Index(sqlite).runs()
+    assert [run.number for run in page] == [4, 3, 2]
+    assert set(page.unreadable) == {"s#1"}
+
+
+def test_a_damaged_run_is_named_and_skipped(sqlite: SqliteStorage, tmp_path: Path) -> None:
+    for number in range(60):
+        sqlite.add_run("s", input=f"hello {number}", user_id="ada")
+    sqlite.add_run("t", input="hello", user_id="bob")
+    with sqlite3.connect(tmp_path / "sessions.db") as by_hand:
+        by_hand.execute("UPDATE sessile_commits SET body = 'nonsense' WHERE session_id = 's' AND run IN (7, 30)")
+    index = Index(sqlite)
+    page = index.runs(user_id="ada", limit=100)
+    assert {run.number for run in page} == set(range(1, 61)) - {7, 30}
+    assert set(page.unreadable) == {"s#7", "s#30"}
+    assert all(isinstance(error, CorruptDataError) for error in page.unreadable.values())
+    assert index.runs(user_id="bob").unreadable == {}
+    assert set(index.search("hello", user_id=ANY_USER).unreadable) == {"s#7", "s#30"}
+    assert index.usage(user_id="ada").total.runs == 58
+
+
+def test_a_damaged_session_is_named_and_skipped(sqlite: SqliteStorage, tmp_path: Path) -> None:
+    sqlite.add_run("bad", input="hello")
+    sqlite.add_run("good", input="hello")
+    with sqlite3.connect(tmp_path / "sessions.db") as by_hand:
+        by_hand.execute("UPDATE sessile_sessions SET body = '{' WHERE session_id = 'bad'")
+    page = Index(sqlite).runs(user_id=ANY_USER)
+    assert [run.session_id for run in page] == ["good"]
+    assert set(page.unreadable) == {"bad"}
+
+
+def test_no_place_for_an_index(tmp_path: Path) -> None:
+    with (
+        SqliteStorage(tmp_path / "sessions.db") as storage,
+        pytest.raises(InvalidInputError, match="none that an index"),
+    ):
+        Index(storage, "memory://")
+
+
+def test_tables_are_made_by_those_who_may(tmp_path: Path) -> None:
+    with SqliteStorage(tmp_path / "sessions.db") as storage:
+        storage.add_run("s", input="hello")
+    with SqliteStorage(tmp_path / "sessions.db", auto_migrate=False) as storage:
+        with pytest.raises(StorageError, match="has no index") as caught:
+            Index(storage).runs()
+        assert "sessile index" in caught.value.hint
+        index = Index(storage)
+        assert any("CREATE TABLE" in statement for statement in index.migrate(dry_run=True))
+        assert index.migrate()
+        assert index.migrate() == []
+        assert len(Index(storage).runs()) == 1
+
+
+def test_what_other_processes_delete_is_found_by_a_check(tmp_path: Path) -> None:
+    with SqliteStorage(tmp_path / "sessions.db") as storage, Index(storage, f"sqlite:///{tmp_path}/i.db") as index:
+        for session in ("a", "b"):
+            storage.add_run(session, input="hello")
+        assert index.usage().total.runs == 2
+        with SqliteStorage(tmp_path / "sessions.db") as other:
+            other.delete("a")
+        assert [run.session_id for run in index.runs()] == ["b"]  # rows are held against the heads
+        assert index.check() == 1
+        assert index.usage().total.runs == 1
+        with SqliteStorage(tmp_path / "sessions.db") as other:
+            other.delete("b")
+            other.add_run("b", input="another one")
+        assert [run.number for run in index.runs()] == [1]
+        assert len(index.search("hello")) == 0
+        assert len(index.search("another")) == index.usage().total.runs == 1
+
+
+@pytest.mark.parametrize("since_then", [0, 1, 2, 3])
+def test_a_backup_that_is_put_back(tmp_path: Path, since_then: int) -> None:
+    """An index elsewhere knows runs that were made after the backup: it forgets them, and learns what comes instead."""
+    sessions, backup, into = tmp_path / "sessions", tmp_path / "backup", f"sqlite:///{tmp_path}/i.db"
+    with JsonStorage(sessions) as storage:
+        storage.add_run("s", input="before", output="apple")
+    shutil.copytree(sessions, backup)
+    with JsonStorage(sessions) as storage, Index(storage, into) as index:
+        for _ in range(2):
+            storage.add_run("s", input="lost", output="banana")
+        assert len(index.search("banana")) == index.usage().total.runs - 1 == 2
+    shutil.rmtree(sessions)
+    backup.rename(sessions)
+    with JsonStorage(sessions) as storage, Index(storage, into) as index:
+        for _ in range(since_then):
+            storage.add_run("s", input="after", output="cherry")
+        assert [run.number for run in index.runs()] == [*range(since_then + 1, 0, -1)]
+        assert len(index.search("banana")) == 0
+        assert len(index.search("cherry")) == since_then
+        assert index.usage().total.runs == since_then + 1
+        assert len(index.search("apple")) == 1
+
+
+def test_several_threads_and_indexes_at_once(tmp_path: Path) -> None:
+    with SqliteStorage(tmp_path / "sessions.db", synchronous="NORMAL") as storage:
+        indexes = [Index(storage) for _ in range(3)]
+        failed: list[Exception] = []
+
+        def work(number: int) -> None:
+            try:
+                for step in range(15):
+                    storage.add_run(f"s{(number + step) % 4}", input=f"hello {number} {step}")
+                    indexes[number].update()
+            except Exception as error:  # noqa: BLE001 (told by the test)
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(Index(storage).runs(limit=1000)) == 45
+        assert len(Index(storage).search("hello", limit=100)) == 45
+
+
+BUILDER = """
+import sys
+import sessile
+from sessile.insight import Index, catching_up
+catching_up.BATCH = 3
+with sessile.open(sys.argv[1]) as storage:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    Index(storage).update(lambda done: print(done, flush=True))
+    print("end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgres", "mariadb"])
+def test_several_processes_build_it_and_are_killed(request: pytest.FixtureRequest, tmp_path: Path, place: str) -> None:
+    """Three build one index at the same moment; two of them die of SIGKILL in the middle of it."""
+    url = f"sqlite:///{tmp_path}/sessions.db" if place == "sqlite" else fresh(request.getfixturevalue(place).url)
+    with sessile.open(url) as storage:
+        for session in range(30):
+            for number in range(4):
+                storage.add_run(f"s{session}", input=f"hello {number}")
+        builders = [
+            subprocess.Popen(
+                [sys.executable, "-c", BUILDER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(3)
+        ]
+        for one in builders:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+        for one in builders:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        for one, lines in zip(builders, (1, 4, 1000), strict=True):
+            assert one.stdout is not None
+            said = list(islice(one.stdout, lines))
+            if lines < 1000:
+                one.send_signal(signal.SIGKILL)
+            else:
+                assert said[-1] == "end\n"
+            one.communicate()
+        with Index(storage) as index:
+            assert index.usage().total.runs == 120
+            assert sum(1 for _ in pages(index)) == 120
+            read = index._place.read
+            assert read("SELECT count(*) FROM {words} WHERE run NOT IN (SELECT id FROM {runs})") == [(0,)]
+            assert read("SELECT count(*) FROM {facets} WHERE session NOT IN (SELECT id FROM {sessions})") == [(0,)]
+            assert index.count_sessions(status="completed") == 30
+
+
+def pages(index: Index):  # type: ignore[no-untyped-def] (hits, page by page)
+    cursor = None
+    while True:
+        page = index.search("hello", limit=50, cursor=cursor)
+        yield from page
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def test_a_storage_in_memory_has_its_index_there() -> None:
+    with MemoryStorage() as storage, Index(storage) as index:
+        storage.add_run("s", input="hello")
+        assert len(index.runs()) == 1
+        storage.delete("s")
+        assert index.usage().total.runs == 0

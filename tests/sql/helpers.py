@@ -1,0 +1,70 @@
+"""The SQL databases, and the ways to them, that tests run over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from tests.servers.fixtures import connect_mysql
+
+import sessile
+from sessile.storage import Storage
+from sessile.testing.samples import append_of
+
+SCHEMES = {
+    "postgres": "postgresql",
+    "mysql": "mysql",
+    "sqlalchemy-postgres": "sqlalchemy+postgresql+psycopg",
+    "sqlalchemy-mysql": "sqlalchemy+mysql+pymysql",
+    "mysql-itself": "mysql",
+    "sqlalchemy-mysql-itself": "sqlalchemy+mysql+pymysql",
+}
+"""Names with `itself` are of MySQL, other ones of MariaDB."""
+
+
+class Database:
+    """An empty database, and one of our ways to it."""
+
+    def __init__(self, way: str, request: pytest.FixtureRequest) -> None:
+        self.is_postgres = way.endswith("postgres")
+        own = "mysql_itself_url" if way.endswith("itself") else "mysql_url"
+        self.address: str = request.getfixturevalue("postgres_url" if self.is_postgres else own)
+        self.by_engine = way.startswith("sqlalchemy")
+        self._url = SCHEMES[way] + self.address.removeprefix("postgresql" if self.is_postgres else "mysql")
+
+    def open(self, **options: Any) -> Storage:
+        return sessile.open(self._url, **options)
+
+    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements by hand; the rows of the last one."""
+        connection: Any = (
+            psycopg.connect(self.address, autocommit=True) if self.is_postgres else connect_mysql(self.address)
+        )
+        with connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+
+def driver_of(storage: Storage) -> Any:
+    """The driver of synchronous callers, as tests of drivers call it."""
+    assert storage._core is not None
+    return storage._core.driver
+
+
+def run(storage: Storage, call: Callable[[Any], Any]) -> Any:
+    """What a method of the driver brings."""
+    from sessile.storage.faces import step
+
+    storage.setup()
+    return step(call(driver_of(storage)))
+
+
+def fill(storage: Storage, *session_ids: str, **fields: Any) -> None:
+    """Sessions of one commit each."""
+    from sessile.storage.driver import Deadline
+
+    for session_id in session_ids:
+        assert run(storage, lambda driver, s=session_id: driver.append(append_of(s, **fields), Deadline(30)))

@@ -1,0 +1,95 @@
+"""How often the database is asked, and what it looks at to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from sessile.storage.driver import Deadline, RecordName, Span
+
+from .helpers import Database, driver_of, fill, run
+
+
+@contextmanager
+def counted(storage: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The statements that are sent meanwhile."""
+    port = driver_of(storage).port
+    sent: list[str] = []
+    name = "run" if hasattr(port, "run") else "_run"
+    plain = getattr(port, name)
+
+    async def recorded(*args: Any) -> Any:
+        sent.append(str(args[0]))
+        return await plain(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(port, name, recorded)
+        yield sent
+
+
+def test_several_sessions_in_one_round_trip(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = Deadline(30)
+    ids = [f"s{number:02}" for number in range(50)]
+    with database.open() as storage:
+        fill(storage, *ids, count=3)
+        for session_id in ids:
+            run(storage, lambda driver, s=session_id: driver.put_record(s, "i1", "lease", s.encode(), deadline))
+        with counted(storage, monkeypatch) as sent:
+            names = [RecordName(session_id, "i1", "lease") for session_id in ids]
+            records = run(storage, lambda driver: driver.get_records(names, deadline))
+            assert records == [session_id.encode() for session_id in ids]
+            assert len(sent) == 1
+        with counted(storage, monkeypatch) as sent:
+            sessions = [(session_id, "i1") for session_id in ids]
+            newest = run(storage, lambda driver: driver.newest(sessions, 2, deadline))
+            assert [[row.seq for row in rows] for rows in newest] == [[2, 3]] * 50
+            assert len(sent) == 1
+
+
+ONE_BY_ONE = {
+    True: """
+        INSERT INTO sessile_commits SELECT session_id, incarnation, number, 'c' || number, 0, 0, '{}',
+            CASE WHEN number = 4000 THEN 'k' END FROM sessile_sessions, generate_series(2, 8000) AS number
+    """,
+    False: """
+        INSERT INTO sessile_commits WITH RECURSIVE numbers AS (
+            SELECT 2 AS number UNION ALL SELECT number + 1 FROM numbers WHERE number < 900
+        ) SELECT session_id, incarnation, number, number, 0, 0, '{}', IF(number = 400, 'k', NULL)
+        FROM sessile_sessions, numbers
+    """,
+}
+
+
+def test_a_key_is_found_by_its_index(database: Database) -> None:
+    """However long the log is, also for a server that has no statistics of it yet, and after it has."""
+    if database.by_engine and not database.is_postgres:
+        pytest.skip("MariaDB's own statistics decide there; the statement is the same")
+    analyze = "ANALYZE sessile_commits" if database.is_postgres else "ANALYZE TABLE sessile_commits"
+    with database.open() as storage:
+        fill(storage, "s")
+        database.sql(ONE_BY_ONE[database.is_postgres])
+        for _ in range(2):
+            before = rows_read(database)
+            for newest_first in (False, True):
+                span = Span(key="k", newest_first=newest_first, limit=1)
+                found = run(storage, lambda driver, span=span: driver.entries("s", "i1", span, Deadline(30)))
+                assert [row.key for row in found] == ["k"]
+            assert rows_read(database) - before < 100
+            database.sql(analyze)
+
+
+def rows_read(database: Database) -> int:
+    """How many rows of the log were read by now, by any index or without one."""
+    if not database.is_postgres:
+        return 0  # the statement names the index
+    database.sql("SELECT pg_stat_clear_snapshot()", "SELECT pg_sleep(0.6)")
+    return sum(
+        row[0] or 0
+        for row in database.sql(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'sessile_commits' "
+            "UNION ALL SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'sessile_commits'"
+        )
+    )

@@ -1,0 +1,220 @@
+"""Writers begin with the head that was seen last, and are right also where that is out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessile
+from sessile import ANY_USER, SqliteStorage, Storage
+from sessile.drivers.memory import MemoryDriver
+from sessile.errors import ConflictError, SessionNotFoundError, TooLargeError
+from sessile.records import Session
+from sessile.storage.core import Core
+from sessile.storage.driver import Append, Deadline, Loaded
+from sessile.storage.faces import step
+from sessile.storage.remembered import LARGEST, MOST
+from sessile.storage.storage import operate
+
+from .helpers import Tapped
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Any:
+    """One database, seen by two storages, of which each remembers its own."""
+    with SqliteStorage(tmp_path / "s.db", max_state_bytes=100) as ours, SqliteStorage(tmp_path / "s.db") as theirs:
+        yield ours, theirs
+
+
+def core_of(storage: Storage) -> Core:
+    assert storage._core is not None
+    return storage._core
+
+
+def counted_loads(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    driver, loads = core_of(storage).driver, list[str]()
+    load = driver.load
+
+    async def counted(session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        loads.append(session_id)
+        return await load(session_id, newest, deadline)
+
+    monkeypatch.setattr(driver, "load", counted)
+    return loads
+
+
+def test_a_turn_looks_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.add_run("s", input=0)
+    loads = counted_loads(storage, monkeypatch)
+    for number in range(1, 4):
+        assert storage.get_session("s", last_runs=10) is not None
+        storage.add_run("s", input=number, state={"n": number})
+    assert loads == ["s"] * 3
+    storage.rename("s", "x")
+    assert storage.update_state("s", set={"m": 1}).state == {"n": 3, "m": 1}
+    assert loads == ["s"] * 3
+    assert storage.verify("s") == 6
+    assert [run.input for run in storage.runs("s")] == [0, 1, 2, 3]
+
+
+def test_what_others_have_written_meanwhile_counts(two: tuple[Storage, Storage]) -> None:
+    ours, theirs = two
+    ours.add_run("s", input=0, state={"n": 0})
+    theirs.add_run("s", input=1, state={"n": 1})
+    assert ours.update_state("s", {"n": 1}).revision == 2  # there is nothing to change
+    theirs.rename("s", "theirs")
+    assert ours.add_run("s", input=2, state={"m": 2}).number == 3
+    head = theirs.get_session("s")
+    assert head is not None
+    assert (head.name, head.state) == ("theirs", {"n": 1, "m": 2})
+    assert ours.stats().get("lost_races", 0) == 0  # nobody has raced
+    assert ours.verify("s") == 4
+
+
+def test_a_guess_refuses_nothing(two: tuple[Storage, Storage]) -> None:
+    """What is in the way in a head that is out of date is not in the way."""
+    ours, theirs = two
+    revision = ours.create_session("s", state={"n": "x" * 80}).revision
+    theirs.update_state("s", remove=["n"])
+    assert ours.update_state("s", {"m": "y" * 80}).state == {"m": "y" * 80}  # both would be too much
+    theirs.rename("s", "once more")
+    ours.update_state("s", {"m": "z"}, if_revision=revision + 3)
+    theirs.claim("s", "ada")
+    ours.add_run("s", input=1, user_id="ada")
+    theirs.delete("s", user_id="ada")
+    assert ours.add_run("s", input=1).number == 1  # nobody's, and new
+    assert ours.get_session("s", user_id="ada") is None
+
+
+def test_what_is_refused_rightly_is_refused(two: tuple[Storage, Storage]) -> None:
+    ours, theirs = two
+    ours.create_session("s", user_id="ada")
+    with pytest.raises(SessionNotFoundError):
+        ours.add_run("s", input=1, user_id="bob")
+    with pytest.raises(TooLargeError):
+        ours.update_state("s", {"n": "x" * 200}, user_id="ada")
+    theirs.rename("s", "x", user_id="ada")
+    with pytest.raises(ConflictError):
+        ours.update_state("s", {"n": 1}, user_id="ada", if_revision=1)
+    assert ours.delete("s", user_id="ada")
+    with pytest.raises(SessionNotFoundError):
+        ours.rename("s", "y", user_id=ANY_USER)
+
+
+def test_a_backup_was_put_back_and_others_came_to_the_same_revision(two: tuple[Storage, Storage]) -> None:
+    """Incarnation and revision are those of the head that is remembered, and yet it is another one."""
+    ours, theirs = two
+    ours.create_session("s")
+    backup = list(_copied(ours))
+    ours.rename("s", "ours")
+    _put_back(theirs, backup)
+    theirs.update_state("s", {"n": 1})
+    ours.add_run("s", input=1)
+    head = theirs.get_session("s")
+    assert head is not None
+    assert (head.name, head.state, head.revision) == (None, {"n": 1}, 3)
+    assert theirs.verify("s") == 3
+
+
+def _copied(storage: Storage) -> list[Any]:
+    core = core_of(storage)
+    with core.driver._writing(core.deadline()) as connection:  # type: ignore[attr-defined]
+        return connection.execute("SELECT revision, updated_at, name, body FROM sessile_sessions").fetchall()
+
+
+def _put_back(storage: Storage, rows: list[Any]) -> None:
+    storage.setup()
+    core = core_of(storage)
+    with core.driver._writing(core.deadline()) as connection:  # type: ignore[attr-defined]
+        connection.execute("UPDATE sessile_sessions SET revision = ?, updated_at = ?, name = ?, body = ?", rows[0])
+        connection.execute("DELETE FROM sessile_commits WHERE seq > ?", rows[0][:1])
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres_url", "mysql_url"])
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/s.db"}.get(request.param)
+    with sessile.open(url or request.getfixturevalue(request.param)) as storage:
+        yield storage
+
+
+def test_an_append_says_which_head_it_follows(each: Storage) -> None:
+    """At every database that is given the head's body, also where the revision is right."""
+    each.create_session("s")
+    each.rename("s", "x")
+
+    async def append(core: Core) -> list[bool]:
+        deadline = core.deadline()
+        loaded = await core.driver.load("s", 1, deadline)
+        assert loaded is not None
+        head = loaded.head._replace(revision=3)
+        commit = loaded.commits[0]._replace(seq=3, commit_id="ours")
+        write = Append("s", head.incarnation, 2, (commit,), head)
+        bodies = (f"{{ {head.body[1:]}", head.body.upper(), head.body)
+        won = [await core.driver.append(write._replace(was_body=body), deadline) for body in bodies]
+        after = await core.driver.load("s", 5, deadline)
+        assert after is not None
+        assert [row.seq for row in after.commits] == [1, 2, 3]
+        return won
+
+    assert operate(each, append) == [False, False, True]
+
+
+def test_a_turn_on_every_database_looks_once(each: Storage) -> None:
+    for number in range(3):
+        each.add_run("s", input=number)
+        assert each.get_session("s", last_runs=1) is not None
+        each.add_run("s", input=number, state={"n": number})
+    assert each.verify("s") == 6
+    assert [run.input for run in each.runs("s")] == [0, 0, 1, 1, 2, 2]
+
+
+def test_callers_may_change_what_they_are_given(storage: Storage) -> None:
+    for give in (lambda: storage.create_session("s", state={"n": {}}), lambda: storage.rename("s", "x")):
+        given: Session = give()
+        given.state["n"]["theirs"] = 1
+        given.open_runs.clear()
+        assert storage.update_state("s", {"m": 1}).state == {"n": {}, "m": 1}
+        storage.update_state("s", remove=["m"])
+    assert storage.verify("s") == 6
+
+
+def test_views_of_users_have_sessions_of_their_own(storage: Storage) -> None:
+    storage.create_session("s", state={"whose": "nobody's"})
+    ada = storage.for_user("ada")
+    ada.add_run("s", input=1, state={"whose": "ada's"})
+    storage.add_run("s", input=2)
+    ada.add_run("s", input=3)
+    ours, hers = storage.get_session("s"), ada.get_session("s")
+    assert ours is not None
+    assert hers is not None
+    assert (ours.state, hers.state) == ({"whose": "nobody's"}, {"whose": "ada's"})
+    assert (ours.run_count, hers.run_count) == (1, 2)
+
+
+def test_few_heads_are_remembered_and_no_large_ones_or_such_as_expire(storage: Storage) -> None:
+    for number in range(MOST + 20):
+        storage.create_session(str(number))
+    storage.create_session("large", state={"n": "x" * LARGEST})
+    storage.create_session("expires", ttl=60)
+    remembered = core_of(storage).remembered
+    assert len(remembered._rows) == MOST
+    assert [remembered.get(name) for name in ("0", "19", "large", "expires")] == [None] * 4
+    assert remembered.get("20") is not None
+
+
+def test_a_commit_that_lost_its_race_to_itself_is_made_once() -> None:
+    """A client that sends a request twice, unseen by its driver, and hands over the second answer."""
+    driver = Tapped(MemoryDriver())
+    with Storage(driver) as storage:
+        storage.create_session("s")
+
+        async def twice(write: Append, deadline: Deadline) -> None:
+            driver.before.clear()
+            assert await driver.inner.append(write, deadline)
+
+        driver.before["append"] = lambda write, deadline: step(twice(write, deadline))
+        assert storage.add_run("s", input="once").number == 1
+        assert [run.input for run in storage.runs("s")] == ["once"]

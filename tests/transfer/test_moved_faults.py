@@ -1,0 +1,157 @@
+"""Moving sessions amid damage, restored backups and interruptions: what could be lost, mixed, or left over."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sessile import MemoryStorage, SqliteStorage, Storage
+from sessile.drivers.memory import MemoryDriver
+from sessile.errors import AlreadyExistsError, CorruptDataError
+from sessile.storage.absence import is_expired, is_recent
+from sessile.storage.extending import (
+    Append,
+    Capabilities,
+    Deadline,
+    WrappedDriver,
+    operate,
+    write_record,
+)
+from sessile.transfer import copy, export_archive, export_runs, import_archive, placing, reading
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def restore(backup: Path, into: Path) -> None:
+    one, two = sqlite3.connect(backup), sqlite3.connect(into)
+    one.backup(two)
+    one.close()
+    two.close()
+
+
+def archive_of(storage: Storage) -> io.BytesIO:
+    stream = io.BytesIO()
+    export_archive(storage, stream)
+    stream.seek(0)
+    return stream
+
+
+def test_an_archive_is_not_grown_onto_another_history(tmp_path: Path) -> None:
+    one = SqliteStorage(tmp_path / "one.db")
+    one.add_run("s", input="both", output="1")
+    restore(tmp_path / "one.db", tmp_path / "two.db")
+    for _ in range(3):
+        one.add_run("s", input="ours", output="1")
+    two = SqliteStorage(tmp_path / "two.db")
+    two.add_run("s", input="theirs", output="1")
+    done = import_archive(archive_of(one), two)
+    assert isinstance(done.skipped["s"], AlreadyExistsError)
+    assert [run.input for run in two.runs("s")] == ["both", "theirs"]
+
+
+def test_a_damaged_session_costs_the_archive_only_itself(tmp_path: Path) -> None:
+    storage = SqliteStorage(tmp_path / "s.db")
+    for name in "ab":
+        storage.add_run(name, input="1", output="1")
+    with sqlite3.connect(tmp_path / "s.db") as database:
+        database.execute("UPDATE sessile_commits SET body = 'garbage' WHERE session_id = 'a'")
+    stream = io.BytesIO()
+    assert list(export_archive(storage, stream).skipped) == ["a"]
+    stream.seek(0)
+    assert import_archive(stream, MemoryStorage()).sessions == 1
+
+
+def test_a_head_of_before_a_restore_is_not_written_back(tmp_path: Path) -> None:
+    storage = SqliteStorage(tmp_path / "s.db")
+    storage.add_run("s", input="1", output="1")
+    restore(tmp_path / "s.db", tmp_path / "backup.db")
+    storage.rename("s", "before")
+    restore(tmp_path / "backup.db", tmp_path / "s.db")
+    SqliteStorage(tmp_path / "s.db").rename("s", "after")
+    storage.add_run("s", input="2", output="2")
+    assert storage.get_session("s").name == "after"  # type: ignore[union-attr]
+    assert storage.verify("s") == 3
+
+
+def test_runs_over_the_limit_of_a_read_are_all_told() -> None:
+    storage = MemoryStorage(max_read_bytes=200_000)
+    for number in range(10):
+        storage.add_run("s", input=str(number), output="x" * 50_000)
+    assert export_runs(storage, io.BytesIO(), form="jsonl").rows == 10
+
+
+@pytest.mark.parametrize("how", ["copy", "import"])
+def test_records_of_a_session_of_one_commit_are_made_up_for(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = MemoryStorage(), MemoryStorage()
+    session = source.create_session("s")
+    operate(source, write_record, session, "mylib/cursor", b"abc")
+
+    def move() -> None:
+        copy(source, target) if how == "copy" else import_archive(archive_of(source), target)
+
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "put_record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            move()
+    move()
+    there = target.get_session("s")
+    assert there is not None
+    assert operate(target, reading.record_names, there) == ["x/mylib/cursor"]
+
+
+def test_a_mirror_replaces_what_was_made_apart() -> None:
+    source, target = MemoryStorage(), MemoryStorage()
+    source.add_run("s", input="new", output="1")
+    target.add_run("s", input="old", output="1")
+    copied = copy(source, target, mirror=True)
+    assert (copied.skipped, [run.input for run in target.runs("s")]) == ({}, ["new"])
+
+
+def test_what_did_not_stand_the_comparison_stays_named(tmp_path: Path) -> None:
+    source = SqliteStorage(tmp_path / "s.db")
+    for name in "st":
+        source.add_run(name, input="1", output="1")
+    with sqlite3.connect(tmp_path / "s.db") as database:
+        database.execute("UPDATE sessile_sessions SET name = 'else' WHERE session_id = 's'")
+    target = MemoryStorage()
+    for _ in range(2):  # nor is what was found wrong there for the next call to take for good
+        assert isinstance(copy(source, target).skipped["s"], CorruptDataError)
+        assert target.get_session("s") is None
+    assert target.get_session("t") is not None
+
+
+def test_what_is_being_copied_is_not_swept() -> None:
+    """However long ago it was last changed: it is as young as its last append."""
+    source, few = MemoryStorage(), MemoryDriver()
+    few.capabilities = Capabilities(commits_per_append=1)
+    for number in range(3):
+        source.add_run("s", input=str(number), output="1", started_at=LONG_AGO, ended_at=LONG_AGO)
+
+    class Swept(WrappedDriver):
+        async def append(self, write: Append, deadline: Deadline) -> bool:
+            done = await self.inner.append(write, deadline)
+            row = await self.inner.load(write.session_id, 0, deadline)
+            assert row is not None
+            assert not row.head.hidden or (is_recent(row.head, row.now) and not is_expired(row.head, row.now))
+            return done
+
+    with Storage(Swept(few)) as target:
+        assert copy(source, target).skipped == {}
+        assert [run.input for run in target.runs("s")] == ["0", "1", "2"]
+
+
+def test_a_packed_archive_that_is_cut_off(tmp_path: Path) -> None:
+    storage = MemoryStorage()
+    storage.add_run("s", input="1", output="1" * 3000)
+    path = tmp_path / "a.gz"
+    export_archive(storage, path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptDataError):
+        import_archive(path, MemoryStorage())

@@ -1,0 +1,35 @@
+// What people and models say. Markdown comes when it is first needed; until then, and where it is long, plain text.
+
+import { Component, lazy, type ReactNode, Suspense } from "react";
+
+const Markdown = lazy(() => import("./Markdown"));
+
+/** Longer texts are shown as they are: to take them apart would stop the page. */
+const MOST = 60_000;
+
+export function Prose({ text }: { text: string }) {
+  const asItIs = (
+    <div className="markdown as-it-is" dir="auto">
+      {text.slice(0, MOST)}
+    </div>
+  );
+  if (text.length > MOST) return asItIs;
+  return (
+    <Fallback otherwise={asItIs}>
+      <Suspense fallback={asItIs}>
+        <Markdown text={text} />
+      </Suspense>
+    </Fallback>
+  );
+}
+
+/** Text that the renderer cannot take is still text. */
+class Fallback extends Component<{ otherwise: ReactNode; children: ReactNode }, { failed: boolean }> {
+  override state = { failed: false };
+  static getDerivedStateFromError() {
+    return { failed: true };
+  }
+  override render() {
+    return this.state.failed ? this.props.otherwise : this.props.children;
+  }
+}

@@ -1,0 +1,108 @@
+// Data as text: pretty-printed, folded where it is long, fetched whole where it was cut, never more than a page can bear.
+
+import { memo, useMemo, useState } from "react";
+import { Button } from "react-aria-components";
+import { get, part } from "../api/client";
+import { isCut, type Json } from "../api/types";
+import { bytes, plain } from "../shown";
+import { t } from "../texts";
+import { CopyButton } from "./basics";
+
+/** Lines and characters that are shown before somebody asks for all. */
+const LINES = 14;
+const CHARACTERS = 1500;
+/** Characters that are ever put into the page at once; a line of 5 MB would stop it. */
+const MOST = 100_000;
+
+/** Where a value is in the API: of which run, and at which place in it. */
+export type Place = { sessionId: string; number: number; pointer: string };
+
+export const Value = memo(function Value({ value, place }: { value: Json; place?: Place }) {
+  const [whole, setWhole] = useState<Json | undefined>(undefined);
+  const [isLoading, setLoading] = useState(false);
+  const [failed, setFailed] = useState(false);
+  const shown = whole === undefined ? value : whole;
+  if (!isCut(shown)) return <Text text={written(shown)} isData={typeof shown !== "string"} />;
+  const cut = shown.$cut;
+  const load = () => {
+    if (place === undefined) return;
+    setLoading(true);
+    setFailed(false);
+    get<Json>(`sessions/${part(place.sessionId)}/runs/${place.number}/value`, { pointer: place.pointer })
+      .then(setWhole, () => setFailed(true))
+      .finally(() => setLoading(false));
+  };
+  return (
+    <div className="cut">
+      <Text text={cut.head} isData={false} />
+      <p className="cut-note">
+        … {bytes(cut.length)}{" "}
+        {place === undefined ? null : (
+          <Button className="link" onPress={load} isDisabled={isLoading}>
+            {isLoading ? t.common.loading : t.common.loadWhole(bytes(cut.length))}
+          </Button>
+        )}
+        {failed ? <span role="alert"> {t.trouble.failed}</span> : null}
+      </p>
+    </div>
+  );
+});
+
+export function written(value: Json): string {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+function Text({ text, isData }: { text: string; isData: boolean }) {
+  const [isOpen, setOpen] = useState(false);
+  const [end, setEnd] = useState(MOST);
+  const safe = useMemo(() => plain(text.slice(0, end)), [text, end]);
+  const isLong = useMemo(() => safe.length > CHARACTERS || safe.split("\n", LINES + 1).length > LINES, [safe]);
+  const shown = useMemo(
+    () => (isLong && !isOpen ? safe.split("\n", LINES).join("\n").slice(0, CHARACTERS) : safe),
+    [safe, isLong, isOpen],
+  );
+  return (
+    <div className="value">
+      <pre dir="ltr">{isData ? <Coloured text={shown} /> : shown}</pre>
+      <div className="value-tools">
+        {isLong ? (
+          <Button className="link" onPress={() => setOpen(!isOpen)}>
+            {isOpen ? t.common.showLess : `${t.common.showAll} (${t.unit.characters(text.length)})`}
+          </Button>
+        ) : null}
+        {isOpen && text.length > end ? (
+          <Button className="link" onPress={() => setEnd(end + MOST)}>
+            {t.common.more}
+          </Button>
+        ) : null}
+        <CopyButton text={() => text} />
+      </div>
+    </div>
+  );
+}
+
+const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
+
+/** JSON with its names, texts and numbers told apart. */
+function Coloured({ text }: { text: string }) {
+  const pieces = useMemo(() => {
+    if (text.length > 20_000) return text;
+    const found = [];
+    let last = 0;
+    for (const match of text.matchAll(TOKEN)) {
+      if (match.index > last) found.push(text.slice(last, match.index));
+      const kind =
+        match[2] !== undefined ? "name" : match[1] !== undefined ? "text" : match[3] !== undefined ? "word" : "number";
+      found.push(
+        <span key={match.index} className={`json-${kind}`}>
+          {match[1] ?? match[0]}
+        </span>,
+      );
+      if (match[2] !== undefined) found.push(match[2]);
+      last = match.index + match[0].length;
+    }
+    found.push(text.slice(last));
+    return found;
+  }, [text]);
+  return <>{pieces}</>;
+}

@@ -1,0 +1,95 @@
+import { useQuery } from "@tanstack/react-query";
+import { useSyncExternalStore } from "react";
+import { Button, Menu, MenuItem, MenuTrigger, Popover } from "react-aria-components";
+import { to } from "../address";
+import { access } from "../api/client";
+import { about, waiting } from "../api/queries";
+import { Icon, Logo } from "../parts/Icon";
+import { t } from "../texts";
+import { choose, chosen, subscribe, type Theme } from "../theme";
+import { VIEWS } from "../views";
+import { openHelp, openPalette } from "./commands";
+
+/** At the side, or at the foot where the page is narrow. */
+export function Navigation({ current, onSkip }: { current: string; onSkip: () => void }) {
+  const shown = current === "session" || current === "compare" || current === "new" ? "sessions" : current;
+  const waits = useQuery(waiting()).data?.items.length ?? 0;
+  return (
+    <nav className="navigation" aria-label={t.nav.label}>
+      <a
+        className="skip"
+        href={location.hash || "#/"}
+        onClick={(event) => {
+          event.preventDefault();
+          onSkip();
+        }}
+      >
+        {t.skip}
+      </a>
+      <a className="brand" href={to([])}>
+        <Logo />
+        <span>{t.product}</span>
+      </a>
+      <Button className="find" onPress={openPalette} aria-label={`${t.sessions.searchShort} /`}>
+        <Icon name="search" />
+        <span>{t.sessions.searchShort}</span>
+        <kbd>/</kbd>
+      </Button>
+      <ul>
+        {VIEWS.filter((view) => view.isListed).map((view) => (
+          <li key={view.name}>
+            <a href={to([view.name])} aria-current={view.name === shown ? "page" : undefined}>
+              <Icon name={view.icon} />
+              <span>{view.title}</span>
+              {view.name === "waiting" && waits > 0 ? <span className="count">{waits}</span> : null}
+            </a>
+          </li>
+        ))}
+      </ul>
+      <Foot />
+    </nav>
+  );
+}
+
+const THEMES: Theme[] = ["system", "light", "dark", "contrast"];
+
+function Foot() {
+  const who = useQuery(about()).data;
+  const theme = useSyncExternalStore(subscribe, chosen);
+  return (
+    <div className="foot">
+      <MenuTrigger>
+        <Button className="foot-button" aria-label={`${t.theme.title}: ${t.theme[theme]}`}>
+          <Icon name="theme" />
+          <span>{t.theme[theme]}</span>
+        </Button>
+        <Popover className="popover" placement="top start">
+          <Menu
+            className="menu"
+            aria-label={t.theme.title}
+            selectionMode="single"
+            selectedKeys={[theme]}
+            onAction={(key) => choose(key as Theme)}
+          >
+            {THEMES.map((one) => (
+              <MenuItem key={one} id={one} className="menu-item">
+                {t.theme[one]}
+                {one === theme ? <Icon name="check" /> : null}
+              </MenuItem>
+            ))}
+          </Menu>
+        </Popover>
+      </MenuTrigger>
+      <Button className="foot-button" onPress={openHelp} aria-label={t.keys.title}>
+        <Icon name="keyboard" />
+        <span>{t.keys.title}</span>
+      </Button>
+      {who?.user_id != null || access.has() ? (
+        <Button className="foot-button" onPress={access.forget} aria-label={t.access.leave}>
+          <Icon name="user" />
+          <span>{who?.user_id ?? t.access.leave}</span>
+        </Button>
+      ) : null}
+    </div>
+  );
+}

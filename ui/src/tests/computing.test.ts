@@ -1,0 +1,219 @@
+// @vitest-environment jsdom
+import { describe, expect, it } from "vitest";
+import { parse, to } from "../address";
+import { EventParser } from "../api/events";
+import { contentOf, isOutputSaid, itemsOf } from "../messages";
+import { dollars, plain, seconds } from "../shown";
+import { csvOf, linesOf, MEASURES, MOST, percentilesOf, stacked, stepOf, timesOf } from "../views/monitor/series";
+import { byPosition, layout, stepsOf } from "../views/session/steps";
+import { curlOf, quoted } from "../views/work/copying";
+import { differences } from "../views/work/differences";
+
+describe("addresses", () => {
+  it("keep ids with slashes and signs", () => {
+    const address = to(["session", "a/b?c#d %41"], { run: 7778 });
+    const { path, query } = parse(address);
+    expect(path).toEqual(["session", "a/b?c#d %41"]);
+    expect(query.get("run")).toBe("7778");
+  });
+  it("take a broken escape as it is", () => {
+    expect(parse("#/session/%zz").path).toEqual(["session", "%zz"]);
+  });
+});
+
+describe("server-sent events", () => {
+  it("are the same wherever the stream is cut", () => {
+    const text =
+      'retry: 500\n\nid: 1\nevent: text\ndata: {"text":"a"}\n\n: ping\n\nid: 2\r\ndata: x\r\ndata: y\r\n\r\n';
+    const whole = new EventParser().push(text);
+    for (let size = 1; size < 9; size += 1) {
+      const parser = new EventParser();
+      const found = [];
+      for (let at = 0; at < text.length; at += size) found.push(...parser.push(text.slice(at, at + size)));
+      expect(found).toEqual(whole);
+      expect(parser.retry).toBe(500);
+    }
+    expect(whole.map((one) => [one.id, one.event, one.data])).toEqual([
+      ["1", "text", '{"text":"a"}'],
+      ["2", "message", "x\ny"],
+    ]);
+  });
+});
+
+const message = (data: unknown) => ({
+  data: data as never,
+  format: null,
+  run: 1,
+  run_id: null,
+  agent: null,
+  seq: 1,
+  time: "",
+});
+
+describe("what was said", () => {
+  it("has each call with its result, in the format of Pydantic AI", () => {
+    const items = itemsOf({
+      messages: [
+        message({ kind: "request", parts: [{ part_kind: "user-prompt", content: "Hi" }] }),
+        message({
+          kind: "response",
+          parts: [{ part_kind: "tool-call", tool_name: "f", tool_call_id: "c", args: '{"a":1}' }],
+        }),
+        message({
+          kind: "request",
+          parts: [{ part_kind: "tool-return", tool_name: "f", tool_call_id: "c", content: 2 }],
+        }),
+        message({ kind: "response", parts: [{ part_kind: "text", content: "Done" }] }),
+      ],
+    });
+    expect(items.map((item) => item.what)).toEqual(["said", "call", "said"]);
+    expect(items[1]).toMatchObject({
+      args: { a: 1 },
+      result: { value: 2, pointer: "/messages/2/data/parts/0/content" },
+    });
+    expect(isOutputSaid(items, "Done")).toBe(true);
+  });
+  it("is understood in the format of OpenAI, and shown raw in others", () => {
+    const items = itemsOf({
+      messages: [
+        message({
+          role: "assistant",
+          content: null,
+          tool_calls: [{ id: "c", function: { name: "f", arguments: "{}" } }],
+        }),
+        message({ role: "tool", tool_call_id: "c", content: "x" }),
+        message({ something: "else" }),
+      ],
+    });
+    expect(items.map((item) => item.what)).toEqual(["call", "raw"]);
+    expect(items[0]).toMatchObject({ tool: "f", result: { value: "x" } });
+  });
+  it("names media by their digests", () => {
+    expect(contentOf([{ kind: "binary", media_type: "image/png", data: { $blob: "ab", size: 3 } }])).toEqual([
+      { media: { kind: "stored", digest: "ab", type: "image/png", size: 3 } },
+    ]);
+  });
+});
+
+describe("steps", () => {
+  const step = (path: string, begin: number, end: number, kind = "step.finished", attempt = 1) => ({
+    kind,
+    data: { path, name: `s${path}`, attempt, started_at: begin * 1000, ended_at: end * 1000 },
+    run: 1,
+    run_id: null,
+    parent_run_id: null,
+    agent: null,
+    seq: 1,
+    time: "",
+  });
+  it("stand in the order of their positions, with their attempts", () => {
+    const steps = stepsOf([
+      step("10", 9, 10),
+      step("2", 1, 3, "step.failed"),
+      step("2", 4, 5, "step.finished", 2),
+      step("1", 0, 1),
+    ]);
+    expect(steps.map((one) => one.path)).toEqual(["1", "2", "10"]);
+    expect(steps[1]?.attempts.map((one) => one.failed)).toEqual([true, false]);
+    expect(byPosition("3.10", "3.9")).toBeGreaterThan(0);
+  });
+  it("that ran at the same time share a column", () => {
+    const { nodes, edges } = layout(stepsOf([step("1", 0, 1), step("2", 2, 5), step("3", 3, 4), step("4", 6, 7)]));
+    expect(nodes.map((one) => [one.column, one.row])).toEqual([
+      [0, 0],
+      [1, 0],
+      [1, 1],
+      [2, 0],
+    ]);
+    expect(edges).toHaveLength(4);
+  });
+});
+
+describe("differences", () => {
+  it("put together give both texts back", () => {
+    const [left, right] = ["The quick brown fox.", "The slow brown dog!"];
+    const pieces = differences(left, right) ?? [];
+    expect(
+      pieces
+        .filter((one) => one.side !== "right")
+        .map((one) => one.text)
+        .join(""),
+    ).toBe(left);
+    expect(
+      pieces
+        .filter((one) => one.side !== "left")
+        .map((one) => one.text)
+        .join(""),
+    ).toBe(right);
+  });
+});
+
+describe("what people read", () => {
+  it("never has an unknown price as nothing", () => {
+    expect(dollars(null)).toBeNull();
+    expect(dollars("0.00001")).toBe("<$0.0001");
+    expect(dollars("1.5")).toBe("$1.50");
+  });
+  it("has durations in fitting units", () => {
+    expect([0.004, 1.234, 12, 75, 7200].map(seconds)).toEqual(["4 ms", "1.2 s", "12 s", "1 min 15 s", "2 h 0 min"]);
+  });
+  it("shows characters that turn text around", () => {
+    expect(plain("invoice\u202egpj.exe")).toBe("invoice\\u202egpj.exe");
+  });
+  it("is quoted for a shell", () => {
+    expect(quoted("it's")).toBe("'it'\\''s'");
+    expect(curlOf({ agent: "a", input: "it's", session_id: "s" })).toContain("it'\\''s");
+  });
+});
+
+describe("usage over time", () => {
+  const HOUR = 3_600_000;
+  const begin = new Date(2026, 10, 2).getTime();
+  const times = timesOf(begin, begin + 2 * 24 * HOUR, "day");
+  const day = (index: number) => new Date(times[index] as number).toISOString();
+  const row = (index: number, agent: string | null, runs: number) =>
+    ({ day: day(index), agent, runs, errors: 0, usage: {}, known_cost: "0.5", p50: 1, p95: 2, p99: 3 }) as never;
+
+  it("is in steps that a chart can show", () => {
+    expect(stepOf(0, 24 * HOUR)).toBe("hour");
+    expect(stepOf(0, 30 * 24 * HOUR)).toBe("day");
+    expect(stepOf(0, 365 * 24 * HOUR)).toBe("week");
+    expect(timesOf(0, Number.MAX_SAFE_INTEGER, "week")).toHaveLength(1000);
+  });
+  it("begins weeks on Mondays", () => {
+    expect(new Date(timesOf(begin + 3 * 24 * HOUR, begin + 4 * 24 * HOUR, "week")[0] as number).getDay()).toBe(1);
+  });
+  it("has a point for each step, and the same sum with many groups as with one", () => {
+    const rows = Array.from({ length: 9 }, (_, index) => row(index % 2, `agent ${index}`, index + 1));
+    const lines = linesOf(rows, times, "day", "agent", MEASURES.runs);
+    expect(lines).toHaveLength(MOST + 1);
+    expect(lines.at(-1)?.isOthers).toBe(true);
+    expect(lines[0]?.name).toBe("agent 8");
+    const whole = linesOf(rows, times, "day", null, MEASURES.runs)[0]?.values;
+    expect(stacked(lines).at(-1)).toEqual(whole);
+    expect(whole).toEqual([25, 20, 0]);
+  });
+  it("passes over rows of other times, and shows no percentile where nothing ran", () => {
+    expect(
+      linesOf(
+        [{ ...(row(0, "a", 1) as object), day: "2001-01-01T00:00:00Z" } as never],
+        times,
+        "day",
+        null,
+        MEASURES.cost,
+      ),
+    ).toEqual([]);
+    expect(percentilesOf([row(1, null, 1)], times, "day", ["p95"])).toEqual([{ name: "p95", values: [null, 2, null] }]);
+  });
+  it("is a table in which nothing is a formula", () => {
+    expect(
+      csvOf(
+        ["a", "b"],
+        [
+          ["=1+1", 2],
+          ['say "hi", you', null],
+        ],
+      ),
+    ).toBe('a,b\r\n\'=1+1,2\r\n"say ""hi"", you",');
+  });
+});

@@ -1,0 +1,228 @@
+// What has run: how much, how long, what it cost, what failed; over a time that one chooses by dragging.
+
+import { useQuery } from "@tanstack/react-query";
+import { useMemo } from "react";
+import { Button, ToggleButton, ToggleButtonGroup } from "react-aria-components";
+import { change, to, useAddress } from "../../address";
+import { usage, ZONE } from "../../api/insight";
+import { type RunFilters, waiting } from "../../api/queries";
+import type { UsageRow } from "../../api/types";
+import { Empty, Skeleton, Trouble, useNow } from "../../parts/basics";
+import { Named } from "../../parts/fields";
+import { count, dollars, moment, plain, seconds, short } from "../../shown";
+import { t } from "../../texts";
+import { Breakdown } from "./Breakdown";
+import { ChartCard } from "./ChartCard";
+import { linesOf, MEASURES, percentilesOf, stepOf, timesOf } from "./series";
+
+const HOURS: Record<string, number> = { "24h": 24, "7d": 168, "30d": 720, "90d": 2160, "365d": 8760 };
+const GROUPS = ["agent", "model", "user", "tool", "status"] as const;
+const MINUTE = 60_000;
+
+/** The time that is looked at; to the minute, so that the same question is the same for a while. */
+function spanOf(query: URLSearchParams, now: number): { since: number; until: number; isChosen: boolean } {
+  const since = Date.parse(query.get("since") ?? "");
+  const until = Date.parse(query.get("until") ?? "");
+  if (!Number.isNaN(since) && !Number.isNaN(until) && since < until) return { since, until, isChosen: true };
+  const end = Math.ceil(now / MINUTE) * MINUTE;
+  return { since: end - (HOURS[query.get("time") ?? ""] ?? 168) * 60 * MINUTE, until: end, isChosen: false };
+}
+
+const money = (value: number) => dollars(String(value)) ?? "";
+
+export default function Monitor() {
+  const { query } = useAddress();
+  const { since, until, isChosen } = spanOf(query, useNow());
+  const step = stepOf(since, until);
+  const group = GROUPS.find((one) => one === query.get("by")) ?? null;
+  const span = { since: new Date(since).toISOString(), until: new Date(until).toISOString() };
+  const names = {
+    agent: query.get("agent") ?? undefined,
+    model: query.get("model") ?? undefined,
+    user: query.get("user") ?? undefined,
+  };
+  const filters: RunFilters = { ...span, agent: names.agent, model: names.model, user_id: names.user };
+  const all = useQuery(usage([step], filters));
+  const parted = useQuery({ ...usage([step, group ?? ""], filters), enabled: group !== null });
+  const times = useMemo(() => timesOf(since, until, step), [since, until, step]);
+  const rows = group === null ? all.data?.rows : parted.data?.rows;
+  const lines = useMemo(() => {
+    const of = (measure: keyof typeof MEASURES) => linesOf(rows ?? [], times, step, group, MEASURES[measure]);
+    return { runs: of("runs"), errors: of("errors"), tokens: of("tokens"), cost: of("cost") };
+  }, [rows, times, step, group]);
+  const latency = useMemo(
+    () => percentilesOf(all.data?.rows ?? [], times, step, ["p50", "p95", "p99"]),
+    [all.data, times, step],
+  );
+  const onBrush = (from: number, end: number) =>
+    change({ since: new Date(from).toISOString(), until: new Date(end).toISOString() }, { replace: false });
+  const links = { ...span, ...names };
+  const runsOf = (index: number, more: Links = {}) => {
+    const [begin, end] = [Math.max(times[index] ?? since, since), Math.min(times[index + 1] ?? until, until)];
+    return to(["runs"], {
+      ...links,
+      since: new Date(begin).toISOString(),
+      until: new Date(end).toISOString(),
+      ...more,
+    });
+  };
+  const chart = { times, step, onBrush, href: runsOf };
+  return (
+    <div className="page wide">
+      <div className="page-head">
+        <h1>{t.monitor.title}</h1>
+        <span className="muted">{t.monitor.zone(ZONE)}</span>
+      </div>
+      <Asked query={query} isChosen={isChosen} span={`${moment(span.since, until)} – ${moment(span.until, until)}`} />
+      {all.isPending ? <Skeleton lines={8} /> : null}
+      {all.error !== null && all.data === undefined ? (
+        <Trouble error={all.error} onRetry={() => all.refetch()} />
+      ) : null}
+      {all.data === undefined ? null : <Tiles total={all.data.total} links={links} />}
+      {all.data?.total.runs === 0 ? <Empty icon="monitor" title={t.monitor.empty} hint={t.monitor.emptyHint} /> : null}
+      {all.data === undefined || all.data.total.runs === 0 ? null : (
+        <>
+          <p className="muted small">
+            {t.monitor.brush} {group === "tool" ? t.monitor.toolsNote : null}{" "}
+            {(all.data.total.usage.unpriced ?? 0) > 0 ? t.monitor.isPartial : null}
+          </p>
+          <div className="charts">
+            <ChartCard title={t.monitor.runs} lines={lines.runs} kind="bars" shown={short} {...chart} />
+            <ChartCard
+              title={t.monitor.errors}
+              lines={lines.errors}
+              kind="bars"
+              shown={short}
+              {...chart}
+              href={(index) => runsOf(index, { failed: "true" })}
+            />
+            {group === "tool" ? null : (
+              <>
+                <ChartCard title={t.monitor.cost} lines={lines.cost} kind="bars" shown={money} {...chart} />
+                <ChartCard title={t.monitor.tokens} lines={lines.tokens} kind="bars" shown={short} {...chart} />
+              </>
+            )}
+            <ChartCard title={t.monitor.latency} lines={latency} kind="lines" shown={seconds} {...chart} />
+          </div>
+          <Breakdown group={group ?? "agent"} filters={filters} links={links} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Asked({ query, isChosen, span }: { query: URLSearchParams; isChosen: boolean; span: string }) {
+  const time = query.get("time") ?? "7d";
+  return (
+    <div className="asked">
+      <ToggleButtonGroup
+        className="toggles"
+        aria-label={t.monitor.time}
+        selectedKeys={isChosen ? [] : [time]}
+        onSelectionChange={(keys) =>
+          change({ time: ([...keys][0] as string | undefined) ?? time, since: null, until: null })
+        }
+      >
+        {Object.entries(t.monitor.times).map(([key, title]) => (
+          <ToggleButton key={key} id={key} className="toggle">
+            {title}
+          </ToggleButton>
+        ))}
+      </ToggleButtonGroup>
+      <ToggleButtonGroup
+        className="toggles"
+        aria-label={t.monitor.by}
+        selectedKeys={[query.get("by") ?? "all"]}
+        disallowEmptySelection
+        onSelectionChange={(keys) => change({ by: keys.has("all") ? null : ([...keys][0] as string) })}
+      >
+        <ToggleButton id="all" className="toggle">
+          {t.monitor.all}
+        </ToggleButton>
+        {GROUPS.map((one) => (
+          <ToggleButton key={one} id={one} className="toggle">
+            {t.monitor.groups[one]}
+          </ToggleButton>
+        ))}
+      </ToggleButtonGroup>
+      <Named
+        label={t.sessions.agent}
+        field="agent"
+        value={query.get("agent") ?? ""}
+        onChange={(agent) => change({ agent })}
+      />
+      <Named
+        label={t.sessions.model}
+        field="model"
+        value={query.get("model") ?? ""}
+        onChange={(model) => change({ model })}
+      />
+      <Named
+        label={t.sessions.user}
+        field="user"
+        value={query.get("user") ?? ""}
+        onChange={(user) => change({ user })}
+      />
+      {isChosen ? (
+        <>
+          <span className="muted">{span}</span>
+          <Button className="link" onPress={() => change({ since: null, until: null })}>
+            {t.monitor.zoomOut}
+          </Button>
+        </>
+      ) : null}
+    </div>
+  );
+}
+
+type Links = Record<string, string | undefined>;
+
+function Tiles({ total, links }: { total: UsageRow; links: Links }) {
+  const waits = useQuery(waiting()).data?.items.length;
+  const share = total.runs === 0 ? 0 : total.errors / total.runs;
+  const percent = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+  return (
+    <div className="tiles">
+      <Tile name={t.monitor.runs} value={count(total.runs)} href={to(["runs"], links)} />
+      <Tile
+        name={t.monitor.errors}
+        value={count(total.errors)}
+        note={t.monitor.ofRuns(percent.format(share))}
+        href={to(["runs"], { ...links, failed: "true" })}
+      />
+      <Tile
+        name={t.monitor.cost}
+        value={money(MEASURES.cost(total))}
+        note={(total.usage.unpriced ?? 0) > 0 ? t.monitor.atLeast : undefined}
+        href={to(["runs"], { ...links, min_cost: "0.000001" })}
+      />
+      <Tile
+        name={t.monitor.tokens}
+        value={short((total.usage.input_tokens ?? 0) + (total.usage.output_tokens ?? 0))}
+        note={`${short(total.usage.input_tokens ?? 0)} ${t.monitor.tokensIn}, ${short(total.usage.output_tokens ?? 0)} ${t.monitor.tokensOut}`}
+        href={to(["runs"], links)}
+      />
+      <Tile name={t.monitor.half} value={total.p50 === null ? "–" : seconds(total.p50)} href={to(["runs"], links)} />
+      <Tile
+        name={t.monitor.most}
+        value={total.p95 === null ? "–" : seconds(total.p95)}
+        href={to(["runs"], { ...links, min_duration: total.p95 })}
+      />
+      <Tile
+        name={t.monitor.waiting}
+        value={waits === undefined ? "–" : `${count(waits)}${waits === 100 ? "+" : ""}`}
+        href={to(["waiting"])}
+      />
+    </div>
+  );
+}
+
+function Tile({ name, value, note, href }: { name: string; value: string; note?: string; href: string }) {
+  return (
+    <a className="tile" href={href}>
+      <span className="tile-name">{name}</span>
+      <strong>{plain(value)}</strong>
+      <span className="tile-note">{note ?? ""}</span>
+    </a>
+  );
+}

@@ -1,0 +1,65 @@
+// One session: what was said and done in it, its state, and what can be done with it.
+
+import { useQuery } from "@tanstack/react-query";
+import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
+import { change, useAddress } from "../../address";
+import { session } from "../../api/queries";
+import { Skeleton, Trouble } from "../../parts/basics";
+import { t } from "../../texts";
+import type { ViewProps } from "..";
+import { Details } from "./Details";
+import { SessionHead } from "./SessionHead";
+import { StateTab } from "./StateTab";
+import { Timeline } from "./Timeline";
+
+// It is needed at once: what came later would move what is read.
+import("../../parts/Markdown");
+
+const TABS = ["timeline", "state", "details"] as const;
+
+export default function SessionView({ path }: ViewProps) {
+  const id = path[0] ?? "";
+  const { query } = useAddress();
+  const found = useQuery(session(id));
+  if (found.data === undefined) {
+    return (
+      <>
+        <h1 className="hidden">{id}</h1>
+        {found.error === null ? (
+          <Skeleton lines={8} />
+        ) : (
+          <Trouble error={found.error} onRetry={() => found.refetch()} />
+        )}
+      </>
+    );
+  }
+  const shown = TABS.find((one) => one === query.get("tab")) ?? "timeline";
+  const at = Number(query.get("run")) || null;
+  return (
+    <div className="session-view">
+      <SessionHead session={found.data} />
+      <Tabs
+        className="tabs"
+        selectedKey={shown}
+        onSelectionChange={(tab) => change({ tab: tab === "timeline" ? null : String(tab) })}
+      >
+        <TabList className="tab-list" aria-label={t.session.details}>
+          {TABS.map((one) => (
+            <Tab key={one} id={one} className="tab">
+              {t.session[one]}
+            </Tab>
+          ))}
+        </TabList>
+        <TabPanel id="timeline" className="tab-panel">
+          <Timeline key={id} session={found.data} at={at} />
+        </TabPanel>
+        <TabPanel id="state" className="tab-panel scrolls">
+          <StateTab session={found.data} at={at} />
+        </TabPanel>
+        <TabPanel id="details" className="tab-panel scrolls">
+          <Details session={found.data} />
+        </TabPanel>
+      </Tabs>
+    </div>
+  );
+}

@@ -1,0 +1,128 @@
+// Two runs side by side: of one session, or of a fork and its origin, whose same beginning is passed over.
+
+import { useQuery } from "@tanstack/react-query";
+import { useMemo, useState } from "react";
+import { Button, Input, Label, TextField } from "react-aria-components";
+import { change, to, useAddress } from "../../address";
+import { run, session } from "../../api/queries";
+import type { Run } from "../../api/types";
+import { modelsOf, textOf } from "../../messages";
+import { Cost, Skeleton, StatusBadge, Tokens, Trouble } from "../../parts/basics";
+import { durationOf, plain, seconds } from "../../shown";
+import { t } from "../../texts";
+import { Body, Failed } from "../session/RunCard";
+import { differences } from "./differences";
+
+export default function Compare() {
+  const { query } = useAddress();
+  const a = query.get("a") ?? "";
+  const b = query.get("b") ?? "";
+  const left = useSide(a, Number(query.get("ra")) || null);
+  const right = useSide(b, Number(query.get("rb")) || null);
+  return (
+    <div className="page wide compare">
+      <h1>{t.work.compareTitle}</h1>
+      <div className="columns">
+        <Side name="a" id={a} side={left} other={right.data} />
+        <Side name="b" id={b} side={right} other={left.data} />
+      </div>
+      {left.data !== undefined && right.data !== undefined ? <Changes left={left.data} right={right.data} /> : null}
+    </div>
+  );
+}
+
+function useSide(id: string, number: number | null) {
+  const head = useQuery({ ...session(id), enabled: id !== "" && number === null });
+  const which = number ?? head.data?.tip ?? 0;
+  const found = useQuery({ ...run(id, which), enabled: id !== "" && which > 0 });
+  return {
+    data: found.data,
+    error: found.error ?? head.error,
+    isPending: id !== "" && found.isPending,
+    refetch: found.refetch,
+    number: which,
+  };
+}
+
+type SideProps = { name: "a" | "b"; id: string; side: ReturnType<typeof useSide>; other: Run | undefined };
+
+function Side({ name, id, side, other }: SideProps) {
+  const found = side.data;
+  return (
+    <section className="card" aria-label={`${t.work.compareTitle} ${name}`}>
+      <h2 className="hidden">{`${t.work.compareTitle} ${name}`}</h2>
+      <Chooser name={name} id={id} number={side.number} />
+      {side.error === null ? null : <Trouble error={side.error} onRetry={() => side.refetch()} />}
+      {side.isPending && side.error === null ? <Skeleton /> : null}
+      {found === undefined ? null : (
+        <>
+          <p className="facts">
+            <a href={to(["session", id], { run: found.number })}>{t.session.run(found.number)}</a>
+            <StatusBadge status={found.status} quiet />
+            <span>{modelsOf(found).map(plain).join(", ")}</span>
+            <span className={isLess(found, other) ? "number better" : "number"}>
+              {seconds(durationOf(found, Date.now()))}
+            </span>
+            <Tokens usage={found.usage} />
+            <Cost usage={found.usage} />
+          </p>
+          <Body run={found} prefix="" />
+          {found.error === null ? null : <Failed run={found} />}
+        </>
+      )}
+    </section>
+  );
+}
+
+function isLess(one: Run, other: Run | undefined): boolean {
+  return (
+    other !== undefined && one.ended_at !== null && other.ended_at !== null && durationOf(one, 0) < durationOf(other, 0)
+  );
+}
+
+function Chooser({ name, id, number }: { name: "a" | "b"; id: string; number: number }) {
+  const [session, setSession] = useState(id);
+  const [typed, setTyped] = useState<string | null>(null);
+  return (
+    <form
+      className="chooser"
+      onSubmit={(event) => {
+        event.preventDefault();
+        change({ [name]: session.trim(), [`r${name}`]: typed ?? (session.trim() === id ? number || null : null) });
+        setTyped(null);
+      }}
+    >
+      <TextField className="field" value={session} onChange={setSession}>
+        <Label>{t.work.compareWith}</Label>
+        <Input />
+      </TextField>
+      <TextField className="field number" value={typed ?? (number === 0 ? "" : String(number))} onChange={setTyped}>
+        <Label>{t.work.compareRun}</Label>
+        <Input inputMode="numeric" />
+      </TextField>
+      <Button className="button" type="submit">
+        {t.work.compareNow}
+      </Button>
+    </form>
+  );
+}
+
+function Changes({ left, right }: { left: Run; right: Run }) {
+  const pieces = useMemo(() => differences(textOf(left.output), textOf(right.output)), [left, right]);
+  if (pieces === null || pieces.every((one) => one.side === "both")) return null;
+  return (
+    <section className="card differences" aria-label={t.work.changes}>
+      <h2>{t.work.changes}</h2>
+      <p dir="auto">
+        {pieces.map((one, index) => {
+          // biome-ignore lint/suspicious/noArrayIndexKey: pieces have no other names
+          if (one.side === "both") return <span key={index}>{one.text}</span>;
+          // biome-ignore lint/suspicious/noArrayIndexKey: as above
+          if (one.side === "left") return <del key={index}>{one.text}</del>;
+          // biome-ignore lint/suspicious/noArrayIndexKey: as above
+          return <ins key={index}>{one.text}</ins>;
+        })}
+      </p>
+    </section>
+  );
+}

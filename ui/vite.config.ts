@@ -1,0 +1,62 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import react from "@vitejs/plugin-react";
+import license from "rollup-plugin-license";
+import { defineConfig, type PluginOption } from "vite";
+
+// Built into the Python package. Addresses are relative, so that the server may be mounted below any path.
+export default defineConfig({
+  base: "./",
+  resolve: {
+    alias: {
+      // Its form for browsers puts text into innerHTML, which the page's policy refuses.
+      "decode-named-character-reference": fileURLToPath(
+        new URL("node_modules/decode-named-character-reference/index.js", import.meta.url),
+      ),
+    },
+  },
+  plugins: [
+    react(),
+    license({
+      thirdParty: {
+        output: {
+          file: fileURLToPath(new URL("../src/sessile/server/static/NOTICES.txt", import.meta.url)),
+          template(dependencies) {
+            const sorted = [...dependencies].sort((a, b) => (a.name ?? "").localeCompare(b.name ?? "", "en"));
+            const head = "What the dashboard of Sessile contains of others, and under which licences.";
+            const texts = sorted.map((one) => {
+              const title = `${one.name} ${one.version} (${one.license})`;
+              return `${title}\n${"-".repeat(title.length)}\n\n${(one.licenseText ?? "").replace(/\r\n/g, "\n").trim()}`;
+            });
+            const font = readFileSync(
+              new URL("node_modules/@fontsource-variable/inter/LICENSE", import.meta.url),
+              "utf8",
+            );
+            texts.push(`Inter, a typeface (OFL-1.1)\n---------------------------\n\n${font.trim()}`);
+            return `${[head, ...texts].join("\n\n\n")}\n`;
+          },
+        },
+      },
+    }) as PluginOption,
+  ],
+  build: {
+    outDir: "../src/sessile/server/static",
+    emptyOutDir: true,
+    assetsInlineLimit: 0,
+    sourcemap: false,
+    modulePreload: { polyfill: false },
+    target: "es2022",
+    rollupOptions: {
+      output: {
+        entryFileNames: "assets/[name]-[hash].js",
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
+      },
+    },
+  },
+  server: {
+    proxy: {
+      "^/(sessions|runs|search|usage|examples|waiting|changes|agents|health|ready|status)": "http://127.0.0.1:8000",
+    },
+  },
+});
