@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -41,12 +45,19 @@ def test_alarms_at_any_moment(url: str, scale: Scale, capsys: pytest.CaptureFixt
 
 @pytest.fixture
 def nothing_but_ctrl_c() -> Iterator[None]:
-    """No handlers but Python's own, as in a program that has installed none; a test that hangs ends the process."""
+    """No handlers but Python's own, as in a program that has installed none; a test that hangs ends the process.
+
+    What a handler raises while Python code is told of a garbage collection is thrown away: Hypothesis has such code.
+    """
+    of_others = [one for one in gc.callbacks if isinstance(one, FunctionType)]
+    for one in of_others:
+        gc.callbacks.remove(one)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number != signal.SIGINT}
     installed = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in installed:  # that of tests which hang, and those of whoever measures
         signal.signal(number, signal.SIG_DFL)
     yield
+    gc.callbacks.extend(of_others)
     for number, handler in installed.items():
         signal.signal(number, handler)
 
@@ -56,6 +67,33 @@ def nothing_but_ctrl_c() -> Iterator[None]:
 def test_ctrl_c_at_any_moment(kept: str, tmp_path: Path, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     with sessile.open(kept.format(tmp_path)) as storage:
         check(run_interrupts(storage, scale.seed, ALARMS), capsys)
+
+
+INTERRUPTED_WHILE_COLLECTING = """
+import gc, signal, time
+import sessile
+
+sessile.MemoryStorage().create_session("s")
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+ballast = [[number] for number in range(200_000)]  # nearly all time goes into collecting
+raised = 0
+for after in range(1, 51):
+    end = time.monotonic() + 60
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after / 2000)
+        while raised < after and time.monotonic() < end:
+            gc.collect()
+        break
+    except KeyboardInterrupt:
+        raised += 1
+print(raised)
+"""
+
+
+def test_ctrl_c_is_not_lost_while_garbage_is_collected() -> None:
+    """What a signal's handler raises in Python code that the collector calls is thrown away."""
+    program = [sys.executable, "-c", INTERRUPTED_WHILE_COLLECTING]
+    assert subprocess.run(program, check=True, capture_output=True, text=True).stdout == "50\n"
 
 
 @pytest.mark.usefixtures("nothing_but_ctrl_c")

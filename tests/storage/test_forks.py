@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -99,13 +100,38 @@ def test_the_runs_of_the_parent_are_not_told_in_the_child() -> None:
     assert told == [1]
 
 
-def test_a_collection_of_another_thread_is_not_the_childs() -> None:
-    """The number of a thread that is not in the child may be given to one of the child's."""
-    collecting._thread = -1
+class Finalized:
+    """Part of a circle, so that the garbage collector finalizes it; it waits there."""
+
+    def __init__(self, begun: threading.Event, over: threading.Event, seen: list[bool]) -> None:
+        self.itself, self.begun, self.over, self.seen = self, begun, over, seen
+
+    def __del__(self) -> None:
+        self.seen.append(collecting.here())
+        self.begun.set()
+        self.over.wait()
+
+
+def test_a_collection_is_that_of_one_thread_and_not_of_a_child() -> None:
+    begun, over = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def collect() -> None:
+        Finalized(begun, over, seen)
+        gc.collect()
+        seen.append(collecting.here())
+
+    gc.collect()
+    thread = threading.Thread(target=collect)
+    thread.start()
+    begun.wait()
     try:
-        assert in_child(lambda: collecting._thread is not None and os._exit(3)) == 0
+        assert not collecting.here()
+        assert in_child(lambda: collecting.here() and os._exit(3)) == 0
     finally:
-        collecting._thread = None
+        over.set()
+        thread.join()
+    assert seen == [True, False]
 
 
 def test_an_interrupted_fork_leaves_no_lock_held(storage: Storage) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DeadlineError, StorageUnavailableError
@@ -35,28 +36,28 @@ PATIENCE = 1.0
 
 
 class Collecting:
-    """Tells whether the garbage collector is at work in this thread, and so the code that asks in a finalizer."""
+    """Tells whether the garbage collector is at work in this thread, and so the code that asks in a finalizer.
+
+    The collector's callbacks are made of functions in C, on purpose: a signal that came while it worked is handled in
+    the first Python code that runs, and what a handler raises in a callback is thrown away. Ctrl-C would be lost.
+    """
 
     def __init__(self) -> None:
-        self._thread: int | None = None
+        self._at_work: set[object] = set()
+        self._here, self._anywhere = threading.local(), SimpleNamespace()
         if hasattr(gc, "callbacks"):  # PyPy's collector tells nobody
-            gc.callbacks.append(self._tell)
+            # Called with "start" or "stop", and a dictionary that is another one each time.
+            phases = type("Phases", (), {"start": property(self._at_work.add), "stop": property(self._at_work.discard)})
+            gc.callbacks.append(functools.partial(setattr, self._here))
+            gc.callbacks.append(functools.partial(setattr, self._anywhere))
+            gc.callbacks.append(functools.partial(getattr, phases()))
 
     def here(self) -> bool:
-        """Whether it is."""
-        return self._thread == threading.get_ident()
-
-    def after_fork(self) -> None:
-        """In a forked child: if it was at work in another thread, that is not here; its number may be another one's."""
-        if not self.here():
-            self._thread = None
-
-    def _tell(self, phase: str, info: dict[str, int]) -> None:
-        self._thread = threading.get_ident() if phase == "start" else None
+        """Whether it is. In a forked child it is not, if it was at work in another thread."""
+        return bool(self._at_work) and getattr(self._here, "start", None) is self._anywhere.start
 
 
 collecting = Collecting()
-forks.first_in_child(collecting.after_fork)
 
 
 class Threads:
