@@ -18,8 +18,8 @@ demo: .venv/.demo ## run the demonstration
 	@.venv/bin/sessile demo
 
 test: .venv/.dev ## run all tests; fails below the coverage that pyproject.toml asks for (ARGS="..." for pytest)
-	@rm -f .coverage .coverage.*
-	$(PYTHON_IN) -m pytest --cov -n auto --dist worksteal --durations=40 $(ARGS)
+	@rm -f .coverage .coverage.* # not by pytest-cov: each process that replaces a dead one would do so again
+	$(PYTHON_IN) -m pytest --cov --cov-append -n auto --dist worksteal --durations=40 $(ARGS)
 
 lint: .venv/.dev ## check style
 	$(PYTHON_IN) -m ruff check
