@@ -324,6 +324,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
@@ -342,6 +343,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             approvals: the decisions about the calls that wait, by the id of the call: True, False, `ToolApproved(…)`
                 or `ToolDenied("…")`.
             results: decisions and results as Pydantic AI's `DeferredToolResults`.
+            by: who has decided; it stands in the log.
             adopt: go on with a run that was begun under another name, or by a team instead of an agent: for those who
                 have renamed what has begun it.
             **options: further arguments of `pydantic_ai.Agent.run`. Options that the run was given when it began
@@ -367,6 +369,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                     user_id=user_id,
                     approvals=approvals,
                     results=results,
+                    by=by,
                     adopt=adopt,
                     **options,
                 )
@@ -380,6 +383,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
@@ -395,6 +399,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 run_number,
                 dict(approvals or {}),
                 results,
+                by=by,
                 adopt=adopt,
             )
 

@@ -162,12 +162,13 @@ class AgentSession(Generic[OutputT]):
         run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Go on with a run that waits for a decision, or was interrupted; see `Agent.resume`."""
         return self.agent.resume(
-            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
         )
 
     async def aresume(
@@ -176,12 +177,13 @@ class AgentSession(Generic[OutputT]):
         run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for asynchronous callers."""
         return await self.agent.aresume(
-            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
         )
 
     # ------------------------------------------------------------ reading

@@ -390,13 +390,16 @@ async def resumed(
     run: Run,
     results: DeferredToolResults,
     *,
+    by: str | None = None,
     told: Callable[[Any], None] | None = None,
 ) -> tuple[Telling, asyncio.Task[JsonObject]]:
     """Let a run go on here, in a task of its own."""
     telling = Telling(view, name, told=told)
     runner = view.runner(name)
     if isinstance(runner, Workflow):
-        stream = runner.astream(session_id, run_number=run.number, user_id=view.reads, results=results, resume=True)
+        stream = runner.astream(
+            session_id, run_number=run.number, user_id=view.reads, results=results, by=by, resume=True
+        )
         work = _streamed(telling, stream, known=True)
     else:
         assert isinstance(runner, Agent)
@@ -408,5 +411,6 @@ async def resumed(
             user_id=view.reads,
             run_number=run.number,
             results=results,
+            by=by,
         )
     return telling, view.server.work.spawn(drive(telling, work))

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from pydantic_ai import ModelRetry, RunContext, ToolDenied
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext, ToolDenied
 from pydantic_ai.capabilities import (
     AbstractCapability,
     ValidatedToolArgs,
@@ -28,6 +28,7 @@ from ..messages.counted import MADE_UP
 from ..placeholders import with_state
 from .budget import Budget
 from .recorder import Recorder, Replay, kept_result, text_output_call
+from .standing import approve
 
 logger = logging.getLogger("sessile")
 
@@ -51,6 +52,12 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
     _: KW_ONLY
     recorder: Recorder | None = field(default=None, repr=False)
     id: str | None = "sessile_session"
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Approve what was granted before."""
+        return None if self.recorder is None else await approve(self.recorder, requests)
 
     async def before_model_request(
         self, ctx: RunContext[AgentDepsT], request_context: ModelRequestContext
