@@ -97,6 +97,7 @@ AGENT: dict[str, Call] = {
     "print_response": given("hello", session_id=S),
     "start": given("hello", session_id=S),
     "resume": given(S, run_number=2, approvals={"c1": True}),
+    "stream_resume": given(S, run_number=2, approvals={"c1": True}),
 }
 WORKFLOW: dict[str, Call] = {
     "run": given(session_id=S),

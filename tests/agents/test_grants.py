@@ -145,6 +145,7 @@ def test_one_that_is_revoked_or_has_expired_approves_nothing(storage: Storage) -
 def test_nobody_grants_for_a_session_of_somebody_else(storage: Storage) -> None:
     agent = agent_in(storage)
     paused(agent, "s")
+    wrong: Any
     for wrong in ({"user_id": "bob"}, {}):
         with pytest.raises(SessionNotFoundError):
             storage.grant("send", "post", "s", **wrong)
@@ -200,7 +201,7 @@ def test_who_resumes_stands_in_the_log(storage: Storage) -> None:
 
 def test_a_teams_member_is_approved_for_itself(storage: Storage) -> None:
     def leads(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        last = messages[-1].parts[-1]
+        last: Any = messages[-1].parts[-1]
         if isinstance(last, ToolReturnPart):
             return ModelResponse([TextPart(f"{last.content}")])
         return ModelResponse([ToolCallPart("delegate_task", {"member": "post", "task": str(last.content)})])

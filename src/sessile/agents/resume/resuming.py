@@ -89,8 +89,8 @@ async def resume_run(
         turn, run = await _take(storage, spec, number, job, check)
     drop_cut(run)
     if job.remake is not None and run.given:
-        begun, job = job.begun, job.remake(holding(run, job.given))
-        job.begun = begun
+        begun, went_on, job = job.begun, job.went_on, job.remake(holding(run, job.given))
+        job.begun, job.went_on = begun, went_on
     recorder = await Recorder.of(storage, turn, refuse_conflicts=job.refuse_conflicts)
     recorder.transcript.attempt_id = uuid7()
     recorder.take_over(run)
