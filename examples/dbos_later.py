@@ -68,7 +68,7 @@ def main(command: str, *arguments: str) -> None:
     try:
         {"later": later, "daily": daily}[command](*arguments)
     finally:
-        DBOS.destroy(workflow_completion_timeout_sec=5)
+        DBOS.destroy(workflow_completion_timeout_sec=2)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pydantic_ai import ApprovalRequired, DeferredToolRequests, RunContext, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from sessile import ANY_USER, Agent, SessionCapability, SqliteStorage, Storage, Team, workflow
+from sessile import ANY_USER, Agent, SessionCapability, Storage, Team, workflow
 from sessile.errors import InvalidInputError, NotResumableError, SessionNotFoundError, StorageUnavailableError
 from sessile.records import Entry
-from sessile.storage import granting
+from sessile.storage import granting, open_storage
 
 DONE: list[str] = []
 
@@ -56,10 +56,11 @@ def agent_in(storage: Storage, name: str | None = "post", **options: Any) -> Age
     return Agent(FunctionModel(_obeys), storage=storage, name=name, tools=tools, **options)
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
+@pytest.fixture(params=["sqlite", "json", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     DONE.clear()
-    with SqliteStorage(tmp_path / "s.db") as made:
+    urls = {"sqlite": f"sqlite:///{tmp_path}/s.db", "json": f"json:///{tmp_path}/logs", "memory": "memory://"}
+    with open_storage(urls[request.param]) as made:
         yield made
 
 

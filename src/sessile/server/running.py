@@ -390,11 +390,11 @@ async def resumed(
     run: Run,
     results: DeferredToolResults,
     *,
-    by: str | None = None,
     told: Callable[[Any], None] | None = None,
 ) -> tuple[Telling, asyncio.Task[JsonObject]]:
-    """Let a run go on here, in a task of its own."""
+    """Let a run go on here, in a task of its own; who asks has decided what is given."""
     telling = Telling(view, name, told=told)
+    by = view.caller.user_id
     runner = view.runner(name)
     if isinstance(runner, Workflow):
         stream = runner.astream(

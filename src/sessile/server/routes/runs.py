@@ -289,8 +289,7 @@ async def resume(request: Request, view: Seen, session_id: Session, number: RunN
         approvals={call: _decision(one) for call, one in body.approvals.items()}, calls=dict(body.results)
     )
     await granted(view, session_id, number, body.approvals)
-    by = view.caller.user_id
-    telling, task = await resumed(view, found.agent or "", session_id, found, results, by=by)
+    telling, task = await resumed(view, found.agent or "", session_id, found, results)
     return await _answered(request, telling, task, stream=body.stream, background=body.background)
 
 
