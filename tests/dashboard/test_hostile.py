@@ -34,6 +34,17 @@ HOSTILE = {
     "clobber": '<a id=root name=root></a><input id="main" name="cookie">',
 }
 
+DEEPEST = """() => {
+  let deepest = 0;
+  for (const one of document.querySelectorAll("article *")) {
+    let depth = 0;
+    for (let outer = one; outer; outer = outer.parentElement) depth += 1;
+    deepest = Math.max(deepest, depth);
+  }
+  return deepest;
+}"""
+"""How many elements are in one another: browsers and screen readers follow them by calls of themselves."""
+
 
 def check_is_text(page: Page) -> None:
     """Nothing in the page but what is ours."""
@@ -44,6 +55,7 @@ def check_is_text(page: Page) -> None:
         href = link.get_attribute("href") or ""
         assert href.startswith(("#", "http://", "https://", "mailto:")), href
     assert page.locator("article img").count() == 0
+    assert page.evaluate(DEEPEST) < 200
 
 
 @pytest.mark.parametrize("kind", ["said", "called", "shown"])

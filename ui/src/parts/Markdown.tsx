@@ -5,6 +5,7 @@ import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { plain } from "../shown";
 import { t } from "../texts";
+import { shallow } from "./depth";
 import { Icon } from "./Icon";
 
 const heading = (level: number) =>
@@ -33,7 +34,7 @@ const components: Components = {
   input: ({ checked }) => <span aria-hidden="true">{checked ? "☑ " : "☐ "}</span>,
 };
 
-const plugins = [[remarkGfm, { singleTilde: false }]] as never;
+const plugins = [[remarkGfm, { singleTilde: false }], shallow] as never;
 
 /** Only these lead anywhere; `javascript:` and others are text. */
 const SAFE = /^(https?:|mailto:)/i;

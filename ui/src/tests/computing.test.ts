@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parse, to } from "../address";
 import { EventParser } from "../api/events";
 import { contentOf, isOutputSaid, itemsOf } from "../messages";
+import { DEEPEST, type MarkdownNode, shallow } from "../parts/depth";
 import { dollars, plain, seconds } from "../shown";
 import { csvOf, linesOf, MEASURES, MOST, percentilesOf, stacked, stepOf, timesOf } from "../views/monitor/series";
 import { byPosition, layout, stepsOf } from "../views/session/steps";
@@ -18,6 +19,23 @@ describe("addresses", () => {
   });
   it("take a broken escape as it is", () => {
     expect(parse("#/session/%zz").path).toEqual(["session", "%zz"]);
+  });
+});
+
+describe("what is too deep", () => {
+  it("is text, and all of it is there", () => {
+    let node: MarkdownNode = { type: "paragraph", children: [{ type: "text", value: "last" }] };
+    for (let depth = 0; depth < 20_000; depth += 1) {
+      node = { type: "blockquote", children: [node, { type: "text", value: String(depth) }] };
+    }
+    shallow()(node);
+    let depth = 0;
+    for (let inner = node; inner.children; inner = inner.children[0] as MarkdownNode) depth += 1;
+    expect(depth).toBe(DEEPEST + 1);
+    const text = JSON.stringify(node);
+    expect(text.indexOf("last")).toBeGreaterThan(0);
+    expect(text.indexOf("last")).toBeLessThan(text.indexOf(" 17 "));
+    expect(text).toContain('"19999"');
   });
 });
 
