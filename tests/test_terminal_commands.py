@@ -94,7 +94,7 @@ VALUES = {"model": [ATTACK], "db": [], "user": [ATTACK, STRANGER], "agent": [ATT
           "markdown": [], "html": [], "library": ["openai", "agno", ATTACK], "prefix": [ATTACK],
           "key_file": [ATTACK],
           "keep": ["1h", ATTACK], "keep_runs": ["1"],
-          "always": ["session", "user", ATTACK], "ttl": ["60", ATTACK], "session": [ATTACK, STRANGER],
+          "always": ["session", "user"], "ttl": ["60"], "session": [ATTACK, STRANGER],
           "revoke": [ATTACK],
           "find": ["forged", ATTACK], "add": [ATTACK], "replaces": [ATTACK], "forget": [ATTACK],
           "storage": [ATTACK], "host": [ATTACK], "port": ["1"], "index": []}  # fmt: skip
