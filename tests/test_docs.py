@@ -346,43 +346,6 @@ def test_pages_of_databases_have_one_form(database: str) -> None:
     assert all(len(row) == 2 and row[1] for row in rows)
 
 
-HOUSE_WORDS = {
-    "at work": "running, in progress, works on",
-    "came to": "returned, result",
-    "come to": "return, reach, result",
-    "comes to": "returns, reaches, result",
-    "go on with": "resume, continue",
-    "goes on with": "resumes, continues",
-    "gone on with": "resumed, continued",
-    "going on with": "resuming, continuing",
-    "twin": "synchronous, asynchronous version",
-    "made anew": "rebuilt, made again",
-    "in the midst of": "in the middle of",
-    "both faces": "the synchronous and the asynchronous interface",
-    "stands below": "is stored below, is a child of",
-}
-"""Words of this house that nobody searches for, and what to say."""
-
-
-def house_words(text: str) -> list[str]:
-    """What of the house's words stands in a text, and what to say instead. Quoted messages are the code's."""
-    said = "\n".join(line for line in text.splitlines() if not line.startswith(">"))
-    return [
-        f"{word!r}: say {instead}" for word, instead in HOUSE_WORDS.items() if re.search(rf"\b{word}\b", said, re.I)
-    ]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in MADE_OF_CODE], ids=name)
-def test_pages_speak_as_their_readers_do(page: Path) -> None:
-    assert house_words(page.read_text("utf-8")) == []
-
-
-def test_the_command_line_speaks_as_its_readers_do() -> None:
-    from website.commands import command_page
-
-    assert house_words(command_page()) == []
-
-
 def test_the_first_screen_fits() -> None:
     """What Sessile is, how to get it, and a program in two processes with what it prints."""
     first = (ROOT / "README.md").read_text("utf-8").splitlines()[:40]

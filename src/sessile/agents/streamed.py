@@ -19,7 +19,7 @@ from .run.job import Job
 
 
 class Streamed(Generic[OutputT]):
-    """The methods of an agent that tell a run while it is at work."""
+    """The methods of an agent that tell a run while it is running."""
 
     @abstractmethod
     def _spec(
