@@ -2,8 +2,8 @@
 
 All ```python blocks of a page run in order, as one program, in an empty directory. Every model name stands
 for a model that answers without a network. A block after `<!-- no-run: reason -->` is only compiled. A block ```output
-after one of Python is what that prints; `…` stands for anything. What a reader writes into files, and types,
-`transcripts` does.
+after one of Python is what that prints, and a block that prints has one; `…` stands for anything. What a reader writes
+into files, and types, `transcripts` does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import types
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,9 +172,10 @@ def run_page(page: Path) -> None:
     module = types.ModuleType("page")
     module.__file__ = str(page)
     sys.modules["page"] = module  # so that type hints of the page's own classes can be resolved
-    printed = ""
+    printed, unshown = "", []
+    found = list(blocks(page.read_text("utf-8")))
     with asyncio.Runner() as runner:
-        for block in blocks(page.read_text("utf-8")):
+        for block, after in zip_longest(found, found[1:]):
             if block.language == "output":
                 assert matches(printed, block.code), f"Line {block.line} does not say what is printed:\n{printed}"
             if block.language != "python" or block.title:
@@ -189,6 +191,21 @@ def run_page(page: Path) -> None:
                     runner.run(result)
             printed = out.getvalue()
             print(printed, end="")
+            if printed.strip() and (after is None or after.language != "output"):
+                unshown.append(block.line)
+    assert not unshown, f"What the blocks of these lines print is not shown below them: {unshown}"
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_what_is_computed_is_shown(page: Path) -> None:
+    """A value that stands alone in a line shows nothing to who copies the line: print it, and show the output."""
+    silent: list[str] = []
+    for block in blocks(page.read_text("utf-8")):
+        if block.language == "python" and not block.title:
+            for line in ast.parse(block.code).body:
+                if isinstance(line, ast.Expr) and not isinstance(line.value, ast.Call | ast.Await | ast.Constant):
+                    silent.append(f"{block.line + line.lineno - 1}: {ast.unparse(line)}")
+    assert not silent
 
 
 def answer_without_network() -> None:

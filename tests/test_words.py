@@ -29,7 +29,8 @@ HOUSE_WORDS = {
 """Words of this house that nobody searches for, and what to say."""
 
 PATTERNS = {
-    re.compile(r"\b" + word.replace(" ", r"(?: +|\n *)") + r"\b", re.IGNORECASE): say for word, say in HOUSE_WORDS.items()
+    re.compile(r"\b" + word.replace(" ", r"(?: +|\n *)") + r"\b", re.IGNORECASE): say
+    for word, say in HOUSE_WORDS.items()
 }
 
 READ = [
