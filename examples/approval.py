@@ -1,4 +1,4 @@
-"""A tool that needs a person's approval. One process asks for it and ends; another one goes on with the decision.
+"""A tool that needs a person's approval. One process asks for it and ends; another one continues with the decision.
 
 python approval.py            runs both, one after the other
 python approval.py ask        the first: the run pauses, and is stored
@@ -27,13 +27,13 @@ agent = Agent(
 
 
 def ask() -> None:
-    """Begin a run that comes to a tool which must not be called yet."""
+    """Begin a run that asks for a tool which must not be called yet."""
     result = agent.run('Please call refund {"order": 7, "amount": 12.5}.', session_id="order-7")
     print(f"process {os.getpid()}: the run is {result.status}")
 
 
 def decide(approved: bool) -> None:
-    """Look up what the stored runs wait for, and go on with them."""
+    """Look up what the stored runs wait for, and resume them."""
     for run in storage.runs("order-7", status="paused"):
         decisions: dict[str, bool] = {}
         for call in run.pending["requests"]["approvals"]:

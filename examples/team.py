@@ -1,4 +1,4 @@
-"""A team whose members share a session and its state. Run it twice: the second process goes on with the first one's.
+"""A team whose members share a session and its state. Run it twice: the second process continues the first one's.
 
 The stand-in for a language model does what it is told: `call TOOL {json}`. A real leader chooses by itself.
 """

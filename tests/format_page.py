@@ -66,7 +66,7 @@ COUNTS: dict[str, str] = {
     "output_tokens": "tokens that models answered with",
     "cache_read_tokens": "of the input: tokens that the provider took from its cache",
     "cache_write_tokens": "of the input: tokens that the provider put into its cache",
-    "tool_calls": "tool calls that came to a result",
+    "tool_calls": "tool calls that have a result",
     "cost": "what that cost, as far as it is known: nano-dollars (1,000,000,000 are one US dollar)",
     "unpriced": "how many requests have no known price; written also where it is 0; absent: nobody has said",
 }

@@ -2,8 +2,8 @@
 
 All ```python blocks of a page run in order, as one program, in an empty directory. Every model name stands
 for a model that answers without a network. A block after `<!-- no-run: reason -->` is only compiled. A block ```output
-after one of Python is what that prints; `…` stands for anything. What a reader writes into files, and types,
-`transcripts` does.
+after one of Python is what that prints, and a block that prints has one; `…` stands for anything. What a reader writes
+into files, and types, `transcripts` does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import types
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,9 +172,10 @@ def run_page(page: Path) -> None:
     module = types.ModuleType("page")
     module.__file__ = str(page)
     sys.modules["page"] = module  # so that type hints of the page's own classes can be resolved
-    printed = ""
+    printed, unshown = "", []
+    found = list(blocks(page.read_text("utf-8")))
     with asyncio.Runner() as runner:
-        for block in blocks(page.read_text("utf-8")):
+        for block, after in zip_longest(found, found[1:]):
             if block.language == "output":
                 assert matches(printed, block.code), f"Line {block.line} does not say what is printed:\n{printed}"
             if block.language != "python" or block.title:
@@ -189,6 +191,21 @@ def run_page(page: Path) -> None:
                     runner.run(result)
             printed = out.getvalue()
             print(printed, end="")
+            if printed.strip() and (after is None or after.language != "output"):
+                unshown.append(block.line)
+    assert not unshown, f"What the blocks of these lines print is not shown below them: {unshown}"
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_what_is_computed_is_shown(page: Path) -> None:
+    """A value that stands alone in a line shows nothing to who copies the line: print it, and show the output."""
+    silent: list[str] = []
+    for block in blocks(page.read_text("utf-8")):
+        if block.language == "python" and not block.title:
+            for line in ast.parse(block.code).body:
+                if isinstance(line, ast.Expr) and not isinstance(line.value, ast.Call | ast.Await | ast.Constant):
+                    silent.append(f"{block.line + line.lineno - 1}: {ast.unparse(line)}")
+    assert not silent
 
 
 def answer_without_network() -> None:
@@ -344,43 +361,6 @@ def test_pages_of_databases_have_one_form(database: str) -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in first.splitlines()[2:]]
     assert tuple(row[0] for row in rows) == FORM
     assert all(len(row) == 2 and row[1] for row in rows)
-
-
-HOUSE_WORDS = {
-    "at work": "running, in progress, works on",
-    "came to": "returned, result",
-    "come to": "return, reach, result",
-    "comes to": "returns, reaches, result",
-    "go on with": "resume, continue",
-    "goes on with": "resumes, continues",
-    "gone on with": "resumed, continued",
-    "going on with": "resuming, continuing",
-    "twin": "synchronous, asynchronous version",
-    "made anew": "rebuilt, made again",
-    "in the midst of": "in the middle of",
-    "both faces": "the synchronous and the asynchronous interface",
-    "stands below": "is stored below, is a child of",
-}
-"""Words of this house that nobody searches for, and what to say."""
-
-
-def house_words(text: str) -> list[str]:
-    """What of the house's words stands in a text, and what to say instead. Quoted messages are the code's."""
-    said = "\n".join(line for line in text.splitlines() if not line.startswith(">"))
-    return [
-        f"{word!r}: say {instead}" for word, instead in HOUSE_WORDS.items() if re.search(rf"\b{word}\b", said, re.I)
-    ]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in MADE_OF_CODE], ids=name)
-def test_pages_speak_as_their_readers_do(page: Path) -> None:
-    assert house_words(page.read_text("utf-8")) == []
-
-
-def test_the_command_line_speaks_as_its_readers_do() -> None:
-    from website.commands import command_page
-
-    assert house_words(command_page()) == []
 
 
 def test_the_first_screen_fits() -> None:

@@ -20,7 +20,7 @@ class SessileError(Exception):
         hint: what to do now, one sentence.
         retryable: whether the same call may succeed when it is repeated unchanged.
         written: whether the write happened; `no` for reads.
-        result: the run's result, where a run had come to one before the error; else None.
+        result: the run's result, where a run had one before the error; else None.
     """
 
     default_hint: ClassVar[str] = ""
@@ -116,7 +116,7 @@ class ConflictError(SessileError):
 
 
 class SessionBusyError(SessileError):
-    """Another run of the session is at work, and the agent was told not to work beside it.
+    """Another run of the session is running, and the agent was told not to work beside it.
 
     Attributes:
         at_work: the ids of the runs that are.
@@ -143,7 +143,7 @@ class LeaseLostError(SessileError):
 
 
 class NotResumableError(SessileError):
-    """The run cannot be resumed: it is finished, still at work, or too little of it was stored."""
+    """The run cannot be resumed: it is finished, still running, or too little of it was stored."""
 
     default_hint = "Start a new run instead."
 
@@ -158,9 +158,9 @@ class WorkflowChangedError(SessileError):
 
 
 class RunCancelledError(SessileError):
-    """A workflow's run was cancelled, by `storage.cancel_run`, while it was at work here."""
+    """A workflow's run was cancelled, by `storage.cancel_run`, while it was running here."""
 
-    default_hint = "What its finished steps came to is kept; start a new run if it is needed after all."
+    default_hint = "The results of its finished steps are kept; start a new run if it is needed after all."
 
 
 class StepFailedError(SessileError):
@@ -316,7 +316,7 @@ class NotStoredError(StorageError):
         return self._step(self._again())
 
     async def aretry_commit(self) -> Any:
-        """The `async` twin of `retry_commit`."""
+        """The `async` version of `retry_commit`."""
         return await self._again()
 
 

@@ -117,7 +117,7 @@ class Session:
         name: a title for people, or None.
         revision: `seq` of the last commit.
         run_count: how many top-level runs were ever started, on all branches.
-        status: `running` while the newest run is at work; else `paused` if a run of the current branch waits for a
+        status: `running` while the newest run is in progress; else `paused` if a run of the current branch waits for a
             decision (`waiting`), whatever followed it; else the newest run's. None before the first.
         last_status: the newest run's own status.
         usage: the sum over all runs, members' included, on all branches.
@@ -430,7 +430,7 @@ class Waiting:
 
     @property
     def is_decided(self) -> bool:
-        """Whether all calls that it waits for are decided about, so that `resume` goes on with it."""
+        """Whether all calls that it waits for are decided about, so that `resume` continues with it."""
         calls = [one["tool_call_id"] for one in self.asked if one["kind"] != "event"]
         return len(calls) == len(self.asked) and all(call in self.decided for call in calls)
 

@@ -150,7 +150,7 @@ _counts_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*COUNTS, "nano_dolla
 def _combined(
     ours: dict[str, int] | None, theirs: dict[str, int] | None, how: Callable[[int, int], int]
 ) -> dict[str, int] | None:
-    """Counts of later versions, combined; those that come to nothing are left out, as the others are."""
+    """Counts of later versions, combined; those that add up to nothing are left out, as the others are."""
     ours, theirs = ours or {}, theirs or {}
     sums = {name: how(ours.get(name, 0), theirs.get(name, 0)) for name in (*ours, *theirs)}
     return {name: count for name, count in sums.items() if count} or None

@@ -261,7 +261,7 @@ def test_deleted_while_a_run_works(world: World) -> None:
     world.storage.delete("s")
     world.server.release()
     said = child.result()
-    assert "deleted while run 1 was at work" in said["message"], said
+    assert "deleted while run 1 was in progress" in said["message"], said
     assert world.storage.get_session("s") is None
     with pytest.raises(SessionNotFoundError):
         world.storage.cancel_run("s")

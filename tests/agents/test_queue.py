@@ -170,7 +170,7 @@ async def test_resuming_beside_a_run_at_work(storage: SqliteStorage, on_busy: An
     task = asyncio.ensure_future(slow.arun("x", session_id="s"))
     await begun.wait()
     if on_busy == "reject":
-        with pytest.raises(SessionBusyError, match="Run 2 of session 's' is at work"):
+        with pytest.raises(SessionBusyError, match="Run 2 of session 's' is running"):
             await agent.aresume("s", approvals={"c": True})
         assert (await storage.aruns("s"))[0].status == "paused"
         go_on.set()
@@ -200,7 +200,7 @@ async def test_a_request_that_comes_again_while_it_is_worked_on(storage: SqliteS
 
     first = asyncio.ensure_future(agent("parallel").arun("x", session_id="s", run_id="r"))
     await begun.wait()
-    with pytest.raises(SessionBusyError, match="'r', is at work"):
+    with pytest.raises(SessionBusyError, match="'r', is running"):
         await agent("reject").arun("x", session_id="s", run_id="r")
     second = asyncio.ensure_future(agent("queue").arun("x", session_id="s", run_id="r"))
     await asyncio.sleep(0.05)

@@ -382,7 +382,7 @@ def test_what_is_appended_during_a_deletion_goes_with_it(
     assert all_items(dynamodb_url) == []
 
 
-def test_a_look_in_the_midst_of_a_commit_is_repeated(through: Storage, proxy: FaultyProxy) -> None:
+def test_a_look_in_the_middle_of_a_commit_is_repeated(through: Storage, proxy: FaultyProxy) -> None:
     """A query is no transaction: it may see the new head without the new commit."""
     through.add_run("s", input="a")
 

@@ -562,7 +562,7 @@ def test_whoever_may_only_read_can_read_sessions(folder: Folder) -> None:
 def test_a_damaged_index_says_what_to_do(folder: Folder) -> None:
     for file in (folder.path / ".sessile").glob("index.db*"):
         file.write_bytes(b"garbage " * 1000)
-    with folder.open() as storage, pytest.raises(CorruptDataError, match="made anew"):
+    with folder.open() as storage, pytest.raises(CorruptDataError, match="rebuilt"):
         storage.sessions()
     shutil.rmtree(folder.path / ".sessile")
     with folder.open() as storage:

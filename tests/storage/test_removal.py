@@ -140,7 +140,7 @@ def test_a_session_made_again_under_the_same_id_is_another_one(storage: Storage)
     assert before.incarnation != after.incarnation
     assert texts(storage.messages("s", user_id="bob")) == ["new"]
     assert after.state == {}
-    with pytest.raises(SessionNotFoundError, match="deleted while run 2 was at work"):
+    with pytest.raises(SessionNotFoundError, match="deleted while run 2 was in progress"):
         end(storage, working, "must not land in the new one")
     assert texts(storage.messages("s", user_id="bob")) == ["new"]
     assert storage.verify("s", user_id="bob") == 1
@@ -149,7 +149,7 @@ def test_a_session_made_again_under_the_same_id_is_another_one(storage: Storage)
 def test_deleting_between_look_and_commit(memory: MemoryStorage) -> None:
     turn = start(memory)
     memory.delete("s")
-    with pytest.raises(SessionNotFoundError, match="deleted while run 1 was at work"):
+    with pytest.raises(SessionNotFoundError, match="deleted while run 1 was in progress"):
         end(memory, turn, "x")
     assert memory.get_session("s") is None
 

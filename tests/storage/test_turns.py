@@ -161,7 +161,7 @@ def test_the_rolling_summary(storage: Storage) -> None:
 def test_busy(storage: Storage) -> None:
     working = start(storage, run_id="one")
     for on_busy in ("reject", "queue"):
-        with pytest.raises(SessionBusyError, match="Run 1 of session 's' is at work") as caught:
+        with pytest.raises(SessionBusyError, match="Run 1 of session 's' is running") as caught:
             start(storage, run_id="two", on_busy=on_busy)
         assert caught.value.retryable
     start(storage, run_id="parallel", on_busy="parallel")

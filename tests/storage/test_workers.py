@@ -105,7 +105,7 @@ def test_a_sync_call_that_would_wait_for_itself_is_refused() -> None:
     storage, _ = suspending()
 
     async def inside() -> None:
-        with pytest.raises(SessileError, match="Await the method's twin"):
+        with pytest.raises(SessileError, match="Await the method whose name begins"):
             storage.get_session("s")
         assert await storage.aget_session("s") is None
 

@@ -82,8 +82,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
             model response, and every tool call before it starts and after it ends, is committed as it happens, so that
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
-            run can see it at work (`on_busy`).
-        on_busy: what happens when another run of the session is at work: `"parallel"`: both run and both are kept.
+            run can see it (`on_busy`).
+        on_busy: what happens when another run of the session is running: `"parallel"`: both run and both are kept.
             `"queue"`: this one waits for the other, across processes. `"reject"`: `SessionBusyError`. The same holds
             for runs that are resumed.
         queue_timeout: for how many seconds `"queue"` waits; then it is a `SessionBusyError`, too.
@@ -97,7 +97,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         memory: whether what is known about the user from other sessions is shown to the model, and how it is written:
             True, or a `Memory(…)`.
         titles: how a session without a name gets one from its next run: `"words"`: the first words of what is asked;
-            or a small model, by name or ready, which is asked while the run is at work. Default: not at all.
+            or a small model, by name or ready, which is asked while the run is in progress. Default: not at all.
         examples: what the model is shown before the history: what `sessile.insight.examples` has picked, messages of
             Pydantic AI's, or a function of the question that returns such. `Run.examples` has which were used.
         output_type: the type of the answers.
@@ -136,7 +136,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         check_choice(on_state_conflict, "on_state_conflict", ("last_write_wins", "error"))
         check_choice(usage_scope, "usage_scope", ("run", "session"))
         if durability == "exit" and on_busy != "parallel":
-            raise InvalidInputError(f'With durability="exit" no run is seen at work, as on_busy={on_busy!r} needs.')
+            raise InvalidInputError(f'With durability="exit" no run is seen in progress, as on_busy={on_busy!r} needs.')
         for value, what in ((name, "name"), (session_id, "session_id"), (user_id, "user_id")):
             check_optional_id(value, what)
         checked_patch(state, "state")
@@ -181,8 +181,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         Args:
             prompt: what the user says; text, or a sequence of text, images and other content; or the `input` of a run
                 that is stored in the session.
-            session_id: the session to go on with; made if it is not there.
-            user_id: whose session it is. Default: the agent's own `user_id`, or nobody's. `ANY_USER` goes on with a
+            session_id: the session to continue; made if it is not there.
+            user_id: whose session it is. Default: the agent's own `user_id`, or nobody's. `ANY_USER` continues a
                 session that is there, whoever's.
             run_id: an id of the caller's own makes the call repeatable for as long as the session lives, for requests
                 that a client or a queue delivers twice. If the run has completed, its stored result is returned,
@@ -194,8 +194,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
 
         Raises:
             SessionNotFoundError: the session is another user's.
-            SessionBusyError: another run is at work, and `on_busy="reject"`; or a process is at work on the run of that
-                `run_id`, and not `on_busy="queue"`; or the queue has come to its time limit, or would wait for itself.
+            SessionBusyError: another run is in progress, and `on_busy="reject"`; or a process works on the run of that
+                `run_id`, and not `on_busy="queue"`; or the queue has reached its time limit, or would wait for itself.
             InvalidInputError: the session has a run of that `run_id` with another prompt, or of another agent.
             NotResumableError: the run of that `run_id` has failed or was cancelled; the error has its result.
             NotStoredError: the model has answered, but the answer could not be stored; the error carries it.
@@ -270,7 +270,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         """Begin a run and return when its start is stored; it goes on in the background, as long as this process lives.
 
         Any process finds it by its session and number (`attach`), and reads what comes of it, or cancels it. When the
-        process ends before it, it is interrupted, and `resume` goes on with it if its steps are stored.
+        process ends before it, it is interrupted, and `resume` continues it if its steps are stored.
 
         Args:
             prompt: what the user says.
@@ -328,7 +328,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """Go on with a run that waits for a decision, or that was interrupted; in this process or another one.
+        """Continue a run that waits for a decision, or that was interrupted; in this process or another one.
 
         A paused run needs `approvals` (by tool call id: True, False, `ToolApproved`, `ToolDenied`) or `results` for
         calls that are executed elsewhere. An interrupted run needs to have been run with `durability="step"`: its
@@ -338,13 +338,13 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
 
         Args:
             session_id: the session; default: the agent's.
-            run_number: the run's number; default: the newest of the current branch that can go on with what is given.
+            run_number: the run's number; default: the newest of the current branch that can continue with this.
             user_id: whose session it is, as in `run`.
             approvals: the decisions about the calls that wait, by the id of the call: True, False, `ToolApproved(…)`
                 or `ToolDenied("…")`.
             results: decisions and results as Pydantic AI's `DeferredToolResults`.
             by: who has decided; it stands in the log.
-            adopt: go on with a run that was begun under another name, or by a team instead of an agent: for those who
+            adopt: continue a run that was begun under another name, or by a team instead of an agent: for those who
                 have renamed what has begun it.
             **options: further arguments of `pydantic_ai.Agent.run`. Options that the run was given when it began
                 still hold; pass one to change it. What cannot be stored (`output_type`, `deps`, toolsets, …) must
@@ -572,7 +572,7 @@ async def run_part(
     """Run an agent as a part of another run, which keeps its messages: it has no history or session of its own.
 
     `session_id` is that of the run around it, whose state tools and placeholders see. One that has waited for a
-    decision goes on with its `messages` and the `results`.
+    decision continues with its `messages` and the `results`.
     """
     job = agent._job(options)  # pyright: ignore[reportPrivateUsage] (of the same module)
     job.options.update(message_history=messages, deferred_tool_results=results)

@@ -1,4 +1,4 @@
-"""What a team's stream tells beside text: who of its members is at work, and what each of them does."""
+"""What a team's stream tells beside text: who of its members works, and what each of them does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..records import JsonObject, Status, Usage
 
 @dataclass(frozen=True, slots=True)
 class MemberStarted:
-    """A member begins to work, or goes on with what it had begun; `task` is what it was asked."""
+    """A member begins to work, or continues what it had begun; `task` is what it was asked."""
 
     task: Any
 
 
 @dataclass(frozen=True, slots=True)
 class MemberEnded:
-    """A member's run has come to an end, or to a pause."""
+    """A member's run has ended, or pauses."""
 
     status: Status
     output: Any

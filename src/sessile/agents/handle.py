@@ -168,7 +168,7 @@ class AgentSession(Generic[OutputT]):
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
-        """Go on with a run that waits for a decision, or was interrupted; see `Agent.resume`."""
+        """Continue a run that waits for a decision, or was interrupted; see `Agent.resume`."""
         return self.agent.resume(
             run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
         )

@@ -36,7 +36,7 @@ class AnswerView:
             self._text = [item if isinstance(item, str) else _code(item)]
 
     def end(self, result: RunResult[Any]) -> None:
-        """Show what a run has come to that was not in its stream: a pause, or what has no text."""
+        """Show what a run has ended with that was not in its stream: a pause, or what has no text."""
         if result.pending is not None:
             calls = ", ".join(call.tool_name for call in (*result.pending.approvals, *result.pending.calls))
             self._text.append(f"\n\n*Waits for a decision about: {calls}*")
@@ -66,7 +66,7 @@ def print_stream(
 async def aprint_stream(
     prompt: str | Sequence[UserContent], stream: AsyncRunStream[OutputT, Any], view: AnswerView
 ) -> RunResult[OutputT]:
-    """The `async` twin of `print_stream`."""
+    """The `async` version of `print_stream`."""
     with _shown(prompt, view) as show:
         async with stream:
             async for item in stream:

@@ -26,7 +26,7 @@ POLL = 0.25
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that is at work somewhere, or was: `Agent.start` gives it, and `Agent.attach` in any other process.
+    """A run that is running somewhere, or was: `Agent.start` gives it, and `Agent.attach` in any other process.
 
     Attributes:
         storage: where it is stored.
@@ -47,13 +47,13 @@ class StartedRun:
         return await self.storage.aget_run(self.session_id, self.run_number, user_id=self.user_id)
 
     def collect(self, within: float | None = None) -> Run:
-        """The run when nobody is at work on it any more: it has ended, waits for a decision, or was interrupted.
+        """The run when nobody works on it any more: it has ended, waits for a decision, or was interrupted.
 
         Args:
             within: for how many seconds at most. Default: for as long as it takes.
 
         Raises:
-            TimeoutError: it is still at work.
+            TimeoutError: it is still running.
             SessileError: as `Storage.get_run`.
         """
         until = _until(within)
@@ -71,7 +71,7 @@ class StartedRun:
         return await self.aget()
 
     def follow(self) -> Iterator[Entry]:
-        """What the log has of the run, from its beginning, and then as it is committed, until nobody is at work on it.
+        """What the log has of the run, from its beginning, and then as it is committed, until nobody works on it.
 
         With `durability="step"` that is each response and each call of a tool as it happens.
         """
@@ -100,7 +100,7 @@ class StartedRun:
             after = news.after
 
     def cancel(self) -> bool:
-        """Ask whoever is at work on it to stop; returns whether there is one. See `Storage.cancel_run`."""
+        """Ask whoever works on it to stop; returns whether there is one. See `Storage.cancel_run`."""
         return self.storage.cancel_run(self.session_id, self.run_number, user_id=self.user_id)
 
     async def acancel(self) -> bool:
@@ -117,7 +117,7 @@ def _until(within: float | None) -> float | None:
 
 def _check_time(until: float | None) -> None:
     if until is not None and time.monotonic() > until:
-        raise TimeoutError("The run is still at work.")
+        raise TimeoutError("The run is still running.")
 
 
 async def begin(

@@ -31,7 +31,7 @@ class Answers(NamedTuple):
 
 
 class Streamed(Generic[OutputT]):
-    """The methods of an agent that tell a run while it is at work."""
+    """The methods of an agent that tell a run while it is running."""
 
     @abstractmethod
     def _spec(
@@ -171,7 +171,7 @@ class Streamed(Generic[OutputT]):
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunStream[OutputT, Any]:
-        """Go on with a run, as `resume`, and iterate over the answer as it comes from here on, as `stream`.
+        """Continue a run, as `resume`, and iterate over the answer as it comes from here on, as `stream`.
 
         What the run has said before it was paused or interrupted is not told again; its messages have it.
 

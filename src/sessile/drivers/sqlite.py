@@ -199,7 +199,7 @@ class SqliteDriver(Driver):
             self._write_lock.release()
 
     def _connected(self) -> sqlite3.Connection:
-        """The writing connection, made anew; its lock is held."""
+        """The writing connection, rebuilt; its lock is held."""
         self._writer = self._connect()
         return self._writer
 
@@ -532,7 +532,7 @@ class SqliteDriver(Driver):
 
 
 def _checked_path(path: Any) -> str:
-    """The path of the file, absolute: a process that changes its folder goes on with the same file."""
+    """The path of the file, absolute: a process that changes its folder stays with the same file."""
     if not isinstance(path, (str, Path)):
         raise InvalidInputError(f"The path of a database file must be text or a Path, not {type(path).__name__}.")
     text = str(path)

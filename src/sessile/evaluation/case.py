@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a run came to: then, or now.
+    """How a run ended: then, or now.
 
     Attributes:
         session_id, number: where the run is stored.
@@ -79,7 +79,7 @@ class Replayed:
 
     @property
     def failed(self) -> bool:
-        """Whether it came to no result."""
+        """Whether it had no result."""
         return self.status != "completed"
 
     @property

@@ -71,7 +71,7 @@ def replay(
         cases: which runs, as `cases` finds them.
         evaluators: what says how good an answer is: `Exact`, `Contains`, `Matches`, `JsonFields`, `Judge`, functions,
             or those of pydantic_evals.
-        experiment: a name for it, by which it can be gone on with. Default: a new one.
+        experiment: a name for it, by which it can be continued. Default: a new one.
         tools: `"live"`: tools are called; `"log"` (of an agent): they are answered from the log, and a call that is not
             there fails the case.
         model: of an agent or a team: which model is asked in place of its own.
@@ -141,7 +141,7 @@ async def areplay(
         return Report(experiment, list(await asyncio.gather(*tasks)))
     finally:
         for task in tasks:
-            task.cancel()  # those that are at work when another one, or the caller, has broken it off
+            task.cancel()  # those that are running when another one, or the caller, has broken it off
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -198,7 +198,7 @@ class _Replay:
         return await self._stored(session_id, case)
 
     async def _prepare(self, case: Case, session_id: str) -> None:
-        """The copy of the session as it was before the run; one that is there is gone on with."""
+        """The copy of the session as it was before the run; one that is there is continued."""
         there = await self._storage.aget_session(session_id, user_id=ANY_USER)
         if there is None:
             await self._fork(case, session_id)
@@ -260,7 +260,7 @@ class _Replay:
         return new, run
 
     def _session_of(self, case: Case) -> str:
-        """The id of a case's session: the same whenever the experiment is gone on with."""
+        """The id of a case's session: the same whenever the experiment is continued."""
         which = f"{case.session_id}\0{case.run_id}".encode("utf-8", "surrogatepass")
         name = hashlib.blake2s(f"{self._experiment}\0".encode() + which, digest_size=12).hexdigest()
         return f"{REPLAYED}{name}"

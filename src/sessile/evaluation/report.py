@@ -46,7 +46,7 @@ class Report:
     """An experiment: its cases, then and now, in the order in which they were given.
 
     Attributes:
-        experiment: its name, by which it can be gone on with.
+        experiment: its name, by which it can be continued.
         compared: the cases.
     """
 
@@ -60,12 +60,12 @@ class Report:
 
     @property
     def failures(self) -> int:
-        """How many cases came to no result."""
+        """How many cases had no result."""
         return sum(one.new.failed for one in self.compared)
 
     @property
     def passed(self) -> float:
-        """Which share of the cases came to a result: from 0 to 1; 1 if there are none."""
+        """Which share of the cases had a result: from 0 to 1; 1 if there are none."""
         return 1.0 if not self.compared else 1 - self.failures / len(self.compared)
 
     def changes(self) -> dict[Change, int]:
@@ -76,7 +76,7 @@ class Report:
         return found
 
     def falls_under(self, least: float) -> bool:
-        """Whether it is worse than that: its score, or, where nobody has judged, the share that came to a result."""
+        """Whether it is worse than that: its score, or, where nobody has judged, the share that had a result."""
         score = self.score
         return (self.passed if score is None else score) < least - _EPSILON
 

@@ -144,7 +144,7 @@ def _check_numbers(facts: Facts) -> None:
 
 
 def all_facts(runs: Iterable[Run]) -> Iterator[Facts]:
-    """The facts of some runs and of all that stand below them.
+    """The facts of some runs and of all that are below them.
 
     One of a step or a member in a session of its own is a run of that session, where it is counted, and is not told
     again.

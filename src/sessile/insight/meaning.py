@@ -1,6 +1,6 @@
 """Search by meaning: runs whose question and answer are near to a text, by vectors that are kept in the index.
 
-Who embeds texts is the caller's affair. Vectors are made when a search by meaning comes to a run that has none, and go
+Who embeds texts is the caller's affair. Vectors are made when a search by meaning reaches a run that has none, and go
 when the run is written anew or goes; so they are never of words that are there no more.
 """
 
@@ -96,7 +96,7 @@ class Meaning:
         if self._kept_as is not None:
             sql = "SELECT 1 FROM {vectors} WHERE run < 0 AND model = :model"
             if self._kept_as[0] is not place or not place.read(sql, {"model": self._kept_as[1]}):
-                self._kept_as = None  # the index was made anew
+                self._kept_as = None  # the index was rebuilt
         if self._kept_as is None:
             samples = self.of_texts(SAMPLES)
             together = array("f", [number for one in samples for number in one])

@@ -17,7 +17,7 @@ from .engines import ENGINES, TABLES, Engine
 T = TypeVar("T")
 
 VERSION = 4
-"""Of the tables. An older index is made anew; a newer one is left alone."""
+"""Of the tables. An older index is rebuilt; a newer one is left alone."""
 
 ROWS = 100
 """How many rows one INSERT has, and how many ids one list in a condition."""
@@ -101,7 +101,7 @@ class Place:
         rows = self.read("SELECT version, oldest FROM {state}")
         (version, oldest) = rows[0] if rows else (0, 0)
         numbers = type(version) is int and type(oldest) is int
-        return (version, oldest) if numbers else (0, 0)  # changed by hand: it is made anew
+        return (version, oldest) if numbers else (0, 0)  # changed by hand: it is rebuilt
 
     def statements(self) -> list[str]:
         """What makes the tables."""

@@ -1,4 +1,4 @@
--- The tables of an index, version 4: a projection of the log, made anew whenever that is needed.
+-- The tables of an index, version 4: a projection of the log, rebuilt whenever that is needed.
 -- {id}, {text}, {long} and {real} are types of the database; {counted} are columns of counts, money in nano-dollars.
 -- Times are microseconds UTC. Each statement may be run again.
 
@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS {gone} (
 ){ending};
 
 -- Sessions, and up to which revision each is indexed, and when that was committed (committed_at): after a backup was put
--- back, another commit may come to that revision. path: the ranges of runs that are the current branch, JSON.
+-- back, another commit may reach that revision. path: the ranges of runs that are the current branch, JSON.
 -- …_facet, name_number, tokens (of the metadata, JSON): see postings.py.
 CREATE TABLE IF NOT EXISTS {sessions} (
     id {id} PRIMARY KEY,

@@ -74,7 +74,7 @@ class SessileSession(SessionABC):
 
     Every method is one commit or one look, safe with any number of processes on the same session. What other programs
     have added to the session meanwhile is seen by the next call. Items keep their JSON; of a session that an agent of
-    Sessile's has gone on with, its messages come as items of the Responses API.
+    Sessile's has continued, its messages come as items of the Responses API.
 
     Args:
         session_id: the conversation; any text.

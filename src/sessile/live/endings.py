@@ -1,7 +1,7 @@
-"""How a run ends that has come to no result: one rule for agents, teams and workflows.
+"""How a run ends that has no result: one rule for agents, teams and workflows.
 
 What stops the process or the task (a deploy, a client that has gone) interrupts the run, an error fails it, and only
-somebody who cancels the run itself ends it for good. Interrupted runs can be gone on with, and failed ones as well,
+somebody who cancels the run itself ends it for good. Interrupted runs can be continued, and failed ones as well,
 where their steps are stored.
 """
 
@@ -19,7 +19,7 @@ def unfinished(error: BaseException, *, cancelled: bool, stepwise: bool) -> RunE
     Args:
         error: what has come out of the run.
         cancelled: whether somebody has cancelled the run itself, as `storage.cancel_run` does.
-        stepwise: whether its steps are stored, so that it can be gone on with where it stopped.
+        stepwise: whether its steps are stored, so that it can be continued where it stopped.
     """
     problem = problem_of(error)
     if cancelled:

@@ -1,4 +1,4 @@
-"""The lease of a run at work: renewed as long as the process lives."""
+"""The lease of a run in progress: renewed as long as the process lives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..storage.hearing import Key, listening
 logger = logging.getLogger("sessile")
 
 LOOK_SECONDS = 1.0
-"""How often a run at work looks whether somebody has asked to cancel it."""
+"""How often a run in progress looks whether somebody has asked to cancel it."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def kept_alive(
 
 
 class _Heart:
-    """What beats while a run is at work, on its event loop."""
+    """What beats while a run is in progress, on its event loop."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class RunResult(Generic[OutputT]):
         run_id: the run's id.
         number: the run's number in its session; 0 without a storage.
         status: `completed`, or `paused` when it waits for a decision. A member's run may also be `failed`,
-            `cancelled` or `running` (it goes on with the team's, after a pause).
+            `cancelled` or `running` (it continues with the team's, after a pause).
         usage: what this run has used, with all runs of members; `own_usage` is without them.
         state: the session's state as the run left it.
         pending: the tool calls that wait for a decision, of a paused run.

@@ -1,4 +1,4 @@
-"""The session as tools and instructions see it while a run is at work."""
+"""The session as tools and instructions see it while a run is in progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CurrentSession:
         team: of a member's run: the `CurrentSession` of the run of its team. None otherwise.
         top: the `CurrentSession` of the top-level run that this run is a part of; of a top-level run, itself.
         outer: the `CurrentSession` of the run inside of which this one has begun, in a tool or a step; or None.
-        ended: whether the run has ended, or come to a pause.
+        ended: whether the run has ended, or pauses.
         scopes: which states that outlive the session stand in `state`: of `"user"` and `"app"`.
     """
 
@@ -215,7 +215,7 @@ def tops_around() -> list[CurrentSession]:
 
 
 def _at_work(session: CurrentSession | None) -> CurrentSession | None:
-    """The innermost one whose run is at work: what a run has left in the context that has ended is no part of one."""
+    """The innermost one whose run is running: what a run has left in the context that has ended is no part of one."""
     while session is not None and session.ended:
         session = session.outer
     return session

@@ -18,7 +18,7 @@ _waiting = 0
 
 @contextmanager
 def stored_on_sigterm(*, waiting: bool = False) -> Generator[None]:
-    """While a run is at work, SIGTERM becomes `SystemExit(143)` in the main thread.
+    """While a run is in progress, SIGTERM becomes `SystemExit(143)` in the main thread.
 
     The run is then cancelled like any other and stores what it has, and the process ends with the status that a
     shell shows for SIGTERM. Only where the program has no handler of its own (servers have one, which cancels the
@@ -49,7 +49,7 @@ def stored_on_sigterm(*, waiting: bool = False) -> Generator[None]:
 def _leave(number: int, frame: FrameType | None) -> None:
     """End the program: at once where the thread only waits, else between two steps of the event loop.
 
-    In the middle of a step the error would tear apart whatever code of other libraries is at work there.
+    In the middle of a step the error would tear apart whatever code of other libraries is running there.
     """
     try:
         loop = None if _waiting else asyncio.get_running_loop()

@@ -108,7 +108,7 @@ class _Once:
 
 
 class AsyncRunStream(_Once, Generic[OutputT, ItemT]):
-    """A run at work, to be iterated over once.
+    """A run in progress, to be iterated over once.
 
     As an async context manager it begins the run at once, so that what keeps it from beginning (another user's session,
     a storage that is away) is raised before anything of an answer was passed on, and the stream has its `session_id`,
@@ -207,7 +207,7 @@ class AsyncRunStream(_Once, Generic[OutputT, ItemT]):
 
 
 class RunStream(_Once, Generic[OutputT, ItemT]):
-    """The synchronous twin of `AsyncRunStream`: the run works on a background loop."""
+    """The synchronous version of `AsyncRunStream`: the run works on a background loop."""
 
     def __init__(self, stream: AsyncRunStream[OutputT, ItemT]) -> None:
         self._stream = stream

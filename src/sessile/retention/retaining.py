@@ -68,9 +68,9 @@ def retain(
 ) -> Retained:
     """Delete and trim what policies say. Call it now and then; `storage.sweep()` removes what has expired by itself.
 
-    Sessions that change meanwhile stay, as do those that are held, and those in which a run is at work. What is trimmed
+    Sessions that change meanwhile stay, as do those that are held, and those in which a run is running. What is trimmed
     is what `erase_run` erases: texts, inputs, outputs, calls, media that nothing else names. The commits stay, small;
-    so do state patches, and the rolling summary that agents go on with. Trimmed runs are on no branch any more, and are
+    so do state patches, and the rolling summary that agents use. Trimmed runs are on no branch any more, and are
     not sent along; trimming counts as a change of the session. May be repeated after an error; what is done already is
     passed over.
 
@@ -174,7 +174,7 @@ async def _delete(core: Core, policy: Policy, head: Session, done: Retained) -> 
     if not done.dry_run:
         now = (await core.look(head.session_id, core.deadline())).found
         if now is None or (now.incarnation, now.revision) != (head.incarnation, head.revision):
-            return  # somebody has gone on with it
+            return  # somebody has continued it
         check_free(now)
         if not await core.bury(as_row(now), core.deadline()):
             return

@@ -52,7 +52,7 @@ ROUTERS: Sequence[APIRouter] = (
 """The routes that need a user."""
 
 SEEN = Response(status_code=204)
-"""What finding out who asks comes to; nobody is sent it."""
+"""What finding out who asks has given; nobody is sent it."""
 
 
 def create_app(

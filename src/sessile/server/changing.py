@@ -348,7 +348,7 @@ async def _first(view: View, user_id: str | None, reader: Reader, at: Followed) 
             again = Reader()
             again.tell(missed, moment)
             for session_id in gone:
-                if session_id not in again.changed:  # or it was made anew
+                if session_id not in again.changed:  # or it was rebuilt
                     again.lose(session_id, "")
             reader.watch(_own(view, user_id, again))
             at.moment = min(moment, reader.moment) if reader.moment else moment
@@ -427,7 +427,7 @@ async def _follow(view: View, session_id: str, at: Followed, moved: asyncio.Even
 
 
 async def _begin_after(view: View, session_id: str, at: Followed) -> None:
-    """Where a page begins to read along that has not read anything: with the runs at work, or the next one."""
+    """Where a page begins to read along that has not read anything: with the runs in progress, or the next one."""
     session = await view.storage.aget_session(session_id, user_id=view.reads)
     if session is None or at.number or at.place.ended:
         return

@@ -32,13 +32,13 @@ MOST_CASES = 1000
 
 @dataclass(eq=False)
 class Experiment:
-    """A replay at work here.
+    """A replay in progress here.
 
     Attributes:
-        name: by which it is found, and gone on with.
+        name: by which it is found, and continued.
         total, done: how many cases there are, and how many are done.
         report: what has come of it, when it has.
-        error: what has kept it from coming to an end.
+        error: what has kept it from ending.
     """
 
     name: str
@@ -130,7 +130,7 @@ def begin(
     jobs: int,
     ttl: float | None,
 ) -> Experiment:
-    """Begin an experiment in the background, or join the one of this name that is at work here."""
+    """Begin an experiment in the background, or join the one of this name that is running here."""
     server = view.server
     known = server.experiments.get(name)
     if isinstance(known, Experiment) and known.status == "running":
@@ -178,7 +178,7 @@ def _forget(server: Server, made: Experiment) -> None:
 async def _keep(server: Server, made: Experiment, report: Report, ttl: float | None) -> None:
     """Write the report down, as the newest run of the experiment's session."""
     session_id = session_of(made.name)
-    with suppress(AlreadyExistsError):  # it is gone on with
+    with suppress(AlreadyExistsError):  # it is continued
         await server.storage.acreate_session(session_id, kind=KIND, agent=made.agent, name=report.experiment, ttl=ttl)
     await server.storage.aadd_run(
         session_id, output=made.report, agent=made.agent, metadata={"cases": len(report.compared)}, user_id=ANY_USER
@@ -186,13 +186,13 @@ async def _keep(server: Server, made: Experiment, report: Report, ttl: float | N
 
 
 async def found(view: View, name: str) -> Experiment:
-    """An experiment that is at work here, or has a report; raises a problem (404)."""
+    """An experiment that is running here, or has a report; raises a problem (404)."""
     here = view.server.experiments.get(name)
     if isinstance(here, Experiment):
         return here
     runs = await view.storage.aruns(session_of(name), last=1, user_id=ANY_USER)
     if not runs:
-        hint = "One that another process is at work on is there when it is done; ask for it again under its name."
+        hint = "One that another process works on is there when it is done; ask for it again under its name."
         raise Problem(404, "no-such-experiment", f"There is no experiment {name!r} here.", hint=hint)
     return _kept(name, runs[0])
 

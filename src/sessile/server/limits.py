@@ -17,7 +17,7 @@ class Limits:
 
     Attributes:
         body: bytes of a request's body; larger ones are answered 413.
-        runs: how many runs are at work at once.
+        runs: how many runs are in progress at once.
         runs_per_user: how many of them for one user.
         queue: how many more requests wait for their turn; further ones are answered 429.
         queue_seconds: for how long one waits; then it is answered 429.
@@ -54,7 +54,7 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """How many runs are at work."""
+        """How many runs are in progress."""
         return self._taken
 
     @property
@@ -87,7 +87,7 @@ class Slots:
 
     async def _wait(self, user: str | None) -> None:
         if len(self._queue) >= self._limits.queue:
-            raise too_many("The server is at work on as many runs as it may, and its queue is full.")
+            raise too_many("The server works on as many runs as it may, and its queue is full.")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (user, turn)
         self._queue.append(place)
@@ -102,7 +102,7 @@ class Slots:
             else:
                 self._queue.remove(place)
             if isinstance(error, TimeoutError):
-                raise too_many("The server is at work on as many runs as it may.") from None
+                raise too_many("The server works on as many runs as it may.") from None
             raise
 
     def _pass_on(self) -> None:

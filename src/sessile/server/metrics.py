@@ -27,7 +27,7 @@ class Metrics:
         self.seconds[next((end for end in BUCKETS if seconds <= end), float("inf"))] += 1
 
     def run(self, agent: str, status: str) -> None:
-        """Count a run that has come to an end here."""
+        """Count a run that has ended here."""
         self.runs[agent, status] += 1
 
     def text(self, now: Mapping[str, float], storage: Mapping[str, int]) -> str:
@@ -42,7 +42,7 @@ class Metrics:
             lines.append(_line("sessile_http_request_seconds_bucket", below, le="+Inf" if end > 60 else str(end)))
         lines.append(f"sessile_http_request_seconds_sum {self.total_seconds:.6f}")
         lines.append(f"sessile_http_request_seconds_count {below}")
-        lines += _head("sessile_runs_total", "counter", "Runs that have come to an end, or a pause, here.")
+        lines += _head("sessile_runs_total", "counter", "Runs that have ended, or paused, here.")
         for (agent, status), count in sorted(self.runs.items()):
             lines.append(_line("sessile_runs_total", count, agent=agent, status=status))
         lines += [*_head("sessile_runs_resumed_total", "counter", "Interrupted runs that have gone on here.")]

@@ -147,7 +147,7 @@ class States(NamedTuple):
 async def states_of(core: Core, session_id: str, number: int, *, user_id: UserId = None) -> States:
     """The states before and after a run. Reads back from the newest commit: the older the run, the longer it takes.
 
-    Of a run at work, what comes after it is the state as it is now.
+    Of a run in progress, what comes after it is the state as it is now.
     """
     user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()

@@ -109,7 +109,7 @@ class Telling:
         )
 
     def begun(self, session_id: str, run_id: str, number: int) -> None:
-        """The run is stored, and at work."""
+        """The run is stored, and in progress."""
         self.session_id, self.run_id, self.number = session_id, run_id, number
         if not self.quiet:
             self.live = LiveRun(session_id, run_id, number, epoch=self._epoch, before=self._before)
@@ -153,7 +153,7 @@ class Telling:
             self.live.tell("tool.returned", {**member, **call, "content": cut(dump_output(part.content))})
 
     def ended(self, outcome: JsonObject | None) -> None:
-        """The run has come to its end here; None: it is to go on elsewhere."""
+        """The run has ended here; None: it is to go on elsewhere."""
         if outcome is not None:
             self.view.server.metrics.run(self.name, outcome["status"])
         if self.live is not None:
@@ -172,7 +172,7 @@ def _step(event: WorkflowEvent) -> JsonObject:
 async def drive(telling: Telling, work: Coroutine[Any, Any, RunResult[Any]]) -> JsonObject:
     """Let a run work to its end; returns what has come of it.
 
-    Raises what keeps it from beginning, and `NotStoredError`. One that has failed has come to an end, and is told.
+    Raises what keeps it from beginning, and `NotStoredError`. A run that has failed has ended, and is returned.
     """
     view = telling.view
     try:
@@ -354,7 +354,7 @@ def checked(outcome: JsonObject) -> JsonObject:
 
 
 async def joined(telling: Telling, asked: Asked, error: SessileError) -> None:
-    """Join the run of a request that came before, where it is at work elsewhere or has ended; else raise `error`."""
+    """Join the run of a request that came before, where it is running elsewhere or has ended; else raise `error`."""
     again = isinstance(error, (SessionBusyError, NotResumableError))
     if asked.run_id is None or asked.session_id is None or not again:
         raise error
@@ -366,7 +366,7 @@ async def joined(telling: Telling, asked: Asked, error: SessileError) -> None:
 
 
 async def awaited(telling: Telling) -> JsonObject:
-    """What has come of a run that is at work elsewhere, when it has."""
+    """What has come of a run that is running elsewhere, when it has."""
     async for _ in run_frames(telling.view, telling.session_id, telling.number, Place()):
         pass
     return await stored_outcome(telling.view, telling.session_id, telling.number)

@@ -38,7 +38,7 @@ class Server:
         served: what can be run, by name.
         limits: what it takes on.
         index_url: where the index lies, if not beside the log.
-        work: the runs at work in this process.
+        work: the runs in progress in this process.
         slots: the places for them.
         indexed_until: up to when the index was complete when it was last brought up to date here, in microseconds.
         stopping: is set when the server is about to end.

@@ -1,4 +1,4 @@
-"""Streams of server-sent events, which only read: of a run at work here, or of what of it is stored."""
+"""Streams of server-sent events, which only read: of a run in progress here, or of what of it is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs at work in this process: each is a task of its own, and what it tells can be read from any place on."""
+"""Runs in progress in this process: each is a task of its own, and what it tells can be read from any place on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def end_frame(place: Place, outcome: JsonObject) -> Frame:
 
 
 class LiveRun:
-    """A run at work here, and what it has told so far.
+    """A run in progress here, and what it has told so far.
 
     Args:
         session_id, run_id, number: which run.
@@ -188,7 +188,7 @@ class LiveRun:
 
 @dataclass
 class Work:
-    """All runs at work in this process, and the tasks that do them."""
+    """All runs in progress in this process, and the tasks that do them."""
 
     kept_seconds: float = 60.0
     live: dict[tuple[str, int], LiveRun] = field(default_factory=dict[tuple[str, int], LiveRun])
@@ -232,7 +232,7 @@ class Work:
             del self.live[key]
 
     async def stop(self, seconds: float) -> None:
-        """Wait so long for what is at work, then interrupt it and wait until that is stored."""
+        """Wait so long for what is running, then interrupt it and wait until that is stored."""
         if own := of_this_loop(self.tasks):
             await asyncio.wait(own, timeout=seconds)
         await cancelled(self.tasks)

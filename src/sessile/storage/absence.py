@@ -48,7 +48,7 @@ def tombstone(row: HeadRow, revision: int, moment: int) -> HeadRow:
 
 
 def is_recent(row: HeadRow, now: int) -> bool:
-    """Whether a fork in the making is at work still, and not abandoned; one from far ahead is, too."""
+    """Whether a fork in the making is running still, and not abandoned; one from far ahead is, too."""
     return abs(now - row.updated_at) < ABANDONED
 
 

@@ -272,7 +272,7 @@ def _of_run(rows: Sequence[CommitRow], number: int) -> list[list[Entry]]:
 
 
 def _finished(commits: list[list[Entry]]) -> bool:
-    """Whether a run's commits come to a finished run."""
+    """Whether a run's commits make a finished run."""
     own = [entry for commit in commits for entry in commit if entry.parent_run_id is None]
     status: Any = None
     for entry in own:

@@ -1,4 +1,4 @@
-"""Computing on an event loop: what would take long is done in another thread, so that the loop goes on with others.
+"""Computing on an event loop: what would take long is done in another thread, so that the loop serves others.
 
 Operations over a driver that blocks are in a worker thread anyway. Those over one that suspends are awaited on the
 caller's event loop, and so is all that agents do.

@@ -212,7 +212,7 @@ class Core:
         """Append what `change` drafts, exactly once, however many writers there are and whatever answers are lost.
 
         Every writer comes through here, and `change` never sees a session that the user does not reach: where one
-        stands, or has come to stand meanwhile, `SessionNotFoundError` is raised.
+        stands, or was made there meanwhile, `SessionNotFoundError` is raised.
         `known` is the session as the caller last saw it: if it is out of date, that costs one lost race. Without it the
         head that this core saw last serves as a guess, which refuses nothing. After an
         unknown answer the core looks for this commit where it may stand, which is one row, and only when it is not
@@ -448,7 +448,7 @@ class Core:
         """The commit, if it is in the log after all, though its answer was lost.
 
         The commit may itself have hidden the session or let it expire. A place that another commit has is settled: ours
-        can never come to stand there.
+        can never be made there.
         """
         head = now.found
         if head is None:

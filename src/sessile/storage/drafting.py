@@ -146,7 +146,7 @@ async def run_of(core: Core, snapshot: Snapshot, number: int) -> Run:
 async def newest_messages(core: Core, snapshot: Snapshot, count: int | None = None) -> list[Message]:
     """The newest messages of the current branch, oldest first, in the order in which they were written.
 
-    Of runs that have finished (of those at work none), without messages that were dropped, and without those of runs
+    Of runs that have finished (not of running ones), without messages that were dropped, and without those of runs
     below others. All if `count` is None. Reads from the end of the log, what the snapshot has not brought along; what
     cannot be read is left out and logged.
     """
@@ -172,7 +172,7 @@ async def newest_messages(core: Core, snapshot: Snapshot, count: int | None = No
 def messages_added(snapshot: Snapshot, revision: int) -> list[Message] | None:
     """What `newest_messages` has now that it had not at this revision, if all else is as it was then; else None.
 
-    Found in the snapshot's own commits: None also where it has too few, and while runs of the session are at work.
+    Found in the snapshot's own commits: None also where it has too few, and while runs of the session are running.
     """
     head = snapshot.head
     if head is None or head.open_runs or not 0 < revision <= head.revision:

@@ -62,7 +62,7 @@ async def erase_run(
 
 
 async def _closed(core: Core, session_id: str, number: int, user_id: UserId) -> Session:
-    """The head after the run is over: one that nobody is at work on, and that could be gone on with, is cancelled."""
+    """The head after the run is over: one that nobody works on, and that could be continued, is cancelled."""
     deadline = core.deadline()
     seen: list[Session] = []
 
@@ -76,7 +76,7 @@ async def _closed(core: Core, session_id: str, number: int, user_id: UserId) -> 
         if opened is None:
             return None
         if opened.status == "running" and await is_alive(core, snapshot, number, opened, deadline):
-            raise SessionBusyError(f"Run {number} of session {session_id!r} is at work.", hint="Cancel it first.")
+            raise SessionBusyError(f"Run {number} of session {session_id!r} is running.", hint="Cancel it first.")
         return Draft([RunEnded(status="cancelled", epoch=opened.epoch).entry(opened.run_id, number)], number, free=True)
 
     committed = await core.commit(session_id, user_id, change, deadline)
@@ -155,7 +155,7 @@ async def _summaries_and_media(core: Core, head: Session, number: int) -> set[st
 async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> None:
     """Remove media that nothing in the session names any more.
 
-    A run at work may have put some aside that it will name: then they stay, and the caller is told.
+    A run in progress may have put some aside that it will name: then they stay, and the caller is told.
     """
     head, after = committed.head, ""
     deadline = core.deadline()
@@ -169,7 +169,7 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
         after = keys[-1]
     if orphans and await _is_busy(core, head):
         raise SessionBusyError(
-            f"All is erased but media, because a run of session {head.session_id!r} is at work, which may need them.",
+            f"All is erased but media, because a run of session {head.session_id!r} is running, which may need them.",
             hint="Call it again when that run has ended.",
             written="yes",
         )

@@ -83,7 +83,7 @@ class Background:
             coroutine.close()
             raise SessileError(
                 "A synchronous method was called inside asynchronous code that it would wait for.",
-                hint="Await the method's twin whose name begins with a.",
+                hint="Await the method whose name begins with a.",
             )
         return BackgroundTask(self.loop(), coroutine)
 

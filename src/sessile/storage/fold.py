@@ -1,7 +1,7 @@
 """The head as a pure fold of the commits.
 
 `fold(head, seq, time, entries)` gives the head after a commit. It looks at nothing but its arguments, so that a
-head that lags can be rolled forward, a log can be checked against its head, and any writer comes to the same head.
+head that lags can be rolled forward, a log can be checked against its head, and any writer makes the same head.
 What each kind of entry changes its word says.
 """
 

@@ -20,7 +20,7 @@ _ITEMS = {"message", "reasoning", "item_reference"}
 def format_of(messages: Sequence[JsonObject], given: str | None) -> str | None:
     """The format of these messages: the one that was given, or Pydantic AI's, which is known by its fields.
 
-    Raises `InvalidInputError` where nobody says it: what was guessed wrongly, no agent could ever go on with.
+    Raises `InvalidInputError` where nobody says it: what was guessed wrongly, no agent could ever continue.
     """
     if given is not None or not messages:
         return given

@@ -17,7 +17,7 @@ forks.first_in_child(_listeners.clear)  # the parent's runs are the parent's
 
 @contextmanager
 def listening(key: Key, heard: Callable[[], None]) -> Generator[None]:
-    """Have `heard` called, in whatever thread asks, while the block is at work."""
+    """Have `heard` called, in whatever thread asks, while the block is running."""
     with _lock:
         _listeners.setdefault(key, []).append(heard)
     try:

@@ -39,7 +39,7 @@ _ordinary: list[Any] = []
 
 
 class _Postponed(Hurry):
-    """Stands in the place of Python's handler of SIGINT while an operation is at work."""
+    """Stands in the place of Python's handler of SIGINT while an operation is running."""
 
     __slots__ = ("over", "struck")
 

@@ -1,4 +1,4 @@
-"""What workflows need of a session beside turns: events from outside, runs by their id, and what is at work."""
+"""What workflows need of a session beside turns: events from outside, runs by their id, and what is running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENT_PAGE = 8
 
 
 class Sent(NamedTuple):
-    """Where an event went: the run's number, and whether a process is at work on the run, which will see it."""
+    """Where an event went: the run's number, and whether a process works on the run, which will see it."""
 
     number: int
     at_work: bool

@@ -1,7 +1,7 @@
 """Which threads serve asynchronous callers of a driver that blocks. Reads, writes and long work do not wait for others.
 
 Four writers that wait for SQLite's lock hold up no reader, and a fork of a long session or a sweep neither: so many of
-each kind are at work at most, and there are threads for all of them.
+each kind run at most, and there are threads for all of them.
 """
 
 from __future__ import annotations

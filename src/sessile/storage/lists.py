@@ -27,7 +27,7 @@ STORED = {"running": ("running",), "interrupted": ("interrupted", "running"), "p
 """By the status that a session shows, those that the database may have of it; all others it has as they are."""
 
 PAGE = 500
-"""How many sessions at work are counted at a time."""
+"""How many sessions with a run in progress are counted at a time."""
 
 PAUSE_PAGE = 4
 """How many of a run's newest commits are read to find its pause, which mostly is the last one."""
@@ -37,7 +37,7 @@ async def sessions(core: Core, query: ListQuery) -> Page[Session]:
     """See `Storage.sessions`; the query asks for one session more than the page is to have.
 
     One round trip (two by a status that the database may not know yet), and one more for the leases of all runs on the
-    page that are at work.
+    page that are running.
     """
     return await _page(core, query, lambda head: query.status in (None, head.status))
 
@@ -177,7 +177,7 @@ async def what_waits(core: Core, session: Session, number: int, deadline: Deadli
             if sent is not None and sent.epoch == epoch:
                 said = {**sent.calls, **sent.approvals}
                 if sent.until is not None and sent.until <= now:
-                    late |= said.keys() - decided.keys()  # an older decision does not come to hold again
+                    late |= said.keys() - decided.keys()  # an older decision does not hold again
                 decided = {**said, **decided}  # the newest come first here
             elif ended is not None and entry.run_id == run_id:
                 pending = Pending.of(ended.pending or {})

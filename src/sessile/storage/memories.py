@@ -216,7 +216,7 @@ def by_words(memories: Sequence[UserMemory], query: str) -> list[UserMemory]:
 
 @dataclass(slots=True)
 class _Work:
-    """What changes of memories come to, on the head as it is."""
+    """What changes of memories give, on the head as it is."""
 
     user_id: str | None
     now: int
@@ -280,7 +280,7 @@ async def change(
     *,
     once: str | None = None,
 ) -> list[UserMemory | None]:
-    """Do all changes in one commit; what each has come to, and None for one whose memory is not there.
+    """Do all changes in one commit; what each has given, and None for one whose memory is not there.
 
     With `once`, a name, they are done once, however often this is called: then there are no results.
     """

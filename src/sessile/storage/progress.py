@@ -1,4 +1,4 @@
-"""How far one run has come, for those who follow it or wait for it: its own commits, and whether it is at work.
+"""How far one run has come, for those who follow it or wait for it: its own commits, and whether it is running.
 
 Neither costs more the longer the session, or the run itself, is.
 """

@@ -94,7 +94,7 @@ class RunExistsError(AlreadyExistsError):
 class Found(NamedTuple):
     """A run that was found by the id that its caller gave.
 
-    `open` says that it has not come to its end: it is at work, paused, interrupted, or failed in a way that can be
+    `open` says that it has not ended: it is running, paused, interrupted, or failed in a way that can be
     resumed. `run.status` tells which. `session` is the head that it was found by.
     """
 

@@ -67,7 +67,7 @@ async def erase(
 
     Raises `SessionNotFoundError`, `HeldError`, `UnsupportedError` where the database cannot rewrite commits, and
     `InvalidInputError`
-    for entries of runs that are not over: whoever goes on with them needs what they hold.
+    for entries of runs that are not over: whoever continues them needs what they hold.
     """
     user_id = core.check_access(session_id, user_id)
     head = await core.head_of(session_id, user_id, core.deadline())

@@ -99,7 +99,7 @@ class Append(NamedTuple):
     `expected + 1`, `expected + 2`, … and `head.revision` is the last of them. `expected == 0` creates the session.
     With `was_body` and `was_updated_at`, which only drivers with the capability `checks_body` are given, the append
     also loses its race where the head's `body` or `updated_at` is another one: it follows a head that was seen a while
-    ago, and in a database that was restored another one may have come to its revision. The body alone does not tell:
+    ago, and in a database that was restored another one may have reached its revision. The body alone does not tell:
     names and metadata are not in it.
     """
 
@@ -130,7 +130,7 @@ class Span(NamedTuple):
     With `runs=(a, b)` only commits with `a <= run <= b`; those that belong to no run (`run == 0`) never match
     then. With `key` only commits that carry exactly this key, found in a number of requests that does not grow with the
     session. At most `limit` commits come back, by ascending `seq`, or descending (`newest_first`). With `max_bytes` a
-    driver with the capability `bounded_pages` ends the page with the commit by which its bodies have come to have so
+    driver with the capability `bounded_pages` ends the page with the commit by which its bodies have reached so
     many bytes of UTF-8, and has little more than that in memory.
     """
 

@@ -60,7 +60,7 @@ DEEPEST = 100
 
 
 def _settle(run: Run, depth: int = 0) -> None:
-    """Count what members have used with the run above them; and none of them is at work when that is not."""
+    """Count what members have used with the run above them; and none of them is running when that is not."""
     if depth > DEEPEST:
         raise CorruptDataError(f"Run {run.number} is damaged: more than {DEEPEST} runs lie one below the other.")
     for child in run.children:
@@ -207,7 +207,7 @@ async def shown_head(core: Core, snapshot: Snapshot, deadline: Deadline) -> Sess
 
 
 def running(head: Session) -> dict[int, OpenRun]:
-    """The open runs that a process is at work on, or was when it died."""
+    """The open runs that a process works on, or was when it died."""
     return {number: run for number, run in head.open_runs.items() if run.status == "running"}
 
 

@@ -18,7 +18,7 @@ Happening = Literal[
     "unreadable",
 ]
 """What is counted: appends that another writer was ahead of; operations tried again after an error; writes whose answer
-was lost; connections made anew in place of one that was cut or grew old; waits for a connection of a full pool; heads
+was lost; connections rebuilt in place of one that was cut or grew old; waits for a connection of a full pool; heads
 rolled forward after a crash; sessions that a list could not read."""
 
 

@@ -136,7 +136,7 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Branching, Judgin
     async def aclose(self) -> None:
         """As `close`, for asynchronous callers; closes also the asynchronous client of the running event loop.
 
-        Runs of agents, teams and workflows that are at work in this event loop have a second to end. Then they are
+        Runs of agents, teams and workflows that are running in this event loop have a second to end. Then they are
         told to stop, and stored as `interrupted`.
         """
         import asyncio
@@ -466,7 +466,7 @@ def take_drivers(storage: Storage) -> tuple[Driver | None, Callable[[], Driver] 
 
 
 def working_on(storage: Storage) -> AbstractContextManager[None]:
-    """While the block is at work, in the current task, a run works on the storage: `aclose` waits for it."""
+    """While the block is running, in the current task, a run works on the storage: `aclose` waits for it."""
     return at_work(storage.whole if isinstance(storage, UserStorage) else storage)
 
 

@@ -31,7 +31,7 @@ async def take_turn(
 
     `number` defaults to the newest run that can be taken; `check` may refuse a run, by raising, before anything is
     written; what it returns is committed with the taking. Of several processes that try, one succeeds; the others
-    get `NotResumableError`. Raises `SessionBusyError` if another run is at work and the turn must not work beside it.
+    get `NotResumableError`. Raises `SessionBusyError` if another run is running and the turn must not work beside it.
     Returns the turn and the run as it stood in the log.
     """
     turn = await open_turn(core, spec, last_runs)
@@ -74,7 +74,7 @@ def _durability(run: Run) -> Durability:
 
 
 async def _at_work(core: Core, snapshot: Snapshot, deadline: Deadline) -> dict[int, OpenRun]:
-    """The runs that a process is at work on."""
+    """The runs that a process works on."""
     assert snapshot.head is not None, "checked by the caller"
     runs = [AtWork(snapshot.head, number, run) for number, run in running(snapshot.head).items()]
     alive = await which_alive(core, runs, deadline)
@@ -82,7 +82,7 @@ async def _at_work(core: Core, snapshot: Snapshot, deadline: Deadline) -> dict[i
 
 
 async def _takeable(core: Core, snapshot: Snapshot, number: int | None) -> list[tuple[int, OpenRun]]:
-    """The runs that nobody is at work on, newest first; raises if there are none."""
+    """The runs that nobody works on, newest first; raises if there are none."""
     head = snapshot.head
     assert head is not None, "checked by the caller"
     candidates = [run for run in sorted(head.open_runs) if head.on_path(run)] if number is None else [number]
@@ -126,7 +126,7 @@ async def cancel_run(core: Core, session_id: str, run_number: int | None = None,
         found[:] = [] if opened is None else [(head, number, opened, number in at_work)]
         if opened is None or number in at_work:
             return None
-        said = {"type": "RunCancelledError", "message": "The run was cancelled while nobody was at work on it."}
+        said = {"type": "RunCancelledError", "message": "The run was cancelled while nobody worked on it."}
         # With an epoch of its own, so that a process that was only taken for gone cannot go on.
         ended = RunEnded(status="cancelled", error=said, epoch=opened.epoch + 1)
         return Draft([ended.entry(opened.run_id, number)], number, free=True)
@@ -146,7 +146,7 @@ async def cancel_run(core: Core, session_id: str, run_number: int | None = None,
 
 
 def _to_cancel(head: Session, at_work: dict[int, OpenRun]) -> int:
-    """The newest run that is at work; else the newest of all, which waits or was interrupted; 0 if there is neither."""
+    """The newest run that is running; else the newest of all, which waits or was interrupted; 0 if there is neither."""
     tip = head.open_runs.get(head.tip)
     waits = tip is not None and tip.status != "failed"
     return max(at_work, default=head.tip if waits else 0)

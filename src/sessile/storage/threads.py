@@ -36,7 +36,7 @@ PATIENCE = 1.0
 
 
 class Collecting:
-    """Tells whether the garbage collector is at work in this thread, and so the code that asks in a finalizer.
+    """Tells whether the garbage collector is running in this thread, and so the code that asks in a finalizer.
 
     The collector's callbacks are made of functions in C, on purpose: a signal that came while it worked is handled in
     the first Python code that runs, and what a handler raises in a callback is thrown away. Ctrl-C would be lost.
@@ -53,7 +53,7 @@ class Collecting:
             gc.callbacks.append(functools.partial(getattr, phases()))
 
     def here(self) -> bool:
-        """Whether it is. In a forked child it is not, if it was at work in another thread."""
+        """Whether it is. In a forked child it is not, if it was running in another thread."""
         return bool(self._at_work) and getattr(self._here, "start", None) is self._anywhere.start
 
 
@@ -286,7 +286,7 @@ class Hurry:
 
 
 hurry: ContextVar[Hurry | None] = ContextVar("sessile_hurry", default=None)
-"""That of the operation which is at work."""
+"""That of the running operation."""
 
 
 def check_hurry() -> None:
@@ -375,7 +375,7 @@ async def elsewhere(function: Callable[[], R]) -> R:
 
 @forks.first_in_child
 def renew() -> None:
-    """Go on with new threads: a forked child has none of its parent's."""
+    """Begin with new threads: a forked child has none of its parent's."""
     global _beside, _computing
     before = _beside, _computing
     _beside, _computing = Worker(threads=32), Worker(threads=2)

@@ -94,4 +94,4 @@ async def _orphans(core: Core, committed: Committed) -> None:
         try:
             await remove_orphans(core, committed, named)
         except SessionBusyError:
-            return  # a run at work may need them: the next time
+            return  # a run in progress may need them: the next time

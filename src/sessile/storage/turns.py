@@ -86,7 +86,7 @@ class TurnSpec:
 
 @dataclass(slots=True)
 class Turn:
-    """A run at work: what it began with and what its last commit brought.
+    """A run in progress: what it began with and what its last commit brought.
 
     Attributes:
         spec: what it was asked for.
@@ -200,7 +200,7 @@ async def start_turn(core: Core, turn: Turn) -> None:
     """Commit that the run has started, with its input, and make the session if it is not there.
 
     Runs of processes that are gone are written down as interrupted in the same commit. Raises
-    `SessionBusyError` if another run is at work and the turn must not work beside it; with `only_once`
+    `SessionBusyError` if another run is in progress and the turn must not work beside it; with `only_once`
     `RunExistsError` if the session has a run of that id (`repeated` gives it), and `InvalidInputError` if that one
     began with another input.
     """
@@ -237,7 +237,7 @@ def _check_busy(snapshot: Snapshot, spec: TurnSpec, interrupted: set[int | None]
 
 def busy_with(session_id: str, runs: Mapping[int, OpenRun]) -> SessionBusyError:
     """The error of a run that may not work beside these ones."""
-    error = SessionBusyError(f"Run {max(runs)} of session {session_id!r} is at work.")
+    error = SessionBusyError(f"Run {max(runs)} of session {session_id!r} is running.")
     error.at_work = tuple(run.run_id for run in runs.values())
     return error
 
@@ -442,7 +442,7 @@ async def _check_not_lost(core: Core, turn: Turn, snapshot: Snapshot, deadline: 
 
 
 def _revive(turn: Turn, snapshot: Snapshot) -> None:
-    """A session that has expired while its run was at work is there again when the run goes on, as if in time."""
+    """A session that has expired while its run was in progress is there again when the run goes on, as if in time."""
     found = snapshot.found
     if snapshot.head is None and found is not None and found.hidden is None and turn.head is not None:
         snapshot.head, snapshot.stale = found, None
@@ -451,7 +451,7 @@ def _revive(turn: Turn, snapshot: Snapshot) -> None:
 def _same_session(turn: Turn, head: Session | None) -> Session:
     if head is None or turn.head is None or head.incarnation != turn.head.incarnation:
         raise SessionNotFoundError(
-            f"Session {turn.spec.session_id!r} was deleted while run {turn.number} was at work on it."
+            f"Session {turn.spec.session_id!r} was deleted while run {turn.number} was in progress."
         )
     return head
 
@@ -465,7 +465,7 @@ def _check_conflict(turn: Turn, head: Session, state_patch: patch.Patch) -> None
 
 
 def runs_at_hand(turn: Turn, numbers: Sequence[int]) -> list[Run] | None:
-    """These runs, if the commits that came with the turn's first look hold them all and none is at work; no I/O."""
+    """These runs, if the commits that came with the turn's first look hold them all and none is running; no I/O."""
     found = runs_in(turn.before.rows, numbers)
     runs = [found[number] for number in numbers if number in found]
     complete = len(runs) == len(numbers) and all(run.status != "running" for run in runs)

@@ -29,7 +29,7 @@ class UninterruptedFuture(asyncio.Future[R]):
         self._withdraw = None
 
     def cancel(self, msg: Any = None) -> bool:
-        """Decline what is at work."""
+        """Decline what is running."""
         if self.done() or self._withdraw is None or not self._withdraw():
             return False
         return super().cancel(msg)

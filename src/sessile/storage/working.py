@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessile")
 
 ROOM = 1.0
-"""For how many seconds runs may still come to their end by themselves; then they are interrupted."""
+"""For how many seconds runs may still end by themselves; then they are interrupted."""
 
 LONGEST = 10.0
 """How many seconds it is waited until what they have is stored."""
@@ -66,4 +66,4 @@ async def ended(storage: object) -> None:
     if late:
         _, late = await asyncio.wait(late, timeout=LONGEST)
     if late:
-        logger.warning("A storage is closed while %d runs are at work, which have not ended when told to.", len(late))
+        logger.warning("A storage is closed with %d runs in progress, which have not ended when told to.", len(late))

@@ -1,4 +1,4 @@
-"""Branches, forks, the log, media and open runs, through both faces of a storage."""
+"""Branches, forks, the log, media and open runs, through the synchronous and asynchronous methods."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ async def leases_run_out(trial: Trial) -> None:
 
     taken = await trial.operate(take)
     expect_equal((taken.number, taken.epoch), (1, 2), "the run that was taken over")
-    await expect_error(NotResumableError, trial.operate(take), "taking over a run that is at work")
+    await expect_error(NotResumableError, trial.operate(take), "taking over a run that is running")
     await expect_error(LeaseLostError, end_turn(trial, turn), "ending a run that was taken over")
     await end_turn(trial, taken)
     expect_equal([run.status for run in await trial.do.runs("s")], ["completed"], "status of the run")
@@ -306,7 +306,7 @@ async def leases_run_out(trial: Trial) -> None:
 
 @area.check()
 async def runs_are_cancelled(trial: Trial) -> None:
-    """A request to cancel reaches the process at work when it renews its lease; renewing is no commit."""
+    """A request to cancel reaches the run's process when it renews its lease; renewing is no commit."""
     turn = await start_turn(trial)
 
     async def renew(core: Core) -> bool:

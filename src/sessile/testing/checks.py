@@ -180,7 +180,7 @@ class Trial:
         storage.close()
 
     def replace_storage(self, storage: Storage) -> None:
-        """Go on with another storage on the same data; the one before is closed."""
+        """Continue with another storage on the same data; the one before is closed."""
         self._close(self.storage)
         self.storage = storage
         self.do = Operations(storage, self.face)

@@ -15,7 +15,7 @@ run_exhausted(Network(functools.partial(connect, pool_size=2), "127.0.0.1", 5432
 ```
 
 The storages under test reach the server through a proxy (`sessile.testing.proxy`); what they claim is compared with
-what a storage sees that reaches it directly. Each campaign runs through both faces. Afterwards, always: every
+what a storage sees that reaches it directly. Each campaign runs sync and async. Afterwards, always: every
 acknowledged commit is there exactly once; none is there twice; what an error says about its write is true; the log is
 dense and folds to its head; and the same storage works again.
 """
@@ -115,7 +115,7 @@ class Ledger:
         return None
 
     async def aadd(self, storage: Storage, text: str) -> StorageError | None:
-        """The `async` twin of `add`."""
+        """The `async` version of `add`."""
         try:
             await storage.aadd_run(self.session_id, input=text, format="test/1", messages=[{"text": text}])
         except StorageError as error:
@@ -241,7 +241,7 @@ class _Cut:
 
 
 def run_cuts(network: Network, scale: Scale, *, samples: int | None = 64, faces: Sequence[Face] = FACES) -> Figures:
-    """Cut the connection in the midst of a commit: its reads and its write.
+    """Cut the connection in the middle of a commit: its reads and its write.
 
     At every message boundary of what is sent and of what is answered, once so that the next connection works (then the
     commit must be acknowledged in the end) and once so that none works until it has failed; and at `samples` further
@@ -308,7 +308,7 @@ def _cut_commit(
 def run_read_cuts(
     network: Network, scale: Scale, *, samples: int | None = 64, faces: Sequence[Face] = FACES
 ) -> Figures:
-    """Cut the connection in the midst of a read: it brings everything or fails, and never takes a part for the whole.
+    """Cut the connection in the middle of a read: it brings everything or fails, and never takes a part for the whole.
 
     Where, `run_cuts` says.
     """

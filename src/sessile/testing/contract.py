@@ -392,7 +392,7 @@ async def entries_by_direction_and_limit(trial: Trial) -> None:
 
 @area.check(needs="bounded_pages")
 async def entries_by_bytes(trial: Trial) -> None:
-    """A page ends with the commit by which its bodies have come to have `max_bytes` characters."""
+    """A page ends with the commit by which its bodies have reached `max_bytes` characters."""
     await _fill(trial, (1,) * 10)
     size = [len(row.body) for row in await trial.driver.entries("s", "i1")]
     two, of_run = sum(size[:2]), {"runs": (1, 1), "first": 4}

@@ -82,7 +82,7 @@ async def lists_by_status_show_what_they_are_asked_for(trial: Trial) -> None:
 
     await trial.until(interrupted, "the leases ran out")
     await with_settings(trial, lease=3600.0)
-    await start_turn(trial, "at work")
+    await start_turn(trial, "runs")
     await end_turn(trial, await start_turn(trial, "waits"), "paused", pending={"waits": ["x"]})
     await trial.do.add_run("waits", output="another question meanwhile")
     await trial.do.add_run("done")
@@ -90,7 +90,7 @@ async def lists_by_status_show_what_they_are_asked_for(trial: Trial) -> None:
     wanted = {
         "gone": "interrupted",
         "gone and waiting": "paused",
-        "at work": "running",
+        "runs": "running",
         "waits": "paused",
         "done": "completed",
         "failed": "failed",
@@ -102,8 +102,8 @@ async def lists_by_status_show_what_they_are_asked_for(trial: Trial) -> None:
     await _agree(trial, wanted)
     await trial.do.rewind("waits", at=0)
     await trial.do.delete("gone and waiting")
-    await _agree(trial, {"gone": "interrupted", "at work": "running", "waits": "completed"} | _rest(wanted))
-    for session_id in ("gone", "at work", "waits", "done"):
+    await _agree(trial, {"gone": "interrupted", "runs": "running", "waits": "completed"} | _rest(wanted))
+    for session_id in ("gone", "runs", "waits", "done"):
         await trial.do.verify(session_id)
 
 
@@ -281,7 +281,7 @@ async def a_message_is_erased(trial: Trial) -> None:
         expect_equal(len(run.messages), 3, "messages")
     await trial.do.verify("s")
     waiting = await start_turn(trial, "s", run_id="asks")
-    await expect_error(SessionBusyError, trial.do.erase_run("s", 4), "erasing a run at work")
+    await expect_error(SessionBusyError, trial.do.erase_run("s", 4), "erasing a run in progress")
     await end_turn(trial, waiting, "paused", pending={"waits": ["x"]})
     expect_equal((await trial.do.erase_run("s", 4)).status, "cancelled", "the status of a paused run that is erased")
     expect_equal([one.run for one in await trial.do.waiting()], [], "what waits")
@@ -393,7 +393,7 @@ async def memories_are_their_users_own(trial: Trial) -> None:
     await written("bob", change_of(None, "is here for a moment", None, 0))
     expect_equal(await texts("ada"), ["LIKES tea.", forgotten], "the memories of ada")
     expect_equal(await texts("bob"), ["lives in Rome"], "the memories of bob")
-    expect_equal(await written("bob", change_of(two.memory_id, "x")), [None], "what changing another user's comes to")
+    expect_equal(await written("bob", change_of(two.memory_id, "x")), [None], "what changing another user's gives")
     for _ in range(2):
         await written("ada", change_of(two.memory_id, "likes coffee"), change_of(None, "has a cat"), once="r")
     await written("ada", memories.MemoryChange(one.memory_id, forget=True))

@@ -75,7 +75,7 @@ def copy(
     it again: what is there already is not copied again. A session that was continued in the target is left alone and
     named in `skipped`, as is one that cannot be read.
 
-    Runs that are at work in the source are copied as far as they are, and show as interrupted in the target when their
+    Runs that are running in the source are copied as far as they are, and show as interrupted in the target when their
     lease has run out. Leases and requests to cancel are not copied.
 
     ```python

@@ -31,7 +31,7 @@ def give(storage: Storage, session_id: str, user_id: str, *, agent: str | None =
 
     Raises:
         SessionNotFoundError: there is none, or it is another user's.
-        SessionBusyError: a run is at work on it; ask again when that has ended.
+        SessionBusyError: a run of it is in progress; ask again when that has ended.
         HeldError: it is held, and may not be removed from where it is.
         AlreadyExistsError: the user has a session of that id already.
         ConflictError: it belongs to another agent already.
@@ -66,7 +66,7 @@ async def _removed(core: Core, session_id: str, revision: int) -> bool:
 def _check_idle(session: Session) -> None:
     check_free(session)
     if any(run.status == "running" for run in session.open_runs.values()):
-        raise SessionBusyError(f"A run is at work on session {session.session_id!r}.")
+        raise SessionBusyError(f"A run of session {session.session_id!r} is in progress.")
 
 
 def _whole(storage: Storage, stored: str) -> Session:

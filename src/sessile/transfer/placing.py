@@ -1,7 +1,7 @@
 """How sessions are put into a storage as they stood in another: operations on the storage they come into.
 
 A new session is hidden until it is complete, as a fork in the making is: what a crash leaves is in nobody's list. Who
-begins again goes on with it; else `sweep` removes it after an hour.
+begins again continues it; else `sweep` removes it after an hour.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ COMMITS = 500
 MEDIA = "media/"
 
 PASSING = ("lease/", "cancel/")
-"""What the keys of records begin with that belong to a process at work, and mean nothing elsewhere."""
+"""What the keys of records begin with that belong to a running process, and mean nothing elsewhere."""
 
 
 class Found(NamedTuple):

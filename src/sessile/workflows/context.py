@@ -217,7 +217,7 @@ class Context(BaseContext):
     def wait_for_event(self, event: str, *, timeout: Duration | None = None) -> Coroutine[Any, Any, Any]:
         """The value that `workflow.send_event(session_id, event, value)` sends, now or at any time.
 
-        If none was sent yet, the run is stored as paused when nothing else of it is at work, and `run` returns: its
+        If none was sent yet, the run is stored as paused when nothing else of it is running, and `run` returns: its
         process may end. Each event is received once, the oldest first.
 
         Args:

@@ -107,7 +107,7 @@ def print_stream(name: str, stream: WorkflowStream[OutputT], console: Console | 
 async def aprint_stream(
     name: str, stream: AsyncWorkflowStream[OutputT], console: Console | None = None
 ) -> WorkflowResult[OutputT]:
-    """The `async` twin of `print_stream`."""
+    """The `async` version of `print_stream`."""
     with _shown(name, console) as view:
         async with stream:
             async for event in stream:

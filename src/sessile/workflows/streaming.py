@@ -13,7 +13,7 @@ from .run.result import OutputT, WorkflowResult
 
 
 class AsyncWorkflowStream(AsyncRunStream[OutputT, WorkflowEvent], Generic[OutputT]):
-    """A run at work: an iterator of its `WorkflowEvent`s. As a context manager it interrupts a run at work."""
+    """A run in progress: an iterator of its `WorkflowEvent`s. As a context manager it interrupts a run in progress."""
 
     _ended_as = "interrupted"
 
@@ -24,7 +24,7 @@ class AsyncWorkflowStream(AsyncRunStream[OutputT, WorkflowEvent], Generic[Output
 
 
 class WorkflowStream(RunStream[OutputT, WorkflowEvent], Generic[OutputT]):
-    """The synchronous twin of `AsyncWorkflowStream`: the run works on a background loop."""
+    """The synchronous version of `AsyncWorkflowStream`: the run works on a background loop."""
 
     @property
     def result(self) -> WorkflowResult[OutputT]:

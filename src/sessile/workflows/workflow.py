@@ -111,7 +111,7 @@ class Workflow(Nested[OutputT]):
         Args:
             *args: what the function takes after its context; kept with the run.
             session_id: the session that the run belongs to; made if it is not there.
-            user_id: whose session it is; None: nobody's; `ANY_USER` goes on with a session that is there,
+            user_id: whose session it is; None: nobody's; `ANY_USER` continues a session that is there,
                 whoever's.
             run_id: an id of the caller's own makes the call repeatable for as long as the session lives. If the
                 session has a run of that id, the run goes on; if that has completed, its result is returned, and
@@ -121,7 +121,7 @@ class Workflow(Nested[OutputT]):
 
         Raises:
             StepFailedError: a step has failed, and the function has not caught it; `resume` tries it again.
-            NotResumableError: another process is at work on the run of that `run_id`, or it was cancelled.
+            NotResumableError: another process works on the run of that `run_id`, or it was cancelled.
             SessionNotFoundError: the session is another user's.
             RunCancelledError: `storage.cancel_run` was called; such a run cannot be resumed.
             Exception: what else the function has raised; the run is stored as failed, and can be resumed.
@@ -156,7 +156,7 @@ class Workflow(Nested[OutputT]):
         results: DeferredToolResults | None = None,
         by: str | None = None,
     ) -> WorkflowResult[OutputT]:
-        """Go on with a run that was interrupted or has failed, or that waits for an event or a decision that has come.
+        """Continue a run that was interrupted or has failed, or that waits for an event or a decision that has come.
 
         A run is interrupted if its process is gone or was told to stop (SIGTERM, Ctrl-C), or if its task was
         cancelled.
@@ -172,7 +172,7 @@ class Workflow(Nested[OutputT]):
             by: who has decided; it stands in the log.
 
         Raises:
-            NotResumableError: there is no such run, it still waits, or another process is at work on it.
+            NotResumableError: there is no such run, it still waits, or another process works on it.
             InvalidInputError: the decisions do not fit the calls that wait.
             WorkflowChangedError: the code does not fit what the run has done; the run is left as it was.
             StepFailedError: a step has failed, and the function has not caught it.
@@ -214,7 +214,7 @@ class Workflow(Nested[OutputT]):
         user_id: UserId = None,
         resume: bool = True,
     ) -> WorkflowResult[OutputT]:
-        """Send the value that `ctx.wait_for_event(event)` waits for, from any process. A paused run goes on with it.
+        """Send the value that `ctx.wait_for_event(event)` waits for, from any process. A paused run continues with it.
 
         Args:
             session_id: the session.
@@ -225,10 +225,10 @@ class Workflow(Nested[OutputT]):
             run_number: the run's number; default: the newest one of this workflow in the current branch that is not
                 over.
             user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
-            resume: whether the run goes on here, if no process is at work on it.
+            resume: whether the run goes on here, if no process works on it.
 
         Returns:
-            The result of the run. Its status is `running` where another process is at work, which then receives the
+            The result of the run. Its status is `running` where another process works on it, which then receives the
             event; with `resume=False` it is what it was before.
 
         Raises:
@@ -323,9 +323,9 @@ class Workflow(Nested[OutputT]):
     # ------------------------------------------------------------ looking
 
     def journal(self, session_id: str, *, run_number: int | None = None, user_id: UserId = None) -> list[StepRecord]:
-        """The steps of a run in the order in which they ended, then those that are at work.
+        """The steps of a run in the order in which they ended, then those that are running.
 
-        A step that is at work is shown once its process has renewed the run's lease, which it does whenever a third
+        A step that is running is shown once its process has renewed the run's lease, which it does whenever a third
         of the lease's time is over.
 
         Args:
@@ -411,7 +411,7 @@ class Workflow(Nested[OutputT]):
         return await self._resume(self._spec(session_id, user_id, None, None), run_number, emit, given, by)
 
     async def _start(self, spec: TurnSpec, args: Any, kwargs: Any, emit: Emit) -> WorkflowResult[OutputT]:
-        """Start a run, unless there is one of its id; then go on with that one, or return its result."""
+        """Start a run, unless there is one of its id; then continue that one, or return its result."""
         spec.input = self._dump_inputs(args, kwargs)
         while True:
             if spec.only_once:

@@ -162,7 +162,7 @@ def _made_up_calls(message: ModelMessage) -> TypeGuard[ModelResponse]:
 
 
 def _tell(result: list[ModelMessage], message: ModelRequest, calls: dict[str, ToolCallPart], *, said: bool) -> None:
-    """Put what the calls came to into the request before them, unless it is the very answer that follows."""
+    """Put what the calls returned into the request before them, unless it is the very answer that follows."""
     returns = [part for part in message.parts if isinstance(part, ToolReturnPart) and part.tool_call_id in calls]
     rest = [part for part in message.parts if part not in returns]
     lines = [f"{_called(calls[part.tool_call_id])}: {as_text(to_plain(part.content))}" for part in returns]

@@ -57,7 +57,7 @@ class Past(Protocol):
         ...
 
     def may_go_on(self, number: int) -> bool:
-        """Whether a run may still come to something else: it is at work, or may be resumed."""
+        """Whether a run may still end in another way: it is running, or may be resumed."""
         ...
 
     @property

@@ -37,7 +37,7 @@ async def sendable(past: Past, runs: Sequence[Run]) -> list[list[ModelMessage]]:
     """The messages of runs that a model has answered: of each that may be sent along, in their order.
 
     Of a run that waits for a decision its calls are sent as not decided, because what the user says next may be about
-    them. A run that is at work, or was interrupted and can be resumed, is not sent: it may still go on.
+    them. A run that is running, or was interrupted and can be resumed, is not sent: it may still go on.
     """
     result: list[list[ModelMessage]] = []
     for run in runs:

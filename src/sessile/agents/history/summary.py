@@ -24,7 +24,7 @@ from .windows import ALL_PAGE, Window
 logger = logging.getLogger("sessile")
 
 SUMMARY_INSTRUCTIONS = (
-    "Summarize the conversation for yourself, so that you can go on with it without having read it: facts about "
+    "Summarize the conversation for yourself, so that you can continue it without having read it: facts about "
     "the user, decisions, results, open points. Keep names and numbers. Answer with the summary alone."
 )
 
@@ -45,8 +45,8 @@ class RollingSummary(Window):
 
     At least `keep` runs are sent as they are; when `every` more have gathered, a model summarises them together with
     the summary so far, and the result is kept in the session. If that is more than the model takes, it is summarised in
-    parts. If the model fails, the run goes on with the summary that is there and the newest runs after it, and the next
-    run tries again. A run that is still at work or paused holds up the summary until four times `every` have gathered;
+    parts. If the model fails, the run uses the summary that is there and the newest runs after it, and the next
+    run tries again. A run that is still running or paused holds up the summary until four times `every` have gathered;
     one that ends after a summary has passed it is sent along again, and told by the next summary. The window looks back
     100 runs at the most; in a long session that had no summary before, older runs are left out. What summarising uses
     counts in the usage of the run that it was done for, but not for its `usage_limits`.
@@ -86,7 +86,7 @@ class RollingSummary(Window):
     def _older(self, runs: Sequence[Run]) -> Sequence[Run]:
         """The runs to be summarised, if they are enough."""
         older = runs[: len(runs) - self.keep] if self.keep else runs
-        # What a run that is still open comes to say must not fall between summary and window. But the decision that a
+        # What a run that is still open will say must not fall between summary and window. But the decision that a
         # run waits for may never come, and what is sent along must not grow for that.
         unfinished = [index for index, run in enumerate(older) if run.status in ("running", "paused")]
         if unfinished and len(older) - unfinished[0] < PATIENCE * self.every:

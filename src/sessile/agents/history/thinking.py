@@ -1,4 +1,4 @@
-"""A run that goes on with Claude: thought through from its beginning, or not at all.
+"""A run that continues with Claude: thought through from its beginning, or not at all.
 
 Anthropic's extended thinking is of a whole turn, all of its tool calls included: with a budget the turn must begin with
 thinking, without thinking nothing of it may stand there. A run that began with another model, or with other settings,

@@ -59,7 +59,7 @@ def estimate_tokens(messages: Sequence[ModelMessage]) -> int:
 
 
 def _part(part: Any) -> int:
-    """The size of a part in bytes of text, or what comes to as many tokens."""
+    """The size of a part in bytes of text, or what takes as many tokens."""
     if isinstance(part, (SystemPromptPart, InstructionPart)):
         return 0
     if isinstance(part, FilePart):

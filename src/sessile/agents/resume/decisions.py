@@ -96,7 +96,7 @@ def waits(run: Run) -> bool:
 
 
 def noted(run: Run, given: DeferredToolResults, dumped: RunDecided) -> list[RunDecided]:
-    """What is written down of the decisions that a run goes on with."""
+    """What is written down of the decisions that a run continues with."""
     if not given.approvals and not given.calls:
         return []
     return [dumped.but(paused=run.status == "paused", answers=waits(run), delegated=delegated(run))]
@@ -144,7 +144,7 @@ def decidable(run: Run) -> tuple[set[str], set[str]]:
 
 
 def check_resumable(run: Run, given: DeferredToolResults) -> None:
-    """Refuse a run that cannot go on with what is given, before anything is written."""
+    """Refuse a run that cannot continue with what is given, before anything is written."""
     if run.durability == "workflow":
         raise NotResumableError(f"Run {run.number} is a workflow's.", hint="Resume it with the workflow.")
     if run.status != "paused" and run.durability != "step":
@@ -186,7 +186,7 @@ def check_unredacted(run: Run, given: DeferredToolResults) -> None:
     if blind:
         raise InvalidInputError(
             f"The arguments of {', '.join(sorted(blind))} were redacted before they were stored: run {run.number} "
-            "cannot go on with them.",
+            "cannot continue with them.",
             hint="Approve with ToolApproved(override_args={…}), or deny (a call that may have happened can only be "
             "denied); nothing was written.",
         )

@@ -29,7 +29,7 @@ async def run_again(storage: Storage, spec: TurnSpec, job: Job) -> RunResult[Any
     A run that has completed, or waits for a decision, is returned as it is stored; the model is not asked. One that was
     interrupted goes on: from its last stored step, or from its beginning if no steps were stored.
 
-    Raises `SessionBusyError` if a process is at work on it (with `on_busy="queue"` it waits), `NotResumableError` if it
+    Raises `SessionBusyError` if a process works on it (with `on_busy="queue"` it waits), `NotResumableError` if it
     has failed or was cancelled, and `InvalidInputError` if it began with another input.
     """
     while True:
@@ -65,11 +65,11 @@ def _goes_on(run: Run) -> bool:
 
 
 async def _check_idle(storage: Storage, spec: TurnSpec) -> None:
-    """Raise `SessionBusyError` if a process is at work on the run."""
+    """Raise `SessionBusyError` if a process works on the run."""
     found = await aoperate(storage, turns.repeated, spec)
     if found is not None and found.run.status == "running":
         run = found.run
-        error = SessionBusyError(f"Run {run.number} of session {spec.session_id!r}, {run.run_id!r}, is at work.")
+        error = SessionBusyError(f"Run {run.number} of session {spec.session_id!r}, {run.run_id!r}, is running.")
         error.at_work = (run.run_id,)
         raise error
 

@@ -1,4 +1,4 @@
-"""Going on with runs that were paused or interrupted."""
+"""Continuing runs that were paused or interrupted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def resume_run(
     adopt: bool = False,
     by: str | None = None,
 ) -> RunResult[Any]:
-    """Take the run over, prepare what it goes on with, and drive it. See `Agent.resume`.
+    """Take the run over, prepare what it continues with, and drive it. See `Agent.resume`.
 
     With `from_start` an interrupted run whose steps were not stored begins anew with its input. `taken` is given the
     recorder when the run is taken over. (A team lets it know the run that it goes with.) With `adopt` it may be the run
@@ -132,7 +132,7 @@ async def _take(
 
 
 async def _prepare(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
-    """Put together what the run goes on with; returns the calls that must be decided about first, if any."""
+    """Put together what the run continues with; returns the calls that must be decided about first, if any."""
     job.own = await load_messages(run.messages, recorder.media)
     recorder.transcript.earlier = list(job.own)
     recorder.meter.earlier = run.own_usage

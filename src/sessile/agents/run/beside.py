@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def outcome(task: asyncio.Task[T], patience: float, error: BaseException | None) -> T | None:
-    """What the task has come to, after `patience` seconds at most; None: it was cancelled.
+    """What the task has returned, after `patience` seconds at most; None: it was cancelled.
 
     A run that ends with an error does not wait.
     """

@@ -54,7 +54,7 @@ class Company(Protocol):
         ...
 
     def dismiss(self) -> None:
-        """Take note that the run has come to a result: what they have not ended, nobody goes on with."""
+        """Take note that the run has a result: what they have not ended, nobody continues."""
         ...
 
 

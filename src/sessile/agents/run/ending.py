@@ -32,7 +32,7 @@ logger = logging.getLogger("sessile")
 
 
 async def store_result(recorder: Recorder, result: AgentRunResult[Any]) -> RunResult[Any]:
-    """Commit a run that has come to a result. The result is not lost when that fails: the error carries it."""
+    """Commit a run that has a result. The result is not lost when that fails: the error carries it."""
     paused = isinstance(result.output, DeferredToolRequests)
     if not paused:
         recorder.company.dismiss()

@@ -17,7 +17,7 @@ PATIENCE = 10.0
 
 
 class Naming:
-    """Names a session without a name while its run is at work. A context manager around the run."""
+    """Names a session without a name while its run is in progress. A context manager around the run."""
 
     def __init__(self, recorder: Recorder, job: Job) -> None:
         self._recorder = recorder

@@ -27,7 +27,7 @@ async def end_in_parts(
     """Commit entries in as many commits as it takes, and then the end, where one commit cannot hold it all.
 
     Returns the end as it is stored. Where an entry, or the output, is too large for any commit, it is left out, and
-    the run has failed, whatever it came to: the error says what is missing, and is returned, too. Raises
+    the run has failed, whatever its result: the error says what is missing, and is returned, too. Raises
     `TooLargeError` if only what the run changed in the state is too large.
     """
     missing = await _write_parts(entries, write, leave_out)
@@ -51,7 +51,7 @@ def failed_without(ended: RunEnded, missing: Sequence[str], reason: str) -> tupl
     """The end of a run that is stored without something of it, and the error that says so."""
     refused = TooLargeError(
         f"The run is stored as failed, without what is {reason}: {', '.join(missing)}.",
-        hint="Look at error.result, if the run had come to one; and store less, or raise the storage's limits.",
+        hint="Look at error.result, if the run had one; and store less, or raise the storage's limits.",
         written="yes",
     )
     error = problem_of(refused) if ended.error is None else ended.error

@@ -133,7 +133,7 @@ class Recorder:
         """What became of the newest response's calls, which is taken away together with that."""
         self._was_lost = False
         self.said: dict[str, list[ModelMessage]] = {}
-        """The messages of runs below this one that have ended while it was at work, by their ids."""
+        """The messages of runs below this one that have ended while it was running, by their ids."""
         self._ended = False
         self._lock: asyncio.Lock = asyncio.Lock() if above is None else above._lock
 
@@ -168,7 +168,7 @@ class Recorder:
     ) -> Recorder:
         """Look at the session and commit that the run has started (unless it is only to be written at its end).
 
-        With `on_busy="queue"` it waits here until no other run is at work.
+        With `on_busy="queue"` it waits here until no other run is in progress.
         """
         spec.input = await computed(lambda: dump_input(prompt), prompt)
 
@@ -290,7 +290,7 @@ class Recorder:
         await self._do(turns.append_to_turn, self.turn, entries)
 
     def take_over(self, run: Run) -> None:
-        """Go on with a run that is stored, and keep what it says in case that is lost."""
+        """Continue a run that is stored, and keep what it says in case that is lost."""
         self.record = run
         entries = list(entries_of(run))
         self._below = [Written(Packed(entries), turns.NO_CHANGE)] if entries else []
@@ -339,7 +339,7 @@ class Recorder:
         *,
         state: StatePart = "all",
     ) -> None:
-        """Commit the end of a run that has come to a result: completed, or paused for a decision.
+        """Commit the end of a run that has a result: completed, or paused for a decision.
 
         `state` says what is kept of what the run changed in the state.
         """
@@ -358,7 +358,7 @@ class Recorder:
         await self._end(RunEnded(status="paused", pending=pending.json), "all")
 
     async def fail(self, ended: RunEnded, *, state: StatePart = "all") -> None:
-        """Commit the end of a run that has come to no result, with the messages that it has made."""
+        """Commit the end of a run that has no result, with the messages that it has made."""
         await self._end(ended, state)
 
     async def _end(self, ended: RunEnded, state: StatePart) -> None:

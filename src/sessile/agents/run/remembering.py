@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 
 class Remembering:
-    """Lets a model write memories while a run is at work. A context manager around the run."""
+    """Lets a model write memories while a run is in progress. A context manager around the run."""
 
     def __init__(self, recorder: Recorder, job: Job) -> None:
         self._recorder = recorder

@@ -30,7 +30,7 @@ from ..run.recorder import Recorder
 from .member import MemberRecorder
 
 PAUSE = 0.2
-"""Seconds between two looks whether somebody is still at work on a run of a member's own session."""
+"""Seconds between two looks whether somebody is still working on a run of a member's own session."""
 
 
 async def own_spec(member: Agent[Any], recorder: Recorder, path: tuple[str, ...], kept: Run | None) -> TurnSpec:
@@ -70,7 +70,7 @@ async def work_elsewhere(
 ) -> RunResult[Any]:
     """Let the member work in its own session, and commit what comes of it in the team's log.
 
-    Of a team's run that is resumed, `given` is what was decided about tool calls: the member's run goes on with it.
+    Of a team's run that is resumed, `given` is what was decided about tool calls: the member's run continues with it.
     """
     spec.run_id, spec.only_once = recorder.run_id, True
     recorder.elsewhere = storage
@@ -95,7 +95,7 @@ async def _begin(storage: Storage, recorder: MemberRecorder, job: Job, spec: Tur
 async def _go_on(
     storage: Storage, recorder: MemberRecorder, job: Job, spec: TurnSpec, given: DeferredToolResults
 ) -> RunResult[Any]:
-    """Go on with what has begun; what has come to an end or a pause since then is not repeated."""
+    """Continue what has begun; what has ended or paused since then is not repeated."""
     run = await _left_behind(storage, spec)
     if run is None:  # the process was gone before it had begun
         job.prompt = await load_input(recorder.record.input, recorder.media)
@@ -108,7 +108,7 @@ async def _go_on(
 
 
 async def _left_behind(storage: Storage, spec: TurnSpec) -> Run | None:
-    """The run in the member's own session, when nobody is at work on it; None if it has never begun.
+    """The run in the member's own session, when nobody works on it; None if it has never begun.
 
     Its lease may hold a little longer than the one of the team's run, whose process is gone.
     """

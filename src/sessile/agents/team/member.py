@@ -72,7 +72,7 @@ class MemberRecorder(Recorder):
 
     @classmethod
     async def take(cls, above: Recorder, run: Run, decided: Sequence[RunDecided]) -> MemberRecorder:
-        """Commit that a member goes on with a run that was paused or interrupted, and what was decided about it."""
+        """Commit that a member continues a run that was paused or interrupted, and what was decided about it."""
         recorder = cls(above, run.agent or "", run.key or "")
         recorder.run_id = recorder.session.run_id = run.run_id
         recorder.transcript.attempt_id = uuid7()

@@ -48,7 +48,7 @@ class MemberPast(SessionPast):
         return [run for above, run in below if run.status in FINISHED or not self._goes_on(above)]
 
     def _goes_on(self, above: Run) -> bool:
-        """Whether what is open below a run of the session may be gone on with."""
+        """Whether what is open below a run of the session may be continued."""
         return above.number == self._own or above.durability == "step"
 
     async def messages(self, run: Run) -> list[ModelMessage]:

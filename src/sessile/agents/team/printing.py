@@ -1,4 +1,4 @@
-"""A team in the terminal: its members at work, as a tree, and its answer."""
+"""A team in the terminal: what its members do, as a tree, and its answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Work:
 
 
 class TeamView(AnswerView):
-    """The members of a team at work, as a tree, and the answer of the team."""
+    """What the members of a team do, as a tree, and the answer of the team."""
 
     events = True
 

@@ -1,4 +1,4 @@
-"""Going on with the runs of members, after the run of their team was taken over."""
+"""Continuing the runs of members, after the run of their team was taken over."""
 
 from __future__ import annotations
 

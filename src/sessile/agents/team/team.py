@@ -71,8 +71,8 @@ class Team(Agent[OutputT]):
     team.run("A paragraph about tides.", session_id="s1", user_id="ada")
     ```
 
-    It is used as an `Agent` is: `run`, `stream`, `print_response`, `resume`, `session`, and their asynchronous twins.
-    The session holds the conversation with the team. The run of a member stands below the run of the team that it
+    It is used as an `Agent` is: `run`, `stream`, `print_response`, `resume`, `session`, and their async versions.
+    The session holds the conversation with the team. The run of a member is below the run of the team that it
     worked for, with messages and usage of its own.
 
     Args:

@@ -1,4 +1,4 @@
-"""Members at work: their runs below a team's run, whatever the team's mode."""
+"""What members do: their runs below a team's run, whatever the team's mode."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class MemberRuns:
         return self._answers
 
     def _member_answers(self) -> bool:
-        """Whether the text of a member that is at work is the answer of the whole team's run."""
+        """Whether the text of a member that is running is the answer of the whole team's run."""
         return False
 
     async def ask(self, name: str, prompt: Prompt, key: str, usage: RunUsage) -> RunResult[Any]:

@@ -61,9 +61,9 @@ class ConditionFailedError(Exception):
 
 
 class AnswerCutError(HTTPClientError):
-    """The connection ended in the midst of an answer."""
+    """The connection ended in the middle of an answer."""
 
-    fmt = "the connection was closed in the midst of the answer"
+    fmt = "the connection was closed in the middle of the answer"
 
 
 def check_whole(response_dict: dict[str, Any], **_: Any) -> None:

@@ -147,7 +147,7 @@ class Port(ABC):
         raise AssertionError("the last attempt returns or raises")
 
     def _count_trouble(self, what: str, error: Exception, failure: StorageError, *, lost: bool) -> None:
-        """Count a write whose answer was lost, and a connection that is made anew by the next request."""
+        """Count a write whose answer was lost, and a connection that is rebuilt by the next request."""
         if lost:
             self.stats.unknown(failure)
             logger.info("%s on %s had no answer: %s", what, self.where, reason_of(error))

@@ -35,7 +35,7 @@ BUSY_SECONDS = 10.0
 """How long to wait for other processes that write to the index, each for a fraction of a millisecond."""
 
 INDEX_VERSION = 2
-"""Of its tables. An index of an older version is made anew."""
+"""Of its tables. An index of an older version is rebuilt."""
 
 _HEAD = ", ".join(HeadRow._fields)
 _VALUES = ", ".join(f":{name}" for name in HeadRow._fields)
@@ -295,6 +295,6 @@ def _translated(path: Path) -> Generator[None]:
         if code == sqlite3.SQLITE_READONLY:
             raise ReadOnlyError(text) from error
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            hint = f"End the programs that use the folder, and remove {str(path.parent)!r}; it is made anew."
+            hint = f"End the programs that use the folder, and remove {str(path.parent)!r}; it is rebuilt."
             raise CorruptDataError(text, hint=hint) from error
         raise StorageError(text, hint="Check the disk and the folder.") from error

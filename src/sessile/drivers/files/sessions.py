@@ -200,7 +200,7 @@ class Sessions:
                 return None
             raise CorruptDataError(
                 f"Line {max(1, error.line)} of {str(place.head)!r} cannot be read: {error.reason}.",
-                hint="Correct it, or remove the file: the head is made anew from the log.",
+                hint="Correct it, or remove the file: the head is rebuilt from the log.",
             ) from error
 
     def _newest(self, log: Log, revision: int) -> tuple[int, int, bool]:
@@ -236,7 +236,7 @@ class Sessions:
         """Roll the head forward over what is whole beyond it, and cut off the rest, which was never acknowledged."""
         log, place = view.log, self.place(session_id)
         with disk.translated("Repairing a session", place.folder):
-            disk.sync(log.file)  # a writer that is gone may not have come to that
+            disk.sync(log.file)  # a writer that is gone may not have done that
             good, rest = _whole_after(log, view.revision)
             if view.head is None:
                 _check_rest(log, good, rest)

@@ -36,7 +36,7 @@ LOCAL = ".sessile"
 """The folder of what belongs to this machine."""
 
 ATTEMPTS = 3
-"""How often a list is made anew because its sessions were written to meanwhile."""
+"""How often a list is rebuilt because its sessions were written to meanwhile."""
 
 
 Errors = dict[str, StorageError]
@@ -358,7 +358,7 @@ class FileDriver(Driver):
 
 
 def _checked_path(path: Any) -> Path:
-    """The path of the folder, absolute: a process that changes its folder goes on with the same files."""
+    """The path of the folder, absolute: a process that changes its folder stays with the same files."""
     if not isinstance(path, (str, Path)):
         raise InvalidInputError(f"The path of a folder must be text or a Path, not {type(path).__name__}.")
     if not str(path) or "\0" in str(path):

@@ -175,7 +175,7 @@ class ObjectDriver(Driver):
             there = layout.decode_checkpoint(found.data, name)
             if not there.removing:
                 return False
-            # Whoever was removing it has not come to the end.
+            # Whoever was removing it has not reached the end.
             await self._clear_folder(what, layout.folder(there.head.session_id, there.head.incarnation), deadline)
             await self.port.delete(what, sorted(there.places - places), deadline)
         return await self.port.replace(what, name, data, found.version, deadline)

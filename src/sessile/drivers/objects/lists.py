@@ -1,7 +1,7 @@
 """The places that sessions have in lists, and walking down a list.
 
 A place is an empty object whose name has a time and a session. The head of the session decides what a list shows; a
-place only tells where to look. It moves when a checkpoint is written, unless a run is at work: then it stays until the
+place only tells where to look. It moves when a checkpoint is written, unless a run is running: then it stays until the
 run has ended.
 """
 

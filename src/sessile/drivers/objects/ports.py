@@ -1,4 +1,4 @@
-"""Ways to an object store: obstore's functions that block, and their twins for event loops.
+"""Ways to an object store: obstore's functions that block, and those for event loops.
 
 Requests that may be repeated without harm are repeated here when the store is busy or the connection breaks. Others are
 sent once, since a create that came through is refused when it is repeated: whoever asked can tell by the commit's own
@@ -253,7 +253,7 @@ class Port(ABC):
             raise StorageError(f"obstore gives up: {what} on {self.where}.", written=written, hint=hint) from error
 
     def _count_trouble(self, failure: StorageError, *, broken: bool = False) -> None:
-        """Count a write whose answer was lost, and a connection that is made anew by the next request."""
+        """Count a write whose answer was lost, and a connection that is rebuilt by the next request."""
         if failure.written == "unknown":
             self.stats.unknown(failure)
             logger.info("A write had no answer: %s", failure)

@@ -70,7 +70,7 @@ class Records:
         return keys[:limit]
 
     async def old_names(self, session_id: str, incarnation: str, deadline: Deadline) -> frozenset[str]:
-        """The names of a session's objects that do not tell their keys; no more of them come to be."""
+        """The names of a session's objects that do not tell their keys; no more of them are made."""
         where = layout.folder(session_id, incarnation)
         with self._lock:
             known = self._old.get(where)

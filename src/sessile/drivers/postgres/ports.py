@@ -126,7 +126,7 @@ class DeadlineConnection(Connection[tuple[Any, ...]]):
 
 
 class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
-    """The asynchronous twin of `DeadlineConnection`."""
+    """The asynchronous version of `DeadlineConnection`."""
 
     deadline: Deadline | None = None
 

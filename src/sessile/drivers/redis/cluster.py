@@ -135,9 +135,9 @@ class ClusterPort(Port):
             raise self._error(error, what, deadline, "unknown" if writes else "no") from error
 
     def waits(self, size: int) -> None:
-        """Note that as many callers are at work as may be, and one more wants to be."""
+        """Note that as many callers work as may, and one more wants to be."""
         self.stats.count("pool_waits")
-        logger.info("%d callers are at work on %s; one more waits.", size, self.where)
+        logger.info("%d callers work on %s; one more waits.", size, self.where)
 
     def _error(self, error: Exception, what: str, deadline: Deadline, written: Written) -> Exception:
         if not code_of(error) and deadline.remaining() <= 0:  # whatever redis-py makes of it

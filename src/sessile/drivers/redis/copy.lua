@@ -3,7 +3,7 @@
 --
 -- KEYS  head, log, the copy
 -- ARGV  incarnation; how often the log was replaced, as it was when the copy was begun, or '' to begin one; how far the
---       copy has come; at most so many bytes; how long the copy stays without being gone on with, in milliseconds; up to
+--       copy has come; at most so many bytes; how long the copy stays when nobody continues it, in milliseconds; up to
 --       which seq, or ''; then seq, id, run, time, body, key or '' of each commit that changes, by ascending seq
 -- Returns how often the log was replaced, the seq of the last commit that was copied, whether that is the log's last,
 -- and seq and key or '' of each that had another key than it has now. Nothing if one of the commits is not in the log.

@@ -193,7 +193,7 @@ class Walk:
         return place > other if self._up else place < other
 
     def above(self) -> Walk | None:
-        """A walk over what may have been further down, and has come to the top before this one was there.
+        """A walk over what may have been further down, and has moved to the top before this one was there.
 
         None if there is no such thing: where this one took a single step, did not begin at the top, or ends there.
         """

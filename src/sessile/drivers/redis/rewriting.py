@@ -24,7 +24,7 @@ SENT_BYTES, SENT_ROWS = 4 * MIB, 500
 """How much of what changes is sent at once."""
 
 ABANDONED_MS = 600_000
-"""How long a copy stays that nobody goes on with."""
+"""How long a copy stays that nobody continues."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Commits of several sessions that go to the database together: group commit.
 
-Who finds nobody at work writes at once, alone. Who comes while others write waits for them, and then goes with all that
+Who finds nobody writing writes at once, alone. Who comes while others write waits for them, and then goes with all that
 wait, in one statement or transaction. So nobody waits who need not, and the more come the less each of them costs.
 
 Nothing that a caller is promised changes by that:

@@ -1,4 +1,4 @@
-"""Schema versions: how a database is brought from one to the next while programs of both are at work.
+"""Schema versions: how a database is brought from one to the next while programs of both are running.
 
 The version `N` has a part `NNN_pre.sql`, after which programs of version `N - 1` still work (it adds), and perhaps a
 part `NNN_post.sql`, after which they do not (it removes). A program brings an older database up to date by itself:

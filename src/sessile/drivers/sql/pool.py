@@ -30,7 +30,7 @@ MAX_AGE = 3600.0
 """Seconds after which a connection is replaced, so that a change of servers behind a name comes through."""
 
 JITTER = 0.1
-"""By which part of it the greatest age differs between connections, so that not all are made anew at once."""
+"""By which part of it the greatest age differs between connections, so that not all are rebuilt at once."""
 
 
 class PoolSettings(TypedDict):

@@ -127,7 +127,7 @@ class Migrator:
             try:
                 connection.exec_driver_sql(statement)
             except DBAPIError as error:
-                # Another process is at it, or was when it ended: go on with what it has left.
+                # Another process is at it, or was when it ended: continue with what it has left.
                 begun = begun or number == 0
                 if not (begun and is_already_there(error, connection.dialect.name)):
                     raise

@@ -18,7 +18,7 @@ _UNTIL = "sessile_until"
 
 
 def watch(engine: Engine, max_age: float, stats: Stats) -> None:
-    """Replace connections of that age, a tenth more or less, when they come back; count those that are made anew."""
+    """Replace connections of that age, a tenth more or less, when they come back; count those that are rebuilt."""
 
     @event.listens_for(engine, "connect")
     def made(_: Any, place: Any) -> None:  # pyright: ignore[reportUnusedFunction] (the engine calls it)

@@ -250,7 +250,7 @@ class SqlAlchemyDriver(Driver):
         def work(connection: Connection) -> Loaded | None:
             loaded, there = self._load(connection, session_id, newest)
             if loaded is not None and there < min(newest, loaded.head.revision):
-                # Deleted between head and log, which one statement sees where it locks rows as it comes to them.
+                # Deleted between head and log, which one statement sees where it locks rows as it reaches them.
                 loaded, _ = self._load(connection, session_id, newest)
             return loaded
 

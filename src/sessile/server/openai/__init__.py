@@ -1,1 +1,1 @@
-"""OpenAI's endpoints, by which any client of theirs goes on with a stored session: Responses and Chat Completions."""
+"""OpenAI's endpoints, by which any client of theirs continues a stored session: Responses and Chat Completions."""

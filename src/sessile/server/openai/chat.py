@@ -55,7 +55,7 @@ async def complete(
     request: Request,
     view: Seen,
     body: ChatIn,
-    x_session_id: Annotated[str | None, Header(description="The session to go on with. Default: a new one.")] = None,
+    x_session_id: Annotated[str | None, Header(description="The session to continue. Default: a new one.")] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> Response:
     """The answer names the session in `X-Session-Id`; the client sends it along with its next request."""

@@ -92,7 +92,7 @@ async def launch(
 
 
 async def _outcome(telling: Telling, asked: Asked, task: asyncio.Task[JsonObject]) -> JsonObject:
-    """What has come of a run, also where the same request came before, and another one is at work on it."""
+    """What has come of a run, also where the same request came before, and another one works on it."""
     try:
         return await finished(task)
     except SessileError as error:

@@ -99,7 +99,7 @@ async def respond(
     body: ResponseIn,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> Response:
-    """Goes on with the conversation, which is a session, or after the previous response, which is a run."""
+    """Continues the conversation, which is a session, or after the previous response, which is a run."""
     session_id, before = await _where(view, body, idempotency_key)
     request.state.session_id = session_id
     asked_for(view, body.model, session_id)
@@ -161,7 +161,7 @@ async def get_response(view: Seen, response_id: ResponseId) -> Response:
 
 @router.post("/v1/responses/{response_id}/cancel", response_model=AnyOut, summary="Cancel a response")
 async def cancel_response(view: Seen, response_id: ResponseId) -> Response:
-    """Wherever it is at work."""
+    """Wherever it is running."""
     session_id, number = place_of(response_id)
     await view.storage.acancel_run(session_id, number, user_id=view.reads)
     said, began = await stored(view, session_id, number)

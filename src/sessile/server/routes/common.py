@@ -88,7 +88,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (415, "Not JSON."),
         (421, "The server does not answer to this host."),
         (422, "The request is not right."),
-        (429, "Too many runs are at work."),
+        (429, "Too many runs are in progress."),
         (500, "The server has failed."),
         (501, "This database, or this server, cannot do that."),
         (502, "The run has failed."),

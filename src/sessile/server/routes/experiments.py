@@ -81,7 +81,7 @@ class ExperimentIn(Body):
     tools: Literal["live", "log"] = "live"
     evaluators: list[EvaluatorIn] = Field(default_factory=list[EvaluatorIn], max_length=20)
     experiment: str | None = Field(
-        default=None, min_length=1, max_length=200, description="A name; the same one again goes on with it."
+        default=None, min_length=1, max_length=200, description="A name; the same one again continues it."
     )
     jobs: int = Field(default=4, ge=1, le=32)
     ttl: float | None = Field(default=None, gt=0, le=10**9, strict=False, description="Seconds that its sessions stay.")
@@ -115,7 +115,7 @@ async def start(request: Request, view: Seen, body: ExperimentIn) -> Response:
 
 @router.get("/experiments", response_model=AnyOut, summary="Experiments that have reports")
 async def list_experiments(view: Seen, limit: Limit = 20, cursor: Cursor = None) -> Response:
-    """For administrators; newest first. `here` are those at work in this process."""
+    """For administrators; newest first. `here` are those in progress in this process."""
     administrators(view)
     page = await view.storage.asessions(user_id=ANY_USER, kind=KIND, limit=limit, cursor=cursor)
     here = [one for one in view.server.experiments.values() if isinstance(one, Experiment) and one.status == "running"]

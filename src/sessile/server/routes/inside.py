@@ -78,7 +78,7 @@ async def get_states(view: Seen, session_id: Session, number: RunNumber) -> Resp
     "/sessions/{session_id}/runs/{number}/steps", response_model=list[StepOut], summary="The steps of a workflow's run"
 )
 async def list_steps(view: Seen, session_id: Session, number: RunNumber) -> Response:
-    """Each attempt, in the order in which they ended; then those that are at work."""
+    """Each attempt, in the order in which they ended; then those in progress."""
     records = step_records(*await aoperate(view.storage, journal_run, session_id, number, user_id=view.reads))
     shown: list[JsonObject] = []
     for record in records:
@@ -92,7 +92,7 @@ async def list_steps(view: Seen, session_id: Session, number: RunNumber) -> Resp
 
 
 class DecideIn(Body):
-    """What is decided, without going on with the run here."""
+    """What is decided, without continuing the run here."""
 
     approvals: dict[str, bool | DecisionIn] = Field(default_factory=dict, description="Decisions, by `tool_call_id`.")
     results: dict[str, Any] = Field(default_factory=dict, description="Results of calls made elsewhere.")
@@ -105,7 +105,7 @@ class DecideIn(Body):
     summary="Write down decisions that a paused run waits for",
 )
 async def decide(view: Seen, session_id: Session, number: RunNumber, body: DecideIn) -> Response:
-    """For where the agent is not served: whoever resumes the run, anywhere, goes on with them."""
+    """For where the agent is not served: whoever resumes the run, anywhere, continues with them."""
     await granted(view, session_id, number, body.approvals)
     together: dict[float | None, dict[str, Any]] = {}
     for call, one in body.approvals.items():

@@ -57,7 +57,7 @@ class RunIn(Body):
         description="Of agents and teams: text, or a list of texts and of files `{media_type, data}`. Of workflows: "
         "an object with its arguments, or its only one.",
     )
-    session_id: str | None = Field(default=None, description="The session to go on with. Default: a new one.")
+    session_id: str | None = Field(default=None, description="The session to continue. Default: a new one.")
     user_id: str | None = Field(default=None, description="For administrators: whose session a new one is.")
     metadata: dict[str, Any] | None = Field(default=None, description="What is kept beside the run.")
     after: int | None = Field(
@@ -89,7 +89,7 @@ class DecisionIn(Body):
 
 
 class ResumeIn(Body):
-    """What a run goes on with."""
+    """What a run continues with."""
 
     approvals: dict[str, bool | DecisionIn] = Field(default_factory=dict, description="Decisions, by `tool_call_id`.")
     results: dict[str, Any] = Field(
@@ -233,7 +233,7 @@ def _in_background(telling: Telling, address: str) -> Response:
 
 
 async def _read(request: Request, telling: Telling, *, stream: bool, background: bool) -> Response:
-    """Answer with a run that is there already, wherever it is at work."""
+    """Answer with a run that is there already, wherever it is running."""
     address = address_of(request, telling.session_id, telling.number)
     if background:
         return _in_background(telling, address)
@@ -259,7 +259,7 @@ async def events(
     """The events: `run.started`, `text`, `tool.called`, `tool.returned`, `step.…`, `member.…`, and at last `run.ended`.
 
     The texts put together are the run's text. After `text.restarted` only the first `keep` characters of what came
-    before hold: another process has taken the run over. From a process that is not at work on the run, what is
+    before hold: another process has taken the run over. From a process that is not working on the run, what is
     committed of it comes, when it is.
     """
     place = Place.of(last_event_id or after)
@@ -271,7 +271,7 @@ async def events(
 
 @router.post("/sessions/{session_id}/runs/{number}/cancel", response_model=dict[str, bool], summary="Cancel a run")
 async def cancel(view: Seen, session_id: Session, number: RunNumber) -> Response:
-    """Within a second, whichever process is at work on it. `cancelled` is false where it had ended before."""
+    """Within a second, whichever process works on it. `cancelled` is false where it had ended before."""
     done = await view.storage.acancel_run(session_id, number, user_id=view.reads)
     return answer({"cancelled": done})
 
@@ -280,7 +280,7 @@ async def cancel(view: Seen, session_id: Session, number: RunNumber) -> Response
     "/sessions/{session_id}/runs/{number}/resume",
     response_model=OutcomeOut,
     responses={200: {"content": STREAM["content"]}, 202: {"model": BegunOut, "description": "In the background."}},
-    summary="Go on with a run: approve, deny, answer",
+    summary="Continue a run: approve, deny, answer",
 )
 async def resume(request: Request, view: Seen, session_id: Session, number: RunNumber, body: ResumeIn) -> Response:
     """A run that waits for decisions or was interrupted goes on here, with what is decided about its calls."""
@@ -328,7 +328,7 @@ def _decision(given: bool | DecisionIn) -> bool | ToolApproved | ToolDenied:
     summary="Send an event to a workflow",
 )
 async def send_event(view: Seen, session_id: Session, body: EventIn) -> Response:
-    """What `ctx.wait_for_event(name)` waits for, now or later. A paused run goes on with it, here and by itself."""
+    """What `ctx.wait_for_event(name)` waits for, now or later. A paused run continues with it, here and by itself."""
     session = await view.storage.aget_session(session_id, user_id=view.reads)
     workflow = view.server.served.get((session.agent if session else None) or "")
     if session is None or not isinstance(workflow, Workflow):
@@ -355,6 +355,6 @@ async def send_event(view: Seen, session_id: Session, body: EventIn) -> Response
             problem.content |= {"written": "yes", "hint": hint, "retryable": False}
             raise
         except (NotResumableError, SessionBusyError):
-            pass  # somebody else goes on with it
+            pass  # somebody else continues it
         status = "running"
     return answer({"session_id": session_id, "number": sent.number, "status": status}, 202)

@@ -22,7 +22,7 @@ router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["health"])
 
 @router.get("/status", response_model=AnyOut, summary="How the server and its database are")
 async def status(view: Seen) -> Response:
-    """For administrators: warnings, how far the index is behind, what the storage has counted, what is at work."""
+    """For administrators: warnings, how far the index is behind, what the storage has counted, what is running."""
     administrators(view)
     server = view.server
     return answer(

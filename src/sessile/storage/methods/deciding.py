@@ -27,7 +27,7 @@ class Deciding(Operated):
         ttl: Duration | None = None,
         user_id: UserId = None,
     ) -> Waiting:
-        """Store a decision that a paused run waits for; no agent is needed. Whoever calls `resume` goes on with it.
+        """Store a decision that a paused run waits for; no agent is needed. Whoever calls `resume` continues with it.
 
         One commit. A run that waits for several calls may be decided about one by one; `Waiting.is_decided` says
         whether all are. If several decisions were made about one call, the newest counts. What is given to `resume`

@@ -64,7 +64,7 @@ class Keeping(Operated):
         Raises:
             SessionNotFoundError: there is no such session, or it is another user's.
             RunNotFoundError: the session has no run of that number.
-            SessionBusyError: the run is at work; or (with `error.written == "yes"`) another one is, and media are left.
+            SessionBusyError: the run is running; or (with `error.written == "yes"`) another one is, and media are left.
             UnsupportedError: the database cannot rewrite what is stored (`storage.capabilities.rewrites`).
             InvalidInputError: an argument is wrong, or names no user where the storage requires one.
             StorageError: the database failed; call it again.

@@ -100,7 +100,7 @@ class Listing(Operated):
     ) -> Page[Waiting]:
         """The paused runs of all sessions, on their current branches: what waits for people, or for events.
 
-        The runs of the session that changed last come first. A run is listed also while another one is at work in
+        The runs of the session that changed last come first. A run is listed also while another one is running in
         its session. Costs what `sessions` costs, and one read more for each run. The sessions come without their
         states.
 

@@ -61,7 +61,7 @@ class Reading(Operated):
         Args:
             session_id: which session.
             last: at most so many, the newest (of that status). Default: 100, or all from `from_run` on. Where they are
-                larger together than the storage's `max_read_bytes`, fewer come, but one at least: go on with
+                larger together than the storage's `max_read_bytes`, fewer come, but one at least: continue with
                 `to_run=runs[0].number - 1`.
             from_run: the number of the first run.
             to_run: the number of the last run, which is included.

@@ -453,10 +453,10 @@ class Writing(Operated):
         return await self._arun(writes.set_ttl, session_id, ttl, user_id=user_id)
 
     def cancel_run(self, session_id: str, run_number: int | None = None, *, user_id: UserId = None) -> bool:
-        """End a run for good, whether it is at work, waits, or was interrupted. It cannot be resumed then.
+        """End a run for good, whether it is running, waits, or was interrupted. It cannot be resumed then.
 
-        A process that is at work on it, wherever it is, sees that when it next renews its lease, within a third of the
-        lease's time, and stores what it has. A run that nobody is at work on (paused, interrupted, or failed in a way
+        A process that works on it, wherever it is, sees that when it next renews its lease, within a third of the
+        lease's time, and stores what it has. A run that nobody works on (paused, interrupted, or failed in a way
         that can be resumed) is cancelled when this returns.
 
         Args:

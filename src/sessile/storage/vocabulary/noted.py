@@ -13,7 +13,7 @@ def _erased_text(text: Any) -> Any:
 
 
 class RunNoted(Word, kind="run.noted"):
-    """Somebody has rated a run, while it was at work or after its end. Changes no head.
+    """Somebody has rated a run, while it was running or after its end. Changes no head.
 
     Of several by one source the newest counts; all stay. Forks do not have them: they are about what happened there.
     """

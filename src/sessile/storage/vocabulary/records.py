@@ -12,7 +12,7 @@ class Lease(Fields):
 
     epoch: int = field("the epoch of the process that holds it")
     until: int = field("when it runs out, microseconds UTC")
-    note: Any = field("what the run is doing, JSON: of a workflow, the steps at work", default=None)
+    note: Any = field("what the run is doing, JSON: of a workflow, the running steps", default=None)
 
 
 class CancelRequest(Fields):

@@ -153,7 +153,7 @@ class Pending(Fields):
 
 
 class RunEnded(Word, kind="run.ended"):
-    """A run has ended, or has come to a pause; or somebody has noted that its process is gone.
+    """A run has ended, or pauses; or somebody has noted that its process is gone.
 
     In the head: `usage` is added, unless it is `copied`. Where it is no run below another, it is not open any more; but
     one that is paused, interrupted or `resumable` is, with this epoch (or the one before) and no lease. Of those only

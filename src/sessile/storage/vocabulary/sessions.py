@@ -143,7 +143,7 @@ class SessionSummarized(Word, kind="session.summarized"):
     upto: int = field("the number of the last run that it tells of")
     text: str = field("the summary")
     unfinished: list[int] | None = field(
-        "the numbers of runs up to there that had not ended by then; what they come to is told by a later summary",
+        "the numbers of runs up to there that had not ended by then; how they end stands in a later summary",
         default=None,
     )
 
@@ -275,10 +275,10 @@ class StateKept(Word, kind="state.kept", droppable=True):
 
 
 class ResultKept(Word, kind="result.kept", droppable=True):
-    """What a step came to, for other runs; alone in a hidden session, which expires."""
+    """What a step returned, for other runs; alone in a hidden session, which expires."""
 
     name: str = field("the name of the step")
-    output: Any = field("what it came to, in the form of a step's output", erased=erased_value)
+    output: Any = field("what it returned, in the form of a step's output", erased=erased_value)
 
     @classmethod
     def tell(cls, run: Run, entry: Entry) -> None:

@@ -47,7 +47,7 @@ class RunDecided(Word, kind="run.decided", droppable=True):
     approvals: JsonObject = field(
         "by tool call id: true, false, or Pydantic AI's `ToolApproved` or `ToolDenied`", erased=erased_value
     )
-    calls: JsonObject = field("by tool call id: what the call came to, as in `tool.ended`", erased=erased_value)
+    calls: JsonObject = field("by tool call id: what the call returned, as in `tool.ended`", erased=erased_value)
     metadata: JsonObject = field("by tool call id: what was given along", erased=erased_value)
     paused: bool = field("whether the run was paused (or else interrupted)")
     answers: bool = field("whether these are answers that the agent asked for (or else about interrupted calls)")
@@ -62,7 +62,7 @@ class RunDecided(Word, kind="run.decided", droppable=True):
 
 
 class DecisionSent(Word, kind="decision.sent", droppable=True):
-    """Somebody has decided about tool calls that a paused run waits for; whoever resumes the run goes on with it.
+    """Somebody has decided about tool calls that a paused run waits for; whoever resumes the run continues with it.
 
     Of several about one call the newest counts, and what is given to `resume` counts more than all of them.
     """
@@ -70,7 +70,7 @@ class DecisionSent(Word, kind="decision.sent", droppable=True):
     approvals: JsonObject = field(
         "by tool call id: true, false, or Pydantic AI's `ToolApproved` or `ToolDenied`", erased=erased_value
     )
-    calls: JsonObject = field("by tool call id: what the call came to, JSON", erased=erased_value)
+    calls: JsonObject = field("by tool call id: what the call returned, JSON", erased=erased_value)
     epoch: int = field("the epoch of the run that is paused: the decision holds for this pause only")
     by: str | None = field("who has decided: a person's or a program's id", default=None, erased=_erased_text)
     until: int | None = field(

@@ -149,7 +149,7 @@ class Word(Fields):
     """One kind of entry.
 
     Subclasses name the kind, what it was called before the first release (`once`), and the version: the lowest format
-    version of a reader that may pass the entry. It is above 1 where a reader that does not know the kind would come to
+    version of a reader that may pass the entry. It is above 1 where a reader that does not know the kind would make
     another head, or another run, than one that does. Where only a field makes it so, the field says that (`since`).
     """
 

@@ -34,7 +34,7 @@ class Step(Word):
 class StepFinished(Step, kind="step.finished", droppable=True):
     """A step has finished; a replay takes its output from here."""
 
-    output: Any = field('what it came to; what is no JSON is `{"$type": …, "value": …}`', erased=erased_value)
+    output: Any = field('what it returned; what is no JSON is `{"$type": …, "value": …}`', erased=erased_value)
     state: list[list[Any]] | None = field(
         "what it changed in the workflow's state, as operations (see above)", default=None, erased=lambda _: []
     )
@@ -56,7 +56,7 @@ class StepsAgain(Word, kind="step.again", droppable=True):
 
 
 class PatchPassed(Word, kind="workflow.patched", once="workflow.version", droppable=True):
-    """The run has come to a change of the workflow's code (`ctx.patched`), and takes the new way.
+    """The run has reached a change of the workflow's code (`ctx.patched`), and takes the new way.
 
     Before the first release: `workflow.version`.
     """

@@ -138,7 +138,7 @@ class _Building:
         self._add(entries, turn.ended_us or turn.started_us, commit_id, run.number, key)
 
     def _state(self) -> list[Entry]:
-        """The entry by which the session comes to its state; none if that is its state."""
+        """The entry by which the session gets its state; none if that is its state."""
         state = self._said.state or {}
         return state_changed(self.head, state, [name for name in self.head.state if name not in state])
 

@@ -64,7 +64,7 @@ def import_conversations(
     key: str | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Take over the conversations that another library has stored, as sessions that agents go on with.
+    """Take over the conversations that another library has stored, as sessions that agents continue.
 
     The source is only read. Each session is written whole or not at all, with the times that its turns had, and is in
     no list before. A second import changes nothing; one of a source that has grown adds what has come since. A session
@@ -148,7 +148,7 @@ def _check(said: Conversation) -> None:
 async def _put(core: Core, library: Library, said: Conversation) -> Built | None:
     """Write what is not there yet, and return it; None if all of it is.
 
-    Of several imports at once each goes on where another one has come to.
+    Of several imports at once each goes on where another one has got to.
     """
     for _ in range(ATTEMPTS - 1):
         try:

@@ -238,7 +238,7 @@ class TimeLimit:
         self._work.cancel()
 
     def check(self) -> None:
-        """Raise `TimeoutError` if the time was over before the work had come to a result."""
+        """Raise `TimeoutError` if the time was over before the work had a result."""
         error = None if self._work.cancelled() else self._work.exception()
         if self._over and (self._work.cancelled() or error is not None):
             raise TimeoutError(f"The run did not end within {self._limit:g} s.") from error

@@ -71,9 +71,9 @@ class Journal:
         self.told: dict[str, Usage] = {}
         """Of runs of agents in sessions of their own, by their ids there: what this run has counted of them."""
         self._kept: dict[Path, Step] = {}
-        """The steps, without what they came to."""
+        """The steps, without what they returned."""
         self._packed: dict[Path, Packed] = {}
-        """The commits that have what they came to."""
+        """The commits that have what they returned."""
         self._attempts: dict[Path, int] = {}
         self._lives: dict[Path, int] = {}
         self._begun: dict[Path, int] = {}
@@ -196,7 +196,7 @@ class Journal:
         """Let a step that has ended the run be done again, and with it what the code did because it had failed.
 
         Those are the steps that began after it had failed, behind it: they stand where other steps stand when it
-        succeeds. Steps that were at work at the same time stay what they are.
+        succeeds. Steps that were running at the same time stay what they are.
         """
         step = self._kept.pop(failed, None)
         if step is None:

@@ -27,7 +27,7 @@ else:
 class WorkflowResult(RunResult[OutputT]):
     """The result of a run of a workflow; see `RunResult`.
 
-    `status` is `completed`, `paused`, or `running` where another process is at work on the run; only of a completed
+    `status` is `completed`, `paused`, or `running` where another process works on the run; only of a completed
     one `output` is what the function returned. `usage` is what the agents of its steps have used. Of a paused run
     `waiting_for` has the names of the events that it waits for, `waiting_until` when the first of them is waited for no
     longer, and `pending` the tool calls of agents that wait for a decision.
@@ -42,13 +42,13 @@ StepStatus = Literal["finished", "failed", "retrying", "running"]
 
 @dataclass(slots=True)
 class StepRecord(Timed):
-    """One attempt of a step, as the journal has it, or as it is at work.
+    """One attempt of a step, as the journal has it, or as it is running.
 
     Attributes:
         name, path, attempt: which attempt of which step.
-        status: `finished`, `failed` (for good), `retrying` (failed, and another attempt follows), or `running`: at work
+        status: `finished`, `failed` (for good), `retrying` (failed, and another attempt follows), or `running`: now
             when the process last renewed its lease.
-        started_us, ended_us: microseconds UTC; `ended_us` is None while it is at work; `started_at`, `ended_at` as
+        started_us, ended_us: microseconds UTC; `ended_us` is None while it is running; `started_at`, `ended_at` as
             datetimes.
         data: what it returned, as the JSON that is stored.
         error: `{"type": …, "message": …}` of a failed attempt.
@@ -98,7 +98,7 @@ def stored_result(session_id: str, run: Run) -> WorkflowResult[Any]:
 
 
 def step_records(run: Run, note: Any) -> list[StepRecord]:
-    """The steps of a run in the order in which they ended, and then those that are at work."""
+    """The steps of a run in the order in which they ended, and then those that are running."""
     ended = [StepFinished.read(entry) or StepFailed.read(entry) for entry in run.steps]
     records = [_record(step) for step in ended if step is not None]
     for one in note or ():

@@ -1,4 +1,4 @@
-"""One run of a workflow at work: what its context and its steps share."""
+"""One run of a workflow in progress: what its context and its steps share."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def at_work_here() -> Any:
 
 @dataclass(slots=True, frozen=True)
 class CurrentStep:
-    """The step at work, for the code inside it.
+    """The running step, for the code inside it.
 
     Attributes:
         name, path: which step it is.
@@ -138,7 +138,7 @@ class CurrentStep:
     def own_session(self) -> str:
         """The id of a session of the step's own: always the same, and only who reads the run's log can compute it."""
         session = self.run.journal.turn.head
-        assert session is not None, "a run that is at work has begun"
+        assert session is not None, "a run that is running has begun"
         return str(self.run.derived_uuid(f"session {session.incarnation}", path_of(self.path)))
 
 
@@ -147,7 +147,7 @@ step_here: ContextVar[CurrentStep] = ContextVar("sessile_step")
 
 
 def current_step() -> CurrentStep:
-    """The step at work. Raises `SessileError` outside of one."""
+    """The running step. Raises `SessileError` outside of one."""
     try:
         return step_here.get()
     except LookupError:
@@ -166,7 +166,7 @@ class AtWork:
 
 @dataclass
 class WorkflowRun:
-    """A run at work, in one event loop.
+    """A run in progress, in one event loop.
 
     Attributes:
         state: the session's state as the workflow sees it; what it changes is committed when the run ends or pauses.
@@ -241,7 +241,7 @@ class WorkflowRun:
             self.emit(WorkflowEvent(kind, name, path_text(path), **about))
 
     def note(self) -> list[JsonObject] | None:
-        """The steps at work, for the lease record."""
+        """The running steps, for the lease record."""
         steps = [
             {"path": path_text(one.path), "name": one.name, "attempt": one.attempt, "started_at": one.started_at}
             for one in self.at_work.values()

@@ -50,7 +50,7 @@ from ..run.runtime import WorkflowRun, current_step
 from .call import Call
 
 PAUSE = 0.2
-"""Seconds between two looks whether somebody is still at work on a run in an agent's own session."""
+"""Seconds between two looks whether somebody is still working on a run in an agent's own session."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class AgentPart:
         self._kept = run.journal.parts.get(self.run_id)
 
     async def answered(self, prompt: Any, options: dict[str, Any]) -> AgentRunResult[Any]:
-        """What the agent comes to; one that has waited for a decision goes on with it, or waits on."""
+        """What the agent returns; one that has waited for a decision continues with it, or waits on."""
         run = self.run
         if self._kept is None:
             return await run_part(self.agent, prompt, session_id=run.session_id, run_id=self.run_id, **options)
@@ -215,7 +215,7 @@ def figures_of(entries: Sequence[Entry], error: Exception) -> list[Entry]:
 
 
 def run_id_of(run: WorkflowRun, attempt: int) -> str:
-    """The id of the run of an agent, in one attempt of the step at work: the same after a crash."""
+    """The id of the run of an agent, in one attempt of the running step: the same after a crash."""
     return str(run.step_uuid(f"run/{attempt}", path_of(current_step().path)))
 
 
@@ -293,10 +293,10 @@ async def _figures(
 async def _answer_elsewhere(
     run: WorkflowRun, call: Call, agent: Agent[Any], options: dict[str, Any], at: list[str], *, for_now: bool
 ) -> RunResult[Any]:
-    """What an agent comes to in a session of its own: once for each attempt of the step, whatever crashes in between.
+    """What an agent returns in a session of its own: once for each attempt of the step, whatever crashes in between.
 
     Its run there has an id that is derived from the step (`at` gets it): one that has completed is taken, one that is
-    open is gone on with. `Pause` if it waits for a decision.
+    open is continued. `Pause` if it waits for a decision.
     """
     result = await _begun_elsewhere(agent, call, options, run, at)
     while result.pending is not None and not for_now:

@@ -88,5 +88,5 @@ async def keep_in_cache(run: WorkflowRun, call: Call, key: str, outcome: Outcome
             user_id=_user_of(run, call),
             agent=run.journal.turn.spec.agent,
         )
-    except Exception as error:  # noqa: BLE001 (what a step came to is never lost for that)
+    except Exception as error:  # noqa: BLE001 (what a step returned is never lost for that)
         logger.warning("The result of step %r could not be cached: %s", call.name, error)

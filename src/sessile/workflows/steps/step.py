@@ -80,12 +80,12 @@ class Nested(Generic[ResultT]):
     name: str
 
     def _body(self, run: Any, *args: Any, **kwargs: Any) -> Awaitable[ResultT]:
-        """Run the workflow's function as a part of a run that is at work."""
+        """Run the workflow's function as a part of a running run."""
         raise NotImplementedError
 
 
 def body_of(nested: Nested[ResultT], run: Any, *args: Any, **kwargs: Any) -> Awaitable[ResultT]:
-    """The function of a workflow, called as a part of a run that is at work."""
+    """The function of a workflow, called as a part of a running run."""
     return nested._body(run, *args, **kwargs)  # pyright: ignore[reportPrivateUsage] (of the same module)
 
 
