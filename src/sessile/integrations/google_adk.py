@@ -8,6 +8,7 @@
 
 An invocation is one run of the session, its events are the run's messages. A session is stored as
 `adk:APP:USER:SESSION` (`sessile.integrations.ids`), of the kind `google-adk`, and belongs to that user.
+`SessileArtifactService` and `SessileMemoryService` are for the same runner.
 """
 
 # pyright: basic, reportMissingImports=false
@@ -44,7 +45,9 @@ from ..storage.extending import (
     state_changed,
     tail,
 )
-from .adk_events import FORMAT, event_of, scoped, text_of, usage_of
+from .adk_artifacts import SessileArtifactService
+from .adk_events import FORMAT, event_of, owner, scoped, text_of, usage_of
+from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
 from .stored import passing_over, reads_stored
 
@@ -56,6 +59,8 @@ try:
     from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 except ImportError as error:
     raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK") from error
+
+__all__ = ["SessileArtifactService", "SessileMemoryService", "SessileSessionService"]
 
 KIND, STATES = "google-adk", "google-adk-state"
 BEGUN = "adk.begun"
@@ -112,7 +117,7 @@ class SessileSessionService(BaseSessionService):
         """Sessions without their events, oldest change first; of all users if none is named."""
         found: list[AdkSession] = []
         cursor: str | None = None
-        whose = ANY_USER if user_id is None else _user(user_id)
+        whose = ANY_USER if user_id is None else owner(user_id)
         while user_id != "":
             page = await self.storage.asessions(
                 kind=KIND, agent=short(app_name), user_id=whose, cursor=cursor, limit=100, with_state=True
@@ -130,7 +135,7 @@ class SessileSessionService(BaseSessionService):
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete the session; the state of its user and app stays."""
         stored = stored_id("adk", app_name, user_id, session_id.strip())
-        await self.storage.adelete(stored, user_id=_user(user_id))
+        await self.storage.adelete(stored, user_id=owner(user_id))
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """The state of a user in an app, its keys without their prefix."""
@@ -165,16 +170,16 @@ class SessileSessionService(BaseSessionService):
             told["last_update_time"] = core.clock.now() / 1e6
             told |= {"pending": [key]} if scopes else {}
             given = {"kind": KIND, "agent": short(app_name), "metadata": told, "state": own}
-            _, first = started_session(core, snapshot, stored, user_id=_user(user_id), **given)
+            _, first = started_session(core, snapshot, stored, user_id=owner(user_id), **given)
             return Draft([*first, Entry(BEGUN, {"state": {**own, **_named(scopes)}})], key=key)
 
-        head = (await commit(core, stored, change, user_id=_user(user_id))).head
+        head = (await commit(core, stored, change, user_id=owner(user_id))).head
         await self._settle(core, head, names, {key: scopes})
         return await self._shown(core, head, [], names)
 
     async def _append(self, core: Core, names: Names, said: dict[str, Any]) -> bool:
         """Store an event; whether it was not there yet."""
-        stored, user, event_id = stored_id("adk", *names), _user(names[1]), str(said.get("id") or uuid.uuid4())
+        stored, user, event_id = stored_id("adk", *names), owner(names[1]), str(said.get("id") or uuid.uuid4())
         key = f"adk:{event_id}" if is_usable(f"adk:{event_id}") else f"adk:~{digest(event_id)}"
         delta = (said.get("actions") or {}).get("state_delta") or {}
         own, scopes = scoped(delta)
@@ -282,7 +287,7 @@ class SessileSessionService(BaseSessionService):
 
     def _scope_of(self, scope: str, app_name: str, user_id: str) -> tuple[str, str | None]:
         if scope == "user":
-            return stored_id("adk-user", app_name, user_id), _user(user_id)
+            return stored_id("adk-user", app_name, user_id), owner(user_id)
         return stored_id("adk-app", app_name), None
 
     async def _scope(self, core: Core, scope: str, app_name: str, user_id: str) -> dict[str, Any]:
@@ -295,7 +300,7 @@ class SessileSessionService(BaseSessionService):
     async def _get(self, core: Core, names: Names, config: GetSessionConfig | None) -> AdkSession | None:
         count = None if config is None else config.num_recent_events
         newest = NEWEST if count is None else min(NEWEST, count)
-        snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=_user(names[1]))
+        snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=owner(names[1]))
         if snapshot.head is None:
             return None
         await self._settle(core, snapshot.head, names)
@@ -352,7 +357,7 @@ def _names_of(head: Session) -> Names:
     """App, user and id of a session of a list, as its metadata says; these must be what its id is made of."""
     told = head.metadata
     names = told["app_name"], told["user_id"], told["session_id"]
-    if stored_id("adk", *names) != head.session_id or _user(names[1]) != head.user_id:
+    if stored_id("adk", *names) != head.session_id or owner(names[1]) != head.user_id:
         raise ValueError("its id is made of other names")
     return names
 
@@ -364,10 +369,6 @@ def _delta(entry: Entry) -> dict[str, Any]:
         return dict(entry.data["state"])
     event = entry.data if entry.format == FORMAT else {}
     return dict((event.get("actions") or {}).get("state_delta") or {})
-
-
-def _user(user_id: str) -> str | None:
-    return short(user_id) if user_id else None
 
 
 @reads_stored
