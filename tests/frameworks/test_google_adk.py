@@ -95,6 +95,16 @@ def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
     assert all(f"{scope}{one}" in kept["state"] for one in kept["events"] for scope in ("", "user:", "app:"))
 
 
+def test_a_process_killed_in_invocations_is_followed_by_another(sqlite_url: str) -> None:
+    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
+    sessions = program(FRAMEWORK, WORK, sqlite_url, "went_on")
+    assert {said for events in sessions.values() for said in events} >= set(told)
+    assert all(events[-2] == "On." and events[-1].endswith(" events") for events in sessions.values())
+    with sessile.open(sqlite_url) as storage:
+        for session in sessions:
+            storage.verify(f"adk:app:ada:{session}", user_id="ada")
+
+
 @pytest.mark.parametrize("what", ["files", "remembered"])
 def test_files_and_memory_answer_as_their_own(what: str, url: str) -> None:
     assert program(FRAMEWORK, BESIDE, url, what) == program(FRAMEWORK, BESIDE, url, "theirs", what)
