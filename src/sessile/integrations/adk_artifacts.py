@@ -35,6 +35,7 @@ from ..storage.extending import (
 )
 from .adk_events import owner
 from .ids import is_usable, short, stored_id
+from .lines import Lines
 from .stored import passing_over, reads_stored
 
 try:
@@ -90,6 +91,7 @@ class SessileArtifactService(BaseArtifactService):
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._lines = Lines()
 
     async def save_artifact(
         self,
@@ -105,7 +107,8 @@ class SessileArtifactService(BaseArtifactService):
         place = _place(app_name, user_id, filename, session_id)
         part = ensure_part(artifact)
         said = {"mime_type": _mime_type(part, place, session_id), "metadata": custom_metadata or {}, **_said(part)}
-        return await aoperate(self.storage, _save, place, said)
+        async with self._lines.at(place.stored):
+            return await aoperate(self.storage, _save, place, said)
 
     async def load_artifact(
         self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None, version: int | None = None

@@ -30,6 +30,7 @@ from ..storage.extending import (
 )
 from .adk_events import owner
 from .ids import short, stored_id
+from .lines import Lines
 from .stored import passing_over, reads_stored
 
 try:
@@ -61,6 +62,7 @@ class SessileMemoryService(BaseMemoryService):
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._lines = Lines()
 
     async def add_session_to_memory(self, session: AdkSession) -> None:
         """Remember the events of a session; those that are remembered stay."""
@@ -99,8 +101,10 @@ class SessileMemoryService(BaseMemoryService):
 
     async def _add(self, app_name: str, user_id: str, session_id: str, events: Sequence[Event]) -> None:
         said = [event.model_dump(mode="json", exclude_none=True, include=KEPT) for event in events if _speaks(event)]
-        for start in range(0, len(said), AT_ONCE):
-            await aoperate(self.storage, _remember, (app_name, user_id, session_id), said[start : start + AT_ONCE])
+        names = app_name, user_id, session_id
+        async with self._lines.at(stored_id("adk-memory", *names)):
+            for start in range(0, len(said), AT_ONCE):
+                await aoperate(self.storage, _remember, names, said[start : start + AT_ONCE])
 
     async def _heads(self, app_name: str, user_id: str) -> list[Session]:
         """What is remembered of a user, by session, oldest first."""

@@ -49,6 +49,7 @@ from .adk_artifacts import SessileArtifactService
 from .adk_events import FORMAT, event_of, owner, scoped, text_of, usage_of
 from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
+from .lines import Lines
 from .stored import passing_over, reads_stored
 
 try:
@@ -94,6 +95,7 @@ class SessileSessionService(BaseSessionService):
         self._known: OrderedDict[str, Snapshot] = OrderedDict()
         """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._lines = Lines()
 
     # ------------------------------------------------------------ the framework's methods
 
@@ -146,8 +148,10 @@ class SessileSessionService(BaseSessionService):
         if event.partial:
             return event
         said = event.model_dump(mode="json", exclude_none=True)
+        names = session.app_name, session.user_id, session.id
         try:
-            new = await aoperate(self.storage, self._append, (session.app_name, session.user_id, session.id), said)
+            async with self._lines.at(stored_id("adk", *names)):
+                new = await aoperate(self.storage, self._append, names, said)
         except MissingError:
             raise SessionNotFoundError(f"Session {session.id} not found.") from None
         if new or not any(one.id == event.id for one in session.events):

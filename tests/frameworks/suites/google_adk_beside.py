@@ -165,6 +165,11 @@ KINDS: dict[str, Any] = {
 """What is asked, whom of theirs, and whom of ours."""
 
 
+def word_of(said: str) -> str:
+    """One word, which nobody else says."""
+    return said.replace("-", "x")
+
+
 async def together(storage: Any, writers: int, runs: int, name: str) -> None:
     """Many writers of versions of one file, who also have their words remembered; what was done is told."""
     artifacts, memory = SessileArtifactService(storage), SessileMemoryService(storage)
@@ -174,7 +179,7 @@ async def together(storage: Any, writers: int, runs: int, name: str) -> None:
             said = f"{name}-{writer}-{number}"
             part = types.Part.from_bytes(data=said.encode() * 1000, mime_type="text/plain")
             version = await artifacts.save_artifact(**AT, filename="many", artifact=part)
-            event = Event(id=said, author="user", content=text(said))
+            event = Event(id=said, author="user", content=text(word_of(said)))
             await memory.add_events_to_memory(**AT, events=[event])
             print(f"{said}={version}", flush=True)
 
@@ -194,7 +199,7 @@ async def kept(storage: Any) -> dict[str, Any]:
     known: list[str] = []
     for one in versions:
         said = one.split("=")[0]
-        found = await memory.search_memory(app_name="app", user_id="ada", query=said.replace("-", " "))
+        found = await memory.search_memory(app_name="app", user_id="ada", query=word_of(said))
         known += [one for memory in found.memories if memory.id == said]
     return {"versions": versions, "remembered": known}
 
