@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from tests.campaigns import TORTURE
 from tests.frameworks.helpers import page_runs, program
 from tests.frameworks.writers import killed_in_the_middle, written_together
 
@@ -133,6 +134,7 @@ def test_what_is_forgotten_is_out_of_the_log(sqlite_url: str) -> None:
         storage.verify("adk-memory:app:ada:s1", user_id="ada")
 
 
+@pytest.mark.skipif(not TORTURE, reason="SESSILE_TORTURE=1")
 def test_who_save_a_file_at_once_get_versions_of_their_own(busy_url: str) -> None:
     said = written_together(FRAMEWORK, BESIDE, busy_url)
     kept = program(FRAMEWORK, BESIDE, busy_url, "kept")

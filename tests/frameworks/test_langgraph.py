@@ -74,6 +74,7 @@ def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     assert program(FRAMEWORK, WORK, busy_url, "kept") == said
 
 
+@pytest.mark.skipif(not TORTURE, reason="SESSILE_TORTURE=1")
 def test_writers_of_items_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url, "putting")
     assert program(FRAMEWORK, WORK, busy_url, "put") == said
