@@ -173,6 +173,7 @@ NOT_OF_ONE_SESSION: dict[str, set[str]] = {
         "newest_messages",
         "run_of",
         "with_media",
+        "keep_media",
         "read_record",
         "read_records",
         "write_record",

@@ -77,6 +77,16 @@ def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
     assert set(program(FRAMEWORK, WORK, sqlite_url, "kept")) >= set(told)
 
 
+def test_a_process_killed_in_runs_is_followed_by_another(sqlite_url: str) -> None:
+    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
+    sessions = program(FRAMEWORK, WORK, sqlite_url, "went_on")
+    assert {said for inputs in sessions.values() for said in inputs} >= set(told)
+    assert all(inputs[-1] == "On." for inputs in sessions.values())
+    with sessile.open(sqlite_url) as storage:
+        for session in sessions:
+            storage.verify(f"agno:{session}", user_id="ada")
+
+
 def test_a_session_whose_first_write_was_cut_off_gets_its_runs(url: str) -> None:
     all_of_them = ["first", "second", "third"]
     assert program(FRAMEWORK, WORK, url, "cut_off") == [["first"], all_of_them, all_of_them]

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from tests.campaigns import TORTURE
 from tests.frameworks.helpers import page_runs, program
 from tests.frameworks.writers import killed_in_the_middle, written_together
 
 import sessile
 from sessile import Agent
+from sessile.storage.extending import operate, with_media
 
 pytestmark = pytest.mark.measured_children
 
 FRAMEWORK = "google_adk"
-WORK = "google_adk_work.py"
+WORK, BESIDE = "google_adk_work.py", "google_adk_beside.py"
 
 
 @cache
@@ -94,5 +96,60 @@ def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
     assert all(f"{scope}{one}" in kept["state"] for one in kept["events"] for scope in ("", "user:", "app:"))
 
 
+def test_a_process_killed_in_invocations_is_followed_by_another(sqlite_url: str) -> None:
+    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
+    sessions = program(FRAMEWORK, WORK, sqlite_url, "went_on")
+    assert {said for events in sessions.values() for said in events} >= set(told)
+    assert all(events[-2] == "On." and events[-1].endswith(" events") for events in sessions.values())
+    with sessile.open(sqlite_url) as storage:
+        for session in sessions:
+            storage.verify(f"adk:app:ada:{session}", user_id="ada")
+
+
+@pytest.mark.parametrize("what", ["files", "remembered"])
+def test_files_and_memory_answer_as_their_own(what: str, url: str) -> None:
+    assert program(FRAMEWORK, BESIDE, url, what) == program(FRAMEWORK, BESIDE, url, "theirs", what)
+
+
+def test_a_file_is_a_session_and_its_content_media(sqlite_url: str) -> None:
+    program(FRAMEWORK, BESIDE, sqlite_url, "files")
+    with sessile.open(sqlite_url) as storage:
+        session = storage.get_session("adk-artifact:app:ada:s1:a.bin", user_id="ada")
+        assert session is not None
+        assert (session.kind, session.name, session.run_count) == ("google-adk-artifact", "a.bin", 4)
+        storage.verify(session.session_id, user_id="ada")
+        alike = [run.messages[0].data["content"] for run in storage.runs(session.session_id, last=9, user_id="ada")]
+        assert alike[0]["data"] == alike[3]["data"]
+        assert operate(storage, with_media, session, alike[0])["data"] == bytes(range(256)) * 400
+        storage.delete_user("ada")
+        assert storage.count_sessions(user_id=sessile.ANY_USER) == 0
+
+
+def test_what_is_forgotten_is_out_of_the_log(sqlite_url: str) -> None:
+    program(FRAMEWORK, BESIDE, sqlite_url, "remembered")
+    with sessile.open(sqlite_url) as storage:
+        said = str(storage.entries("adk-memory:app:ada:s1", user_id="ada", limit=1000))
+        assert "City of light." in said
+        assert "I live in" not in said
+        storage.verify("adk-memory:app:ada:s1", user_id="ada")
+
+
+@pytest.mark.skipif(not TORTURE, reason="SESSILE_TORTURE=1")
+def test_who_save_a_file_at_once_get_versions_of_their_own(busy_url: str) -> None:
+    said = written_together(FRAMEWORK, BESIDE, busy_url)
+    kept = program(FRAMEWORK, BESIDE, busy_url, "kept")
+    assert sorted(kept["versions"]) == said == sorted(kept["remembered"])
+
+
+def test_a_killed_process_loses_no_file_that_was_told(sqlite_url: str) -> None:
+    told = set(killed_in_the_middle(FRAMEWORK, BESIDE, sqlite_url, 5))
+    kept = program(FRAMEWORK, BESIDE, sqlite_url, "kept")
+    assert set(kept["versions"]) >= told
+    assert set(kept["remembered"]) >= told
+
+
 def test_the_page_runs(tmp_path: Path) -> None:
-    assert "Hello, Ada." in page_runs(FRAMEWORK, "google-adk.md", tmp_path)
+    said = page_runs(FRAMEWORK, "google-adk.md", tmp_path)
+    assert "Hello, Ada." in said
+    assert "1 b'two'" in said
+    assert "['Hello, stranger.']" in said

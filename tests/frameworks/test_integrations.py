@@ -71,7 +71,8 @@ def test_ids_do_not_meet() -> None:
 
 def test_the_page_lists_the_ids() -> None:
     page = (ROOT / "docs/integrations.md").read_text("utf-8")
-    for word in ("openai:", "langgraph:", "langgraph-sub:", "adk:", "adk-user:", "adk-app:", "agno:", "pydantic-ai:"):
+    adk = ("adk:", "adk-user:", "adk-app:", "adk-artifact:", "adk-user-artifact:", "adk-memory:")
+    for word in ("openai:", "langgraph:", "langgraph-sub:", *adk, "agno:", "pydantic-ai:"):
         assert f"`{word}" in page
         assert word in (ids.__doc__ or "")
 

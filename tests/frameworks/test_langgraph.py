@@ -74,14 +74,20 @@ def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     assert program(FRAMEWORK, WORK, busy_url, "kept") == said
 
 
+@pytest.mark.skipif(not TORTURE, reason="SESSILE_TORTURE=1")
+def test_writers_of_items_at_once_lose_nothing(busy_url: str) -> None:
+    said = written_together(FRAMEWORK, WORK, busy_url, "putting")
+    assert program(FRAMEWORK, WORK, busy_url, "put") == said
+
+
 def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
+    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
+    threads = program(FRAMEWORK, WORK, sqlite_url, "went_on")
+    assert {said for messages in threads.values() for said in messages} >= set(told)
+    assert all(messages[-2] == "On." and messages[-1].endswith(" messages") for messages in threads.values())
     with sessile.open(sqlite_url) as storage:
-        storage.verify("langgraph:many")
-        ids = {
-            one.data["id"] for one in storage.entries("langgraph:many", limit=1000) if one.kind.endswith("checkpoint")
-        }
-        assert ids >= set(told)
+        for thread in threads:
+            storage.verify(f"langgraph:{thread}")
 
 
 def test_the_frameworks_own_tests_of_stores(sqlite_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,8 @@ def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
     told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
     with sessile.open(sqlite_url) as storage:
         assert {run.input for run in storage.runs("pydantic-ai:many", last=10_000)} >= set(told)
+        asyncio.run(say(SessileConversationStore(storage), "many", "And now?"))
+        assert [run.input for run in storage.runs("pydantic-ai:many", last=1)] == ["And now?"]
         storage.verify("pydantic-ai:many")
 
 

@@ -10,9 +10,9 @@ from tests.frameworks.helpers import TIMEOUT, command, settings
 PROCESSES, WRITERS, RUNS = (4, 16, 3) if TORTURE else (2, 4, 2)
 
 
-def written_together(framework: str, name: str, url: str) -> list[str]:
+def written_together(framework: str, name: str, url: str, what: str = "together") -> list[str]:
     """What several processes with several writers each have told to be written, sorted; none may fail."""
-    running = [_start(framework, name, url, WRITERS, RUNS, f"p{number}") for number in range(PROCESSES)]
+    running = [_start(framework, name, url, what, WRITERS, RUNS, f"p{number}") for number in range(PROCESSES)]
     said: list[str] = []
     for process in running:
         out, err = process.communicate(timeout=TIMEOUT)
@@ -22,9 +22,9 @@ def written_together(framework: str, name: str, url: str) -> list[str]:
     return sorted(said)
 
 
-def killed_in_the_middle(framework: str, name: str, url: str, after: int) -> list[str]:
+def killed_in_the_middle(framework: str, name: str, url: str, after: int, what: str = "together") -> list[str]:
     """What a process had told to be written when it was killed, `after` that many."""
-    process = _start(framework, name, url, 4, 1000, "k")
+    process = _start(framework, name, url, what, 4, 1000, "k")
     assert process.stdout is not None
     told: list[str] = []
     try:
@@ -38,9 +38,9 @@ def killed_in_the_middle(framework: str, name: str, url: str, after: int) -> lis
     return told
 
 
-def _start(framework: str, name: str, url: str, writers: int, runs: int, said: str) -> subprocess.Popen[str]:
+def _start(framework: str, name: str, url: str, what: str, writers: int, runs: int, said: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(framework, name, "together", writers, runs, said),
+        command(framework, name, what, writers, runs, said),
         env=settings(url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

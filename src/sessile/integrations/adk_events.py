@@ -9,8 +9,14 @@ import json
 from typing import Any
 
 from ..storage.extending import Message, Usage
+from .ids import short
 
 FORMAT = "google-adk"
+
+
+def owner(user_id: str) -> str | None:
+    """The user to whom that belongs here which is a user's in ADK."""
+    return short(user_id) if user_id else None
 
 
 def scoped(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

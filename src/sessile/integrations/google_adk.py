@@ -8,6 +8,7 @@
 
 An invocation is one run of the session, its events are the run's messages. A session is stored as
 `adk:APP:USER:SESSION` (`sessile.integrations.ids`), of the kind `google-adk`, and belongs to that user.
+`SessileArtifactService` and `SessileMemoryService` are for the same runner.
 """
 
 # pyright: basic, reportMissingImports=false
@@ -44,8 +45,11 @@ from ..storage.extending import (
     state_changed,
     tail,
 )
-from .adk_events import FORMAT, event_of, scoped, text_of, usage_of
+from .adk_artifacts import SessileArtifactService
+from .adk_events import FORMAT, event_of, owner, scoped, text_of, usage_of
+from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
+from .lines import Lines
 from .stored import passing_over, reads_stored
 
 try:
@@ -56,6 +60,8 @@ try:
     from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 except ImportError as error:
     raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK") from error
+
+__all__ = ["SessileArtifactService", "SessileMemoryService", "SessileSessionService"]
 
 KIND, STATES = "google-adk", "google-adk-state"
 BEGUN = "adk.begun"
@@ -89,6 +95,7 @@ class SessileSessionService(BaseSessionService):
         self._known: OrderedDict[str, Snapshot] = OrderedDict()
         """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._lines = Lines()
 
     # ------------------------------------------------------------ the framework's methods
 
@@ -112,7 +119,7 @@ class SessileSessionService(BaseSessionService):
         """Sessions without their events, oldest change first; of all users if none is named."""
         found: list[AdkSession] = []
         cursor: str | None = None
-        whose = ANY_USER if user_id is None else _user(user_id)
+        whose = ANY_USER if user_id is None else owner(user_id)
         while user_id != "":
             page = await self.storage.asessions(
                 kind=KIND, agent=short(app_name), user_id=whose, cursor=cursor, limit=100, with_state=True
@@ -130,7 +137,7 @@ class SessileSessionService(BaseSessionService):
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete the session; the state of its user and app stays."""
         stored = stored_id("adk", app_name, user_id, session_id.strip())
-        await self.storage.adelete(stored, user_id=_user(user_id))
+        await self.storage.adelete(stored, user_id=owner(user_id))
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """The state of a user in an app, its keys without their prefix."""
@@ -141,8 +148,10 @@ class SessileSessionService(BaseSessionService):
         if event.partial:
             return event
         said = event.model_dump(mode="json", exclude_none=True)
+        names = session.app_name, session.user_id, session.id
         try:
-            new = await aoperate(self.storage, self._append, (session.app_name, session.user_id, session.id), said)
+            async with self._lines.at(stored_id("adk", *names)):
+                new = await aoperate(self.storage, self._append, names, said)
         except MissingError:
             raise SessionNotFoundError(f"Session {session.id} not found.") from None
         if new or not any(one.id == event.id for one in session.events):
@@ -165,16 +174,16 @@ class SessileSessionService(BaseSessionService):
             told["last_update_time"] = core.clock.now() / 1e6
             told |= {"pending": [key]} if scopes else {}
             given = {"kind": KIND, "agent": short(app_name), "metadata": told, "state": own}
-            _, first = started_session(core, snapshot, stored, user_id=_user(user_id), **given)
+            _, first = started_session(core, snapshot, stored, user_id=owner(user_id), **given)
             return Draft([*first, Entry(BEGUN, {"state": {**own, **_named(scopes)}})], key=key)
 
-        head = (await commit(core, stored, change, user_id=_user(user_id))).head
+        head = (await commit(core, stored, change, user_id=owner(user_id))).head
         await self._settle(core, head, names, {key: scopes})
         return await self._shown(core, head, [], names)
 
     async def _append(self, core: Core, names: Names, said: dict[str, Any]) -> bool:
         """Store an event; whether it was not there yet."""
-        stored, user, event_id = stored_id("adk", *names), _user(names[1]), str(said.get("id") or uuid.uuid4())
+        stored, user, event_id = stored_id("adk", *names), owner(names[1]), str(said.get("id") or uuid.uuid4())
         key = f"adk:{event_id}" if is_usable(f"adk:{event_id}") else f"adk:~{digest(event_id)}"
         delta = (said.get("actions") or {}).get("state_delta") or {}
         own, scopes = scoped(delta)
@@ -282,7 +291,7 @@ class SessileSessionService(BaseSessionService):
 
     def _scope_of(self, scope: str, app_name: str, user_id: str) -> tuple[str, str | None]:
         if scope == "user":
-            return stored_id("adk-user", app_name, user_id), _user(user_id)
+            return stored_id("adk-user", app_name, user_id), owner(user_id)
         return stored_id("adk-app", app_name), None
 
     async def _scope(self, core: Core, scope: str, app_name: str, user_id: str) -> dict[str, Any]:
@@ -295,7 +304,7 @@ class SessileSessionService(BaseSessionService):
     async def _get(self, core: Core, names: Names, config: GetSessionConfig | None) -> AdkSession | None:
         count = None if config is None else config.num_recent_events
         newest = NEWEST if count is None else min(NEWEST, count)
-        snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=_user(names[1]))
+        snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=owner(names[1]))
         if snapshot.head is None:
             return None
         await self._settle(core, snapshot.head, names)
@@ -352,7 +361,7 @@ def _names_of(head: Session) -> Names:
     """App, user and id of a session of a list, as its metadata says; these must be what its id is made of."""
     told = head.metadata
     names = told["app_name"], told["user_id"], told["session_id"]
-    if stored_id("adk", *names) != head.session_id or _user(names[1]) != head.user_id:
+    if stored_id("adk", *names) != head.session_id or owner(names[1]) != head.user_id:
         raise ValueError("its id is made of other names")
     return names
 
@@ -364,10 +373,6 @@ def _delta(entry: Entry) -> dict[str, Any]:
         return dict(entry.data["state"])
     event = entry.data if entry.format == FORMAT else {}
     return dict((event.get("actions") or {}).get("state_delta") or {})
-
-
-def _user(user_id: str) -> str | None:
-    return short(user_id) if user_id else None
 
 
 @reads_stored

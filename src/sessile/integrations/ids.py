@@ -12,6 +12,9 @@ read and type them:
 | LangGraph, an item of the store | `langgraph-store:NAMESPACE:…:KEY` | `langgraph-store:memories:ada:k1` |
 | Google ADK | `adk:APP:USER:SESSION` | `adk:weather:ada:s1` |
 | Google ADK, state of user and app | `adk-user:APP:USER`, `adk-app:APP` | |
+| Google ADK, a file of a session | `adk-artifact:APP:USER:SESSION:FILE` | `adk-artifact:weather:ada:s1:report.csv` |
+| Google ADK, a file of a user | `adk-user-artifact:APP:USER:FILE` | |
+| Google ADK, what is remembered of a session | `adk-memory:APP:USER:SESSION` | |
 | Agno, and with a table of its own | `agno:SESSION`, `agno-table:TABLE:SESSION` | `agno:s1` |
 | Pydantic AI | `pydantic-ai:CONVERSATION` | `pydantic-ai:c1` |
 

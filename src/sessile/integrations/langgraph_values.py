@@ -10,8 +10,10 @@ named tuples of modules that the program has imported already.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
+from collections import OrderedDict
 from enum import Enum
 from typing import Any
 
@@ -35,6 +37,9 @@ KINDS = ("null", "bytes", "bytearray", "msgpack")
 DEEPEST = 100
 """How deep objects may lie in each other."""
 
+MOST_SEEN = 20_000
+"""How many contents are remembered as looked through."""
+
 Name = tuple[str, str]
 
 
@@ -49,6 +54,8 @@ class CarefulSerializer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._allowed: frozenset[Name] = frozenset()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        """Hashes of contents whose classes are all allowed: the pieces of a long list are read in every turn."""
         self._inner = JsonPlusSerializer(allowed_msgpack_modules=None)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -60,7 +67,19 @@ class CarefulSerializer:
         kind, content = data
         if kind not in KINDS:
             raise UnknownFormatError("A stored value is of a form that this saver does not write.")
-        return (self._inner if kind != "msgpack" else self._knowing(_named(content))).loads_typed(data)
+        return (self._inner if kind != "msgpack" else self._looked_through(content)).loads_typed(data)
+
+    def _looked_through(self, content: bytes) -> JsonPlusSerializer:
+        """The serializer that makes the classes which a content names; it is looked through once."""
+        digest = hashlib.sha256(content).digest()
+        if digest in self._seen:
+            return self._inner
+        inner = self._knowing(_named(content))
+        with self._lock:
+            self._seen[digest] = None
+            if len(self._seen) > MOST_SEEN:
+                self._seen.popitem(last=False)
+        return inner
 
     def _knowing(self, names: set[Name]) -> JsonPlusSerializer:
         """The serializer that makes the classes of these names."""

@@ -53,7 +53,7 @@ from .drafting import (
 )
 from .driver import Capabilities, Deadline, Driver
 from .ids import check_id
-from .media import has_binary, put_back, read_media
+from .media import has_binary, keep_apart, put_back, read_media
 from .readable import read_entries, rows_to_entries
 from .rewriting import Erased, erase, rewrite_commits
 from .rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
@@ -107,6 +107,7 @@ __all__ = [
     "erase",
     "find",
     "find_in",
+    "keep_media",
     "look",
     "messages_added",
     "metadata_changed",
@@ -322,6 +323,20 @@ async def with_media(core: Core, session: Session, value: Any) -> Any:
         return await read_media(core, session, digest, core.deadline())
 
     return await put_back(value, read) if has_binary(value) else value
+
+
+async def keep_media(core: Core, session: Session, value: Any) -> Any:
+    """Before a commit: the value with its large binary parts stored with the session, and references in their place.
+
+    A part is `{"kind": "binary", "media_type": …, "data": <base64>}`, large is over `inline_media_bytes`; a content is
+    stored once in a session, and goes with it. Raises `TooLargeError` if one is over `max_media_bytes`, and
+    `SessionNotFoundError` if the session is gone.
+    """
+
+    async def there() -> Session:
+        return session
+
+    return await keep_apart(core, value, there)
 
 
 # ---------------------------------------------------------------- rewriting

@@ -155,6 +155,20 @@ def check_media(core: Core, content: bytes) -> None:
         raise TooLargeError(f"A binary part has {len(content):,} bytes; the limit is {limit:,}.")
 
 
+async def keep_apart(core: Core, value: Any, session: Callable[[], Awaitable[Session]]) -> Any:
+    """The value with its large binary parts stored with a session, which is asked for only then, and as references."""
+    inline = core.settings.inline_media_bytes
+    reduced, found = await compute(core.driver, lambda: put_aside(value, inline), value)
+    if found:
+        for content in found.values():
+            check_media(core, content)
+        deadline = core.deadline()
+        head = await session()
+        for digest, content in found.items():
+            await write_media(core, head, digest, content, deadline)
+    return reduced
+
+
 async def has_media(core: Core, head: Session, digest: str, deadline: Deadline) -> bool:
     """Whether the session has the content of a hash."""
     return await core.driver.get_record(head.session_id, head.incarnation, f"media/{digest}", deadline) is not None

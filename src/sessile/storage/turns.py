@@ -26,7 +26,7 @@ from .core import Core
 from .driver import Deadline, Span
 from .hearing import Key
 from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
-from .media import check_media, put_aside, read_media, write_media
+from .media import keep_apart, put_aside, read_media
 from .readable import read_entries
 from .reads import page_for
 from .repeating import Found, RunExistsError, check_same, find_run, find_started, run_key
@@ -487,17 +487,7 @@ async def keep_media(core: Core, turn: Turn, value: Any) -> Any:
     """
     if not isinstance(value, (dict, list)):
         return value
-    inline = core.settings.inline_media_bytes
-    reduced, found = await compute(core.driver, lambda: put_aside(value, inline), value)
-    if not found:
-        return reduced
-    for content in found.values():
-        check_media(core, content)
-    deadline = core.deadline()
-    head = await session_of(core, turn)
-    for digest, content in found.items():
-        await write_media(core, head, digest, content, deadline)
-    return reduced
+    return await keep_apart(core, value, lambda: session_of(core, turn))
 
 
 async def session_of(core: Core, turn: Turn) -> Session:

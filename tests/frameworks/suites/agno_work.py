@@ -83,6 +83,34 @@ def together(db: Any, writers: int, runs: int, name: str) -> None:
         thread.join()
 
 
+def running(db: Any, writers: int, runs: int, name: str) -> None:
+    """Many runs of an agent at once, each writer's in a session of its own; each that has ended is told."""
+    telling = threading.Lock()
+
+    def work(writer: int) -> None:
+        for number in range(runs):
+            said = f"{name}-{writer}-{number}"
+            talk(db, f"{name}-{writer}", [said])
+            with telling:
+                print(said, flush=True)
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def went_on(db: Any) -> dict[str, list[str]]:
+    """What was asked in all sessions, by session, after each has gone on."""
+    found: dict[str, list[str]] = {}
+    for one in db.get_sessions(SessionType.AGENT, user_id="ada", include_runs=False):
+        talk(db, one.session_id, ["On."])
+        session = db.get_session(one.session_id, SessionType.AGENT)
+        found[one.session_id] = [str(run.input.input_content) for run in session.runs]
+    return found
+
+
 def kept(db: Any) -> list[str]:
     """The runs of that session, each of which is whole."""
     session = db.get_session("many")
@@ -203,6 +231,16 @@ def cut_off(db: SessileDb) -> list[list[str]]:
     return found
 
 
+MANY: dict[str, Any] = {"together": together, "running": running}
+FOUND: dict[str, Any] = {
+    "kept": kept,
+    "went_on": went_on,
+    "answers": answers,
+    "refused": refused,
+    "cut_off": cut_off,
+}
+
+
 def main(what: str, *arguments: str) -> None:
     url = os.environ["SESSILE_URL"]
     if what == "theirs":
@@ -216,10 +254,10 @@ def main(what: str, *arguments: str) -> None:
         db = SessileDb(storage)
         if what == "talk":
             print(json.dumps(talk(db, arguments[0], list(arguments[1:]))))
-        elif what == "together":
-            together(db, int(arguments[0]), int(arguments[1]), arguments[2])
+        elif what in MANY:
+            MANY[what](db, int(arguments[0]), int(arguments[1]), arguments[2])
         else:
-            print(json.dumps({"kept": kept, "answers": answers, "refused": refused, "cut_off": cut_off}[what](db)))
+            print(json.dumps(FOUND[what](db)))
 
 
 if __name__ == "__main__":

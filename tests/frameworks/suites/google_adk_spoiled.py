@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
@@ -15,7 +16,7 @@ from google.genai import types
 from spoiled import SECRET, Calls, attack
 
 from sessile import MemoryStorage
-from sessile.integrations.google_adk import SessileSessionService
+from sessile.integrations.google_adk import SessileArtifactService, SessileMemoryService, SessileSessionService
 
 
 def event_of(number: int, **delta: Any) -> Event:
@@ -31,6 +32,13 @@ async def made(storage: MemoryStorage, name: str, user: str, **delta: Any) -> No
     session = await service.create_session(app_name="app", user_id=user, session_id=name, state={"user:a": user})
     for number in range(4):
         await service.append_event(session, event_of(number, **delta))
+    at = {"app_name": "app", "user_id": user, "session_id": name}
+    for number in range(2):
+        part = types.Part.from_bytes(data=f"{SECRET} {number}".encode(), mime_type="text/plain")
+        await SessileArtifactService(storage).save_artifact(**at, filename="file", artifact=part)
+    found = await service.get_session(**at)
+    assert found is not None
+    await SessileMemoryService(storage).add_session_to_memory(found)
 
 
 def make(storage: MemoryStorage, name: str) -> None:
@@ -38,8 +46,12 @@ def make(storage: MemoryStorage, name: str) -> None:
 
 
 def calls(storage: MemoryStorage, name: str) -> Calls:
-    service = SessileSessionService(storage)
+    service, artifacts, memory = (
+        kind(storage) for kind in (SessileSessionService, SessileArtifactService, SessileMemoryService)
+    )
     at = {"app_name": "app", "user_id": "ada"}
+    file = {**at, "session_id": name, "filename": "file"}
+    words = types.Part(text=SECRET)
 
     def of(call: Callable[[], Any]) -> Callable[[], Any]:
         return lambda: asyncio.run(call())
@@ -57,6 +69,15 @@ def calls(storage: MemoryStorage, name: str) -> Calls:
         "again": of(lambda: service.create_session(**at, session_id=name)),
         "user": of(lambda: service.get_user_state(**at)),
         "list": of(lambda: service.list_sessions(**at)),
+        "load": of(lambda: artifacts.load_artifact(**file)),
+        "first": of(lambda: artifacts.load_artifact(**file, version=0)),
+        "save": of(lambda: artifacts.save_artifact(**file, artifact=words)),
+        "files": of(lambda: artifacts.list_artifact_keys(**at, session_id=name)),
+        "versions": of(lambda: artifacts.list_artifact_versions(**file)),
+        "version": of(lambda: artifacts.get_artifact_version(**file)),
+        "remember": of(lambda: memory.add_events_to_memory(**at, session_id=name, events=[event_of(9)])),
+        "search": of(lambda: memory.search_memory(**at, query=SECRET)),
+        "forget": of(lambda: memory.delete_memory(**at, memory_id="nothing")),
         "delete": of(lambda: service.delete_session(**at, session_id=name)),
     }
 
@@ -92,5 +113,5 @@ async def borrowed() -> list[Any]:
 def main(seeds: int) -> list[Any]:
     return [
         *asyncio.run(borrowed()),
-        *attack(make, calls, others, (AlreadyExistsError, SessionNotFoundError), seeds=seeds),
+        *attack(make, calls, others, (AlreadyExistsError, InputValidationError, SessionNotFoundError), seeds=seeds),
     ]

@@ -74,6 +74,28 @@ async def together(service: Any, writers: int, runs: int, name: str) -> None:
     await asyncio.gather(*(work(writer) for writer in range(writers)))
 
 
+async def running(service: Any, writers: int, runs: int, name: str) -> None:
+    """Many invocations of an agent at once, each writer's in a session of its own; each that has ended is told."""
+
+    async def work(writer: int) -> None:
+        for number in range(runs):
+            said = f"{name}-{writer}-{number}"
+            await talk(service, f"{name}-{writer}", [said])
+            print(said, flush=True)
+
+    await asyncio.gather(*(work(writer) for writer in range(writers)))
+
+
+async def went_on(service: Any) -> dict[str, Any]:
+    """What all sessions hold, by session, after each has gone on."""
+    found: dict[str, Any] = {}
+    for one in (await service.list_sessions(app_name="app", user_id="ada")).sessions:
+        await talk(service, one.id, ["On."])
+        session = await service.get_session(app_name="app", user_id="ada", session_id=one.id)
+        found[one.id] = [event.content.parts[0].text for event in session.events]
+    return found
+
+
 async def kept(service: Any) -> dict[str, Any]:
     """What became of it."""
     session = await service.get_session(app_name="app", user_id="ada", session_id="many")
@@ -162,6 +184,10 @@ async def answers(service: Any) -> list[Any]:
     return found
 
 
+MANY: dict[str, Any] = {"together": together, "running": running}
+FOUND: dict[str, Any] = {"kept": kept, "went_on": went_on, "answers": answers, "crash": crash}
+
+
 def main(what: str, *arguments: str) -> None:
     if what == "theirs":
         path = os.environ["SESSILE_URL"].removeprefix("sqlite:///") + ".theirs"
@@ -172,10 +198,10 @@ def main(what: str, *arguments: str) -> None:
         service = SessileSessionService(storage)
         if what == "talk":
             print(json.dumps(asyncio.run(talk(service, arguments[0], list(arguments[1:])))))
-        elif what == "together":
-            asyncio.run(together(service, int(arguments[0]), int(arguments[1]), arguments[2]))
+        elif what in MANY:
+            asyncio.run(MANY[what](service, int(arguments[0]), int(arguments[1]), arguments[2]))
         else:
-            print(json.dumps(asyncio.run({"kept": kept, "answers": answers, "crash": crash}[what](service))))
+            print(json.dumps(asyncio.run(FOUND[what](service))))
 
 
 if __name__ == "__main__":

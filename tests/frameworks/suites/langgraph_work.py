@@ -74,6 +74,55 @@ def kept(storage: sessile.Storage) -> list[str]:
     return sorted(one.checkpoint["id"] for one in found)
 
 
+async def running(storage: sessile.Storage, writers: int, runs: int, name: str) -> None:
+    """Many runs of the graph at once, each writer's on a thread of its own; each that has ended is told."""
+    graph = graph_of(storage)
+
+    async def work(writer: int) -> None:
+        for number in range(runs):
+            said = f"{name}-{writer}-{number}"
+            await graph.ainvoke({"messages": [HumanMessage(said)]}, config(f"{name}-{writer}"))
+            print(said, flush=True)
+
+    await asyncio.gather(*(work(writer) for writer in range(writers)))
+
+
+def went_on(storage: sessile.Storage) -> dict[str, list[str]]:
+    """What all threads hold, by thread, after each has gone on with a run."""
+    found: dict[str, list[str]] = {}
+    for session in storage.sessions(kind="langgraph"):
+        thread = session.metadata["thread_id"]
+        talk(storage, thread, ["On."])
+        messages = graph_of(storage).get_state(config(thread)).values["messages"]
+        found[thread] = [message.content for message in messages]
+    return found
+
+
+async def putting(storage: sessile.Storage, writers: int, runs: int, name: str) -> None:
+    """Many writers of items at once, and all of them of one item, too; each put is told."""
+    store = SessileStore(storage)
+
+    async def work(writer: int) -> None:
+        for number in range(runs):
+            said = f"{name}-{writer}-{number}"
+            await store.aput(("many", name), said, {"said": said})
+            await store.aput(("one",), "item", {"said": said})
+            print(said, flush=True)
+
+    await asyncio.gather(*(work(writer) for writer in range(writers)))
+
+
+def put(storage: sessile.Storage) -> list[str]:
+    """The items that are there, and whose value the item has that all have put."""
+    store = SessileStore(storage)
+    items = store.search(("many",), limit=10_000)
+    assert all(item.value == {"said": item.key} for item in items)
+    one = store.get(("one",), "item")
+    assert one is not None
+    assert one.value["said"] in {item.key for item in items}
+    return sorted(item.key for item in items)
+
+
 def pruned(storage: sessile.Storage) -> list[int]:
     """Bytes of the session before and after pruning, and how many messages the thread has then."""
     talk(storage, "p", [f"{number} " + "x" * 500 for number in range(100)])
@@ -111,14 +160,18 @@ def stored(storage: sessile.Storage) -> list[Any]:
     return found
 
 
+MANY: dict[str, Any] = {"together": together, "running": running, "putting": putting}
+FOUND: dict[str, Any] = {"kept": kept, "went_on": went_on, "put": put, "pruned": pruned, "stored": stored}
+
+
 def main(what: str, *arguments: str) -> None:
     with sessile.open(os.environ["SESSILE_URL"]) as storage:
         if what == "talk":
             print(json.dumps(talk(storage, arguments[0], list(arguments[1:]))))
-        elif what == "together":
-            asyncio.run(together(storage, int(arguments[0]), int(arguments[1]), arguments[2]))
+        elif what in MANY:
+            asyncio.run(MANY[what](storage, int(arguments[0]), int(arguments[1]), arguments[2]))
         else:
-            print(json.dumps({"kept": kept, "pruned": pruned, "stored": stored}[what](storage)))
+            print(json.dumps(FOUND[what](storage)))
 
 
 if __name__ == "__main__":
