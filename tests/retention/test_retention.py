@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
+from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, YamlStorage
 from sessile.errors import HeldError, InvalidInputError
 from sessile.retention import Policy, erase_user, retain
 from sessile.storage import Storage
@@ -164,7 +164,7 @@ def on_disk(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage])
+@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage, YamlStorage])
 def test_a_user_that_was_erased_stands_in_no_file(tmp_path: Path, kind: type[Any]) -> None:
     path = tmp_path / ("sessions.db" if kind is SqliteStorage else "sessions")
     with kind(path) as storage:
@@ -194,7 +194,7 @@ def test_a_user_that_was_erased_stands_in_no_file(tmp_path: Path, kind: type[Any
     assert b"walrus" not in found
 
 
-@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage])
+@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage, YamlStorage])
 def test_what_was_trimmed_or_erased_stands_in_no_file(tmp_path: Path, kind: type[Any]) -> None:
     path = tmp_path / ("sessions.db" if kind is SqliteStorage else "sessions")
     with kind(path) as storage:
