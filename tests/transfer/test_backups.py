@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,30 @@ def test_sqlite_by_itself(tmp_path: Path) -> None:
     assert restore(tmp_path / "b.db", f"json:///{tmp_path}/d").sessions == 3
     with JsonStorage(tmp_path / "d") as storage:
         same(storage)
+
+
+def test_a_backup_ends_while_others_write(tmp_path: Path) -> None:
+    """Another connection writes between any two pages: the copy is of one moment, and is not begun anew each time."""
+    with SqliteStorage(tmp_path / "a.db", synchronous="NORMAL") as storage:
+        for number in range(20):
+            storage.add_run("s1", input="x" * 500_000, output=str(number))
+        over = threading.Event()
+        written: list[int] = []
+
+        def write() -> None:
+            with SqliteStorage(tmp_path / "a.db", synchronous="NORMAL") as other:
+                while not over.is_set() and len(written) < 3000:
+                    written.append(other.add_run("s2", input="more").number)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            back_up(storage, tmp_path / "b.db")
+        finally:
+            over.set()
+            writer.join()
+    assert len(written) < 3000
+    assert restore(tmp_path / "b.db", f"sqlite:///{tmp_path}/c.db").wrong == {}
 
 
 def test_others_as_an_archive(tmp_path: Path) -> None:
