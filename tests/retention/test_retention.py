@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, YamlStorage
-from sessile.errors import HeldError, InvalidInputError
+from sessile.errors import HeldError, InvalidInputError, RunNotFoundError
 from sessile.retention import Policy, erase_user, retain
 from sessile.storage import Storage
 from sessile.storage.cache import keep_result
@@ -95,6 +95,9 @@ def test_a_long_session_is_trimmed(storage: Storage) -> None:
     assert after is not None
     assert (before.trimmed, after.trimmed, after.state) == (0, 3, {"n": 1})
     assert not retain(storage, [policy]).trimmed
+    for back in (lambda: storage.rewind("chat", at=2), lambda: storage.fork("chat", at=3)):
+        with pytest.raises(RunNotFoundError, match="was removed"):
+            back()
     talk(storage, "chat", 1)
     assert [run.number for run in storage.runs("chat")] == [4, 5, 6]
     forked = storage.fork("chat", session_id="copy")
