@@ -56,7 +56,7 @@ GROUPS: dict[str, Group] = {
         "Records",
         "What a storage returns.",
         (
-            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting"),
+            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting Grant"),
             *_of("sessile.records", "ANY_USER Entry Branch"),
         ),
     ),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .insight import Index
     from .records import ANY_USER, Message, Page, PartialList, Rating, Run, Session, Usage, Waiting
     from .storage import Storage, open_storage
+    from .storage.granting import Grant
     from .storage.memories import UserMemory
     from .workflows import (
         Condition,
@@ -106,6 +107,7 @@ _NAMES = {
     "TokenBudget": "agents",
     "Usage": "records",
     "UserMemory": "storage.memories",
+    "Grant": "storage.granting",
     "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_state": "agents",
@@ -175,6 +177,7 @@ __all__ = [
     "TokenBudget",
     "Usage",
     "UserMemory",
+    "Grant",
     "Condition",
     "Context",
     "Loop",
