@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
-from sessile.errors import HeldError, InvalidInputError
+from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, YamlStorage
+from sessile.errors import HeldError, InvalidInputError, RunNotFoundError
 from sessile.retention import Policy, erase_user, retain
 from sessile.storage import Storage
 from sessile.storage.cache import keep_result
@@ -95,6 +95,9 @@ def test_a_long_session_is_trimmed(storage: Storage) -> None:
     assert after is not None
     assert (before.trimmed, after.trimmed, after.state) == (0, 3, {"n": 1})
     assert not retain(storage, [policy]).trimmed
+    for back in (lambda: storage.rewind("chat", at=2), lambda: storage.fork("chat", at=3)):
+        with pytest.raises(RunNotFoundError, match="was removed"):
+            back()
     talk(storage, "chat", 1)
     assert [run.number for run in storage.runs("chat")] == [4, 5, 6]
     forked = storage.fork("chat", session_id="copy")
@@ -164,7 +167,7 @@ def on_disk(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage])
+@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage, YamlStorage])
 def test_a_user_that_was_erased_stands_in_no_file(tmp_path: Path, kind: type[Any]) -> None:
     path = tmp_path / ("sessions.db" if kind is SqliteStorage else "sessions")
     with kind(path) as storage:
@@ -194,7 +197,7 @@ def test_a_user_that_was_erased_stands_in_no_file(tmp_path: Path, kind: type[Any
     assert b"walrus" not in found
 
 
-@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage])
+@pytest.mark.parametrize("kind", [SqliteStorage, JsonStorage, YamlStorage])
 def test_what_was_trimmed_or_erased_stands_in_no_file(tmp_path: Path, kind: type[Any]) -> None:
     path = tmp_path / ("sessions.db" if kind is SqliteStorage else "sessions")
     with kind(path) as storage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,28 @@ def test_sqlite_by_itself(tmp_path: Path) -> None:
     assert restore(tmp_path / "b.db", f"json:///{tmp_path}/d").sessions == 3
     with JsonStorage(tmp_path / "d") as storage:
         same(storage)
+
+
+def test_a_backup_ends_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it lets go of the database another connection writes; it is not begun anew each time."""
+    writes: list[int] = []
+    with SqliteStorage(tmp_path / "a.db") as storage, SqliteStorage(tmp_path / "a.db") as other:
+        for number in range(12):
+            storage.add_run("s1", input="x" * 1_000_000, output=str(number))
+
+        class Between(sqlite3.Connection):
+            def backup(self, target: sqlite3.Connection, **given: Any) -> None:
+                super().backup(target, progress=between, **given)
+
+        def between(*_: int) -> None:
+            if len(writes) < 100:
+                writes.append(other.add_run("s2", input="more").number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Between))
+            back_up(storage, tmp_path / "b.db")
+    assert len(writes) < 5
+    assert restore(tmp_path / "b.db", f"sqlite:///{tmp_path}/c.db").wrong == {}
 
 
 def test_others_as_an_archive(tmp_path: Path) -> None:

@@ -208,3 +208,14 @@ def test_what_is_too_long_to_be_in_memory(tmp_path: Path, monkeypatch: pytest.Mo
             import_conversations(str(tmp_path / "nothing.json"), storage, library="openai")
         with pytest.raises(InvalidInputError, match="library"):
             import_conversations(str(tmp_path), storage, library="other")  # type: ignore[arg-type]
+
+
+def test_a_file_of_a_zip_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
+    path, talk = tmp_path / "export.zip", [{"uuid": "c1", "chat_messages": [{"sender": "human", "text": "Hi"}]}]
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("conversations-1.json", json.dumps([{**talk[0], "uuid": "damaged"}]))
+        packed.writestr("conversations-2.json", json.dumps(talk))
+    path.write_bytes(path.read_bytes().replace(b'"damaged"', b'"damagED"', 1))
+    with MemoryStorage() as storage:
+        done = import_conversations(str(path), storage, library="claude")
+        assert (done.sessions, [where for where, _ in done.skipped]) == (1, ["conversations-1.json"])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +160,105 @@ def test_a_packed_archive_that_is_cut_off(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptDataError):
         import_archive(path, MemoryStorage())
+
+
+@pytest.mark.parametrize("gone", ["seq > 2", "seq = 2", "seq > 0"])
+def test_a_log_that_has_lost_commits_is_named(gone: str, tmp_path: Path) -> None:
+    """In the source, where nothing of it is passed over in silence; and in the target of an earlier copy."""
+    source, target = SqliteStorage(tmp_path / "s.db"), SqliteStorage(tmp_path / "t.db")
+    for name in "ab":
+        for number in range(3):
+            source.add_run(name, input=str(number), output="1")
+    copy(source, target)
+    with sqlite3.connect(tmp_path / "t.db") as database:
+        database.execute(f"DELETE FROM sessile_commits WHERE session_id = 'a' AND {gone}")
+    source.add_run("a", input="more", output="1")
+    skipped = copy(source, target).skipped
+    assert isinstance(skipped["a"], CorruptDataError)
+    assert list(skipped) == ["a"]
+    with sqlite3.connect(tmp_path / "s.db") as database:
+        database.execute(f"DELETE FROM sessile_commits WHERE session_id = 'a' AND {gone}")
+    for done in (copy(source, MemoryStorage()), export_archive(source, io.BytesIO())):
+        assert isinstance(done.skipped["a"], CorruptDataError)
+        assert (list(done.skipped), done.sessions) == (["a"], 1)
+
+
+def test_a_mirror_leaves_what_a_newer_version_wrote(tmp_path: Path) -> None:
+    source, target = SqliteStorage(tmp_path / "s.db"), MemoryStorage()
+    for name in "abc":
+        source.add_run(name, input="1", output="1")
+    copy(source, target)
+    with sqlite3.connect(tmp_path / "s.db") as database:
+        database.execute(
+            "UPDATE sessile_sessions SET body = replace(body, '{\"version\":1', '{\"version\":99')"
+            " WHERE session_id = 'a'"
+        )
+        database.execute("UPDATE sessile_sessions SET updated_at = updated_at + 1 WHERE session_id = 'a'")
+    SqliteStorage(tmp_path / "s.db").delete("c")
+    copied = copy(SqliteStorage(tmp_path / "s.db"), target, mirror=True)
+    assert (list(copied.skipped), copied.removed) == (["a"], 1)
+    assert {one.session_id for one in target.sessions()} == {"a", "b"}
+
+
+def test_two_copies_at_once(tmp_path: Path) -> None:
+    """While the source grows: neither takes for somebody else's what the other one has brought."""
+    source, few = SqliteStorage(tmp_path / "s.db", synchronous="NORMAL"), MemoryDriver()
+    few.capabilities = Capabilities(commits_per_append=1)
+    for name in "abc":
+        for number in range(6):
+            source.add_run(name, input=str(number), output="1")
+
+    class Slow(WrappedDriver):
+        async def append(self, write: Append, deadline: Deadline) -> bool:
+            source.add_run(write.session_id, input="meanwhile", output="1") if write.expected in (2, 4) else None
+            return await self.inner.append(write, deadline)
+
+    with Storage(Slow(few)) as target, ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(lambda _: copy(source, target), range(2)))
+        assert [one.skipped for one in done] == [{}, {}]
+        assert not copy(source, target).skipped
+        for name in "abc":
+            assert target.runs(name, last=99) == source.runs(name, last=99)
+
+
+def forged(change: Callable[[list[dict[str, Any]]], object]) -> io.BytesIO:
+    """An archive of one session whose lines somebody has changed, and its hash with them."""
+    storage, digest, made = MemoryStorage(), hashlib.sha256(), io.BytesIO()
+    storage.add_run("s", input="1", output="2")
+    lines = [json.loads(line) for line in archive_of(storage)]
+    change(lines)
+    for line in lines:
+        if line["line"] == "end":
+            line["sha256"] = digest.hexdigest()
+        raw = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        if line["line"] not in ("archive", "end", "complete"):
+            digest.update(raw)
+        made.write(raw)
+    made.seek(0)
+    return made
+
+
+PIECE = {"line": "media", "sha256": hashlib.sha256(b"\0").hexdigest(), "size": 1, "piece": 0, "data": "AA=="}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda lines, value=value: lines[1].update(session_id=value) for value in ("", "a\0b", "x" * 9999, "\ud800")),
+        lambda lines: lines[1].update(metadata="{"),
+        lambda lines: [line.update(time=2**70) for line in lines if line["line"] == "commit"],
+        lambda lines: [line.update(key="\ud800") for line in lines if line["line"] == "commit"],
+        lambda lines: [line.update(run=2**63) for line in lines if line["line"] == "commit"],
+        *(
+            lambda lines, key=key: lines.insert(-2, {"line": "record", "key": key, "value": "AA=="})
+            for key in ("", "media/abc", "lease/r", "cancel/r", "a\0", "\ud800", 7, "x" * 9999)
+        ),
+        *(lambda lines, size=size: lines.insert(-2, {**PIECE, "size": size}) for size in (0, -1, True, "1")),
+    ],
+)
+def test_what_no_database_takes_is_refused_before_anything_is_written(change: Any) -> None:
+    with MemoryStorage() as target:
+        with pytest.raises(CorruptDataError, match=r"^Line \d+ of the archive"):
+            import_archive(forged(change), target)
+        assert target.get_session("s") is None
+        assert import_archive(forged(lambda lines: lines.insert(-2, PIECE)), target).records == 1

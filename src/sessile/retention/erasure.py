@@ -21,7 +21,11 @@ PAGE = 500
 COMPACTING = {
     "sqlite": "Run VACUUM, then PRAGMA wal_checkpoint(TRUNCATE): until then free pages of the file have old text.",
     "postgres": "Run VACUUM FULL on the tables; archived write-ahead logs and replicas go by their own retention.",
-    "mysql": "Run OPTIMIZE TABLE on the tables; binary logs go by their own retention.",
+    "mysql": "Run OPTIMIZE TABLE on the tables; redo, undo and binary logs go by their own retention.",
+    "mongodb": "Run the compact command on the collections; the oplog goes by its size.",
+    "redis": "Run BGREWRITEAOF, and BGSAVE where there are dumps; copies of these go by their own retention.",
+    "dynamodb": "Nothing, unless the table has point-in-time recovery, which keeps 35 days, or backups of its own.",
+    "objects": "Nothing, unless the bucket keeps versions or deleted objects: those go by its own rules.",
     "json": "",
     "yaml": "",
     "memory": "",

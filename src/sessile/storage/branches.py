@@ -397,3 +397,5 @@ def _check_run(head: Session, at: int) -> None:
     check_count(at, "at", least=0)
     if at > head.run_count:
         raise RunNotFoundError(f"Session {head.session_id!r} has no run {at}; its last one is {head.run_count}.")
+    if 0 < at <= head.trimmed:
+        raise RunNotFoundError(f"What run {at} of session {head.session_id!r} held was removed, and of all before it.")

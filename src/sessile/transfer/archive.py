@@ -28,11 +28,12 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from .._version import __version__
-from ..errors import CorruptDataError, NewerVersionError
+from ..errors import CorruptDataError, InvalidIdError, NewerVersionError
 from ..records import JsonObject
 from ..storage.driver import CommitRow, HeadRow
 from ..storage.encoding import encode
-from .reading import Record
+from ..storage.ids import check_id
+from .reading import MEDIA, PASSING, Record
 
 VERSION = 1
 """The version of the form; a reader refuses what is newer."""
@@ -42,6 +43,9 @@ PIECE = 768 * 1024
 
 LONGEST = 512 * 1024 * 1024
 """How long a line may be, in bytes: what is longer is no archive of ours, and would be in memory at once."""
+
+LARGEST = 2**63 - 1
+"""What all databases take as a whole number."""
 
 _BODY = ',"body":'
 
@@ -125,7 +129,7 @@ def read_lines(stream: BinaryIO) -> Iterator[Line]:
         if not raw.endswith(b"\n"):
             raise damaged(number, "it is cut off")
         try:
-            fields = json.loads(raw)
+            fields = json.loads(raw.decode())
         except (ValueError, RecursionError):
             raise damaged(number, "it is no JSON") from None
         if not isinstance(fields, dict):
@@ -177,10 +181,30 @@ def _row(line: Line, kind: type[Any], columns: dict[str, Any]) -> Any:
         value = line.fields[name]
         if not isinstance(value, types) or (isinstance(value, bool) and types is int):
             raise damaged(line.number, f"{name} is a {type(value).__name__}")
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise damaged(line.number, f"{name} is too large")
+        if name != "metadata" and (isinstance(value, str) or types is str):
+            _check_text(line, name, value)
     # No string of JSON has an unescaped quotation mark, and no column is an object: the first one is the line's own.
     _, found, body = line.raw.decode().partition(_BODY)
     raw = body[:-2] if found and body.endswith("}}\n") else encode(line.fields["body"])
     return kind(**{name: line.fields[name] for name in columns}, body=raw)
+
+
+def _check_text(line: Line, name: str, value: Any) -> str:
+    """A text that every database takes as an id."""
+    try:
+        return check_id(value, name)
+    except InvalidIdError as error:
+        raise damaged(line.number, error.message.removesuffix(".")) from None
+
+
+def record_of(line: Line) -> Record:
+    """The record of a line; no content, whose pieces have lines of their own, and nothing of a process at work."""
+    key = _check_text(line, "key", line.fields.get("key"))
+    if key.startswith((MEDIA, *PASSING)):
+        raise damaged(line.number, f"{key!r} is the key of no such record")
+    return Record(key, decoded(line, "value"))
 
 
 def decoded(line: Line, name: str) -> bytes:

@@ -316,7 +316,7 @@ def _values(lines: Iterator[Line]) -> Iterator[CommitRow | reading.Record]:
         if line.kind == "commit":
             yield archive.commit_of(line)
         elif line.kind == "record":
-            yield reading.Record(str(line.fields.get("key")), archive.decoded(line, "value"))
+            yield archive.record_of(line)
         elif line.kind == "media":
             pieces.append(archive.decoded(line, "data"))
             if sum(map(len, pieces)) >= line.fields["size"]:
@@ -348,7 +348,7 @@ def _check(stream: BinaryIO) -> None:
 
 
 def _check_session(begin: Line, lines: Iterator[Line]) -> None:
-    head = decode_head(archive.head_of(begin))
+    head = _head_of(begin)
     digest, folded = Digest(), cast("Session | None", None)
     digest.add(begin.raw)
     content = _Content()
@@ -364,11 +364,20 @@ def _check_session(begin: Line, lines: Iterator[Line]) -> None:
                 raise damaged(line.number, str(error)) from None
         elif line.kind == "media":
             content.add(line)
-        elif line.kind != "record" or not isinstance(line.fields.get("key"), str):
-            raise damaged(line.number, "it belongs to no session")
+        elif line.kind == "record":
+            archive.record_of(line)
         else:
-            archive.decoded(line, "value")
+            raise damaged(line.number, "it belongs to no session")
     raise damaged(begin.number, "the session that begins there has no end")
+
+
+def _head_of(line: Line) -> Session:
+    """The head of a line. Raises `CorruptDataError` and `NewerVersionError`."""
+    row = archive.head_of(line)
+    try:
+        return decode_head(row)
+    except CorruptDataError as error:
+        raise damaged(line.number, error.message.removesuffix(".")) from None
 
 
 def _check_end(line: Line, head: Session, folded: Session | None, digest: Digest, content: _Content) -> None:
@@ -400,7 +409,7 @@ class _Content:
         self._pieces.append(piece)
         self._size += len(piece)
         if self._size >= size:
-            if digest_of(b"".join(self._pieces)) != digest:
+            if self._size > size or digest_of(b"".join(self._pieces)) != digest:
                 raise damaged(line.number, "the content that ends there is not as it was")
             self._pieces, self._size = [], 0
 

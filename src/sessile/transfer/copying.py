@@ -15,7 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Unpack
 
-from ..errors import AlreadyExistsError, CorruptDataError, SessileError, SessionNotFoundError, StorageError
+from ..errors import (
+    AlreadyExistsError,
+    CorruptDataError,
+    NewerVersionError,
+    SessileError,
+    SessionNotFoundError,
+    StorageError,
+)
 from ..records import MICROSECOND, Session
 from ..storage import Storage
 from ..storage.checks import check_count, check_seconds
@@ -25,6 +32,9 @@ from ..storage.storage import operate
 from ..times import datetime_of
 from . import checking, placing, reading
 from .filters import SessionChoice, query_of_choice
+
+ATTEMPTS = 20
+"""How often bringing a session is tried that somebody else is putting there, too: each time one has come further."""
 
 PASSES = 8
 """How often at most what has changed meanwhile is copied, before a storage that is written to all the time is left."""
@@ -197,10 +207,12 @@ class _Copying:
     def _one(self, session_id: str) -> None:
         """Bring one session up to date in the target. What is wrong with it alone is noted, and stops no others."""
         try:
-            found = operate(self._source, reading.find, session_id)
-            if found is None or found.deleted or found.head.hidden == "building":
-                return
-            self.bring(found.head)
+            for left in range(ATTEMPTS, 0, -1):
+                try:
+                    return self._one_try(session_id)
+                except AlreadyExistsError as error:  # retryable: of two that put it there at once the later one
+                    if left == 1 or not error.retryable:
+                        raise
         except SessionNotFoundError:
             return  # deleted meanwhile, which `remove_deleted` sees
         except (AlreadyExistsError, CorruptDataError) as error:
@@ -210,11 +222,18 @@ class _Copying:
                 raise  # the database, and not the session
             self._skip(session_id, error)
 
+    def _one_try(self, session_id: str) -> None:
+        found = operate(self._source, reading.find, session_id)
+        if found is not None and not found.deleted and found.head.hidden != "building":
+            self.bring(found.head)
+
     def bring(self, head: Session) -> None:
         """Bring one session up to date in the target; raises what stands in the way."""
         target = self._target
         standing = operate(target, placing.make_room, head.session_id, head.incarnation)
         if standing is not None:
+            if standing.revision > head.revision:  # another copy may have brought what has come since
+                head = self._newer(head)
             self._check_same_log(head, standing)
         if standing is not None and placing.complete(head, standing):
             lost: list[str] = []
@@ -243,6 +262,12 @@ class _Copying:
         if self._verify:
             self._compare(head, new=standing is None)
         self._note(head, commits, len(missing))
+
+    def _newer(self, head: Session) -> Session:
+        now = operate(self._source, reading.find, head.session_id)
+        if now is None or now.deleted or now.head.incarnation != head.incarnation:
+            raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while it was being copied.")
+        return now.head
 
     def _compare(self, head: Session, *, new: bool) -> None:
         """Compare a session that was copied. A new one that does not stand it goes again: nobody takes it for good."""
@@ -291,7 +316,7 @@ class _Copying:
             page, _ = operate(self._target, reading.list_sessions, query)
             known = [row for row in page.rows if mirror or _mark(row.session_id, row.incarnation) in touched]
             for row in known:
-                with suppress(CorruptDataError):
+                with suppress(CorruptDataError, NewerVersionError):
                     found = operate(self._source, reading.find, row.session_id)
                     if found is None or found.deleted or found.head.incarnation != row.incarnation:
                         removed = operate(self._target, placing.remove, row.session_id, row.incarnation)

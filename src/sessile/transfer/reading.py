@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ..errors import SessileError, SessionNotFoundError
+from ..errors import CorruptDataError, SessileError, SessionNotFoundError
 from ..records import Session
 from ..storage import Storage
 from ..storage.bounded import rows_within
@@ -83,13 +83,18 @@ async def find(core: Core, session_id: str) -> Found | None:
 async def read_commits(core: Core, head: Session, first: int) -> list[CommitRow]:
     """The commits of a session from `first` to the head's revision: as many as may be in memory at once, one at least.
 
-    Raises `SessionNotFoundError` if there are none: then the session was deleted meanwhile.
+    Raises `SessionNotFoundError` if the session was deleted meanwhile, and `CorruptDataError` if its log ends before.
     """
     budget = min(AT_ONCE, core.settings.max_read_bytes)
     span = Span(first=first, last=head.revision, limit=COMMITS)
     rows, _ = await rows_within(core, head, span, budget, core.deadline())
     if not rows:
-        raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while it was being read.")
+        now = await find(core, head.session_id)
+        if now is None or now.deleted or now.head.incarnation != head.incarnation:
+            raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while it was being read.")
+        raise CorruptDataError(
+            f"The log of session {head.session_id!r} ends before commit {first}; its head counts {head.revision}."
+        )
     return rows
 
 

@@ -35,7 +35,7 @@ class Branching(Operated):
 
         Raises:
             SessionNotFoundError: there is no such session, it is another user's, or it was deleted meanwhile.
-            RunNotFoundError: the session has no run of that number.
+            RunNotFoundError: the session has no run of that number, or it was trimmed (`sessile.retention`).
             AlreadyExistsError: there is a session of the id that the copy is to have.
             InvalidInputError: an argument is wrong, or names no user where the storage requires one.
             StorageError: the database failed; what was copied by then is removed, by `sweep` at the latest.
@@ -71,7 +71,7 @@ class Branching(Operated):
 
         Raises:
             SessionNotFoundError: there is no such session, or it is another user's.
-            RunNotFoundError: the session has no run of that number.
+            RunNotFoundError: the session has no run of that number, or it was trimmed (`sessile.retention`).
             InvalidInputError: an argument is wrong, or names no user where the storage requires one.
             StorageError: the database failed; `error.written` says whether the commit is made.
         """

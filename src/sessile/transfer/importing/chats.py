@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -254,7 +255,12 @@ def _exported(source: str, skip: Skip) -> Iterator[Document]:
                 if packed.getinfo(name).file_size > LONGEST:
                     skip(name, f"it is longer than {LONGEST:,} bytes")
                     continue
-                yield Document(name, _parsed(name, packed.read(name), skip))
+                try:
+                    raw = packed.read(name)
+                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: with a password
+                    skip(name, f"it cannot be unpacked ({error})")
+                    continue
+                yield Document(name, _parsed(name, raw, skip))
         return
     files = sorted(one for one in path.rglob("*.json") if _is_conversations(one.name)) if path.is_dir() else [path]
     if not files:

@@ -1,0 +1,130 @@
+"""What was erased is in no file of a server, once that has been told to compact: the bytes on its disk are searched.
+
+What the servers keep beside their data for a while (logs for recovery, replicas) docs/retention.md says.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pymongo
+import pytest
+from tests.campaigns import TORTURE
+from tests.retention.helpers import SECRET, talk
+from tests.servers.fixtures import Address, connect_mysql
+from tests.servers.mariadb import MySqlFamilyServer
+from tests.servers.mongodb import FerretServer
+from tests.servers.process import Server
+from tests.servers.redis import RedisServer
+
+import sessile
+from sessile import ANY_USER
+from sessile.retention import Policy, erase_user, retain
+
+Look = Callable[[Any, str, bool], bytes]
+"""The bytes that are on the disk: of a server, for a URL; after it has compacted, where that is said."""
+
+
+def on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def of_postgres(server: Any, url: str, compacted: bool) -> bytes:
+    """The files of all tables, of what they keep aside, and of their indexes."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        if compacted:
+            connection.execute("VACUUM FULL")
+        connection.execute("CHECKPOINT")
+        found = connection.execute(
+            "SELECT pg_read_binary_file(pg_relation_filepath(c.oid)) FROM pg_class c JOIN pg_namespace n"
+            " ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'i', 't') AND n.nspname !~ '^(pg_catalog|information)'"
+        )
+        return b"".join(bytes(content) for (content,) in found)
+
+
+def of_mysql(server: MySqlFamilyServer, url: str, compacted: bool) -> bytes:
+    with closing(connect_mysql(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW TABLES")
+        for (name,) in list(cursor.fetchall()):
+            if compacted:
+                cursor.execute(f"OPTIMIZE TABLE `{name}`")
+            cursor.execute(f"FLUSH TABLES `{name}` FOR EXPORT")  # all of its pages are written
+            cursor.execute("UNLOCK TABLES")
+    return on_disk(server.data / urlsplit(url).path[1:])
+
+
+def of_redis(server: RedisServer, url: str, compacted: bool) -> bytes:
+    """The append-only file and a dump; neither compressed, so that it can be searched."""
+    with server.connect() as client:
+        client.config_set("rdbcompression", "no")
+        if compacted:
+            client.bgrewriteaof()
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+        client.save()
+        client.config_set("rdbcompression", "yes")
+    return on_disk(server.folder / "data")
+
+
+def of_ferretdb(server: FerretServer, url: str, compacted: bool) -> bytes:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        database = client.get_default_database()
+        for name in database.list_collection_names() if compacted else ():
+            database.command("compact", name, force=True)
+    return of_postgres(server, server.database.url, False)
+
+
+def of_dynoxide(server: Server, url: str, compacted: bool) -> bytes:
+    with closing(sqlite3.connect(server.folder / "data.db")) as connection:
+        if compacted:
+            connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return b"".join(path.read_bytes() for path in server.folder.glob("data.db*"))
+
+
+LOOK: dict[str, tuple[str, str, Look]] = {
+    "postgres": ("postgres", "postgres_url", of_postgres),
+    "mariadb": ("mariadb", "mysql_url", of_mysql),
+    "redis": ("redis_server", "redis_url", of_redis),
+    "valkey": ("valkey_server", "valkey_url", of_redis),
+    "ferretdb": ("mongodb", "mongodb_url", of_ferretdb),
+    "dynoxide": ("dynamodb", "dynamodb_url", of_dynoxide),
+    **({"mysql": ("mysql", "mysql_itself_url", of_mysql)} if TORTURE else {}),
+}
+
+
+@pytest.mark.parametrize("name", LOOK)
+def test_nothing_of_a_user_is_in_the_files(name: str, request: pytest.FixtureRequest) -> None:
+    """Of ada all is erased, of bob the oldest runs and one more; what is bob's otherwise is there still."""
+    fixture, url_fixture, look = LOOK[name]
+    server, url = request.getfixturevalue(fixture), str(request.getfixturevalue(url_fixture))
+    if isinstance(server, Address) and name != "postgres":
+        pytest.skip("The disk of a server that somebody else runs is not to be seen.")
+    with sessile.open(url) as storage:
+        indexed = name in ("postgres", "mariadb", "mysql")
+        talk(storage, "ada", SECRET)
+        talk(storage, "bob", "penguin")
+        if indexed:
+            assert storage.index().search(SECRET, user_id=ANY_USER)
+        before = look(server, url, False)
+        assert before.count(SECRET.encode()) > 5, "what is looked for can be found"
+        assert b"penguin said 1" in before
+        assert erase_user(storage, "ada").complete
+        if storage.capabilities.rewrites:
+            retain(storage, [Policy(runs=2, user_id="bob")])
+            storage.erase_run("bob", 3, user_id="bob")
+        if indexed:
+            storage.index().compact()
+        after = look(server, url, True)
+        storage.verify("bob", user_id="bob")
+    assert SECRET.encode() not in after
+    assert b"penguin said 4" in after
+    for number in (1, 2, 3):
+        assert (f"penguin said {number}".encode() in after) is not storage.capabilities.rewrites
