@@ -3,7 +3,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { get, part } from "../../api/client";
-import { RUNS } from "../../api/queries";
+import { RUNS } from "../../api/sizes";
 import type { Run, RunPage, Session } from "../../api/types";
 
 /** Pages of 20 runs that are kept. */
