@@ -9,7 +9,7 @@ import "./styles/session.css";
 import "./styles/insight.css";
 import { parse } from "./address";
 import { ahead, part } from "./api/client";
-import { PAGE, RUNS } from "./api/sizes";
+import { FIRST_RUNS, PAGE } from "./api/sizes";
 
 const { path, query } = parse(location.hash);
 const [view = "sessions", id] = path;
@@ -18,7 +18,7 @@ if (view === "sessions" && query.size === 0) ahead("sessions", { limit: PAGE, de
 if (view === "session" && id !== undefined && !query.has("tab")) {
   const around = Number(query.get("run")) || null;
   ahead(`sessions/${part(id)}`);
-  ahead(`sessions/${part(id)}/runs`, { last: RUNS, around, messages: true });
+  ahead(`sessions/${part(id)}/runs`, { last: FIRST_RUNS, around, messages: true });
   import("./views/session/SessionView");
 }
 import("./start");
