@@ -39,7 +39,7 @@ LOADS = 7
 SPEED, SECONDS = 3_000, 8
 """Pixels a second, and for how long is scrolled."""
 
-WORDS = ("refund", "delivery", "question", "zebra", "417")
+WORDS = ("refund", "delivery", "question", "zebra")
 
 WATCH = """wanted => {
     window.__first = null;

@@ -95,4 +95,4 @@ def test_a_decision_that_was_made_elsewhere_is_carried_out_here(
         page = open_page(f"{served}#/waiting")
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
-    assert storage.get_run("s1", 1).output == "notes was read."
+    assert "notes was read." in str(storage.get_run("s1", 1).output)
