@@ -7,13 +7,16 @@ const Markdown = lazy(() => import("./Markdown"));
 /** Longer texts are shown as they are: to take them apart would stop the page. */
 const MOST = 60_000;
 
+/** So are those that are quoted, or listed, deeper than anybody means: each level is an element inside another. */
+const DEEP = /^[ \t]*(?:>[ \t]*|[*+-][ \t]+){60}/m;
+
 export function Prose({ text }: { text: string }) {
   const asItIs = (
     <div className="markdown as-it-is" dir="auto">
       {text.slice(0, MOST)}
     </div>
   );
-  if (text.length > MOST) return asItIs;
+  if (text.length > MOST || DEEP.test(text)) return asItIs;
   return (
     <Fallback otherwise={asItIs}>
       <Suspense fallback={asItIs}>
