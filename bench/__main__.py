@@ -25,6 +25,7 @@ PARTS = (
     "lists",
     "lists-postgres",
     "lists-mariadb",
+    "dashboard",
     "server",
     "encryption",
     "moving",
@@ -131,9 +132,13 @@ def main() -> None:
 
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
-    """Lists among very many sessions."""
+    """Lists among very many sessions, and the dashboard over them."""
     from . import lists, servers
 
+    if "dashboard" in parts:
+        from . import dashboard
+
+        dashboard.run(data, options.sessions).print()
     if "lists" in parts:
         for table in lists.on_sqlite(data, options.sessions):
             table.print()

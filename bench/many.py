@@ -1,7 +1,8 @@
 """A database with very many sessions, for what is measured there: lists, sums, searches.
 
 The library writes a thousand sessions and their index. They are multiplied by statements, with other ids and times, so
-that each row is as the library writes it. Their logs are left out: lists and sums do not read them.
+that each row is as the library writes it. Their logs and words are left out where only lists and sums are asked for,
+which do not read them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from sessile import ANY_USER
 from sessile.insight import Index
+from sessile.insight.engines import unpack
 from sessile.insight.place import Place, batches, insert
 from sessile.insight.postings import COLUMNS, facet
 from sessile.insight.spans import HOUR, HOURS, TICK, larger
@@ -94,8 +96,11 @@ async def _write(core: Core, one: Seed) -> None:
     await core.append_batch(None, one.session_id, [Draft([created.entry()]), Draft(entries, 1)], core.deadline())
 
 
-def fill(storage: Storage, index: Index, sessions: int) -> Place:
-    """Very many sessions of one run each, over a year, and their index, but for its words; returns where that lies."""
+def fill(storage: Storage, index: Index, sessions: int, *, whole: bool = False) -> Place:
+    """Very many sessions of one run each, over a year, and their index; returns where that lies.
+
+    `whole`: with their logs and words (SQLite alone), so that they can be searched and opened.
+    """
     rng = random.Random(3)
     for number in range(SEEDS):
         one = seed(number, rng)
@@ -104,7 +109,10 @@ def fill(storage: Storage, index: Index, sessions: int) -> Place:
             storage.rate(one.session_id, 1, score=one.score, label="good" if one.score else "bad", user_id=one.user)
     index.runs(user_id=ANY_USER)
     place = index._place  # pyright: ignore[reportPrivateUsage] (its tables are multiplied here)
-    _Multiplying(place, sessions // SEEDS - 1).run()
+    multiplying = _Multiplying(place, sessions // SEEDS - 1)
+    multiplying.run()
+    if whole:
+        multiplying.logs_and_words()
     return place
 
 
@@ -162,8 +170,33 @@ class _Multiplying:
         if (sql := analyze.get(self._place.engine.dialect)) is not None:  # servers do it by themselves, SQLite does not
             self._place.change(lambda run: run(self._place.sql(sql), {}))
 
+    def logs_and_words(self) -> None:
+        """What the copies have said: their logs, and the words by which they are found."""
+        log = self._place.tables["heads"].replace("_sessions", "_commits")
+        session_id = self._joined("t.session_id", "'-'", "CAST(c AS TEXT)")
+        values = {"session_id": session_id, "time": f"t.time - {self._back}"}
+        # The thousand of one copy after the other, as a program would have written them.
+        self._copy(log, values, "JOIN {sessions} s ON s.session_id = t.session_id", order="c, s.id, t.seq")
+        packed = self._place.read("SELECT run, words FROM {words}")
+        bodies = [(run, " ".join(unpack(words))) for run, words in packed]
+        ticks = self._place.engine.steps(self._back, TICK)
+        joins = "CROSS JOIN n JOIN {runs} r ON r.id = t.run JOIN {sessions} s ON s.id = r.session"
+
+        async def work(run: RunStatement) -> None:
+            await run("CREATE TEMPORARY TABLE said (run INTEGER PRIMARY KEY, body TEXT)", {})
+            await insert(run, "said", ("run", "body"), bodies)
+            counting = f"WITH RECURSIVE n(c) AS (SELECT 1 UNION ALL SELECT c + 1 FROM n WHERE c < {self._copies})"
+            sql = f"{counting} INSERT INTO {{text}} (rowid, body) SELECT t.run - {ticks}, t.body FROM said t {joins}"
+            await run(self._place.sql(f"{sql} ORDER BY 1"), {})
+            await run("DROP TABLE said", {})
+
+        self._place.change(work)
+        self._copy(
+            "words", {"run": f"t.run - {ticks}"}, "JOIN {runs} r ON r.id = t.run JOIN {sessions} s ON s.id = r.session"
+        )
+
     def _columns(self, table: str) -> Sequence[str]:
-        name = self._place.tables[table].strip('`"')
+        name = self._place.tables.get(table, table).strip('`"')
         if self._place.engine.dialect == "sqlite":
             return [row[1] for row in self._place.read(f"PRAGMA table_info({name})")]
         name = name.rpartition(".")[2].strip('`"')
@@ -171,12 +204,13 @@ class _Multiplying:
         sql = f"SELECT column_name FROM information_schema.columns WHERE table_schema = {schema} AND table_name = :name"
         return [row[0] for row in self._place.read(sql, {"name": name})]
 
-    def _copy(self, table: str, changed: dict[str, str], joins: str) -> None:
+    def _copy(self, table: str, changed: dict[str, str], joins: str, *, order: str = "c DESC") -> None:
         columns = self._columns(table)
         selected = ", ".join(changed.get(column, f"t.{column}") for column in columns)
         counting = f"WITH RECURSIVE n(c) AS (SELECT 1 UNION ALL SELECT c + 1 FROM n WHERE c < {self._copies})"
-        select = f"SELECT {selected} FROM {{{table}}} t {joins} CROSS JOIN n ORDER BY c DESC"
-        into = f"INSERT INTO {{{table}}} ({', '.join(columns)})"
+        named = f"{{{table}}}" if table in self._place.tables else table
+        select = f"SELECT {selected} FROM {named} t {joins} CROSS JOIN n ORDER BY {order}"
+        into = f"INSERT INTO {named} ({', '.join(columns)})"
         whole = f"{into} {counting} {select}" if self._mysql else f"{counting} {into} {select}"
 
         async def work(run: RunStatement) -> None:

@@ -4,6 +4,27 @@ import react from "@vitejs/plugin-react";
 import license from "rollup-plugin-license";
 import { defineConfig, type PluginOption } from "vite";
 
+/** The page names all that it is begun with, so that a browser asks for it before the first script has run. */
+const begunWith: PluginOption = {
+  name: "begun-with",
+  transformIndexHtml: {
+    order: "post",
+    handler(_, { bundle }) {
+      const chunks = Object.values(bundle ?? {}).filter((one) => one.type === "chunk");
+      const begun = chunks.find((one) => one.facadeModuleId?.endsWith("/src/start.tsx"));
+      const first = chunks.find((one) => one.isEntry);
+      const wanted = [begun?.fileName, ...(begun?.imports ?? [])].filter(
+        (one) => one !== undefined && one !== first?.fileName && !first?.imports.includes(one),
+      );
+      return wanted.map((name) => ({
+        tag: "link",
+        attrs: { rel: "modulepreload", crossorigin: true, href: `./${name}` },
+        injectTo: "head" as const,
+      }));
+    },
+  },
+};
+
 // Built into the Python package. Addresses are relative, so that the server may be mounted below any path.
 export default defineConfig({
   base: "./",
@@ -17,6 +38,7 @@ export default defineConfig({
   },
   plugins: [
     react(),
+    begunWith,
     license({
       thirdParty: {
         output: {

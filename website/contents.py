@@ -27,7 +27,13 @@ SECTIONS: tuple[Section, ...] = (
             "writing-a-driver",
         ),
     ),
-    ("Look and learn", ("insight", "dashboard", "few-shot", "evaluation")),
+    (
+        "Look and learn",
+        (
+            "insight", "dashboard", "dashboard-sessions", "dashboard-session", "dashboard-work", "dashboard-learn",
+            "dashboard-monitor", "few-shot", "evaluation",
+        ),
+    ),
     ("Protect", ("encryption", "retention", "access", "threat-model", "security")),
     (
         "Switch",

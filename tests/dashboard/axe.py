@@ -24,13 +24,18 @@ def needs_axe() -> None:
     pytest.skip("axe-core is not installed (make ui)")
 
 
-def violations(page: Page, *, contrast: bool | None = None) -> list[str]:
-    """What is wrong, one line each: all of it, that of contrast alone, or all but that, which takes longest."""
+def violations(page: Page, *, contrast: bool | None = None, enhanced: bool = False) -> list[str]:
+    """What is wrong, one line each: all of it, that of contrast alone, or all but that, which takes longest.
+
+    `enhanced`: contrast is that of level AAA.
+    """
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(f"() => {{ {AXE.read_text('utf-8')} }}")
     options: dict[str, object] = {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}
     if contrast is True:
-        options["runOnly"] = {"type": "rule", "values": ["color-contrast"]}
+        options["runOnly"] = {"type": "rule", "values": ["color-contrast-enhanced" if enhanced else "color-contrast"]}
+        if enhanced:
+            options["rules"] = {"color-contrast-enhanced": {"enabled": True}}
     elif contrast is False:
         options["rules"] = {"color-contrast": {"enabled": False}}
     found = page.evaluate("options => axe.run(document, options)", options)

@@ -114,6 +114,22 @@ def picture(page: Page, name: str, look: str) -> None:
         page.screenshot(path=Path(PICTURES, f"{name.replace(' ', '-')}-{look}.png"))
 
 
+def test_axe_finds_nothing_in_high_contrast(samples: str, open_page: OpenPage) -> None:
+    """As the system asks for it: text has at least the contrast of WCAG's AAA."""
+    page = open_page(samples)
+    page.emulate_media(contrast="more")
+    expect(page.locator("html[data-contrast=high]")).to_be_attached()
+    wrong: list[str] = []
+    for name in ("sessions", "session", "waits", "workflow", "monitor", "review"):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, contrast="more")
+            page.goto(samples + VIEWS[name])
+            settled(page)
+            picture(page, name, f"contrast-{scheme}")
+            wrong += [f"{name}, {scheme}: {one}" for one in violations(page, contrast=True, enhanced=True)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_axe_finds_nothing_in_what_opens(samples: str, open_page: OpenPage) -> None:
     page = open_page(f"{samples}#/session/refund-4711?run=3")
     settled(page)

@@ -55,8 +55,8 @@ export const t = {
     open: "Open",
     none: "None",
     anonymous: "no user",
-    ownCost: "Own",
-    withMembers: "With members",
+    own: (what: string) => `own ${what}`,
+    ownLong: "Without the runs below it; the figures before are with them.",
   },
   trouble: {
     offline: "The server cannot be reached.",
@@ -187,6 +187,9 @@ export const t = {
     resume: "Resume",
     resuming: "Resuming…",
     noAgent: (name: string) => `No agent named “${name}” is served here, so it cannot go on here.`,
+    decidesOnly: (name: string) =>
+      `No agent named “${name}” is served here. What you decide is kept, and whoever serves it goes on with that.`,
+    decided: "Decided. It goes on where its agent is served.",
     cancelled: "It was cancelled.",
     waits: "Waits for a decision",
     waitsFor: (tool: string) => `Wants to call ${tool}`,
@@ -234,6 +237,7 @@ export const t = {
     model: "Model",
     cached: "cached",
     attempt: (n: number) => `attempt ${n}`,
+    moreSteps: (n: number, all: number) => `Show more: ${n.toLocaleString()} of ${plural(all, "step", "steps")}`,
     waterfall: "Waterfall",
     graph: "Graph",
     stop: "Stop",
@@ -287,7 +291,7 @@ export const t = {
     title: "Waiting for people",
     empty: "Nothing waits for you",
     emptyHint: "Runs that ask for an approval, a result or an event appear here.",
-    since: "since",
+    more: (n: number) => `The first ${n} are shown. Others follow as these are decided.`,
   },
   palette: {
     title: "Go to, or do",

@@ -4,6 +4,7 @@ export type Theme = "system" | "light" | "dark" | "contrast";
 
 const KEY = "sessile.theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const contrast = matchMedia("(prefers-contrast: more)");
 const listeners = new Set<() => void>();
 
 export function chosen(): Theme {
@@ -15,7 +16,8 @@ function apply() {
   const theme = chosen();
   const isDark = theme === "dark" || (theme !== "light" && dark.matches);
   document.documentElement.dataset.theme = isDark ? "dark" : "light";
-  document.documentElement.dataset.contrast = theme === "contrast" ? "high" : "normal";
+  const isHigh = theme === "contrast" || (theme === "system" && contrast.matches);
+  document.documentElement.dataset.contrast = isHigh ? "high" : "normal";
   for (const listener of listeners) listener();
 }
 
@@ -31,4 +33,5 @@ export function subscribe(listener: () => void) {
 }
 
 dark.addEventListener("change", apply);
+contrast.addEventListener("change", apply);
 apply();

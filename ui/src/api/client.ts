@@ -34,6 +34,7 @@ export const access = {
   },
   give(token: string) {
     sessionStorage.setItem(TOKEN, token);
+    early.clear(); // they were asked for without it
     setWanted(false);
   },
   forget() {
@@ -96,8 +97,28 @@ async function problemOf(response: Response): Promise<Problem> {
   );
 }
 
+/** Answers that were asked for before there was a page to show them in. Each is taken once. */
+const early = new Map<string, Promise<Response>>();
+
+/** Milliseconds after which they are no longer how things are. */
+const FRESH = 10_000;
+
+/** Asks for what will be needed, so that it comes while the page is still being loaded. */
+export function ahead(path: string, query: Query = {}) {
+  const asked = fetch(addressOf(path, query), { headers: headersOf() });
+  asked.catch(() => undefined); // whoever takes it is told
+  early.set(addressOf(path, query), asked);
+  setTimeout(() => early.clear(), FRESH);
+}
+
+function asked(address: string, signal?: AbortSignal): Promise<Response> {
+  const known = early.get(address);
+  early.delete(address);
+  return known ?? fetch(address, { headers: headersOf(), signal });
+}
+
 export async function get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
-  const response = await answerOf(() => fetch(addressOf(path, query), { headers: headersOf(), signal }));
+  const response = await answerOf(() => asked(addressOf(path, query), signal));
   return (await response.json()) as T;
 }
 

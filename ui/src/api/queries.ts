@@ -2,6 +2,7 @@
 
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { get, part } from "./client";
+import { PAGE, RUNS } from "./sizes";
 import type {
   About,
   Agent,
@@ -14,11 +15,9 @@ import type {
   Run,
   RunPage,
   Session,
+  StepRecord,
   Waiting,
 } from "./types";
-
-export const PAGE = 50;
-export const RUNS = 20;
 
 export type SessionFilters = {
   user_id?: string;
@@ -79,6 +78,12 @@ export const log = (id: string, number: number, after: number) =>
   queryOptions({
     queryKey: ["log", id, number, after],
     queryFn: ({ signal }) => get<LogPage>(`sessions/${part(id)}/runs/${number}/entries`, { after }, signal),
+  });
+
+export const steps = (id: string, number: number) =>
+  queryOptions({
+    queryKey: ["steps", id, number],
+    queryFn: ({ signal }) => get<StepRecord[]>(`sessions/${part(id)}/runs/${number}/steps`, {}, signal),
   });
 
 export const branches = (id: string) =>

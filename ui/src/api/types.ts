@@ -88,6 +88,8 @@ export type Run = {
   output: Json;
   error: Failure | null;
   usage: Usage;
+  /** Without the runs below it. */
+  own_usage: Usage;
   agent: string | null;
   durability: string;
   pending: Asked[];
@@ -150,6 +152,19 @@ export type Entry = {
   time: string;
 };
 
+/** One attempt of a workflow's step. */
+export type StepRecord = {
+  name: string;
+  path: string;
+  attempt: number;
+  status: "finished" | "failed" | "retrying" | "running";
+  started_at: string;
+  ended_at: string | null;
+  data: Json;
+  error: Failure | null;
+  cached: boolean;
+};
+
 export type LogPage = { items: Entry[]; next_after: number | null; unreadable: number[] };
 
 export type Waiting = {
@@ -161,6 +176,8 @@ export type Waiting = {
   agent: string | null;
   since: string;
   asked: Asked[];
+  /** Whether somebody has decided, and the run waits only for a process that goes on with it. */
+  is_decided: boolean;
 };
 
 export type Agent = {

@@ -224,6 +224,23 @@ export async function copy(text: string | Promise<string>): Promise<void> {
   await navigator.clipboard.writeText(await text);
 }
 
+/** False until the page has drawn what it was opened for: what can wait is asked for then. */
+export function useLater(): boolean {
+  const [isLater, setLater] = useState(settled);
+  useEffect(() => {
+    if (isLater) return;
+    const timer = setTimeout(() => {
+      settled = true;
+      setLater(true);
+    }, SETTLING);
+    return () => clearTimeout(timer);
+  }, [isLater]);
+  return isLater;
+}
+
+const SETTLING = 700;
+let settled = false;
+
 /** A value that is waited for until it has not changed for a moment. */
 export function useSettled<T>(value: T, milliseconds: number): T {
   const [settled, setSettled] = useState(value);

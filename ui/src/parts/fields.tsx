@@ -18,6 +18,9 @@ import { choices } from "../api/insight";
 import { useSettled } from "./basics";
 import { Icon } from "./Icon";
 
+/** Milliseconds for which nothing is typed before it is asked for: what was asked before is cancelled by then. */
+const TYPING = 25;
+
 export function Typed(props: {
   value: string;
   label: string;
@@ -25,7 +28,7 @@ export function Typed(props: {
   inputRef: React.RefObject<HTMLInputElement | null>;
 }) {
   const [text, setText] = useState(props.value);
-  const settled = useSettled(text, 120);
+  const settled = useSettled(text, TYPING);
   const told = useRef(props.value);
   const { onChange, value } = props;
   useEffect(() => {

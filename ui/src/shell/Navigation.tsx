@@ -4,6 +4,7 @@ import { Button, Menu, MenuItem, MenuTrigger, Popover } from "react-aria-compone
 import { to } from "../address";
 import { access } from "../api/client";
 import { about, waiting } from "../api/queries";
+import { useLater } from "../parts/basics";
 import { Icon, Logo } from "../parts/Icon";
 import { t } from "../texts";
 import { choose, chosen, subscribe, type Theme } from "../theme";
@@ -13,7 +14,7 @@ import { openHelp, openPalette } from "./commands";
 /** At the side, or at the foot where the page is narrow. */
 export function Navigation({ current, onSkip }: { current: string; onSkip: () => void }) {
   const shown = current === "session" || current === "compare" || current === "new" ? "sessions" : current;
-  const waits = useQuery(waiting()).data?.items.length ?? 0;
+  const waits = useQuery({ ...waiting(), enabled: useLater() }).data?.items.length ?? 0;
   return (
     <nav className="navigation" aria-label={t.nav.label}>
       <a

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { parse, to } from "../address";
 import { EventParser } from "../api/events";
+import type { StepRecord } from "../api/types";
 import { contentOf, isOutputSaid, itemsOf } from "../messages";
 import { DEEPEST, type MarkdownNode, shallow } from "../parts/depth";
 import { dollars, plain, seconds } from "../shown";
@@ -114,29 +115,41 @@ describe("what was said", () => {
 });
 
 describe("steps", () => {
-  const step = (path: string, begin: number, end: number, kind = "step.finished", attempt = 1) => ({
-    kind,
-    data: { path, name: `s${path}`, attempt, started_at: begin * 1000, ended_at: end * 1000 },
-    run: 1,
-    run_id: null,
-    parent_run_id: null,
-    agent: null,
-    seq: 1,
-    time: "",
+  const step = (
+    path: string,
+    begin: number,
+    end: number | null,
+    status: StepRecord["status"] = "finished",
+    attempt = 1,
+  ) => ({
+    name: `s${path}`,
+    path,
+    attempt,
+    status,
+    started_at: new Date(begin).toISOString(),
+    ended_at: end === null ? null : new Date(end).toISOString(),
+    data: null,
+    error: null,
+    cached: false,
   });
   it("stand in the order of their positions, with their attempts", () => {
-    const steps = stepsOf([
-      step("10", 9, 10),
-      step("2", 1, 3, "step.failed"),
-      step("2", 4, 5, "step.finished", 2),
-      step("1", 0, 1),
-    ]);
-    expect(steps.map((one) => one.path)).toEqual(["1", "2", "10"]);
+    const steps = stepsOf(
+      [
+        step("10", 9, 10),
+        step("2", 1, 3, "retrying"),
+        step("2", 4, 5, "finished", 2),
+        step("1", 0, 1),
+        step("11", 10, null, "running"),
+      ],
+      60,
+    );
+    expect(steps.map((one) => one.path)).toEqual(["1", "2", "10", "11"]);
+    expect(steps[3]?.attempts[0]).toMatchObject({ isAtWork: true, begin: 10, end: 60 });
     expect(steps[1]?.attempts.map((one) => one.failed)).toEqual([true, false]);
     expect(byPosition("3.10", "3.9")).toBeGreaterThan(0);
   });
   it("that ran at the same time share a column", () => {
-    const { nodes, edges } = layout(stepsOf([step("1", 0, 1), step("2", 2, 5), step("3", 3, 4), step("4", 6, 7)]));
+    const { nodes, edges } = layout(stepsOf([step("1", 0, 1), step("2", 2, 5), step("3", 3, 4), step("4", 6, 7)], 60));
     expect(nodes.map((one) => [one.column, one.row])).toEqual([
       [0, 0],
       [1, 0],

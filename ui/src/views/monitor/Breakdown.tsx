@@ -78,7 +78,7 @@ export function Breakdown({ group, filters, links }: Props) {
             ))}
           </tbody>
           <tfoot>
-            <Cells name={t.monitor.total} row={found.data.total} />
+            <Cells name={t.monitor.total} row={found.data.total} links={links} />
           </tfoot>
         </table>
       </section>
@@ -92,23 +92,30 @@ function Row({ row, group, links }: { row: UsageRow; group: string; links: Links
   const name = nameIn(row, group);
   const shown = group === "status" ? (t.status[name as keyof typeof t.status] ?? name) : name;
   if (typeof row[group] !== "string") return <Cells name={name} row={row} />;
-  return <Cells name={shown} row={row} href={to(["runs"], { ...links, [group]: name })} />;
+  return <Cells name={shown} row={row} links={{ ...links, [group]: name }} />;
 }
 
-function Cells({ name, row, href }: { name: string; row: UsageRow; href?: string }) {
+/** A row, whose figures lead to the runs that they are of. */
+function Cells({ name, row, links }: { name: string; row: UsageRow; links?: Links }) {
+  const figure = (shown: string, more: Record<string, string | number | null> = {}) =>
+    links === undefined || shown === "–" || shown === "0" ? (
+      shown
+    ) : (
+      <a href={to(["runs"], { ...links, ...more })}>{shown}</a>
+    );
   return (
     <tr>
       <th scope="row" dir="auto">
-        {href === undefined ? plain(name) : <a href={href}>{plain(name)}</a>}
+        {links === undefined ? plain(name) : <a href={to(["runs"], links)}>{plain(name)}</a>}
       </th>
-      <td className="end number">{count(row.runs)}</td>
-      <td className="end number">{count(row.errors)}</td>
+      <td className="end number">{figure(count(row.runs))}</td>
+      <td className="end number">{figure(count(row.errors), { failed: "true" })}</td>
       <td className="end number">{short(MEASURES.tokens(row))}</td>
       <td className="end">
         <Cost usage={row.usage} />
       </td>
-      <td className="end number">{row.p50 === null ? "–" : seconds(row.p50)}</td>
-      <td className="end number">{row.p95 === null ? "–" : seconds(row.p95)}</td>
+      <td className="end number">{row.p50 === null ? "–" : figure(seconds(row.p50), { min_duration: row.p50 })}</td>
+      <td className="end number">{row.p95 === null ? "–" : figure(seconds(row.p95), { min_duration: row.p95 })}</td>
     </tr>
   );
 }

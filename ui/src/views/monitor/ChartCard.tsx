@@ -21,8 +21,8 @@ type Props = {
   kind: "bars" | "lines";
   shown: (value: number) => string;
   onBrush: (since: number, until: number) => void;
-  /** The address of a step's runs. */
-  href: (index: number) => string;
+  /** The address of a step's runs, and of those of one line in it. */
+  href: (index: number, line?: Line) => string;
 };
 
 export const nameOf = (line: Line, title: string) =>
@@ -97,7 +97,13 @@ export function ChartCard(props: Props) {
                     </th>
                     {lines.map((line, number) => (
                       <td key={names[number]} className="end number">
-                        {line.values[index] == null ? "–" : shown(line.values[index])}
+                        {line.values[index] ? (
+                          <a href={props.href(index, line)}>{shown(line.values[index])}</a>
+                        ) : line.values[index] == null ? (
+                          "–"
+                        ) : (
+                          shown(line.values[index])
+                        )}
                       </td>
                     ))}
                   </tr>

@@ -13,7 +13,7 @@ import { count, dollars, moment, plain, seconds, short } from "../../shown";
 import { t } from "../../texts";
 import { Breakdown } from "./Breakdown";
 import { ChartCard } from "./ChartCard";
-import { linesOf, MEASURES, percentilesOf, stepOf, timesOf } from "./series";
+import { type Line, linesOf, MEASURES, percentilesOf, stepOf, timesOf } from "./series";
 
 const HOURS: Record<string, number> = { "24h": 24, "7d": 168, "30d": 720, "90d": 2160, "365d": 8760 };
 const GROUPS = ["agent", "model", "user", "tool", "status"] as const;
@@ -27,6 +27,12 @@ function spanOf(query: URLSearchParams, now: number): { since: number; until: nu
   const end = Math.ceil(now / MINUTE) * MINUTE;
   return { since: end - (HOURS[query.get("time") ?? ""] ?? 168) * 60 * MINUTE, until: end, isChosen: false };
 }
+
+/** Of a line of percentiles: the runs that took at least as long. */
+const slowest = (line: Line | undefined, index: number): Links => {
+  const least = line?.values[index];
+  return least == null ? {} : { min_duration: String(least) };
+};
 
 const money = (value: number) => dollars(String(value)) ?? "";
 
@@ -57,12 +63,14 @@ export default function Monitor() {
   const onBrush = (from: number, end: number) =>
     change({ since: new Date(from).toISOString(), until: new Date(end).toISOString() }, { replace: false });
   const links = { ...span, ...names };
-  const runsOf = (index: number, more: Links = {}) => {
+  /** The runs of a step; of one line in it, if that has a name of its own. */
+  const runsOf = (index: number, line?: Line, more: Links = {}) => {
     const [begin, end] = [Math.max(times[index] ?? since, since), Math.min(times[index + 1] ?? until, until)];
     return to(["runs"], {
       ...links,
       since: new Date(begin).toISOString(),
       until: new Date(end).toISOString(),
+      ...(group === null || line === undefined || line.name === null ? {} : { [group]: line.name }),
       ...more,
     });
   };
@@ -94,7 +102,7 @@ export default function Monitor() {
               kind="bars"
               shown={short}
               {...chart}
-              href={(index) => runsOf(index, { failed: "true" })}
+              href={(index, line) => runsOf(index, line, { failed: "true" })}
             />
             {group === "tool" ? null : (
               <>
@@ -102,7 +110,14 @@ export default function Monitor() {
                 <ChartCard title={t.monitor.tokens} lines={lines.tokens} kind="bars" shown={short} {...chart} />
               </>
             )}
-            <ChartCard title={t.monitor.latency} lines={latency} kind="lines" shown={seconds} {...chart} />
+            <ChartCard
+              title={t.monitor.latency}
+              lines={latency}
+              kind="lines"
+              shown={seconds}
+              {...chart}
+              href={(index, line) => runsOf(index, undefined, slowest(line, index))}
+            />
           </div>
           <Breakdown group={group ?? "agent"} filters={filters} links={links} />
         </>

@@ -4,11 +4,12 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Button } from "react-aria-components";
 import { change, to, useAddress } from "../../address";
 import { get } from "../../api/client";
-import { PAGE, type RunFilters } from "../../api/queries";
+import type { RunFilters } from "../../api/queries";
+import { PAGE } from "../../api/sizes";
 import type { FoundPage, FoundRun } from "../../api/types";
-import { Ago, Cost, Empty, Score, Skeleton, StatusBadge, Tokens, Trouble } from "../../parts/basics";
+import { Ago, Cost, Empty, Score, Skeleton, StatusBadge, Tokens, Trouble, tokensOf } from "../../parts/basics";
 import { Choice, Named, Numbered } from "../../parts/fields";
-import { plain, seconds } from "../../shown";
+import { dollars, plain, seconds, short } from "../../shown";
 import { t } from "../../texts";
 
 const HOURS: Record<string, number> = { "1h": 1, "24h": 24, "7d": 168, "30d": 720 };
@@ -174,6 +175,8 @@ function Head() {
 
 function Row({ run }: { run: FoundRun }) {
   const score = Object.values(run.ratings).findLast((one) => one.score !== null)?.score ?? null;
+  const isTeam = run.total_tokens !== tokensOf(run.usage);
+  const own = t.common.own(`${short(tokensOf(run.usage))} tok, ${dollars(run.usage.cost) ?? t.unit.unknownCost}`);
   return (
     <tr>
       <th scope="row">
@@ -190,10 +193,11 @@ function Row({ run }: { run: FoundRun }) {
       <td dir="auto">{run.user_id === null ? "–" : plain(run.user_id)}</td>
       <td>{run.model === null ? "–" : plain(run.model)}</td>
       <td className="end">
-        <Tokens usage={run.usage} />
+        {isTeam ? <span className="number">{short(run.total_tokens)} tok</span> : <Tokens usage={run.usage} />}
       </td>
-      <td className="end">
-        <Cost usage={run.usage} />
+      <td className="end" title={isTeam ? own : undefined}>
+        <Cost usage={{ cost: run.cost }} />
+        {isTeam ? <span className="row-own muted">{own}</span> : null}
       </td>
       <td className="end number">{run.duration === null ? "–" : seconds(run.duration)}</td>
       <td className="end">

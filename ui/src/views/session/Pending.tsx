@@ -17,9 +17,12 @@ type Decision = boolean | { approved: boolean; message?: string; args?: Json };
 export function Pending({
   run,
   session,
+  isDecided = false,
 }: {
   run: Pick<Run, "session_id" | "number" | "status" | "pending" | "agent">;
   session: Pick<Session, "agent">;
+  /** Whether all that it asks was decided before, elsewhere perhaps. */
+  isDecided?: boolean;
 }) {
   const client = useQueryClient();
   const served = useQuery(agents()).data;
@@ -30,23 +33,31 @@ export function Pending({
   const name = run.agent ?? session.agent ?? "";
   const canRun = served === undefined || served.some((one) => one.name === name);
   const calls = run.pending.filter((one) => one.kind !== "event");
+  const [isKept, setKept] = useState(false);
   const path = `sessions/${part(run.session_id)}`;
 
   const tell = async (work: Promise<unknown>) => {
     setBusy(true);
     setFailed(null);
+    let isDone = true;
     try {
       await work;
     } catch (error) {
+      isDone = false;
       setFailed(said(error));
     }
     await Promise.all(
       ["window", "session", "waiting", "run"].map((key) => client.invalidateQueries({ queryKey: [key] })),
     );
     setBusy(false);
+    return isDone;
   };
   const resume = (approvals: Record<string, Decision>, given: Record<string, Json>) =>
     tell(send("POST", `${path}/runs/${run.number}/resume`, { approvals, results: given, background: true }));
+
+  /** Where its agent is not served, what is decided is kept for whoever serves it. */
+  const keep = (approvals: Record<string, Decision>, given: Record<string, Json>) =>
+    tell(send("POST", `${path}/runs/${run.number}/decisions`, { approvals, results: given })).then(setKept);
 
   /** The run goes on when all of its calls are answered. */
   const answer = (approvals: Record<string, Decision>, given: Record<string, Json>) => {
@@ -54,10 +65,12 @@ export function Pending({
     const allResults = { ...results, ...given };
     setDecided(all);
     setResults(allResults);
-    if (calls.every((call) => call.tool_call_id in all || call.tool_call_id in allResults)) resume(all, allResults);
+    if (calls.every((call) => call.tool_call_id in all || call.tool_call_id in allResults))
+      (canRun ? resume : keep)(all, allResults);
   };
 
   const died = run.status === "interrupted";
+  const canDecide = canRun || (!died && calls.length === run.pending.length);
   return (
     <section
       className="ending warn"
@@ -72,7 +85,7 @@ export function Pending({
         <Question
           key={asked.kind === "event" ? asked.name : asked.tool_call_id}
           asked={asked}
-          isDisabled={isBusy || !canRun}
+          isDisabled={isBusy || isKept || !canDecide}
           decided={asked.kind === "event" ? undefined : decided[asked.tool_call_id]}
           onDecide={(decision) => asked.kind !== "event" && answer({ [asked.tool_call_id]: decision }, {})}
           onResult={(value) => {
@@ -82,12 +95,19 @@ export function Pending({
           }}
         />
       ))}
-      {died && calls.length === 0 ? (
-        <Button className="button primary" isDisabled={isBusy || !canRun} onPress={() => resume({}, {})}>
+      {canRun && !isKept && (isDecided || (died && calls.length === 0)) ? (
+        <Button className="button primary" isDisabled={isBusy} onPress={() => resume({}, {})}>
           {isBusy ? t.run.resuming : t.run.resume}
         </Button>
       ) : null}
-      {canRun ? null : <p className="muted">{t.run.noAgent(name)}</p>}
+      {canRun || isKept || isDecided ? null : (
+        <p className="muted">{canDecide ? t.run.decidesOnly(name) : t.run.noAgent(name)}</p>
+      )}
+      {isKept || isDecided ? (
+        <p role="status">
+          <Icon name="check" /> {t.run.decided}
+        </p>
+      ) : null}
       {failed === null ? null : (
         <p role="alert" className="wrong">
           {failed.title} {failed.hint}

@@ -8,7 +8,7 @@ import { Cost, StatusBadge, Tokens, tokensOf, useNow } from "../../parts/basics"
 import { Icon } from "../../parts/Icon";
 import { Prose } from "../../parts/Prose";
 import { Value } from "../../parts/Value";
-import { durationOf, moment, plain, seconds, wholeTime } from "../../shown";
+import { dollars, durationOf, moment, plain, seconds, short, wholeTime } from "../../shown";
 import { t } from "../../texts";
 import { RunMenu } from "../work/RunMenu";
 import { Feedback } from "./Feedback";
@@ -74,6 +74,18 @@ function Facts({ run }: { run: Run }) {
       )}
       {tokensOf(run.usage) === 0 ? null : <Tokens usage={run.usage} />}
       {tokensOf(run.usage) === 0 && run.usage.cost === "0" ? null : <Cost usage={run.usage} />}
+      <Own run={run} />
+    </span>
+  );
+}
+
+/** What a run has used itself, where others have worked for it. */
+function Own({ run }: { run: Run }) {
+  if (run.children.length === 0 || tokensOf(run.usage) === tokensOf(run.own_usage)) return null;
+  const cost = dollars(run.own_usage.cost) ?? t.unit.unknownCost;
+  return (
+    <span className="number" title={t.common.ownLong}>
+      {t.common.own(`${short(tokensOf(run.own_usage))} tok, ${cost}`)}
     </span>
   );
 }
@@ -157,6 +169,9 @@ function Member({ run, prefix }: { run: Run; prefix: string }) {
           {run.ended_at === null ? null : <span className="muted number">{seconds(durationOf(run, 0))}</span>}
           <span className="muted">
             <Cost usage={run.usage} />
+          </span>
+          <span className="muted">
+            <Own run={run} />
           </span>
         </Button>
       </Heading>

@@ -1,24 +1,32 @@
 import { useQuery } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
 import { Button, ToggleButton, ToggleButtonGroup } from "react-aria-components";
-import { log } from "../../api/queries";
+import { steps as stepsQuery } from "../../api/queries";
 import type { Run } from "../../api/types";
-import { Skeleton } from "../../parts/basics";
+import { Skeleton, Trouble, useNow } from "../../parts/basics";
 import { Value } from "../../parts/Value";
 import { plain, seconds } from "../../shown";
 import { t } from "../../texts";
 import { layout, type Step, stepsOf } from "./steps";
 
+/** Steps that are shown at once. */
+const SHOWN = 200;
+
 /** A workflow's run as steps in time, or as a graph. */
 export function Steps({ run }: { run: Run }) {
   const found = useQuery({
-    ...log(run.session_id, run.number, 0),
+    ...stepsQuery(run.session_id, run.number),
     refetchInterval: run.status === "running" ? 1500 : false,
   });
-  const steps = useMemo(() => stepsOf(found.data?.items ?? []), [found.data]);
+  const now = useNow();
+  const all = useMemo(() => stepsOf(found.data ?? [], Math.max(now, Date.now())), [found.data, now]);
+  const [many, setMany] = useState(SHOWN);
+  const steps = useMemo(() => all.slice(0, many), [all, many]);
   const [view, setView] = useState<"waterfall" | "graph">("waterfall");
   const [opened, setOpened] = useState<string | null>(null);
   if (found.isPending) return <Skeleton lines={2} />;
+  if (found.error !== null && found.data === undefined)
+    return <Trouble error={found.error} onRetry={() => found.refetch()} />;
   if (steps.length === 0) return null;
   const shown = steps.find((step) => step.path === opened);
   return (
@@ -45,6 +53,11 @@ export function Steps({ run }: { run: Run }) {
         <Waterfall steps={steps} opened={opened} onOpen={setOpened} />
       ) : (
         <Graph steps={steps} onOpen={setOpened} />
+      )}
+      {all.length <= many ? null : (
+        <Button className="link" onPress={() => setMany(many + SHOWN)}>
+          {t.run.moreSteps(many, all.length)}
+        </Button>
       )}
       {shown === undefined ? null : <Opened step={shown} />}
     </section>
@@ -73,12 +86,13 @@ function Waterfall({ steps, opened, onOpen }: Opening) {
                 {plain(step.name)}
                 {step.attempts.length > 1 ? <em>{t.run.attempt(last?.number ?? step.attempts.length)}</em> : null}
                 {step.isCached ? <em>{t.run.cached}</em> : null}
+                {last?.isAtWork ? <em>{t.status.running}</em> : null}
               </span>
               <span className="waterfall-track" aria-hidden="true">
                 {step.attempts.map((one) => (
                   <span
                     key={one.number}
-                    className={one.failed ? "attempt failed" : one.cached ? "attempt cached" : "attempt"}
+                    className={`attempt${one.failed ? " failed" : one.isAtWork ? " at-work" : one.cached ? " cached" : ""}`}
                     style={{ left: percent(one.begin - begin), width: `max(3px, ${percent(one.end - one.begin)})` }}
                   />
                 ))}

@@ -1,12 +1,13 @@
-// The steps of a workflow's run, out of its log: when each ran, how often, and inside which.
+// The steps of a workflow's run: when each ran, how often, and inside which.
 
-import { type Entry, isObject, type Json } from "../../api/types";
+import type { Json, StepRecord } from "../../api/types";
 
 export type Attempt = {
   number: number;
   begin: number;
   end: number;
   failed: boolean;
+  isAtWork: boolean;
   error: Json;
   output: Json;
   cached: boolean;
@@ -21,35 +22,28 @@ export type Step = {
   hasFailed: boolean;
 };
 
-export function stepsOf(entries: readonly Entry[]): Step[] {
+/** Steps by their places, each with its attempts; one at work has lasted until `now`. */
+export function stepsOf(records: readonly StepRecord[], now: number): Step[] {
   const byPath = new Map<string, Step>();
-  for (const { kind, data } of entries) {
-    if ((kind !== "step.finished" && kind !== "step.failed") || !isObject(data)) continue;
-    const { path, name, started_at: begin, ended_at: end } = data;
-    if (typeof path !== "string" || typeof begin !== "number" || typeof end !== "number") continue;
-    let step = byPath.get(path);
-    if (step === undefined) {
-      step = {
-        path,
-        name: typeof name === "string" ? name : path,
-        depth: path.split(".").length - 1,
-        attempts: [],
-        isCached: false,
-        hasFailed: false,
-      };
-      byPath.set(path, step);
-    }
+  for (const one of records) {
+    const { path, name } = one;
+    const depth = path.split(".").length - 1;
+    const step = byPath.get(path) ?? { path, name, depth, attempts: [], isCached: false, hasFailed: false };
+    byPath.set(path, step);
+    const failed = one.status === "failed" || one.status === "retrying";
+    const begin = Date.parse(one.started_at);
     step.attempts.push({
-      number: typeof data.attempt === "number" ? data.attempt : step.attempts.length + 1,
-      begin: begin / 1000,
-      end: end / 1000,
-      failed: kind === "step.failed",
-      error: data.error ?? null,
-      output: data.output ?? null,
-      cached: data.cached === true,
+      number: one.attempt,
+      begin,
+      end: one.ended_at === null ? Math.max(begin, now) : Date.parse(one.ended_at),
+      failed,
+      isAtWork: one.status === "running",
+      error: one.error as Json,
+      output: one.data,
+      cached: one.cached,
     });
-    step.isCached = data.cached === true;
-    step.hasFailed = kind === "step.failed";
+    step.isCached = one.cached;
+    step.hasFailed = failed;
   }
   return [...byPath.values()].sort((a, b) => byPosition(a.path, b.path));
 }

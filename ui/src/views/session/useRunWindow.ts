@@ -3,7 +3,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { get, part } from "../../api/client";
-import { RUNS } from "../../api/queries";
+import { FIRST_RUNS, RUNS } from "../../api/sizes";
 import type { Run, RunPage, Session } from "../../api/types";
 
 /** Pages of 20 runs that are kept. */
@@ -17,8 +17,10 @@ export function useRunWindow(session: Session, at: number | null) {
   const begin: Wanted = at === null ? {} : { around: at };
   const found = useInfiniteQuery({
     queryKey: ["window", id, at],
-    queryFn: ({ pageParam, signal }) =>
-      get<RunPage>(`sessions/${part(id)}/runs`, { last: RUNS, ...pageParam, messages: true }, signal),
+    queryFn: ({ pageParam, signal }) => {
+      const last = pageParam.before === undefined && pageParam.after === undefined ? FIRST_RUNS : RUNS;
+      return get<RunPage>(`sessions/${part(id)}/runs`, { last, ...pageParam, messages: true }, signal);
+    },
     initialPageParam: begin,
     getPreviousPageParam: (first: RunPage): Wanted | undefined =>
       first.before === null ? undefined : { before: first.before },

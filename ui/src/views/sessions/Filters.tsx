@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useRef, useState } from "react";
 import { Button } from "react-aria-components";
 import { agents, type SessionFilters } from "../../api/queries";
+import { useLater } from "../../parts/basics";
 import { Choice, Named, Numbered, Typed } from "../../parts/fields";
 import { Icon } from "../../parts/Icon";
 import { useCommands } from "../../shell/commands";
@@ -53,7 +54,7 @@ export function filtersOf(query: URLSearchParams): SessionFilters {
 type Props = { query: URLSearchParams; onChange: (values: Record<string, string | null>) => void };
 
 export function Filters({ query, onChange }: Props) {
-  const served = useQuery(agents()).data ?? [];
+  const served = useQuery({ ...agents(), enabled: useLater() }).data ?? [];
   const isFiltered = NAMES.some((name) => query.has(name));
   const input = useRef<HTMLInputElement>(null);
   const [isOpen, setOpen] = useState(false);

@@ -1,9 +1,10 @@
 import { useQueries, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { memo, useEffect, useRef, useState } from "react";
 import { Button } from "react-aria-components";
 import { go, to } from "../../address";
-import { PAGE, type SessionFilters, sessions } from "../../api/queries";
+import { type SessionFilters, sessions } from "../../api/queries";
+import { PAGE } from "../../api/sizes";
 import type { Session } from "../../api/types";
 import { Ago, Cost, Empty, Score, Skeleton, StatusBadge, Trouble } from "../../parts/basics";
 import { useCommands } from "../../shell/commands";
@@ -60,11 +61,7 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
   useEffect(() => rows.measure(), [isNarrow]);
   const at = (index: number): Session | undefined => pages[Math.floor(index / PAGE) - first]?.data?.items[index % PAGE];
 
-  const loaded = useMemo(
-    () => new Map(pages.flatMap((page) => page.data?.items ?? []).map((one) => [one.session_id, one])),
-    [pages],
-  );
-  const fresh = useChanges(filters, loaded);
+  const fresh = useChanges(filters, () => pages.flatMap((page) => page.data?.items ?? []));
   const refresh = () => {
     fresh.forget();
     client.removeQueries({ queryKey: ["sessions"] });
@@ -174,7 +171,8 @@ function Head() {
 
 type RowProps = { index: number; top: number; height: number; session: Session | undefined; isActive: boolean };
 
-function Row({ index, top, height, session, isActive }: RowProps) {
+/** Drawn once: while one scrolls, only rows that come into view cost anything. */
+const Row = memo(function Row({ index, top, height, session, isActive }: RowProps) {
   const place = { transform: `translateY(${top}px)`, height };
   if (session === undefined) {
     return (
@@ -237,7 +235,7 @@ function Row({ index, top, height, session, isActive }: RowProps) {
       </span>
     </div>
   );
-}
+});
 
 function NoSessions({ isFiltered }: { isFiltered: boolean }) {
   if (isFiltered) return <Empty icon="filter" title={t.sessions.noMatch} hint={t.sessions.noMatchHint} />;

@@ -16,7 +16,8 @@ export function fits(session: Session, filters: SessionFilters): boolean {
   );
 }
 
-export function useChanges(filters: SessionFilters, loaded: ReadonlyMap<string, Session>) {
+/** `loaded` gives the sessions that are shown; it is asked only when something has changed. */
+export function useChanges(filters: SessionFilters, loaded: () => readonly Session[]) {
   const [changed, setChanged] = useState<ReadonlySet<string>>(new Set());
   const now = useRef({ filters, loaded });
   now.current = { filters, loaded };
@@ -27,11 +28,12 @@ export function useChanges(filters: SessionFilters, loaded: ReadonlyMap<string, 
       onEvent: ({ event, data }) => {
         if (event !== "sessions") return;
         const found = JSON.parse(data) as { items: Session[]; first: boolean };
+        const known = new Map(now.current.loaded().map((one) => [one.session_id, one.revision]));
         const fresh = found.items.filter(
           (one) =>
             fits(one, now.current.filters) &&
-            now.current.loaded.get(one.session_id)?.revision !== one.revision &&
-            (!found.first || now.current.loaded.size > 0),
+            known.get(one.session_id) !== one.revision &&
+            (!found.first || known.size > 0),
         );
         // What had changed before this list was read is in it.
         if (fresh.length > 0 && !found.first)

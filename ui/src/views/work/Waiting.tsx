@@ -21,6 +21,7 @@ export default function Waiting() {
     <div className="page">
       <h1>{t.waiting.title}</h1>
       {found.data.items.length === 0 ? <Empty icon="check" title={t.waiting.empty} hint={t.waiting.emptyHint} /> : null}
+      {found.data.next_cursor === null ? null : <p className="note">{t.waiting.more(found.data.items.length)}</p>}
       {found.data.items.map((one) => (
         <article
           key={`${one.session_id}#${one.run_id}`}
@@ -40,7 +41,7 @@ export default function Waiting() {
               <Ago time={one.since} />
             </span>
           </header>
-          <Pending run={{ ...one, status: "paused", pending: one.asked }} session={one} />
+          <Pending run={{ ...one, status: "paused", pending: one.asked }} session={one} isDecided={one.is_decided} />
         </article>
       ))}
     </div>
