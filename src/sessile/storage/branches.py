@@ -17,6 +17,7 @@ from .computing import compute
 from .core import Core
 from .driver import CommitRow, Deadline, Span
 from .encoding import decode_commit
+from .files import copy_files
 from .ids import check_session_id, uuid7
 from .media import has_media, read_media, references, write_media
 from .readable import rows_to_entries
@@ -101,6 +102,8 @@ async def _fill(core: Core, source: Session, copy: Session, at: int, timeline: _
     now = await core.head_of(source.session_id, source.user_id, core.deadline())
     if now.incarnation != source.incarnation:
         raise _gone(source)
+    latest = source.revision if at == source.tip else await _boundary(core, source, at, core.deadline())
+    copy = await copy_files(core, source, copy, latest)
     state = await state_after(core, source, at, core.deadline())
     changes = await state_entries(core.driver, copy, lambda now: patch.diff(now, state), given=state)
     entries = [*changes, *_summary(source, at, copied)]
