@@ -68,6 +68,7 @@ def prepare(path: Path) -> None:
             storage.add_run(session_id, input="again", output="yes", user_id=user, agent="offline")
             storage.rate(session_id, 2, score=1, label="good", by="bob", user_id=user)
         storage.memories("ada").add("drinks tea", topics=["tea"])
+        storage.files(OTHERS, user_id="ada").write("a.txt", "tea")
         turn = operate(storage, open_turn, turns.TurnSpec(PAUSED, run_id="p", input="may I?"), 0)
         operate(storage, start_turn, turn)
         asked: dict[str, Any] = {"requests": [{"tool_call_id": "c1", "tool_name": "look", "args": {}}]}
@@ -143,7 +144,7 @@ def commands(url: str, folder: Path) -> Iterator[list[str]]:
         export {url} --to {folder}/archive.jsonl|export {url} --to {folder}/runs.csv --as runs
         export {url} --to {folder}/talks.html --as html|export {url} --to {folder}/chat.jsonl --as chat
         dataset {url} --out {folder}/set.yaml|replay {url} {__name__}:agent --exact|tail {url} --json --for 0
-        memories {url}|memories {url} --user ada --find tea|memories {url} --user ada --add tea
+        memories {url}|memories {url} --user ada --find tea|memories {url} --user ada --add tea|files {url} {OTHERS} --json
         approve {url} {PAUSED} c1|deny {url} {PAUSED} c1|erase-user {url} ada
         sweep {url} --keep 1h --dry-run|sweep {url} --keep-runs 1 --branches --spare-rated --user ada
         backup {url} {folder}/backup.db|restore sqlite:///{folder}/restored.db {folder}/backup.db --verify

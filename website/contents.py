@@ -9,7 +9,7 @@ SECTIONS: tuple[Section, ...] = (
     (
         "Build",
         (
-            "agents", "histories", "memory", "capability", "teams", "workflows", "changing-workflows", "engines",
+            "agents", "histories", "memory", "session-files", "capability", "teams", "workflows", "changing-workflows", "engines",
             "storage", "users", "testing", "examples",
         ),
     ),

@@ -310,7 +310,9 @@ async def write(
     return made
 
 
-async def mark_deleted(core: Core, session_id: str, user_id: UserId, name: str, version: int | None) -> tuple[int, Session, set[str]]:
+async def mark_deleted(
+    core: Core, session_id: str, user_id: UserId, name: str, version: int | None
+) -> tuple[int, Session, set[str]]:
     """Commit that versions of a file are deleted: how many, the head after it, and the ids of all that ever were."""
     user_id = core.check_access(session_id, user_id)
     name = _name(core, name)

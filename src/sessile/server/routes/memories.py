@@ -1,4 +1,4 @@
-"""What is remembered about users: listed, searched, written, changed, forgotten; by each user the own, and no others."""
+"""What is remembered about users: listed, searched, written, changed, forgotten; each user the own, and no others."""
 
 from __future__ import annotations
 

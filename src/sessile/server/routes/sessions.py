@@ -28,6 +28,7 @@ router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="The content's SHA-256 hash.")]
 
+
 class ChangeIn(Body):
     """What is changed of a session."""
 

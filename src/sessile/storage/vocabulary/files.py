@@ -22,7 +22,7 @@ class FileWritten(Word, kind="file.written"):
     name: str = field("the name of the file; `[erased]` once the version is deleted", erased=_erased_name)
     version: int = field("which of its versions it is, from 1")
     content: JsonObject = field(
-        "the bytes, always as media: `{kind: \"binary\", media_type: …, data: {$blob: HASH, size: BYTES}}`",
+        'the bytes, always as media: `{kind: "binary", media_type: …, data: {$blob: HASH, size: BYTES}}`',
         erased=erased_value,
     )
     run_id: str | None = field("the id of the run that has written it; absent: somebody outside of runs", default=None)
