@@ -81,7 +81,7 @@ class SessionFile:
 
 @dataclass(slots=True, frozen=True)
 class NewFile:
-    """What is to be written, checked (`new_file`); `if_version`: only if this is the newest version, 0: there is none."""
+    """What is to be written, checked (`new_file`); `if_version`: only if this is the newest, 0: there is none."""
 
     name: str
     content: bytes

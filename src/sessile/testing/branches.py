@@ -206,13 +206,16 @@ async def the_log_is_followed(trial: Trial) -> None:
 
 
 async def _write(trial: Trial, session_id: str, name: str, content: str) -> int:
-    made = await trial.operate(files.write, session_id, "ada", files.new_file(name, content))
+    made = await trial.operate(lambda core: files.write(core, session_id, "ada", files.new_file(name, content)))
     return made.version
 
 
 async def _contents(trial: Trial, session_id: str, name: str) -> list[bytes]:
-    found = await trial.operate(files.versions, session_id, "ada", name)
-    return [(await trial.operate(files.read, session_id, "ada", name, one.version))[1] for one in found]
+    found = await trial.operate(lambda core: files.versions(core, session_id, "ada", name))
+    return [
+        (await trial.operate(lambda core, one=one: files.read(core, session_id, "ada", name, one.version)))[1]
+        for one in found
+    ]
 
 
 @area.check()
@@ -224,9 +227,11 @@ async def files_have_versions(trial: Trial) -> None:
     await _write(trial, "s", "empty", "")
     expect_equal(await _contents(trial, "s", name), [b"1", b"2", b"1"], "contents")
     expect_equal(await _contents(trial, "s", "empty"), [b""], "an empty file")
-    found = await trial.operate(files.all_of, "s", "ada")
+    found = await trial.operate(lambda core: files.all_of(core, "s", "ada"))
     expect_equal([(one.name, one.version) for one in found], [(name, 3), ("empty", 1)], "files")
-    await expect_error(SessionNotFoundError, trial.operate(files.all_of, "s", "bob"), "files of another user's")
+    await expect_error(
+        SessionNotFoundError, trial.operate(lambda core: files.all_of(core, "s", "bob")), "files of another user's"
+    )
     both = await trial.together(*(lambda text=text: _write(trial, "s", "both", text) for text in "ab"))
     expect_equal(sorted(both), [1, 2], "versions of two writers at once")
     await trial.do.verify("s", user_id="ada")
@@ -244,8 +249,8 @@ async def forks_have_files(trial: Trial) -> None:
     await trial.do.fork("s", session_id="late", user_id="ada")
     expect_equal(await _write(trial, "early", "f", "other"), 2, "a version in the fork")
     expect_equal(await _contents(trial, "s", "f"), [b"first", b"second"], "the files of the source")
-    expect_equal(await trial.operate(erasing.delete_file, "s", "ada", "f"), 2, "deleted versions")
-    expect_equal(await trial.operate(files.all_of, "s", "ada"), [], "files after that")
+    expect_equal(await trial.operate(lambda core: erasing.delete_file(core, "s", "ada", "f")), 2, "deleted versions")
+    expect_equal(await trial.operate(lambda core: files.all_of(core, "s", "ada")), [], "files after that")
     digest = hashlib.sha256(b"first").hexdigest()
     await expect_error(CorruptDataError, trial.do.media("s", digest, user_id="ada"), "the content of a deleted file")
     written = [one for one in await trial.do.entries("s", user_id="ada") if one.kind == FileWritten.KIND]

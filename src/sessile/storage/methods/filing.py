@@ -140,8 +140,8 @@ class Files:
         Raises:
             SessionNotFoundError: there is no such session, or it is another user's.
             HeldError: the session is held.
-            SessionBusyError: (with `error.written == "yes"`) it is deleted, but its content is left, because a run is at
-                work that may need it: call it again when that has ended.
+            SessionBusyError: (with `error.written == "yes"`) it is deleted, but its content is left, because a run is
+                at work that may need it: call it again when that has ended.
             UnsupportedError: the database cannot rewrite commits.
             InvalidInputError: an argument is wrong.
             StorageError: the database failed; call it again.
@@ -170,5 +170,8 @@ class Filing(Operated):
         Args:
             session_id: which session.
             user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
+
+        Raises:
+            SessionNotFoundError: there is no such session, or it is another user's (when files are read or written).
         """
         return Files(self, session_id, user_id)
