@@ -239,7 +239,7 @@ async def files_have_versions(trial: Trial) -> None:
 
 @area.check()
 async def forks_have_files(trial: Trial) -> None:
-    """A fork has the files of that moment, its own from then on; what is deleted is out of the log, and only there."""
+    """A fork has the files of that moment, and its own from then on."""
     await trial.do.create_session("s", user_id="ada")
     await _write(trial, "s", "f", "first")
     await add_runs(trial, "s", 1, user_id="ada")
@@ -249,15 +249,27 @@ async def forks_have_files(trial: Trial) -> None:
     await trial.do.fork("s", session_id="late", user_id="ada")
     expect_equal(await _write(trial, "early", "f", "other"), 2, "a version in the fork")
     expect_equal(await _contents(trial, "s", "f"), [b"first", b"second"], "the files of the source")
+    expect_equal(await _contents(trial, "early", "f"), [b"first", b"other"], "the files of the early fork")
+    expect_equal(await _contents(trial, "late", "f"), [b"first", b"second"], "the files of the late fork")
+    for one in ("s", "early", "late"):
+        await trial.do.verify(one, user_id="ada")
+
+
+@area.check(needs="rewrites")
+async def deleted_files_are_gone(trial: Trial) -> None:
+    """What is deleted is out of the log, name and content; a fork has it as before."""
+    await trial.do.create_session("s", user_id="ada")
+    await _write(trial, "s", "f", "first")
+    await _write(trial, "s", "f", "second")
+    await trial.do.fork("s", session_id="fork", user_id="ada")
     expect_equal(await trial.operate(lambda core: erasing.delete_file(core, "s", "ada", "f")), 2, "deleted versions")
     expect_equal(await trial.operate(lambda core: files.all_of(core, "s", "ada")), [], "files after that")
     digest = hashlib.sha256(b"first").hexdigest()
     await expect_error(CorruptDataError, trial.do.media("s", digest, user_id="ada"), "the content of a deleted file")
     written = [one for one in await trial.do.entries("s", user_id="ada") if one.kind == FileWritten.KIND]
     expect_equal([one.data["name"] for one in written], [ERASED, ERASED], "their names in the log")
-    expect_equal(await _contents(trial, "early", "f"), [b"first", b"other"], "the files of the early fork")
-    expect_equal(await _contents(trial, "late", "f"), [b"first", b"second"], "the files of the late fork")
-    for one in ("s", "early", "late"):
+    expect_equal(await _contents(trial, "fork", "f"), [b"first", b"second"], "the files of the fork")
+    for one in ("s", "fork"):
         await trial.do.verify(one, user_id="ada")
 
 
