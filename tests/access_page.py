@@ -77,6 +77,9 @@ STORAGE: dict[str, Call] = {
     "delete": given(S),
     "rate": given(S, 3, score=1),
     "decide": given(S, 2, approvals={"c1": True}),
+    "grant": given("send", "porter", S),
+    "grants": given(S),
+    "revoke": given("a-grant", S),
     "verify": given(S),
     "fork": given(S),
     "fork, as its target": given("own", session_id=S),
@@ -94,6 +97,7 @@ AGENT: dict[str, Call] = {
     "print_response": given("hello", session_id=S),
     "start": given("hello", session_id=S),
     "resume": given(S, run_number=2, approvals={"c1": True}),
+    "stream_resume": given(S, run_number=2, approvals={"c1": True}),
 }
 WORKFLOW: dict[str, Call] = {
     "run": given(session_id=S),

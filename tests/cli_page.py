@@ -33,6 +33,7 @@ CHANGING = (
         "01a223ee-4229-7ec4-9716-c300cd751c6b",
     ),
     (re.compile(r"\b[0-9a-f]{8}(?=  ada )"), "4f1c09aa"),
+    (re.compile(r"\b[0-9a-f]{16}(?=  support )"), "6f1c09aa52d07be3"),
     (re.compile(r"offline_[0-9a-f]{16}"), "offline_f0bbcbbd55f4846e"),
     (re.compile(r"(?<=, )\d\.\d s\b"), "0.0 s"),
 )

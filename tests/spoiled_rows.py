@@ -144,6 +144,8 @@ def commands(url: str, folder: Path) -> Iterator[list[str]]:
         export {url} --to {folder}/archive.jsonl|export {url} --to {folder}/runs.csv --as runs
         export {url} --to {folder}/talks.html --as html|export {url} --to {folder}/chat.jsonl --as chat
         dataset {url} --out {folder}/set.yaml|replay {url} {__name__}:agent --exact|tail {url} --json --for 0
+        approvals {url} --user ada|approvals {url} --session {PAUSED}|approvals {url} --session {SPOILED}
+        approve {url} {PAUSED} c1 --always session
         memories {url}|memories {url} --user ada --find tea|memories {url} --user ada --add tea
         files {url} {OTHERS} --json|files {url} {OTHERS} --name a.txt
         approve {url} {PAUSED} c1|deny {url} {PAUSED} c1|erase-user {url} ada

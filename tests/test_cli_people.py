@@ -46,10 +46,15 @@ def sessile(capsys: pytest.CaptureFixture[str], path: Path) -> Run:
 
 
 def paused(
-    storage: SqliteStorage, session_id: str, entries: list[Entry], pending: dict[str, Any] | None = None
+    storage: SqliteStorage,
+    session_id: str,
+    entries: list[Entry],
+    pending: dict[str, Any] | None = None,
+    agent: str | None = None,
 ) -> None:
     """A run that waits, as an agent's or a workflow's would."""
-    turn = operate(storage, turns.open_turn, turns.TurnSpec(session_id, run_id=f"r-{session_id}", input="Go"), 0)
+    spec = turns.TurnSpec(session_id, run_id=f"r-{session_id}", input="Go", agent=agent)
+    turn = operate(storage, turns.open_turn, spec, 0)
     operate(storage, turns.start_turn, turn)
     for entry in entries:
         entry.run_id = entry.run_id or turn.spec.run_id
@@ -180,6 +185,21 @@ def test_decides_and_sends(sessile: Run, path: Path) -> None:
     assert "yes, changed" in sessile("waiting")[1]
     assert sessile("deny", "a", "c1", "--reason", "no")[0] == 0
     assert [line.split()[-1] for line in sessile("waiting")[1].splitlines()[2:]] == ["no", "true}"]
+
+
+def test_approves_for_good_and_takes_it_back(sessile: Run, path: Path) -> None:
+    with SqliteStorage(path) as storage:
+        paused(storage, "a", [], {"requests": {"approvals": [CALL]}}, "cashier")
+    assert sessile("approve", "a", "--always", "session", "--for", "3600", "--by", "bob")[0] == 0
+    (one,) = json.loads(sessile("approvals", "--session", "a", "--json")[1])
+    assert (one["tool"], one["by"], one["session_id"]) == ("pay", "bob", "a")
+    code, out, _ = sessile("approvals", "--session", "a", "--revoke", one["grant_id"], "--by", "eve")
+    assert (code, one["grant_id"] in out) == (0, False)
+    assert sessile("approvals", "--session", "a", "--revoke", one["grant_id"])[0] == 1
+    assert sessile("deny", "a", "--for", "0")[0] == 0
+    (waits,) = json.loads(sessile("waiting", "--json")[1])
+    assert not waits["is_decided"]
+    assert sessile("approvals")[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from sessile.storage import Storage
 
 from .campaigns import SampledConformance
 from .conformance_drivers import Breakable, LaggingDriver, suspending_storage
+from .storage.helpers import hurry
 
 
 class Whole(SampledConformance):
@@ -90,4 +91,5 @@ class TestBreakable(Whole):
 
     def break_database(self, storage: Storage) -> bool:
         self.driver.broken = True
+        hurry(storage, 1)
         return True

@@ -91,6 +91,16 @@ def test_dbos_queue(tmp_path: Path) -> None:
     assert steps == ["support", "deliver"]
 
 
+def test_dbos_later(tmp_path: Path) -> None:
+    before, answer = run("dbos_later", "later", "r1", "1", "Hello", cwd=tmp_path).splitlines()
+    assert before == "runs now: []"
+    assert answer == "answer: I have seen 1 messages."
+    with SqliteStorage(tmp_path / "sessions.db") as storage:
+        assert [run.run_id for run in storage.runs("chat", user_id="ada")] == ["r1"]
+        storage.delete("chat", user_id="ada")
+    assert "asked: What is new? (" in run("dbos_later", "daily", "1", "* * * * * *", cwd=tmp_path)
+
+
 def test_few_shot(tmp_path: Path) -> None:
     printed = run("few_shot", cwd=tmp_path)
     assert "Answer: Under Account, choose “Cancel”. It ends with the month.\n</example>" in printed

@@ -29,7 +29,7 @@ run arun stream astream resume aresume
 """
 
 AGENT = f"""
-{RUNS} print_response aprint_response session for_user
+{RUNS} stream_resume astream_resume print_response aprint_response session for_user
 start astart attach
 name description storage session_id durability on_busy queue_timeout pydantic_agent
 """
@@ -46,7 +46,7 @@ WRITES = """
 create_session acreate_session add_run aadd_run amend_run aamend_run cancel_run acancel_run update_state aupdate_state
 set_metadata aset_metadata rename arename set_ttl aset_ttl fork afork rewind arewind delete adelete
 delete_user adelete_user sweep asweep rate arate decide adecide erase_run aerase_run claim aclaim
-hold ahold release arelease
+hold ahold release arelease grant agrant revoke arevoke grants agrants
 """
 
 PUBLIC = {

@@ -24,6 +24,7 @@ from tests.objects.helpers import driver_of, objects
 from tests.redis_driver.helpers import prefix_of
 from tests.servers.dynamodb import dynamodb_client, table_of
 from tests.servers.redis import RedisServer, redis_client
+from tests.storage.helpers import hurry
 
 import sessile
 from sessile import ANY_USER, Storage
@@ -95,7 +96,7 @@ def check_told(error: BaseException, *secrets: str) -> None:
 def try_all(url: str) -> int:
     """Call everything; how much of it was refused."""
     refused = 0
-    with sessile.open(url, timeout=3) as storage:
+    with sessile.open(url, timeout=1) as storage:
         for call in calls(storage):
             try:
                 call()
@@ -230,6 +231,7 @@ def test_an_index_that_somebody_has_added(mongodb_url: str) -> None:
         fill(storage)
         for name in client.get_default_database().list_collection_names():
             client.get_default_database()[name].create_index("name", unique=True, sparse=True)
+        hurry(storage, 2)
         with pytest.raises(SessileError) as caught:
             storage.create_session("t", name=STORED)
         check_told(caught.value, STORED, GIVEN)

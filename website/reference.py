@@ -56,7 +56,7 @@ GROUPS: dict[str, Group] = {
         "Records",
         "What a storage returns.",
         (
-            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting SessionFile"),
+            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting SessionFile Grant"),
             *_of("sessile.records", "ANY_USER Entry Branch"),
         ),
     ),

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .records import ANY_USER, Message, Page, PartialList, Rating, Run, Session, Usage, Waiting
     from .storage import Storage, open_storage
     from .storage.files import SessionFile
+    from .storage.granting import Grant
     from .storage.memories import UserMemory
     from .workflows import (
         Condition,
@@ -109,6 +110,7 @@ _NAMES = {
     "TokenBudget": "agents",
     "Usage": "records",
     "UserMemory": "storage.memories",
+    "Grant": "storage.granting",
     "YamlStorage": "drivers.files",
     "current_session": "agents",
     "session_files": "agents",
@@ -180,6 +182,7 @@ __all__ = [
     "TokenBudget",
     "Usage",
     "UserMemory",
+    "Grant",
     "Condition",
     "Context",
     "Loop",

@@ -176,6 +176,35 @@ def test_a_call_is_decided_about(ada: TestClient, decision: Any, output: str) ->
     assert ada.get("/waiting").json()["items"] == []
 
 
+@pytest.mark.parametrize("always", ["session", "user"])
+def test_a_call_is_approved_for_good_and_that_is_taken_back(ada: TestClient, ask: Any, always: str) -> None:
+    run(ada, "asking", "Refund!", session_id="s1")
+    body = {"approvals": {"call-1": {"approved": True, "always": always, "ttl": 3600}}}
+    assert ada.post("/sessions/s1/runs/1/resume", json=body).json()["status"] == "completed"
+    [granted] = ada.get("/sessions/s1/approvals").json()
+    assert (granted["tool"], granted["agent"], granted["by"], granted["expires_at"] is None) == (
+        "refund", "asking", "ada", False)  # fmt: skip
+    own = "/approvals" if always == "user" else "/sessions/s1/approvals"
+    assert ada.get("/approvals").json() == ([granted] if always == "user" else [])
+    assert run(ada, "asking", "Refund!", session_id="s1").json()["status"] == "completed"
+    assert run(ask("bob"), "asking", "Refund!", session_id="s1").json()["status"] == "paused"
+    assert ask("bob").delete(f"/approvals/{granted['grant_id']}").json() == {"revoked": False}
+    assert ada.delete(f"{own}/{granted['grant_id']}").json() == {"revoked": True}
+    assert run(ada, "asking", "Refund!", session_id="s1").json()["status"] == "paused"
+
+
+def test_a_decision_that_is_written_down_has_a_time_limit(ada: TestClient) -> None:
+    run(ada, "asking", "Refund!", session_id="s1")
+    body = {"approvals": {"call-1": {"approved": True, "ttl": 0}}}
+    assert ada.post("/sessions/s1/runs/1/decisions", json=body).status_code == 201
+    assert ada.get("/waiting").json()["items"][0]["is_decided"] is False
+    late = ada.post("/sessions/s1/runs/1/resume", json={})
+    assert late.status_code == 409
+    assert "holds no more" in late.text
+    denied = {"approvals": {"call-1": {"approved": False, "always": "user"}}}
+    assert ada.post("/sessions/s1/runs/1/decisions", json=denied).status_code == 422
+
+
 def test_a_stream_goes_on_after_a_pause(ada: TestClient) -> None:
     before = frames(run(ada, "asking", "Refund!", session_id="s1", stream=True).text)
     assert json.loads(before[-1]["data"])["status"] == "paused"

@@ -178,7 +178,7 @@ async def test_an_asynchronous_server_that_is_not_there() -> None:
 
 
 def test_a_pool_that_is_exhausted(url: str) -> None:
-    options = {"pool_size": 1, "max_overflow": 0}
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
     with SqlAlchemyStorage(url, engine_options=options) as storage:
         storage.setup()
         hurry(storage, 1)

@@ -23,7 +23,7 @@ from sessile.storage import branches
 from sessile.storage.extending import operate
 from sessile.storage.turns import append_to_turn, summarize
 
-from .helpers import Tapped, end, open_turn, start, texts
+from .helpers import Tapped, end, hurry, open_turn, start, texts
 
 
 def fill(storage: Storage, count: int = 4) -> None:
@@ -284,8 +284,10 @@ def test_a_fork_that_fails_leaves_nothing_and_may_be_repeated() -> None:
             raise StorageUnavailableError("Down.")
 
     driver.before["append"] = down
+    hurry(storage, 1)
     with pytest.raises(StorageUnavailableError):
         storage.fork("s", session_id="f")
+    hurry(storage, 30)
     driver.before.clear()
     assert storage.get_session("f") is None
     assert storage.sweep(abandoned_after=0) == 0

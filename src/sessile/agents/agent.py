@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from copy import copy, deepcopy
 from functools import partial
@@ -20,7 +20,6 @@ from ..live.result import OutputT, RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
 from ..records import JsonObject, UserId
-from ..storage import open_storage
 from ..storage.checks import check_choice, check_seconds
 from ..storage.faces import background
 from ..storage.given import checked_patch
@@ -29,6 +28,7 @@ from ..storage.repeating import RunExistsError
 from ..storage.scopes import checked_scopes
 from ..storage.storage import Storage, check_storage
 from ..storage.turns import Durability, OnBusy, TurnSpec
+from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
 from .history.tools import history_tools
@@ -51,7 +51,7 @@ from .run.job import Job
 from .run.recorder import Recorder
 from .shown import Shows, check_shows, choose, question_of
 from .started import StartedRun, begin
-from .streamed import Streamed
+from .streamed import Answers, Streamed
 from .titles import Titles, check_titles
 
 
@@ -235,7 +235,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
 
     async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
         if self.storage is None:
-            return await self._run_alone(prompt, spec, job)
+            return await run_alone(lambda storage: self._run_stored(storage, prompt, spec, job), job)
         return await self._run_stored(self.storage, prompt, spec, job)
 
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
@@ -324,6 +324,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
@@ -342,6 +343,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             approvals: the decisions about the calls that wait, by the id of the call: True, False, `ToolApproved(…)`
                 or `ToolDenied("…")`.
             results: decisions and results as Pydantic AI's `DeferredToolResults`.
+            by: who has decided; it stands in the log.
             adopt: go on with a run that was begun under another name, or by a team instead of an agent: for those who
                 have renamed what has begun it.
             **options: further arguments of `pydantic_ai.Agent.run`. Options that the run was given when it began
@@ -367,6 +369,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                     user_id=user_id,
                     approvals=approvals,
                     results=results,
+                    by=by,
                     adopt=adopt,
                     **options,
                 )
@@ -380,23 +383,23 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for asynchronous callers."""
+        answers = Answers(run_number, dict(approvals or {}), results, by, adopt)
+        return await self._go_on(session_id, user_id, answers, self._job(options))
+
+    async def _go_on(self, session_id: str | None, user_id: UserId, answers: Answers, job: Job) -> RunResult[Any]:
+        """See `Streamed`."""
         session_id = self.session_id if session_id is None else session_id
         if self.storage is None or session_id is None:
             raise InvalidInputError("To resume a run, the agent needs a storage and a session_id.")
         with stored_on_sigterm():
-            return await resume_run(
-                self.storage,
-                self._spec(session_id, user_id, None),
-                self._job(options),
-                run_number,
-                dict(approvals or {}),
-                results,
-                adopt=adopt,
-            )
+            number, approvals, results, by, adopt = answers
+            spec = self._spec(session_id, user_id, None)
+            return await resume_run(self.storage, spec, job, number, approvals, results, by=by, adopt=adopt)
 
     def session(self, session_id: str | None = None, *, user_id: UserId = None) -> AgentSession[OutputT]:
         """One session of the agent: run, state, messages, rename, fork, … without naming it each time. No I/O.
@@ -519,22 +522,6 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             memory=self._memory,
             remake=lambda more: self._job(more, stored=stored, listen=listen, answers=answers),
         )
-
-    async def _run_alone(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        """A run without a storage: it has a session while it lasts, and nothing is kept of it."""
-        if (begun := job.begun) is not None:
-            job.begun = lambda session_id, run_id, number: begun(session_id, run_id, 0)
-        async with open_storage("memory://") as storage:
-            result = await self._run_stored(storage, prompt, spec, job)
-        for each in _with_members(result):
-            each.number = 0
-        return result
-
-
-def _with_members(result: RunResult[Any]) -> Iterator[RunResult[Any]]:
-    yield result
-    for member in result.members:
-        yield from _with_members(member)
 
 
 # ------------------------------------------------------------ for teams and workflows

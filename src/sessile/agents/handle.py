@@ -11,7 +11,9 @@ from pydantic_ai import DeferredToolRequests, DeferredToolResults
 from ..live.result import OutputT, RunResult
 from ..live.streams import AsyncRunStream, RunStream
 from ..records import Branch, JsonObject, Message, Run, Session, UserId
+from ..storage.faces import background
 from ..storage.storage import Storage
+from .inside import fork_inside
 from .messages.stored import requests_of
 from .options import Approval, Prompt, RunOptions
 
@@ -162,12 +164,13 @@ class AgentSession(Generic[OutputT]):
         run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Go on with a run that waits for a decision, or was interrupted; see `Agent.resume`."""
         return self.agent.resume(
-            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
         )
 
     async def aresume(
@@ -176,12 +179,13 @@ class AgentSession(Generic[OutputT]):
         run_number: int | None = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for asynchronous callers."""
         return await self.agent.aresume(
-            run_number=run_number, approvals=approvals, results=results, adopt=adopt, **self._key, **options
+            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
         )
 
     # ------------------------------------------------------------ reading
@@ -274,14 +278,62 @@ class AgentSession(Generic[OutputT]):
         """As `rename`, for asynchronous callers."""
         return await self.storage.arename(self.session_id, name, user_id=self.user_id)
 
-    def fork(self, *, at: int | None = None, session_id: str | None = None) -> AgentSession[OutputT]:
-        """Copy the session up to a run into a new one, which is returned as such an object; see `Storage.fork`."""
+    def fork(
+        self,
+        *,
+        at: int | None = None,
+        message: int | None = None,
+        results: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> AgentSession[OutputT]:
+        """Copy the session up to a run into a new one, which is returned as such an object; see `Storage.fork`.
+
+        With `message` or `results` the copy ends inside of that run, and `resume` goes on from there: the run stands
+        there as interrupted, with what it had done by then, and what it had changed in the state as far as steps were
+        stored (`durability="step"`).
+
+        Args:
+            at: the run's number. Default: the newest of the current branch.
+            message: how many of the run's messages are kept. If the last of them is a response with tool calls, these
+                are executed anew; else the model is asked again.
+            results: by tool call id: what these calls are to have returned instead, JSON. The run goes on after the
+                response that has made them; its other calls keep their results, and none is executed again.
+            session_id: the id of the copy. Default: a new one.
+
+        Raises:
+            InvalidInputError: the run is a team's or a workflow's, it has not so many messages, or no response of it
+                has made these calls.
+        """
+        if message is not None or results is not None:
+            work = self.afork(at=at, message=message, results=results, session_id=session_id)
+            return background.run(work)
         head = self.storage.fork(self.session_id, at=at, session_id=session_id, user_id=self.user_id)
         return AgentSession(self.agent, self.storage, head.session_id, self.user_id)
 
-    async def afork(self, *, at: int | None = None, session_id: str | None = None) -> AgentSession[OutputT]:
+    async def afork(
+        self,
+        *,
+        at: int | None = None,
+        message: int | None = None,
+        results: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> AgentSession[OutputT]:
         """As `fork`, for asynchronous callers."""
-        head = await self.storage.afork(self.session_id, at=at, session_id=session_id, user_id=self.user_id)
+        if message is None and results is None:
+            head = await self.storage.afork(self.session_id, at=at, session_id=session_id, user_id=self.user_id)
+            return AgentSession(self.agent, self.storage, head.session_id, self.user_id)
+        if at is None:
+            found = await self.aget_session()
+            at = 0 if found is None else found.tip
+        head = await fork_inside(
+            self.storage,
+            self.session_id,
+            at,
+            message=message,
+            results=results,
+            session_id=session_id,
+            user_id=self.user_id,
+        )
         return AgentSession(self.agent, self.storage, head.session_id, self.user_id)
 
     def rewind(self, *, at: int, restore_state: bool = True) -> Session:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Generic, Literal, Unpack, overload
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, NamedTuple, Unpack, overload
 
+from pydantic_ai import DeferredToolResults
 from pydantic_ai.messages import AgentStreamEvent
 
 from ..errors import InvalidInputError
@@ -12,10 +14,20 @@ from ..live.result import OutputT, RunResult
 from ..live.streams import AsyncRunStream, Put, RunStream
 from ..records import JsonObject, UserId
 from ..storage.turns import TurnSpec
-from .options import Prompt, RunOptions, StreamOptions
+from .options import Approval, Prompt, RunOptions, StreamOptions
 from .partial import put_last
 from .printing import AnswerView, aprint_stream, print_stream
 from .run.job import Job
+
+
+class Answers(NamedTuple):
+    """Which run is resumed, and with what; see `Agent.resume`."""
+
+    number: int | None
+    approvals: Mapping[str, Approval]
+    results: DeferredToolResults | None
+    by: str | None
+    adopt: bool
 
 
 class Streamed(Generic[OutputT]):
@@ -36,6 +48,10 @@ class Streamed(Generic[OutputT]):
 
     @abstractmethod
     async def _begin(self, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]: ...
+
+    @abstractmethod
+    async def _go_on(self, session_id: str | None, user_id: UserId, answers: Answers, job: Job) -> RunResult[Any]:
+        """Resume a run, driven like that."""
 
     @overload
     def stream(
@@ -138,6 +154,73 @@ class Streamed(Generic[OutputT]):
             job = self._told(options, put, events=events)
             job.begun = stream.has_begun
             return put_last(put, await self._begin(prompt, spec, job), events=events, text=text)
+
+        stream: AsyncRunStream[OutputT, Any] = AsyncRunStream(start)
+        return stream
+
+    def stream_resume(
+        self,
+        session_id: str | None = None,
+        *,
+        events: bool = False,
+        run_number: int | None = None,
+        user_id: UserId = None,
+        approvals: Mapping[str, Approval] | None = None,
+        results: DeferredToolResults | None = None,
+        by: str | None = None,
+        adopt: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> RunStream[OutputT, Any]:
+        """Go on with a run, as `resume`, and iterate over the answer as it comes from here on, as `stream`.
+
+        What the run has said before it was paused or interrupted is not told again; its messages have it.
+
+        Args:
+            session_id, run_number, user_id, approvals, results, by, adopt: as in `resume`.
+            events: whether the stream has Pydantic AI's events instead of the answer.
+            **options: further arguments of `pydantic_ai.Agent.run`.
+
+        Raises:
+            InvalidInputError: an `event_stream_handler` was passed; the events come by the stream.
+            SessileError: what `resume` raises, while the stream is read.
+        """
+        return RunStream(
+            self.astream_resume(
+                session_id,
+                events=events,
+                run_number=run_number,
+                user_id=user_id,
+                approvals=approvals,
+                results=results,
+                by=by,
+                adopt=adopt,
+                **options,
+            )
+        )
+
+    def astream_resume(
+        self,
+        session_id: str | None = None,
+        *,
+        events: bool = False,
+        run_number: int | None = None,
+        user_id: UserId = None,
+        approvals: Mapping[str, Approval] | None = None,
+        results: DeferredToolResults | None = None,
+        by: str | None = None,
+        adopt: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunStream[OutputT, Any]:
+        """As `stream_resume`, for asynchronous callers: `async for piece in …`; not awaited itself."""
+        if options.get("event_stream_handler") is not None:
+            raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
+        answers = Answers(run_number, dict(approvals or {}), results, by, adopt)
+        text = self._is_text(options)
+
+        async def start(put: Put) -> RunResult[Any]:
+            job = self._told(options, put, events=events)
+            job.begun = stream.has_begun
+            return put_last(put, await self._go_on(session_id, user_id, answers, job), events=events, text=text)
 
         stream: AsyncRunStream[OutputT, Any] = AsyncRunStream(start)
         return stream

@@ -59,6 +59,7 @@ async def resume_told(
     user_id: UserId,
     run_number: int | None,
     results: DeferredToolResults,
+    by: str | None = None,
 ) -> RunResult[Any]:
     """As `agent.aresume`; tells which run it is when it goes on, and its events as they come."""
     assert agent.storage is not None, "sessions are kept in one"
@@ -66,4 +67,4 @@ async def resume_told(
     job.begun, job.went_on = listener.begun, listener.went_on
     spec = agent._spec(session_id, user_id, None)
     with stored_on_sigterm():
-        return await resume_run(agent.storage, spec, job, run_number, {}, results)
+        return await resume_run(agent.storage, spec, job, run_number, {}, results, by=by)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json as json_of
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, cast
 
 import typer
 
 from ..errors import InvalidInputError, NotResumableError
-from ..records import JsonObject, Session, Waiting
+from ..jsons import record_json
+from ..records import JsonObject, Session, UserId, Waiting
 from ..storage import Storage
 from ..storage.core import Core
+from ..storage.granting import Grant, Reach
 from ..storage.journals import send_event
 from ..storage.lists import what_waits
 from ..storage.storage import operate
@@ -33,7 +36,20 @@ Calls = Annotated[
     typer.Argument(metavar="[URL] SESSION_ID [CALL]...", help="The session, and the ids of calls; without: all calls."),
 ]
 RunNumber = Annotated[int | None, typer.Option(min=1, help="The run's number, if several runs wait.")]
-By = Annotated[str | None, typer.Option(help="Who decides.")]
+By = Annotated[str | None, typer.Option(help="Who decides; the log has it.")]
+For = Annotated[
+    float | None,
+    typer.Option("--for", metavar="SECONDS", min=0, help="For how long it holds. Default: without a limit."),
+]
+
+
+class Always(StrEnum):
+    """Where an approval holds for later calls."""
+
+    SESSION = "session"
+    USER = "user"
+
+
 Resume = Annotated[
     str | None,
     typer.Option(metavar="MODULE:NAME", help="The agent, team or workflow that resumes the run, now and here."),
@@ -104,6 +120,11 @@ def approve(
     names: Calls,
     run: RunNumber = None,
     args: Annotated[str | None, typer.Option(metavar="JSON", help="Other arguments for the call.")] = None,
+    always: Annotated[
+        Always | None,
+        typer.Option(help="Approve also all later calls of the same tool by the same agent: there, or for the user."),
+    ] = None,
+    ttl: For = None,
     by: By = None,
     resume: Resume = None,
     user: User = None,
@@ -111,7 +132,8 @@ def approve(
 ) -> None:
     """Approve calls of tools that a run waits with."""
     changed = None if args is None else _object(args)
-    _decide(names, True if changed is None else changed, run, by, resume, user, json=json)
+    scope: Reach | None = None if always is None else always.value
+    _decide(names, True if changed is None else changed, run, by, resume, user, always=scope, ttl=ttl, json=json)
 
 
 @deciding.command()
@@ -119,13 +141,14 @@ def deny(
     names: Calls,
     run: RunNumber = None,
     reason: Annotated[str | None, typer.Option(help="What the model is told.")] = None,
+    ttl: For = None,
     by: By = None,
     resume: Resume = None,
     user: User = None,
     json: AsJson = False,
 ) -> None:
     """Deny calls of tools that a run waits with."""
-    _decide(names, False if reason is None else reason, run, by, resume, user, json=json)
+    _decide(names, False if reason is None else reason, run, by, resume, user, ttl=ttl, json=json)
 
 
 def _decide(
@@ -136,6 +159,8 @@ def _decide(
     resume: str | None,
     user: str | None,
     *,
+    always: Reach | None = None,
+    ttl: float | None = None,
     json: bool,
 ) -> None:
     url, session_id, calls = url_and_more(names, "the id of a session")
@@ -149,8 +174,56 @@ def _decide(
                 "Several calls would get the same arguments.", hint="Name one call, and give its arguments."
             )
         approvals: dict[str, Any] = dict.fromkeys(calls, decision)
-        waits = storage.decide(session_id, waits.run, approvals=approvals, by=by, user_id=whose(user))
+        waits = storage.decide(
+            session_id, waits.run, approvals=approvals, by=by, always=always, ttl=ttl, user_id=whose(user)
+        )
     _go_on(waits, calls, agent, user, json=json)
+
+
+@deciding.command()
+def approvals(
+    url: Url = None,
+    session: Annotated[str | None, typer.Option(metavar="SESSION_ID", help="All that hold in this session.")] = None,
+    user: Annotated[str | None, typer.Option(help="Those of this user; or whose the session is.")] = None,
+    revoke: Annotated[str | None, typer.Option(metavar="ID", help="Take this one back.")] = None,
+    by: By = None,
+    json: AsJson = False,
+) -> None:
+    """List what is approved for good (`approve --always`), for a user or in a session; take it back."""
+    if session is None and user is None:
+        raise InvalidInputError("Say whose approvals: --user, or --session.")
+    owner = whose(user) if session is not None else user
+    with opened(url) as storage:
+        if revoke is not None:
+            _revoke(storage, revoke, session, owner, by)
+        found = storage.grants(session, user_id=owner)
+    if json:
+        say_text(clean_json([record_json(one) for one in found], indent=2))
+        return
+    columns = ("approval", "agent", "tool", "where", "by", "since (UTC)", "until (UTC)")
+    rows = [_grant_row(one) for one in found]
+    with paged():
+        print_table(Table(columns, rows, spare=("by", "where", "since (UTC)")))
+
+
+def _revoke(storage: Storage, grant_id: str, session: str | None, owner: UserId, by: str | None) -> None:
+    """Take it back where it stands: a session shows those of its user, too."""
+    places = [session] if session is None else [session, None]
+    head = None if session is None else storage.get_session(session, user_id=owner)
+    for place in places:
+        whose_it_is = owner if place is not None or head is None else head.user_id
+        if place is None and whose_it_is is None:
+            continue
+        if storage.revoke(grant_id, place, by=by, user_id=whose_it_is):
+            return
+    say("There is no approval {} that holds.", grant_id, err=True)
+    raise typer.Exit(1)
+
+
+def _grant_row(grant: Grant) -> list[str]:
+    where = "all sessions of the user" if grant.session_id is None else "this session"
+    until = "" if grant.expires_at is None else moment(grant.expires_at)
+    return [grant.grant_id, grant.agent, grant.tool, where, grant.by or "", moment(grant.granted_at), until]
 
 
 @deciding.command()

@@ -28,7 +28,7 @@ from .limits import Limits
 from .openai import chat, responses
 from .problems import Problem
 from .resuming import keep_index, resume_interrupted
-from .routes import experiments, files, inside, listing, looking, memories, runs, sessions, status
+from .routes import approvals, experiments, files, inside, listing, looking, memories, runs, sessions, status
 from .routes.common import Known
 from .routes.health import OPEN, health_router, metrics_router
 from .schemas import schemas_of
@@ -42,6 +42,7 @@ ROUTERS: Sequence[APIRouter] = (
     inside.router,
     files.router,
     memories.router,
+    approvals.router,
     looking.router,
     experiments.router,
     status.router,

@@ -260,6 +260,21 @@ class WaitingOut(Out):
     is_decided: bool
 
 
+class GrantOut(Out):
+    """What is approved for good."""
+
+    model_config = ConfigDict(title="Approval", extra="forbid")
+
+    grant_id: str
+    tool: str
+    agent: str
+    session_id: str | None = Field(description="Null: in all sessions of the user.")
+    user_id: str | None
+    by: str | None
+    granted_at: str
+    expires_at: str | None = Field(description="Null: it holds until it is taken back.")
+
+
 class BranchOut(Out):
     """A branch of a session."""
 

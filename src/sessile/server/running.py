@@ -392,11 +392,14 @@ async def resumed(
     *,
     told: Callable[[Any], None] | None = None,
 ) -> tuple[Telling, asyncio.Task[JsonObject]]:
-    """Let a run go on here, in a task of its own."""
+    """Let a run go on here, in a task of its own; who asks has decided what is given."""
     telling = Telling(view, name, told=told)
+    by = view.caller.user_id
     runner = view.runner(name)
     if isinstance(runner, Workflow):
-        stream = runner.astream(session_id, run_number=run.number, user_id=view.reads, results=results, resume=True)
+        stream = runner.astream(
+            session_id, run_number=run.number, user_id=view.reads, results=results, by=by, resume=True
+        )
         work = _streamed(telling, stream, known=True)
     else:
         assert isinstance(runner, Agent)
@@ -408,5 +411,6 @@ async def resumed(
             user_id=view.reads,
             run_number=run.number,
             results=results,
+            by=by,
         )
     return telling, view.server.work.spawn(drive(telling, work))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,19 @@ PAGE_BYTES = 4 * 1024 * 1024
 """How many bytes of commits are looked for at a time: a state that is changed whole stands twice in each of them."""
 
 
+@dataclass(slots=True, frozen=True)
+class Part:
+    """A part of one more run, with which a copy ends.
+
+    Attributes:
+        drafts: its commits, of the number that it gets in the copy.
+        changes: what it had changed in the state by then.
+    """
+
+    drafts: Callable[[int], list[Draft]]
+    changes: patch.Patch
+
+
 async def fork(
     core: Core,
     source: str,
@@ -43,8 +57,9 @@ async def fork(
     session_id: str | None = None,
     user_id: UserId = None,
     name: str | None = None,
+    last: Part | None = None,
 ) -> Session:
-    """See `Storage.fork`."""
+    """See `Storage.fork`. With `last` the copy ends with a part of one more run."""
     user_id = core.check_access(source, user_id)
     target = uuid7() if session_id is None else check_session_id(session_id)
     deadline = core.deadline()
@@ -74,7 +89,7 @@ async def fork(
     created = await compute(core.driver, make, state)
     copy = await core.append_batch(None, target, [Draft([created()])], deadline)
     try:
-        return await _fill(core, head, copy, at, timeline)
+        return await _fill(core, head, copy, at, timeline, last)
     except BaseException:
         with suppress(StorageError):  # then `sweep` removes it
             await _discard(core, copy)
@@ -89,7 +104,9 @@ async def _discard(core: Core, copy: Session) -> None:
         await core.remove(copy.session_id, copy.incarnation, deadline)
 
 
-async def _fill(core: Core, source: Session, copy: Session, at: int, timeline: _Timeline) -> Session:
+async def _fill(
+    core: Core, source: Session, copy: Session, at: int, timeline: _Timeline, last_part: Part | None
+) -> Session:
     """Copy the runs of the branch that ends at `at`, and make the copy visible."""
     copied: list[int] = []
     size = 1
@@ -99,12 +116,18 @@ async def _fill(core: Core, source: Session, copy: Session, at: int, timeline: _
             copy, read = await _copy_runs(core, source, copy, runs, timeline, copied)
             first = runs[1] + 1
             size = max(1, size // 2) if read > PAGE_BYTES else min(PAGE, size * 2)
+    if last_part is not None:
+        drafts = last_part.drafts(copy.run_count + 1)
+        await _copy_media(core, source, copy, _references(drafts), core.deadline())
+        copy = await core.append_batch(copy, copy.session_id, drafts, core.deadline())
     now = await core.head_of(source.session_id, source.user_id, core.deadline())
     if now.incarnation != source.incarnation:
         raise _gone(source)
     latest = source.revision if at == source.tip else await _boundary(core, source, at, core.deadline())
     copy = await copy_files(core, source, copy, latest)
     state = await state_after(core, source, at, core.deadline())
+    if last_part is not None and last_part.changes:
+        state = await compute(core.driver, lambda: patch.apply(state, last_part.changes), state)
     changes = await state_entries(core.driver, copy, lambda now: patch.diff(now, state), given=state)
     entries = [*changes, *_summary(source, at, copied)]
     entries.append(SessionReady().entry())
@@ -231,11 +254,15 @@ async def _copy_runs(
         state = after
         drafts.extend(Draft(entries, number) for entries in copies if entries)
     found = await compute(core.driver, partial(_references, drafts), rows=itertools.chain(*by_number.values()))
+    await _copy_media(core, source, copy, found, deadline)
+    read = sum(len(row.body) for rows in by_number.values() for row in rows)
+    return await core.append_batch(copy, copy.session_id, drafts, deadline), read
+
+
+async def _copy_media(core: Core, source: Session, copy: Session, found: set[str], deadline: Deadline) -> None:
     for digest in found:
         if await has_media(core, source, digest, deadline):  # what is missing there is missing in the copy
             await write_media(core, copy, digest, await read_media(core, source, digest, deadline), deadline)
-    read = sum(len(row.body) for rows in by_number.values() for row in rows)
-    return await core.append_batch(copy, copy.session_id, drafts, deadline), read
 
 
 def _references(drafts: Sequence[Draft]) -> set[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidInputError, NotResumableError, RunNotFoundError
-from ..records import JsonObject, Session, UserId, Waiting
-from .checks import check_count
+from ..records import Duration, JsonObject, Run, Session, UserId, Waiting
+from .checks import check_choice, check_count
 from .core import Core
 from .encoding import check_json
+from .granting import KEY, Reach, grant, grant_user, granted, until_of
 from .ids import check_optional_id
-from .lists import what_waits
+from .lists import asked_of, what_waits
+from .runs import read_run
 from .snapshots import Draft, Snapshot, owned
-from .vocabulary import DecisionSent
+from .vocabulary import ApprovalGranted, DecisionSent, Pending
 
 Decision = bool | str | Mapping[str, Any]
 """Yes, no, no for this reason, or yes with these arguments instead of the model's."""
@@ -27,6 +29,8 @@ async def decide(
     approvals: Mapping[str, Decision] | None = None,
     results: Mapping[str, Any] | None = None,
     by: str | None = None,
+    always: Reach | None = None,
+    ttl: Duration | None = None,
     user_id: UserId = None,
 ) -> Waiting:
     """See `Storage.decide`."""
@@ -34,14 +38,20 @@ async def decide(
     if run_number is not None:
         check_count(run_number, "run_number", least=1)
     check_optional_id(by, "by")
+    if always is not None:
+        check_choice(always, "always", ("session", "user"))
+    until = until_of(core, ttl)
     said = {call: _decision(call, one) for call, one in (approvals or {}).items()}
     calls = dict(results or {})
     check_json(said, "approvals")
     check_json(calls, "results")
     if not said and not calls:
         raise InvalidInputError("Nothing is decided: approvals and results are empty.")
+    if always is not None and (not said or calls or any(one is not True for one in said.values())):
+        raise InvalidInputError("always= goes with approvals that are True: nothing else can hold for other calls.")
     deadline = core.deadline()
     waits: list[Waiting] = []
+    grants: list[ApprovalGranted] = []
 
     async def change(snapshot: Snapshot) -> Draft:
         head = owned(snapshot.head, session_id, user_id)
@@ -51,12 +61,55 @@ async def decide(
             raise _nothing_waits(head, number)
         _check_asked(found, said, calls)
         waits[:] = [found]
-        sent = DecisionSent(approvals=said, calls=calls, epoch=head.open_runs[number].epoch, by=by)
-        return Draft([sent.entry(found.run_id, number, agent=found.agent)], number)
+        sent = DecisionSent(approvals=said, calls=calls, epoch=head.open_runs[number].epoch, by=by, until=until)
+        entries = [sent.entry(found.run_id, number, agent=found.agent)]
+        if always is None:
+            return Draft(entries, number)
+        if always == "user" and head.user_id is None:
+            raise _nobodys(session_id)
+        pairs = _asked_by(found, await read_run(core, snapshot, number, deadline), said)
+        grants[:] = [granted(tool, agent, by, until) for agent, tool in pairs]
+        here = [one.entry() for one in grants] if always == "session" else []
+        return Draft([*entries, *here], number, key=KEY if here else None)
 
-    await core.commit(session_id, user_id, change, deadline)
+    committed = await core.commit(session_id, user_id, change, deadline)
+    if always == "user" and committed is not None and committed.head.user_id is not None:
+        await grant_user(core, committed.head.user_id, grants)
     waits[0].decided = {**waits[0].decided, **calls, **said}
     return waits[0]
+
+
+async def grant_for(
+    core: Core,
+    session_id: str,
+    run_number: int,
+    calls: Sequence[str],
+    always: Reach,
+    *,
+    by: str | None = None,
+    ttl: Duration | None = None,
+    user_id: UserId = None,
+) -> None:
+    """Approve for good what these calls of a paused run ask, without deciding about them: whoever resumes it does."""
+    user_id = core.check_access(session_id, user_id)
+    deadline = core.deadline()
+    snapshot = await core.look(session_id, deadline)
+    head = owned(snapshot.head, session_id, user_id)
+    found = await what_waits(core, head, _paused(head, run_number), deadline)
+    if found is None:
+        raise _nothing_waits(head, run_number)
+    _check_asked(found, dict.fromkeys(calls, True), {})
+    for agent, tool in _asked_by(found, await read_run(core, snapshot, run_number, deadline), calls):
+        if always == "session":
+            await grant(core, tool, agent, session_id, by=by, ttl=ttl, user_id=user_id)
+        elif head.user_id is None:
+            raise _nobodys(session_id)
+        else:
+            await grant_user(core, head.user_id, [granted(tool, agent, by, until_of(core, ttl))])
+
+
+def _nobodys(session_id: str) -> InvalidInputError:
+    return InvalidInputError(f"Session {session_id!r} has no user, for whom to approve.")
 
 
 def _decision(call: str, given: Any) -> Any:
@@ -71,6 +124,33 @@ def _decision(call: str, given: Any) -> Any:
     raise InvalidInputError(
         f"The decision about {call} must be True, False, a reason, or other arguments; it is {given!r}."
     )
+
+
+def _asked_by(waits: Waiting, run: Run, approvals: Iterable[str]) -> list[tuple[str, str]]:
+    """The agents that have made these calls, each with its tool: what is approved for good. Nothing else may be."""
+    approvals = list(approvals)
+    kinds = {one["tool_call_id"]: one["kind"] for one in waits.asked if one["kind"] != "event"}
+    if any(kinds[call] != "approval" for call in approvals):
+        raise InvalidInputError("Of calls that were interrupted each is decided by itself.")
+    pairs: list[tuple[str, str]] = []
+    for call in approvals:
+        found = _makers(run, call)
+        if len(found) != 1 or found[0][0] is None:
+            raise InvalidInputError(
+                f"It is not known which agent has made the call {call}: it can be approved by itself only.",
+                hint="Agents need a name; else storage.grant names agent and tool.",
+            )
+        pairs.append((found[0][0], found[0][1]))
+    return list(dict.fromkeys(pairs))
+
+
+def _makers(run: Run, call: str) -> list[tuple[str | None, str]]:
+    """Who has made a call that waits, and of which tool: runs below others are asked first, which tell it upwards."""
+    below = [one for child in run.children if child.status == "paused" for one in _makers(child, call)]
+    if below or run.pending is None:
+        return below
+    asked = asked_of(Pending.of(run.pending))
+    return [(run.agent, str(one["tool_name"])) for one in asked if one.get("tool_call_id") == call]
 
 
 def _paused(head: Session, number: int | None) -> int:

@@ -101,6 +101,11 @@ class Deadline:
             return 0.0
         return max(0.0, self._at - time.monotonic())
 
+    @property
+    def may_be_hurried(self) -> bool:
+        """Whether it may pass before its time, because the caller is interrupted."""
+        return self._hurry is not None
+
     def check(self, what: str, *, written: Literal["no", "unknown"] = "no") -> None:
         """Raise `DeadlineError` if the deadline has passed."""
         if self.remaining() <= 0:

@@ -167,17 +167,23 @@ async def what_waits(core: Core, session: Session, number: int, deadline: Deadli
     """What a run waits for, and what was decided about that since; None if it does not wait any more."""
     run_id, epoch = session.open_runs[number].run_id, session.open_runs[number].epoch
     decided: JsonObject = {}
+    late: set[str] = set()
+    now = core.clock.now()
     span = Span(runs=(number, number), limit=PAUSE_PAGE, newest_first=True)
     while True:
         rows = await core.driver.entries(session.session_id, session.incarnation, span, deadline)
         for entry in reversed(await read_entries(core.driver, rows)):
             ended, sent = RunEnded.read(entry), DecisionSent.read(entry)
             if sent is not None and sent.epoch == epoch:
-                decided = {**sent.calls, **sent.approvals, **decided}  # the newest come first here
+                said = {**sent.calls, **sent.approvals}
+                if sent.until is not None and sent.until <= now:
+                    late |= said.keys() - decided.keys()  # an older decision does not come to hold again
+                decided = {**said, **decided}  # the newest come first here
             elif ended is not None and entry.run_id == run_id:
                 pending = Pending.of(ended.pending or {})
                 asked = asked_of(pending)
-                waits = Waiting(session, number, run_id, entry.agent, entry.time_us, asked, pending.json, decided)
+                holds = {call: said for call, said in decided.items() if call not in late}
+                waits = Waiting(session, number, run_id, entry.agent, entry.time_us, asked, pending.json, holds)
                 return waits if ended.status == "paused" else None
         if len(rows) < span.limit:
             return None

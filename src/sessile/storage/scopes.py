@@ -40,6 +40,9 @@ USER, APP = "user", "app"
 MEMORY, MEMORIES = "memory", "memories"
 """The word, and the kind, of what is remembered about a user (`sessile.storage.memories`)."""
 
+APPROVALS = "approvals"
+"""The word, and the kind, of what a user has approved for good (`sessile.storage.granting`)."""
+
 SCOPES = f"{RESERVED}scope:"
 """What the stored ids of scopes begin with."""
 
@@ -49,8 +52,8 @@ class ScopeName:
     """Which scope it is.
 
     Attributes:
-        word: `user` or `app`, what its keys begin with in a run, before a colon; or `memory`.
-        user_id: of a user's, and of memories: whose.
+        word: `user` or `app`, what its keys begin with in a run, before a colon; or `memory`, or `approvals`.
+        user_id: of a user's, of memories and approvals: whose.
         app: of an application's: its name, or None.
     """
 
@@ -68,7 +71,8 @@ class ScopeName:
     def title(self) -> str:
         """How errors call it."""
         if self.word != APP:
-            return f"{'The state' if self.word == USER else 'What is remembered'} of the user {self.user_id!r}"
+            what = {USER: "The state", MEMORY: "What is remembered"}.get(self.word, "What is approved")
+            return f"{what} of the user {self.user_id!r}"
         return "The application's state" if self.app is None else f"The state of the application {self.app!r}"
 
 
@@ -185,7 +189,7 @@ async def look_at(core: Core, scope: ScopeName, deadline: Deadline) -> Snapshot:
 
 def made(core: Core, scope: ScopeName, head: Session | None) -> tuple[Session, list[Entry]]:
     """Within a change: the head to write on, and the entry that makes the scope if it is not there."""
-    kind = MEMORIES if scope.word == MEMORY else KIND
+    kind = {MEMORY: MEMORIES, APPROVALS: APPROVALS}.get(scope.word, KIND)
     created = creation(
         core, scope.stored_id, user_id=scope.user_id, agent=None, kind=kind, name=scope.app, hidden=SCOPE, own_ttl=True
     )

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, cast
 
 from ..records import MICROSECOND, Entry, JsonObject, Rating, Run
 from ..storage.lists import asked_of
-from ..storage.vocabulary import DecisionSent, EventSent, Pending, StepFailed, StepFinished
+from ..storage.vocabulary import (
+    CallApproved,
+    DecisionSent,
+    EventSent,
+    Pending,
+    RunDecided,
+    StepFailed,
+    StepFinished,
+)
 from .said import Said, as_text, said_in, usage_text, value_text
 from .values import clip, moment
 
@@ -96,7 +104,14 @@ def _steps(steps: list[Entry], whole: bool, depth: int) -> Iterator[Line]:
             yield Line(depth, f"event {event.name}", value_text(event.value))
         elif (sent := DecisionSent.read(entry)) is not None:
             said = {**sent.calls, **sent.approvals}
-            yield Line(depth, f"decided by {sent.by or 'somebody'}", as_text(said))
+            until = (
+                "" if sent.until is None else f", until {moment(datetime.fromtimestamp(sent.until / MICROSECOND, UTC))}"
+            )
+            yield Line(depth, f"decided by {sent.by or 'somebody'}{until}", as_text(said))
+        elif (resumed := RunDecided.read(entry)) is not None and resumed.by is not None:
+            yield Line(depth, f"decided by {resumed.by}", as_text({**resumed.calls, **resumed.approvals}))
+        elif (call := CallApproved.read(entry)) is not None:
+            yield Line(depth, f"approved before by {call.by or 'somebody'}", f"{call.tool_name} ({call.tool_call_id})")
 
 
 def _came_to(step: StepFinished | StepFailed, whole: bool) -> str:

@@ -154,6 +154,7 @@ class Workflow(Nested[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
     ) -> WorkflowResult[OutputT]:
         """Go on with a run that was interrupted or has failed, or that waits for an event or a decision that has come.
 
@@ -168,6 +169,7 @@ class Workflow(Nested[OutputT]):
             approvals: decisions about tool calls of agents in steps, which the run's `pending` names, by the id of the
                 call: True, False, `ToolApproved(…)` or `ToolDenied("…")`.
             results: decisions, and results of calls that were made elsewhere, as Pydantic AI's `DeferredToolResults`.
+            by: who has decided; it stands in the log.
 
         Raises:
             NotResumableError: there is no such run, it still waits, or another process is at work on it.
@@ -181,7 +183,9 @@ class Workflow(Nested[OutputT]):
         """
         with stored_on_sigterm(waiting=True):
             return background.run(
-                self.aresume(session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results)
+                self.aresume(
+                    session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results, by=by
+                )
             )
 
     async def aresume(
@@ -192,10 +196,11 @@ class Workflow(Nested[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
     ) -> WorkflowResult[OutputT]:
         """As `resume`, for asynchronous callers."""
         return await self._resume_told(
-            unheard, session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results
+            unheard, session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results, by=by
         )
 
     def send_event(
@@ -399,9 +404,11 @@ class Workflow(Nested[OutputT]):
         user_id: UserId = None,
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
+        by: str | None = None,
     ) -> WorkflowResult[OutputT]:
         given = all_given(approvals or {}, results)
-        return await self._resume(self._spec(session_id, user_id, None, None), run_number, emit, given)
+        check_optional_id(by, "by")
+        return await self._resume(self._spec(session_id, user_id, None, None), run_number, emit, given, by)
 
     async def _start(self, spec: TurnSpec, args: Any, kwargs: Any, emit: Emit) -> WorkflowResult[OutputT]:
         """Start a run, unless there is one of its id; then go on with that one, or return its result."""
@@ -435,10 +442,10 @@ class Workflow(Nested[OutputT]):
         return stored_result(spec.session_id, run)
 
     async def _resume(
-        self, spec: TurnSpec, number: int | None, emit: Emit, given: DeferredToolResults
+        self, spec: TurnSpec, number: int | None, emit: Emit, given: DeferredToolResults, by: str | None = None
     ) -> WorkflowResult[OutputT]:
         with stored_on_sigterm():
-            turn, taken, decided = await take(self.storage, spec, _checked_number(number), given)
+            turn, taken, decided = await take(self.storage, spec, _checked_number(number), given, by)
             if isinstance(emit, StreamEmit):
                 emit.begun(turn)
             run = prepare(self.storage, turn, taken, emit, decided)

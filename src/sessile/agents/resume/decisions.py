@@ -23,17 +23,18 @@ UNSURE = {"reason": "interrupted: the call had started, and it is not known whet
 
 
 def with_sent(
-    run: Run, epoch: int, given: DeferredToolResults, dumped: RunDecided
+    run: Run, epoch: int, now: int, given: DeferredToolResults, dumped: RunDecided
 ) -> tuple[DeferredToolResults, RunDecided]:
-    """What the caller has decided, and what was decided before (`storage.decide`) about this pause; as stored, too."""
-    sent = [one for step in run.steps if (one := DecisionSent.read(step)) is not None and one.epoch == epoch]
-    if not sent or run.status != "paused":
+    """What the caller has decided, and what was decided before (`storage.decide`) about this pause; as stored, too.
+
+    The newest decision about a call counts; if that holds no more, none does.
+    """
+    newest = _newest(run, epoch)
+    if not newest or run.status != "paused":
         return given, dumped
-    approvals: JsonObject = {}
-    calls: JsonObject = {}
-    for one in sent:
-        approvals |= one.approvals
-        calls |= one.calls
+    hold = {call: one for call, one in newest.items() if one.until is None or now < one.until}
+    approvals: JsonObject = {call: one.approvals[call] for call, one in hold.items() if call in one.approvals}
+    calls: JsonObject = {call: one.calls[call] for call, one in hold.items() if call not in one.approvals}
     whole = replace(
         given,
         approvals={**APPROVALS.validate_python(approvals), **given.approvals},
@@ -41,6 +42,27 @@ def with_sent(
     )
     returned = {call: {"outcome": "returned", "value": value} for call, value in calls.items()}
     return whole, dumped.but(approvals={**approvals, **dumped.approvals}, calls={**returned, **dumped.calls})
+
+
+def _newest(run: Run, epoch: int) -> dict[str, DecisionSent]:
+    """By tool call id: what was decided last about this pause, before anybody has resumed the run."""
+    sent = [one for step in run.steps if (one := DecisionSent.read(step)) is not None and one.epoch == epoch]
+    return {call: one for one in sent for call in (*one.approvals, *one.calls)}
+
+
+def check_in_time(run: Run, epoch: int, now: int, given: DeferredToolResults) -> None:
+    """Raise `NotResumableError` if what was decided before about a call holds no more, and the caller says nothing."""
+    if run.status != "paused":
+        return
+    decided = given.approvals.keys() | given.calls.keys()
+    newest = {call: one for call, one in _newest(run, epoch).items() if call not in decided}
+    late = sorted((call, one.by or "somebody") for call, one in newest.items() if one.until and one.until <= now)
+    if late:
+        said = ", ".join(f"{call} (by {by})" for call, by in late)
+        raise NotResumableError(
+            f"What was decided about {said} holds no more: run {run.number} waits for another decision.",
+            hint="Decide again, with storage.decide or by resuming it with approvals=; nothing was written.",
+        )
 
 
 def decidable_part(run: Run, given: DeferredToolResults) -> DeferredToolResults:
@@ -196,7 +218,7 @@ def _unsure(run: Run) -> set[str]:
     return {call for call, said in metadata.items() if said == UNSURE}
 
 
-async def dump_decisions(given: DeferredToolResults) -> RunDecided:
+async def dump_decisions(given: DeferredToolResults, by: str | None = None) -> RunDecided:
     """Decisions as they are stored, of a run that has not asked for them."""
     return RunDecided(
         approvals=APPROVALS.dump_python(given.approvals, mode="json"),
@@ -205,6 +227,7 @@ async def dump_decisions(given: DeferredToolResults) -> RunDecided:
         paused=False,
         answers=False,
         delegated=[],
+        by=by,
     )
 
 

@@ -13,7 +13,7 @@ from ...live.queue import in_turn
 from ...live.result import RunResult
 from ...records import Entry, Run
 from ...storage import taking
-from ...storage.ids import uuid7
+from ...storage.ids import check_optional_id, uuid7
 from ...storage.storage import Storage, aoperate
 from ...storage.turns import Turn, TurnSpec
 from ...storage.uninterrupted import to_the_end
@@ -26,6 +26,7 @@ from ..run.recorder import TEXT_OUTPUT, Recorder, Replay, text_output_call
 from .decisions import (
     UNSURE,
     all_given,
+    check_in_time,
     check_resumable,
     delegated,
     dump_decisions,
@@ -53,21 +54,25 @@ async def resume_run(
     taken: Callable[[Recorder], None] | None = None,
     from_start: bool = False,
     adopt: bool = False,
+    by: str | None = None,
 ) -> RunResult[Any]:
     """Take the run over, prepare what it goes on with, and drive it. See `Agent.resume`.
 
     With `from_start` an interrupted run whose steps were not stored begins anew with its input. `taken` is given the
     recorder when the run is taken over. (A team lets it know the run that it goes with.) With `adopt` it may be the run
-    of an agent of another name or kind.
+    of an agent of another name or kind. `by` is who has decided.
     """
+    check_optional_id(by, "by")
     said = all_given(approvals, results)
-    dumped = await dump_decisions(said)
+    dumped = await dump_decisions(said, by)
     whole = [said]
 
     abilities = Abilities()
 
     def check(turn: Turn, run: Run) -> list[Entry]:
-        given, stored = with_sent(run, turn.epoch - 1, said, dumped)
+        now = turn.clock.now()
+        check_in_time(run, turn.epoch - 1, now, said)
+        given, stored = with_sent(run, turn.epoch - 1, now, said, dumped)
         if not (from_start and run.status == "interrupted" and run.durability == "run"):
             check_resumable(run, given)
         if not adopt:
@@ -84,8 +89,8 @@ async def resume_run(
         turn, run = await _take(storage, spec, number, job, check)
     drop_cut(run)
     if job.remake is not None and run.given:
-        begun, job = job.begun, job.remake(holding(run, job.given))
-        job.begun = begun
+        begun, went_on, job = job.begun, job.went_on, job.remake(holding(run, job.given))
+        job.begun, job.went_on = begun, went_on
     recorder = await Recorder.of(storage, turn, refuse_conflicts=job.refuse_conflicts)
     recorder.transcript.attempt_id = uuid7()
     recorder.take_over(run)

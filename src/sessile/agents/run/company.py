@@ -33,6 +33,10 @@ class Company(Protocol):
         """Whether `next_response` may ever answer, so that each of the run's requests must be watched."""
         ...
 
+    def delegates(self, tool: str) -> bool:
+        """Whether calls of this tool of the run ask them, and so wait for them, and for no decision."""
+        ...
+
     def begin(self, recorder: Any, job: Any) -> None:
         """Take up the run of this recorder and this job: a new one, or one that is resumed."""
         ...
@@ -68,6 +72,10 @@ class Alone:
 
     @property
     def speaks(self) -> bool:
+        """See `Company`."""
+        return False
+
+    def delegates(self, tool: str) -> bool:
         """See `Company`."""
         return False
 

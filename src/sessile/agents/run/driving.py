@@ -35,6 +35,7 @@ from .job import Job
 from .naming import Naming
 from .recorder import Recorder
 from .remembering import Remembering
+from .standing import StandingApprovals
 from .steps import SessionSteps
 
 logger = logging.getLogger("sessile")
@@ -136,6 +137,8 @@ async def _asked(
     if job.placeholders or recorder.watched or job.company.speaks or job.own:
         adapting = [Adapting(earlier=recorder.transcript.earlier)] if recorder.transcript.earlier else []
         options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder), *adapting]
+    else:
+        options["capabilities"] = [*(options.get("capabilities") or ()), StandingApprovals(recorder=recorder)]
     with captured() as transcript.messages:
         try:
             return await job.agent.run(

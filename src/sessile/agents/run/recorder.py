@@ -246,6 +246,13 @@ class Recorder:
         ended = ToolEnded(tool_call_id=call_id, tool_name=tool, outcome=outcome, message=message, state=changes)
         await self._append(ended)
 
+    async def note(self, said: Word) -> None:
+        """Write down something about the run: at once where steps are stored, else with its end."""
+        if self.stepwise:
+            await self._append(said)
+        else:
+            self.root.held.append(self.entry(said))
+
     async def _changed_state(self) -> patch.Patch:
         """What the run has changed in the state so far, for `resume`, because finished tools do not run again.
 

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from pydantic_ai import ModelRetry, RunContext, ToolDenied
+from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext, ToolDenied
 from pydantic_ai.capabilities import (
     AbstractCapability,
     ValidatedToolArgs,
@@ -28,6 +28,7 @@ from ..messages.counted import MADE_UP
 from ..placeholders import with_state
 from .budget import Budget
 from .recorder import Recorder, Replay, kept_result, text_output_call
+from .standing import approve
 
 logger = logging.getLogger("sessile")
 
@@ -51,6 +52,20 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
     _: KW_ONLY
     recorder: Recorder | None = field(default=None, repr=False)
     id: str | None = "sessile_session"
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Give the results that are kept, and approve what was granted before."""
+        recorder = self.recorder
+        if recorder is None:
+            return None
+        given = await _kept(recorder, requests)
+        rest = requests.remaining(given)
+        granted = None if rest is None else await approve(recorder, rest)
+        if granted is not None:
+            given.update(granted)
+        return given if given.approvals or given.calls else None
 
     async def before_model_request(
         self, ctx: RunContext[AgentDepsT], request_context: ModelRequestContext
@@ -183,6 +198,19 @@ async def _executed(
 def _said(error: Exception) -> str:
     """What a tool has said, which Pydantic AI wraps in an error of its own, or a hook has raised as it is."""
     return str(error.__cause__ if isinstance(error, (ToolRetryError, ToolFailedError)) else error)
+
+
+async def _kept(recorder: Recorder, requests: DeferredToolRequests) -> DeferredToolResults:
+    """Of calls that would wait for a decision those that need none: their results are known, and given again."""
+    given = DeferredToolResults()
+    known = {} if recorder.replay is None else recorder.replay.results
+    for call in requests.approvals:
+        if call.tool_call_id in known and known[call.tool_call_id].outcome != "deferred":
+            given.approvals[call.tool_call_id] = True
+    for call in requests.calls:
+        if call.tool_call_id in known and known[call.tool_call_id].outcome != "deferred":
+            given.calls[call.tool_call_id] = await kept_result(known[call.tool_call_id], recorder.media)
+    return given
 
 
 async def _replayed(recorder: Recorder, replay: Replay, call: ToolCallPart) -> tuple[Any] | None:

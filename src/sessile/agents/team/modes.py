@@ -91,6 +91,10 @@ class Teamwork(MemberRuns):
         """See `Company`."""
         return True
 
+    def delegates(self, tool: str) -> bool:
+        """See `Company`."""
+        return tool in (DELEGATE, WORK)
+
     def toolset(self) -> FunctionToolset[Any]:
         """The members as a tool, and what the leader is told about them."""
         tool = self._tool()
@@ -161,7 +165,7 @@ class Teamwork(MemberRuns):
 
     def _merged(self, requests: DeferredToolRequests) -> DeferredToolRequests:
         """What the leader waits for itself, and what its members wait for."""
-        own = [call for call in requests.approvals if call.tool_name not in (DELEGATE, WORK)]
+        own = [call for call in requests.approvals if not self.delegates(call.tool_name)]
         self.delegated = [call.tool_call_id for call in requests.approvals if call not in own]
         metadata = {call: data for call, data in requests.metadata.items() if call not in self.delegated}
         merged = DeferredToolRequests(calls=list(requests.calls), approvals=own, metadata=metadata)

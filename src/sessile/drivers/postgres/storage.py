@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar, cast
 from zlib import crc32
@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ...errors import InvalidInputError
 from ...records import MICROSECOND
+from ...storage import quick_json
 from ...storage.driver import Beside, Capabilities, Deadline
 from ...storage.faces import background
 from ...storage.rows import Append, CommitRow, HeadRow, Json, RecordName, Span
@@ -22,6 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
 from ..sql.base import Execute, Port, SqlDriver
+from ..sql.batches import Batches
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -39,6 +41,9 @@ FOLLOW_SECONDS = 60.0
 
 _QUOTED = re.compile(r'(?<!parameter: )(?<!option )"(?!=")[^"]*"')
 """What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
+
+_OF_COMMIT = ("seq", "commit_id", "run", "time", "commit_body", "key")
+"""What the columns of a commit are called beside those of a head."""
 
 _NOT_JSONB = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
@@ -156,6 +161,13 @@ class PostgresDriver(SqlDriver):
         self._listen = listen
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
         self._listener: Listener | None = None
+        self._batches = self._new_batches()
+
+    def _new_batches(self) -> Batches | None:
+        """None on a connection of the application's, whose transactions are its own."""
+        if self.port.borrowed:
+            return None
+        return Batches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -174,6 +186,12 @@ class PostgresDriver(SqlDriver):
         return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        if self._batches is None:
+            return await self._append(write, deadline)
+        return await self._batches.append(write, deadline)
+
+    async def _append(self, write: Append, deadline: Deadline) -> bool:
+        """One append, as one statement."""
         sql = put_in(self.sql["create" if write.expected == 0 else "advance"], {"rows": _rows(len(write.commits))})
         parameters = write.head._asdict()
         parameters |= {
@@ -187,6 +205,26 @@ class PostgresDriver(SqlDriver):
             parameters |= {f"{column}_{number}": value for column, value in zip(row._fields, row, strict=True)}
         result = await self.port.write("Appending to a session", sql, parameters, deadline)
         return bool(result.rows)
+
+    async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        """One commit for each of several sessions, as one statement; tells which of them have won.
+
+        Its text is the same for any number, so that it is prepared once: the rows are a JSON array.
+        """
+        rows = [
+            {
+                **write.head._asdict(),
+                **dict(zip(_OF_COMMIT, write.commits[0], strict=True)),
+                "expected": write.expected,
+                "was_body": write.was_body,
+                "was_updated_at": write.was_updated_at,
+                "filterable": _filterable(write.head),
+            }
+            for write in writes
+        ]
+        parameters = {"rows": quick_json.dumps(rows) or json.dumps(rows), "channel": self._channel}
+        result = await self.port.write("Appending to sessions", self.sql["advance_many"], parameters, deadline)
+        return {row[0] for row in result.rows}
 
     async def within(self, sql: str, parameters: dict[str, Any], span: Span, deadline: Deadline) -> str:
         """One statement, which sums up what the bodies have."""
@@ -280,6 +318,7 @@ class PostgresDriver(SqlDriver):
     def after_fork(self) -> None:
         super().after_fork()
         self._listener = None
+        self._batches = self._new_batches()
 
 
 class _Metadata(filters.MetadataFilters):

@@ -20,7 +20,7 @@ from ..models import AnyOut, EntryPage, RunOut, SessionOut, StatesOut, StepOut, 
 from ..pages import run_entries, states_of
 from ..shown import cut, entry_shown, error_of, run_shown, session_shown, waiting_shown
 from .common import LARGEST, PROBLEMS, Body, Known, RunNumber, Seen, Session, administrators, answer
-from .runs import DecisionIn
+from .runs import DecisionIn, granted
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
 
@@ -106,16 +106,25 @@ class DecideIn(Body):
 )
 async def decide(view: Seen, session_id: Session, number: RunNumber, body: DecideIn) -> Response:
     """For where the agent is not served: whoever resumes the run, anywhere, goes on with them."""
-    approvals = {call: _decision(one) for call, one in body.approvals.items()}
-    waits = await view.storage.adecide(
-        session_id,
-        number,
-        approvals=approvals,
-        results=body.results,
-        by=view.caller.user_id,
-        user_id=view.reads,
-    )
-    return answer(waiting_shown(waits), 201)
+    await granted(view, session_id, number, body.approvals)
+    together: dict[float | None, dict[str, Any]] = {}
+    for call, one in body.approvals.items():
+        together.setdefault(one.ttl if isinstance(one, DecisionIn) else None, {})[call] = _decision(one)
+    if body.results or not together:
+        together.setdefault(None, {})
+    shown: JsonObject = {}
+    for ttl, approvals in together.items():
+        waits = await view.storage.adecide(
+            session_id,
+            number,
+            approvals=approvals,
+            results=body.results if ttl is None else None,
+            by=view.caller.user_id,
+            ttl=ttl,
+            user_id=view.reads,
+        )
+        shown = waiting_shown(waits)
+    return answer(shown, 201)
 
 
 def _decision(given: bool | DecisionIn) -> Any:

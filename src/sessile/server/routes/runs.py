@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -13,7 +14,9 @@ from pydantic_ai.messages import BinaryContent, UserContent
 from starlette.responses import Response
 
 from ...errors import NotResumableError, SessileError, SessionBusyError
+from ...storage.deciding import grant_for
 from ...storage.ids import check_optional_id, uuid7
+from ...storage.storage import aoperate
 from ...workflows import Workflow
 from ..models import AgentOut, BegunOut, OutcomeOut
 from ..problems import Problem
@@ -73,6 +76,16 @@ class DecisionIn(Body):
     approved: bool
     message: str | None = Field(default=None, description="What the model is told of a call that is denied.")
     args: dict[str, Any] | None = Field(default=None, description="Other arguments for a call that is approved.")
+    always: Literal["session", "user"] | None = Field(
+        default=None,
+        description="Of an approval: for all later calls of this tool by this agent, in the session or for its user.",
+    )
+    ttl: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1e10,
+        description="For how many seconds the decision holds, and what is approved for good.",
+    )
 
 
 class ResumeIn(Body):
@@ -275,8 +288,29 @@ async def resume(request: Request, view: Seen, session_id: Session, number: RunN
     results = DeferredToolResults(
         approvals={call: _decision(one) for call, one in body.approvals.items()}, calls=dict(body.results)
     )
+    await granted(view, session_id, number, body.approvals)
     telling, task = await resumed(view, found.agent or "", session_id, found, results)
     return await _answered(request, telling, task, stream=body.stream, background=body.background)
+
+
+async def granted(view: View, session_id: str, number: int, approvals: Mapping[str, bool | DecisionIn]) -> None:
+    """Write down for which of these calls all later ones like them are approved, too; by who asks."""
+    lasting = {call: one for call, one in approvals.items() if isinstance(one, DecisionIn) and one.always}
+    if any(not one.approved or one.args is not None for one in lasting.values()):
+        raise Problem(422, "invalid-request", "always goes with an approval, without other arguments.")
+    for call, one in lasting.items():
+        assert one.always is not None, "those that are not have been left out"
+        await aoperate(
+            view.storage,
+            grant_for,
+            session_id,
+            number,
+            [call],
+            one.always,
+            by=view.caller.user_id,
+            ttl=one.ttl,
+            user_id=view.reads,
+        )
 
 
 def _decision(given: bool | DecisionIn) -> bool | ToolApproved | ToolDenied:

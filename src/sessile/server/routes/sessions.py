@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
+from ...agents.inside import fork_inside
 from ...errors import CorruptDataError, InvalidInputError, SessionNotFoundError
 from ...jsons import record_json
 from ...records import JsonObject, Status
@@ -54,6 +55,12 @@ class ForkIn(Body):
     at: int | None = Field(default=None, ge=1, le=2**53, description="The last run that is copied. Default: all.")
     session_id: str | None = Field(default=None, min_length=1)
     name: str | None = None
+    message: int | None = Field(
+        default=None, ge=1, le=2**53, description="So many messages of that run are kept, from where it is resumed."
+    )
+    results: dict[str, Any] | None = Field(
+        default=None, description="By `tool_call_id`: what these calls of that run are to have returned instead."
+    )
 
 
 class RewindIn(Body):
@@ -269,7 +276,20 @@ async def list_branches(view: Seen, session_id: Session) -> Response:
     "/sessions/{session_id}/fork", status_code=201, response_model=SessionOut, summary="Copy a session into a new one"
 )
 async def fork(view: Seen, session_id: Session, body: ForkIn) -> Response:
-    """Up to and including one of its runs."""
+    """Up to and including one of its runs. With `message` or `results` up to a step of it; resume it there."""
+    if body.message is not None or body.results is not None:
+        at = (await head_of(view, session_id)).tip if body.at is None else body.at
+        inside = await fork_inside(
+            view.storage,
+            session_id,
+            at,
+            message=body.message,
+            results=body.results,
+            session_id=body.session_id,
+            user_id=view.reads,
+            name=body.name,
+        )
+        return answer(session_shown(inside), 201)
     made = await view.storage.afork(
         session_id, at=body.at, session_id=body.session_id, name=body.name, user_id=view.reads
     )

@@ -45,7 +45,15 @@ from .sessions import (
     StatePatched,
     TtlSet,
 )
-from .tools import DecisionSent, RunDecided, ToolEnded, ToolStarted
+from .tools import (
+    ApprovalGranted,
+    ApprovalRevoked,
+    CallApproved,
+    DecisionSent,
+    RunDecided,
+    ToolEnded,
+    ToolStarted,
+)
 from .words import (
     ABSENT,
     ERASED,
@@ -72,6 +80,9 @@ __all__ = [
     "RENAMED",
     "SCOPE",
     "WORDS",
+    "ApprovalGranted",
+    "ApprovalRevoked",
+    "CallApproved",
     "CancelRequest",
     "DecisionSent",
     "EventSent",

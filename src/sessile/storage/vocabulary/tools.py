@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...records import JsonObject
+from ...records import Entry, JsonObject
 from .words import ABSENT, ERASED, Word, erased_value, field
 
 
@@ -56,6 +56,9 @@ class RunDecided(Word, kind="run.decided", droppable=True):
         "of a workflow's run: the ids of the runs of agents that asked, each with the ids of its calls",
         default=None,
     )
+    by: str | None = field(
+        "who has resumed it with that: a person's or a program's id", default=None, erased=_erased_text
+    )
 
 
 class DecisionSent(Word, kind="decision.sent", droppable=True):
@@ -70,3 +73,46 @@ class DecisionSent(Word, kind="decision.sent", droppable=True):
     calls: JsonObject = field("by tool call id: what the call came to, JSON", erased=erased_value)
     epoch: int = field("the epoch of the run that is paused: the decision holds for this pause only")
     by: str | None = field("who has decided: a person's or a program's id", default=None, erased=_erased_text)
+    until: int | None = field(
+        "when it holds no more, microseconds UTC: it is then as if nothing was decided about these calls", default=None
+    )
+
+
+class ApprovalGranted(Word, kind="approval.granted"):
+    """Calls of one tool by one agent are approved from now on: in this session, or in all sessions of one user.
+
+    The latter stand in a log of the user's own. Forks do not have them.
+    """
+
+    id: str = field("the id by which it is revoked")
+    tool: str = field("the tool's name, as the model sees it")
+    agent: str = field("the name of the agent, or of the member of a team, that calls it")
+    by: str | None = field("who has approved: a person's or a program's id", default=None, erased=_erased_text)
+    until: int | None = field("when it holds no more, microseconds UTC; null: until it is revoked", default=None)
+
+    @classmethod
+    def fork(cls, entry: Entry, number: int) -> Entry | None:
+        """See `Word.fork`."""
+        return None
+
+
+class ApprovalRevoked(Word, kind="approval.revoked"):
+    """What was granted holds no more."""
+
+    id: str = field("the id of what was granted")
+    by: str | None = field("who has revoked it", default=None, erased=_erased_text)
+
+    @classmethod
+    def fork(cls, entry: Entry, number: int) -> Entry | None:
+        """See `Word.fork`."""
+        return None
+
+
+class CallApproved(Word, kind="call.approved", droppable=True):
+    """A tool call was approved by what was granted before; nobody was asked."""
+
+    tool_call_id: str = field("the id that the model gave the call")
+    tool_name: str = field("which tool")
+    grant: str = field("the id of what was granted")
+    scope: str = field("`session` or `user`: where that holds")
+    by: str | None = field("who had approved", default=None, erased=_erased_text)

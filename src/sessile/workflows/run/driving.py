@@ -41,15 +41,15 @@ async def begin(storage: Storage, spec: TurnSpec) -> Turn:
 
 
 async def take(
-    storage: Storage, spec: TurnSpec, number: int | None, given: DeferredToolResults
+    storage: Storage, spec: TurnSpec, number: int | None, given: DeferredToolResults, by: str | None = None
 ) -> tuple[Turn, Run, RunDecided | None]:
-    """Take over a run that can go on, with what is given; returns that as it is stored, too."""
+    """Take over a run that can go on, with what is given, by whom; returns that as it is stored, too."""
     taken: list[Run] = []
-    dumped = await dump_decisions(given)
+    dumped = await dump_decisions(given, by)
     noted: list[RunDecided] = []
 
     def check(turn: Turn, run: Run) -> list[Entry]:
-        decided, stored = with_sent(run, turn.epoch - 1, given, dumped)
+        decided, stored = with_sent(run, turn.epoch - 1, turn.clock.now(), given, dumped)
         _check_resumable(storage, spec, turn, run, decided)
         taken[:] = [run]
         noted[:] = [_decided(run, stored)] if decided.approvals or decided.calls else []

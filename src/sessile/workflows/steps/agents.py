@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from ...agents.messages.stored import (
 )
 from ...agents.placeholders import with_state
 from ...agents.resume.decisions import UNSURE, load_decisions, part_of
+from ...agents.run.standing import answers, approved, granted_calls
 from ...agents.team import Team
 from ...errors import InvalidInputError, NotResumableError, SessileError, SessionBusyError, problem_of
 from ...live.result import RunResult
@@ -54,9 +55,16 @@ PAUSE = 0.2
 
 @dataclass
 class FilledInstructions(AbstractCapability[Any]):
-    """Puts the workflow's state into the placeholders of an agent's instructions, and counts what is used."""
+    """Puts the workflow's state into an agent's instructions, counts what is used, approves what was granted before."""
 
     usage: RunUsage = field(default_factory=RunUsage)
+    approve: Callable[[DeferredToolRequests], Awaitable[DeferredToolResults | None]] | None = None
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """See `AbstractCapability`."""
+        return None if self.approve is None else await self.approve(requests)
 
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
@@ -106,7 +114,8 @@ class AgentPart:
     def __init__(self, run: WorkflowRun, agent: Agent[Any], prompt: Any) -> None:
         self.run, self.agent, self.prompt = run, agent, prompt
         self.run_id = run_id_of(run, current_step().attempt)
-        self.watcher = FilledInstructions()
+        self.watcher = FilledInstructions(approve=self._approve)
+        self._approved: list[Word] = []
         self._started = run.now()
         self._kept = run.journal.parts.get(self.run_id)
 
@@ -147,8 +156,18 @@ class AgentPart:
         return [
             self._entry(started),
             *[self._entry(MessageAdded(await dump_message(one, self._keep)), FORMAT) for one in messages],
+            *map(self._entry, self._approved),
             self._entry(ended.but(usage=usage.to_json())),
         ]
+
+    async def _approve(self, requests: DeferredToolRequests) -> DeferredToolResults | None:
+        """What was approved before of the agent's calls, in the workflow's session or for its user."""
+        run = self.run
+        user_id = run.journal.turn.user_id
+        calls = requests.approvals
+        grants = await granted_calls(run.storage, run.session_id, user_id, self.agent.name, calls)
+        self._approved += [approved(one, grants[one.tool_call_id]) for one in calls if one.tool_call_id in grants]
+        return answers(grants)
 
     async def stopped(self, messages: list[ModelMessage], error: BaseException) -> list[Entry]:
         """The entries of a run that was stopped, under an id of its own: that of the step may be used again."""

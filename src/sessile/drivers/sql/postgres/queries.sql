@@ -48,6 +48,36 @@ WITH advanced AS (
 )
 SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) END FROM advanced;
 
+-- name: advance_many
+-- The same for one commit of each of several sessions. It waits for no lock that it meets, so that it is neither held up
+-- by others nor locks them out; a session that is not among the rows was not changed.
+WITH wanted AS (
+    SELECT * FROM json_to_recordset(:rows::json) AS row (
+        session_id text, incarnation text, revision bigint, kind text, agent text, user_id text, name text, status text,
+        updated_at bigint, expires_at bigint, hidden boolean, metadata text, body text, filterable text,
+        expected bigint, was_body text, was_updated_at bigint,
+        seq bigint, commit_id text, run bigint, time bigint, commit_body text, key text
+    )
+), held AS (
+    SELECT wanted.* FROM wanted JOIN {sessions} AS there ON there.session_id = wanted.session_id
+        AND there.incarnation = wanted.incarnation AND there.revision = wanted.expected
+        AND there.body = coalesce(wanted.was_body, there.body)
+        AND there.updated_at = coalesce(wanted.was_updated_at, there.updated_at)
+    FOR NO KEY UPDATE OF there SKIP LOCKED
+), advanced AS (
+    UPDATE {sessions} AS there SET revision = held.revision, kind = held.kind, agent = held.agent,
+        user_id = held.user_id, name = held.name, status = held.status, updated_at = held.updated_at,
+        expires_at = held.expires_at, hidden = held.hidden, metadata = held.metadata, body = held.body,
+        filterable = held.filterable::jsonb
+    FROM held WHERE there.session_id = held.session_id AND there.incarnation = held.incarnation
+        AND there.revision = held.expected
+    RETURNING held.session_id, held.incarnation, seq, commit_id, run, time, commit_body, key, followed_until
+), logged AS (
+    INSERT INTO {commits} (session_id, incarnation, seq, commit_id, run, time, body, key)
+    SELECT session_id, incarnation, seq, commit_id, run, time, commit_body, key FROM advanced
+)
+SELECT session_id, CASE WHEN followed_until > {now} THEN pg_notify(:channel, incarnation) END FROM advanced;
+
 -- name: entries
 SELECT {commit} FROM {commits}
 WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
