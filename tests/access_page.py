@@ -157,6 +157,7 @@ NOT_OF_ONE_SESSION: dict[str, set[str]] = {
         "removals",
         "scope",
         "scopes",
+        "files",  # of one session, but without I/O: tests/storage/test_files.py
         "memories",
         "all_memories",
     },

@@ -134,6 +134,19 @@ EXAMPLES: list[Word] = [
         agent="support",
     ),
     v.MemoryForgotten(ids=["4f1c09aa"]),
+    v.FileWritten(
+        id="9b1f0c2a7d3e4f58",
+        name="plan.md",
+        version=1,
+        content={
+            "kind": "binary",
+            "media_type": "text/markdown",
+            "data": {"$blob": "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4", "size": 2},
+        },
+        run_id="0199c8d2-77a1-7b3e-a3f2-6c1e0a5d4b21",
+        agent="support",
+    ),
+    v.FilesDeleted(ids=["9b1f0c2a7d3e4f58"]),
     v.RunStarted(input="Pay it back", durability="step", until=1767225630000000, metadata={"channel": "web"}),
     v.RunTaken(epoch=2, until=1767225690000000, was="interrupted"),
     v.RunEnded(status="completed", output="Done.", usage=Usage(1, 42, 7, cost=0.000093).to_json(), epoch=1),
@@ -171,7 +184,7 @@ HEAD = Session(
 
 def entry_of(said: Word) -> Entry:
     """An example in its entry."""
-    if said.KIND.startswith("session.") or isinstance(said, v.ResultKept):
+    if said.KIND.startswith(("session.", "file.")) or isinstance(said, v.ResultKept):
         return said.entry()
     return said.entry("0199…", 3, agent="support", format="pydantic-ai/2" if said.KIND == "message" else None)
 

@@ -68,6 +68,7 @@ def prepare(path: Path) -> None:
             storage.add_run(session_id, input="again", output="yes", user_id=user, agent="offline")
             storage.rate(session_id, 2, score=1, label="good", by="bob", user_id=user)
         storage.memories("ada").add("drinks tea", topics=["tea"])
+        storage.files(OTHERS, user_id="ada").write("a.txt", "tea")
         turn = operate(storage, open_turn, turns.TurnSpec(PAUSED, run_id="p", input="may I?"), 0)
         operate(storage, start_turn, turn)
         asked: dict[str, Any] = {"requests": [{"tool_call_id": "c1", "tool_name": "look", "args": {}}]}
@@ -146,6 +147,7 @@ def commands(url: str, folder: Path) -> Iterator[list[str]]:
         approvals {url} --user ada|approvals {url} --session {PAUSED}|approvals {url} --session {SPOILED}
         approve {url} {PAUSED} c1 --always session
         memories {url}|memories {url} --user ada --find tea|memories {url} --user ada --add tea
+        files {url} {OTHERS} --json|files {url} {OTHERS} --name a.txt
         approve {url} {PAUSED} c1|deny {url} {PAUSED} c1|erase-user {url} ada
         sweep {url} --keep 1h --dry-run|sweep {url} --keep-runs 1 --branches --spare-rated --user ada
         backup {url} {folder}/backup.db|restore sqlite:///{folder}/restored.db {folder}/backup.db --verify

@@ -43,7 +43,7 @@ COMMANDS: dict[str, list[str]] = {
     "copy": ["URL", "COPY"], "backup": ["URL", "COPY"], "sweep": ["URL"], "fork": ["URL", "long"],
     "rewind": ["URL", "long", "1"], "rename": ["URL", "long", "other"], "hold": ["URL", "long", "why"],
     "release": ["URL", "long"], "rate": ["URL", "long", "1", "--score", "1"], "erase": ["URL", "long", "1"],
-    "delete": ["URL", "long"], "erase-user": ["URL", "ada"], "memories": ["URL"],
+    "delete": ["URL", "long"], "erase-user": ["URL", "ada"], "memories": ["URL"], "files": ["URL", "long"],
     "approvals": ["URL", "--user", "ada"],
 }  # fmt: skip
 

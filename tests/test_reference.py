@@ -39,7 +39,7 @@ get_session aget_session sessions asessions count_sessions acount_sessions chang
 waiting awaiting claim aclaim erase_run aerase_run
 get_run aget_run runs aruns messages amessages entries aentries tail atail branches abranches media amedia
 follow afollow verify averify waiting awaiting scope scopes ascopes
-memories all_memories aall_memories
+memories all_memories aall_memories files
 """
 
 WRITES = """

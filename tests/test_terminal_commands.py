@@ -61,6 +61,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
             storage.add_run(session_id, status="failed", error={"type": TEXT, "message": TEXT}, user_id=ATTACK)
             storage.rate(session_id, 1, score=1, label=ATTACK, comment=TEXT, by=ATTACK, source=ATTACK, user_id=ATTACK)
         storage.memories(ATTACK).add(TEXT, topics=[TEXT])
+        storage.files(ATTACK, user_id=ATTACK).write("<script>[red].md", TEXT.replace("\ud800", ""))
         storage.grant(ATTACK, ATTACK, user_id=ATTACK, by=ATTACK)
         turn = operate(storage, open_turn, turns.TurnSpec(ATTACK, run_id="paused", user_id=ATTACK, input=TEXT), 0)
         operate(storage, start_turn, turn)
@@ -96,7 +97,7 @@ VALUES = {"model": [ATTACK], "db": [], "user": [ATTACK, STRANGER], "agent": [ATT
           "keep": ["1h", ATTACK], "keep_runs": ["1"],
           "always": ["session", "user"], "ttl": ["60"], "session": [ATTACK, STRANGER],
           "revoke": [ATTACK],
-          "find": ["forged", ATTACK], "add": [ATTACK], "replaces": [ATTACK], "forget": [ATTACK],
+          "find": ["forged", ATTACK], "add": [ATTACK], "version": ["1"], "replaces": [ATTACK], "forget": [ATTACK],
           "storage": [ATTACK], "host": [ATTACK], "port": ["1"], "index": []}  # fmt: skip
 """What options with a value are tried with; a command with an option that is not here fails the test."""
 

@@ -35,7 +35,7 @@ GROUPS: dict[str, Group] = {
             *_of("sessile", "Agent Team AgentSession RunResult LastRuns TokenBudget RollingSummary SessionCapability"),
             *_of("sessile", "Auto Relevant Memory UserMemory"),
             *_of("sessile.agents", "AllRuns CurrentSession Window TeamEvent from_openai to_openai"),
-            *_of("sessile", "session_state user_state app_state temp_state current_session"),
+            *_of("sessile", "session_state user_state app_state temp_state current_session session_files"),
         ),
     ),
     "reference/workflows": Group(
@@ -56,7 +56,7 @@ GROUPS: dict[str, Group] = {
         "Records",
         "What a storage returns.",
         (
-            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting Grant"),
+            *_of("sessile", "Session Run Message Usage Rating Page PartialList Waiting SessionFile Grant"),
             *_of("sessile.records", "ANY_USER Entry Branch"),
         ),
     ),

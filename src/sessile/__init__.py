@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TokenBudget,
         app_state,
         current_session,
+        session_files,
         session_state,
         temp_state,
         user_state,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .insight import Index
     from .records import ANY_USER, Message, Page, PartialList, Rating, Run, Session, Usage, Waiting
     from .storage import Storage, open_storage
+    from .storage.files import SessionFile
     from .storage.granting import Grant
     from .storage.memories import UserMemory
     from .workflows import (
@@ -100,6 +102,7 @@ _NAMES = {
     "RunResult": "agents",
     "S3Storage": "drivers.objects",
     "SessionCapability": "agents",
+    "SessionFile": "storage.files",
     "SqlAlchemyStorage": "drivers.sqlalchemy",
     "SqliteStorage": "drivers.sqlite",
     "Storage": "storage",
@@ -110,6 +113,7 @@ _NAMES = {
     "Grant": "storage.granting",
     "YamlStorage": "drivers.files",
     "current_session": "agents",
+    "session_files": "agents",
     "session_state": "agents",
     "app_state": "agents",
     "temp_state": "agents",
@@ -171,6 +175,7 @@ __all__ = [
     "Run",
     "RunResult",
     "SessionCapability",
+    "SessionFile",
     "SqliteStorage",
     "Storage",
     "Team",
@@ -194,6 +199,7 @@ __all__ = [
     "app_state",
     "current_session",
     "current_step",
+    "session_files",
     "session_state",
     "step",
     "temp_state",

@@ -103,6 +103,12 @@ class MemoryNotFoundError(SessileError, LookupError):
     default_hint = "Look at the ids that storage.memories(user_id=…).all() gives."
 
 
+class SessionFileNotFoundError(SessileError, LookupError):
+    """The session has no file of that name, or not that version of it."""
+
+    default_hint = "Look at the names that storage.files(session_id).all() gives."
+
+
 class AlreadyExistsError(SessileError):
     """A session of that id exists already."""
 

@@ -22,6 +22,7 @@ _SEEN_AS = {
     "ended_us": "ended_at",
     "ttl_us": "ttl",
     "time_us": "time",
+    "written_us": "written_at",
     "granted_us": "granted_at",
 }
 """The properties that users see in place of the fields that are stored."""

@@ -64,6 +64,14 @@ ROUTES: dict[tuple[str, str], Request] = {
     ("post", f"{RUN}/erase"): {"json": {}},
     ("get", f"{SESSION}/entries"): {},
     ("post", f"{SESSION}/claim"): {"json": {"user_id": "ada"}},
+    ("get", f"{SESSION}/files"): {},
+    ("post", f"{SESSION}/files"): {"json": {"name": "plan.md", "text": "Another"}},
+    ("get", f"{SESSION}/files/content"): {"params": {"name": "plan.md"}},
+    ("delete", f"{SESSION}/files/content"): {"params": {"name": "plan.md"}},
+    ("get", "/memories"): {"params": {"user_id": "ada", "find": "zanzibar"}},
+    ("post", "/memories"): {"params": {"user_id": "ada"}, "json": {"memory": "Likes coffee."}},
+    ("patch", "/memories/{memory_id}"): {"params": {"user_id": "ada"}, "json": {"memory": "Likes coffee."}},
+    ("delete", "/memories/{memory_id}"): {"params": {"user_id": "ada"}},
     ("get", "/me"): {},
     ("get", "/choices/{field}"): {},
     ("get", "/dataset"): {},
@@ -156,8 +164,8 @@ def test_who_asks_is_known_before_bodies_are_read_everywhere() -> None:
 class Asker:
     """Sends the request of a route as one caller, about ada's session or another one."""
 
-    def __init__(self, client: TestClient, digest: str) -> None:
-        self.client, self.digest = client, digest
+    def __init__(self, client: TestClient, digest: str, memory: str) -> None:
+        self.client, self.digest, self.memory = client, digest, memory
 
     def __call__(self, route: tuple[str, str], who: str | None, session: str = "s1", number: int = 1) -> Any:
         method, path = route
@@ -176,6 +184,7 @@ class Asker:
             session_id=session_id,
             number=number,
             digest=self.digest,
+            memory_id=self.memory if session == "s1" else "0" * 8,
             response_id=response_id(session_id, number),
         )
         request = dict(ROUTES[route])
@@ -219,9 +228,11 @@ def filled(app: Any, client: TestClient) -> Asker:
         assert made.status_code == 200, made.text
     client.patch("/sessions/s1", json={"name": SECRET, "metadata": {"about": SECRET}}, headers=headers("ada"))
     client.patch("/sessions/s1/state", json={"patch": {"about": SECRET}}, headers=headers("ada"))
+    client.post("/sessions/s1/files", json={"name": "plan.md", "text": SECRET}, headers=headers("ada"))
+    kept = client.post("/memories", json={"memory": SECRET}, headers=headers("ada")).json()
     found = re.search(r'"\$blob":"([0-9a-f]{64})"', client.get("/sessions/s1/runs/1", headers=headers("ada")).text)
     assert found is not None
-    return Asker(client, found[1])
+    return Asker(client, found[1], kept["memory_id"])
 
 
 @pytest.mark.parametrize("route", sorted(ROUTES), ids=" ".join)
@@ -251,12 +262,12 @@ def test_another_user_meets_a_session_that_is_not_there(request: pytest.FixtureR
     assert SECRET not in answer.text
     if route in NOT_FOR_USERS:
         assert answer.status_code == 404
-    elif "{session_id}" in route[1] or "{response_id}" in route[1]:
+    elif re.search(r"{(session|response|memory)_id}", route[1]):
         assert answer.status_code == 404
         nobodys = asker(route, "bob", session="s2")
-        assert unnamed(answer.text) == unnamed(nobodys.text)
+        assert unnamed(answer.text).replace(asker.memory, "0" * 8) == unnamed(nobodys.text)
     else:
-        assert answer.status_code == 200
+        assert answer.status_code in (200, 201)
     mine = asker.client.get("/sessions/s1", headers=headers("ada")).json()
     assert (mine["run_count"], mine["name"], mine["state"]) == (2, SECRET, {"about": SECRET})
     if route in MEANS_ANOTHER:
@@ -284,6 +295,7 @@ def test_owner_and_administrator_reach_it(request: pytest.FixtureRequest, route:
             f"{RUN}/steps",
             "/metrics",
             f"{SESSION}/branches",
+            f"{SESSION}/files",
             "/approvals",
             f"{SESSION}/approvals",
             "/usage",

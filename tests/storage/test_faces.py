@@ -42,7 +42,7 @@ def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 # ---------------------------------------------------------------- the two faces
 
 
-WITHOUT_IO = {"capabilities", "for_user", "index", "memories", "scope", "settings", "stats"}
+WITHOUT_IO = {"capabilities", "files", "for_user", "index", "memories", "scope", "settings", "stats"}
 
 
 def test_every_method_that_does_io_comes_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,35 @@ def test_several_processes_lose_nothing(tmp_path: Path) -> None:
         wanted = sorted(f"{name} {number}" for name in "abcd" for number in range(10))
         assert sorted(one.memory for one in storage.memories("ada").all()) == wanted
         assert storage.verify(PLACE, user_id=ANY_USER)
+
+
+FOOD, HOME = ("vegetarian", "eat", "dinner"), ("bergen", "live", "house")
+
+
+def meant(texts: list[str]) -> list[list[float]]:
+    """Vectors of two dimensions: how much of food, and how much of home."""
+    return [[sum(word in text.lower() for word in words) + 0.01 for words in (FOOD, HOME)] for text in texts]
+
+
+def test_found_by_meaning(storage: Storage) -> None:
+    asked: list[list[str]] = []
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        asked.append(texts)
+        return meant(texts)
+
+    mine = storage.memories("ada", embed=embed)
+    mine.add("Is a vegetarian.", topics=["food"])
+    mine.add("Comes from Bergen.")
+    assert [one.memory for one in mine.search("What shall I cook for dinner?")] == [
+        "Is a vegetarian.", "Comes from Bergen."
+    ]  # fmt: skip
+    assert [one.memory for one in mine.search("Where is her house?", limit=1)] == ["Comes from Bergen."]
+    assert mine.search("Where is her house?", topic="food")[0].memory == "Is a vegetarian."
+    assert sum("Is a vegetarian." in texts for texts in asked) == 1, "vectors are kept"
+    assert asyncio.run(mine.asearch("dinner", limit=1))[0].memory == "Is a vegetarian."
+    assert storage.memories("bob", embed=embed).search("dinner") == []
+    with pytest.raises(InvalidInputError):
+        storage.memories("ada", embed=3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidInputError):
+        storage.memories("ada", embed=lambda texts: []).search("dinner")

@@ -1,5 +1,6 @@
 // All that the dashboard says, in one place: a translation is another file of this shape.
 
+import { kept } from "./texts/kept";
 import { learn } from "./texts/learn";
 import { monitor } from "./texts/monitor";
 
@@ -138,6 +139,7 @@ export const t = {
   session: {
     timeline: "Timeline",
     state: "State",
+    files: "Files",
     details: "Details",
     back: "All sessions",
     run: (n: number) => `Run ${n}`,
@@ -317,6 +319,7 @@ export const t = {
     chat: "Write in the session",
   },
   ...monitor,
+  ...kept,
   ...learn,
   theme: { title: "Appearance", system: "As the system", light: "Light", dark: "Dark", contrast: "High contrast" },
 };

@@ -5,6 +5,7 @@ from ..live.session import CurrentSession, app_state, current_session, session_s
 from .agent import Agent
 from .capability import SessionCapability
 from .events import MemberEnded, MemberStarted, TeamEvent
+from .filing import session_files
 from .handle import AgentSession
 from .history.chosen import Auto, Relevant
 from .history.summary import RollingSummary
@@ -38,6 +39,7 @@ __all__ = [
     "app_state",
     "current_session",
     "from_openai",
+    "session_files",
     "session_state",
     "temp_state",
     "to_openai",

@@ -26,7 +26,9 @@ from ..records import Duration, Usage
 from ..storage import memories
 from ..storage.checks import check_count, ttl_micros
 from ..storage.memories import LONGEST, LONGEST_TOPIC, MOST_TOPICS, MemoryChange, Source, UserMemory, change_of
+from ..storage.nearness import Embed, Near
 from ..storage.storage import Storage, aoperate
+from ..storage.threads import elsewhere
 from .messages.counted import usage_of
 from .messages.tokens import BYTES_A_TOKEN
 from .shown import question_of
@@ -71,6 +73,8 @@ class Memory:
         tokens: about how many tokens of memories are shown; 0: none.
         ttl: after how many seconds, or which `timedelta`, a memory that an agent writes is forgotten. Default: never.
         instructions: what the model that extracts is told.
+        embed: makes vectors of texts, so that memories are chosen and searched by meaning: a function from a list of
+            texts to a vector for each, or Pydantic AI's `Embedder`. Vectors are kept in the process. Default: by words.
     """
 
     tools: bool = True
@@ -78,12 +82,20 @@ class Memory:
     tokens: int = 1_000
     ttl: Duration | None = None
     instructions: str = EXTRACT
+    embed: Embed | None = None
+    _near: Near | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         check_count(self.tokens, "tokens", least=0)
         ttl_micros(self.ttl)
+        object.__setattr__(self, "_near", None if self.embed is None else Near(self.embed))
         if not isinstance(self.extract, (bool, str, Model)) or self.extract == "":  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"extract must be True, False or a model, not {self.extract!r}.")
+
+    def ranked(self, found: Sequence[UserMemory], question: str) -> list[UserMemory]:
+        """Those that are near to a question, the nearest first. Blocks if it goes by meaning."""
+        asked = question[:MOST_READ]
+        return memories.by_words(found, asked) if self._near is None else memories.by_meaning(self._near, found, asked)
 
 
 MemoryOption = Memory | bool
@@ -117,7 +129,10 @@ class ShownMemories(AbstractCapability[Any]):
         if session.user_id is None:
             return replace(self, _text="")
         found = await aoperate(session.storage, memories.all_of, session.user_id)
-        return replace(self, _text=shown_text(self.memory, found, question_of(ctx.prompt)))
+        question = question_of(ctx.prompt)
+        if self.memory.embed is None:
+            return replace(self, _text=shown_text(self.memory, found, question))
+        return replace(self, _text=await elsewhere(lambda: shown_text(self.memory, found, question)))
 
     def get_wrapper_model(self, model: Model) -> Model | None:
         """See `AbstractCapability`. What a wrapper adds to a request stands in no message that is stored."""
@@ -169,7 +184,7 @@ class _Telling(WrapperModel):
 
 def shown_text(memory: Memory, found: Sequence[UserMemory], question: str) -> str:
     """What the instructions say of the user's memories; empty if there is nothing to say."""
-    lines = [_line(one, with_id=memory.tools) for one in _chosen(memory.tokens, found, question)]
+    lines = [_line(one, with_id=memory.tools) for one in _chosen(memory, memory.tokens, found, question)]
     said: list[str] = []
     if lines:
         more = len(found) - len(lines)
@@ -179,10 +194,10 @@ def shown_text(memory: Memory, found: Sequence[UserMemory], question: str) -> st
     return "\n".join([*said, *([ABOUT_TOOLS] if memory.tools else [])])
 
 
-def _chosen(tokens: int, found: Sequence[UserMemory], question: str) -> list[UserMemory]:
-    """As many as fit: those that have words of the question first, then the newest. In the order of their making."""
+def _chosen(memory: Memory, tokens: int, found: Sequence[UserMemory], question: str) -> list[UserMemory]:
+    """As many as fit: those that are near to the question first, then the newest. In the order of their making."""
     left, chosen = tokens * BYTES_A_TOKEN, list[UserMemory]()
-    near = memories.by_words(found, question[:MOST_READ]) if sum(map(_size, found)) > left else []
+    near = memory.ranked(found, question) if sum(map(_size, found)) > left else []
     for one in dict.fromkeys([*near, *found]):
         if _size(one) <= left:
             chosen.append(one)
@@ -219,6 +234,17 @@ def memory_tools(memory: Memory | None) -> list[FunctionToolset[Any]]:
         """
         return await _added(memory, topics, replaces, lives)
 
+    async def search_memories(query: str) -> str:
+        """Search what is known about the user from earlier conversations.
+
+        Args:
+            query: words; the memories that have most of them come first.
+        """
+        session = current_session()
+        there = await aoperate(session.storage, memories.all_of, session.user_id)
+        found = await elsewhere(lambda: memory.ranked(there, query))
+        return "\n".join(_line(one, with_id=True) for one in found[:FOUND]) or "Nothing was found."
+
     functions: list[Any] = [add_memory, delete_memory, search_memories]
     tools = [Tool(one, prepare=_if_there_is_a_user, metadata={"idempotent": True}) for one in functions]
     return [FunctionToolset(tools, id="sessile_memory")]
@@ -254,17 +280,6 @@ async def delete_memory(memory_id: str) -> str:
     session = current_session()
     (gone,) = await _write(session, [MemoryChange(memory_id, forget=True)])
     return "There is no such memory." if gone is None else "Forgotten."
-
-
-async def search_memories(query: str) -> str:
-    """Search what is known about the user from earlier conversations.
-
-    Args:
-        query: words; the memories that have most of them come first.
-    """
-    session = current_session()
-    found = await aoperate(session.storage, memories.search, session.user_id, query[:MOST_READ], FOUND)
-    return "\n".join(_line(one, with_id=True) for one in found) or "Nothing was found."
 
 
 async def _write(session: CurrentSession, changes: Sequence[MemoryChange]) -> list[UserMemory | None]:
@@ -315,7 +330,10 @@ async def extract(memory: Memory, model: Any, storage: Storage, user_id: str, qu
     """
     try:
         there = await aoperate(storage, memories.all_of, user_id)
-        shown = "\n".join(_line(one, with_id=True) for one in _chosen(8 * memory.tokens or 8_000, there, question))
+        shown = "\n".join(
+            _line(one, with_id=True)
+            for one in await elsewhere(lambda: _chosen(memory, 8 * memory.tokens or 8_000, there, question))
+        )
         asked = f"The notes:\n{shown or '(none)'}\n\nThe user says:\n<user>\n{question[:MOST_READ]}\n</user>"
         agent = ModelAgent(model, instructions=memory.instructions, output_type=Extracted)
         with capture_run_messages():  # so that it is not taken for the run that a caller captures

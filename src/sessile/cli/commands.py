@@ -24,6 +24,7 @@ from .backing import backing
 from .changing import changing
 from .deciding import deciding
 from .evaluating import evaluating
+from .filing import filing
 from .looking import looking
 from .moving import moving
 from .opening import AsJson, First, Second, Url, User, not_found, opened, url_and_session, url_of, whose
@@ -51,6 +52,7 @@ for more in (
     deciding,
     changing,
     remembering,
+    filing,
     retaining,
     backing,
     tail_command,

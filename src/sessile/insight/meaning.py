@@ -6,15 +6,14 @@ when the run is written anew or goes; so they are never of words that are there 
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import mul
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
-from ..errors import InvalidInputError
 from ..storage import Storage
 from ..storage.driver import RunStatement
+from ..storage.nearness import TOGETHER, Embed, Vectors, nearness
 from ..storage.storage import operate
 from .damage import callers_own
 from .facts import storable
@@ -27,9 +26,6 @@ from .texts import Piece
 
 COMPARED = 20_000
 """Among how many of the newest runs those that are near are looked for."""
-
-TOGETHER = 100
-"""How many texts are embedded with one call."""
 
 LONGEST = 2_000
 """How many characters of a run are embedded."""
@@ -53,39 +49,12 @@ SAME = 0.9999
 """How near two vectors of it are at least that one and the same has made: some models' vectors differ a little."""
 
 
-@runtime_checkable
-class PydanticEmbedder(Protocol):
-    """Pydantic AI's `Embedder`, as far as it is used."""
-
-    model: Any
-
-    def embed_documents_sync(self, documents: Sequence[str]) -> Any:
-        """The vectors of texts that are searched."""
-        ...
-
-    def embed_query_sync(self, query: str) -> Any:
-        """The vector of what is searched for."""
-        ...
-
-
-Embed = Callable[[list[str]], Iterable[Sequence[float]]] | PydanticEmbedder
-"""Makes vectors of texts: a function from texts to vectors, one for each, or Pydantic AI's `Embedder`."""
-
-
-class Meaning:
+class Meaning(Vectors):
     """Vectors of texts, and the name of who made them."""
 
     def __init__(self, embed: Embed) -> None:
-        self._embed = embed
-        given: Any = embed
-        if isinstance(embed, PydanticEmbedder):
-            model = given.model
-            name = model if isinstance(model, str) else f"{model.system}:{model.model_name}"
-        elif callable(given):
-            name = f"{getattr(given, '__module__', '')}.{getattr(given, '__qualname__', type(given).__qualname__)}"
-        else:
-            raise InvalidInputError(f"embed must be a function or an Embedder of Pydantic AI; it is {given!r}.")
-        self.name = storable(str(name))[:200]
+        super().__init__(embed, callers_own)
+        self.name = storable(self.name)[:200]
         self._kept_as: tuple[Place, str, int] | None = None
 
     def kept_as(self, place: Place) -> tuple[str, int]:
@@ -107,25 +76,6 @@ class Meaning:
         """Look again who it is: its vectors have another length now."""
         self._kept_as = None
 
-    def of_texts(self, texts: Sequence[str]) -> list[array[float]]:
-        """The vectors of texts that are searched."""
-        with callers_own():
-            if isinstance(self._embed, PydanticEmbedder):
-                made = self._embed.embed_documents_sync(list(texts)).embeddings
-            else:
-                made = self._embed(list(texts))
-            vectors = [_unit(one) for one in made]
-        if len(vectors) != len(texts):
-            raise InvalidInputError(f"embed made {len(vectors)} vectors of {len(texts)} texts.")
-        return vectors
-
-    def of_question(self, text: str) -> array[float]:
-        """The vector of what is searched for."""
-        if isinstance(self._embed, PydanticEmbedder):
-            with callers_own():
-                return _unit(self._embed.embed_query_sync(text).embeddings[0])
-        return self.of_texts([text])[0]
-
 
 def _named(place: Place, name: str, sample: array[float]) -> str:
     """The name of who has made these vectors of the samples, which are kept if they are not there."""
@@ -144,13 +94,6 @@ def _named(place: Place, name: str, sample: array[float]) -> str:
 
     place.change(work)
     return free
-
-
-def _unit(vector: Iterable[float]) -> array[float]:
-    """A vector of length one in the same direction, as 32-bit numbers."""
-    made = [float(one) for one in vector]
-    length = math.sqrt(math.fsum(one * one for one in made)) or 1.0
-    return array("f", [one / length for one in made])
 
 
 class _Row(NamedTuple):
@@ -185,7 +128,7 @@ def search(
     vectors = _vectors(storage, place, meaning, name, _rows(place, name, size, where, now))
     if not vectors:
         return page
-    near = _near(wanted, vectors)
+    near = nearness(wanted, vectors)
     ranked = sorted(near, key=lambda one: (-near[one], -one))
     start = 0 if cursor is None else place_of_cursor(cursor)
     for number, one in enumerate(ranked[start : start + LOOKED_AT], start):
@@ -249,19 +192,6 @@ def _keep(place: Place, name: str, made: Mapping[_Row, array[float]]) -> None:
             await insert(run, place.tables["vectors"], ("run", "model", "packed"), kept)
 
     place.change(work)
-
-
-def _near(wanted: array[float], vectors: Mapping[int, array[float]]) -> dict[int, float]:
-    """How near each vector is: 1 is the same meaning, 0 none in common. Vectors of another length are left out."""
-    same = {one: vector for one, vector in vectors.items() if len(vector) == len(wanted)}
-    try:
-        import numpy as np
-    except ImportError:
-        products = [sum(map(mul, wanted, vector)) for vector in same.values()]
-    else:
-        rows = np.frombuffer(b"".join(vector.tobytes() for vector in same.values()), dtype=np.float32)
-        products = (rows.reshape(-1, len(wanted)) @ np.frombuffer(wanted, dtype=np.float32)).tolist()
-    return {one: round(float(product), 5) for one, product in zip(same, products, strict=True)}
 
 
 def _hit(storage: Storage, place: Place, one: int, whose: Whose, now: int) -> Hit | None:

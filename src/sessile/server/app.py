@@ -28,7 +28,7 @@ from .limits import Limits
 from .openai import chat, responses
 from .problems import Problem
 from .resuming import keep_index, resume_interrupted
-from .routes import approvals, experiments, inside, listing, looking, runs, sessions, status
+from .routes import approvals, experiments, files, inside, listing, looking, memories, runs, sessions, status
 from .routes.common import Known
 from .routes.health import OPEN, health_router, metrics_router
 from .schemas import schemas_of
@@ -40,6 +40,8 @@ ROUTERS: Sequence[APIRouter] = (
     listing.router,
     sessions.router,
     inside.router,
+    files.router,
+    memories.router,
     approvals.router,
     looking.router,
     experiments.router,

@@ -139,6 +139,39 @@ class SessionOut(Out):
     last: dict[str, Any] | None = Field(default=None, description="Of lists with `details`: the newest run, in short.")
 
 
+class FileOut(Out):
+    """One version of a file of a session."""
+
+    model_config = ConfigDict(title="File", extra="forbid")
+
+    name: str = Field(description="A name, and no path.")
+    version: int
+    size: int = Field(description="Bytes.")
+    media_type: str = Field(description="What its writer says that it is.")
+    digest: str = Field(description="The SHA-256 hash of its content.")
+    run_id: str | None = Field(description="The run that has written it.")
+    agent: str | None
+    written_at: str
+    file_id: str
+
+
+class MemoryOut(Out):
+    """What is remembered about a user."""
+
+    model_config = ConfigDict(title="Memory", extra="forbid")
+
+    memory_id: str
+    memory: str
+    topics: list[str]
+    user_id: str | None
+    session_id: str | None = Field(description="Where it comes from.")
+    run_id: str | None
+    agent: str | None
+    created_at: str
+    updated_at: str
+    expires_at: str | None
+
+
 class SessionPage(Out):
     """A page of sessions."""
 

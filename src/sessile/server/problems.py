@@ -28,6 +28,7 @@ STATUSES: dict[type[SessileError], int] = {
     errors.SessionNotFoundError: 404,
     errors.RunNotFoundError: 404,
     errors.MemoryNotFoundError: 404,
+    errors.SessionFileNotFoundError: 404,
     errors.AlreadyExistsError: 409,
     errors.ConflictError: 409,
     errors.SessionBusyError: 409,

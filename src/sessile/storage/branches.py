@@ -18,6 +18,7 @@ from .computing import compute
 from .core import Core
 from .driver import CommitRow, Deadline, Span
 from .encoding import decode_commit
+from .files import copy_files
 from .ids import check_session_id, uuid7
 from .media import has_media, read_media, references, write_media
 from .readable import rows_to_entries
@@ -122,6 +123,8 @@ async def _fill(
     now = await core.head_of(source.session_id, source.user_id, core.deadline())
     if now.incarnation != source.incarnation:
         raise _gone(source)
+    latest = source.revision if at == source.tip else await _boundary(core, source, at, core.deadline())
+    copy = await copy_files(core, source, copy, latest)
     state = await state_after(core, source, at, core.deadline())
     if last_part is not None and last_part.changes:
         state = await compute(core.driver, lambda: patch.apply(state, last_part.changes), state)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from ..errors import InvalidInputError, RunNotFoundError, SessionBusyError
+from ..errors import InvalidInputError, RunNotFoundError, SessionBusyError, UnsupportedError
 from ..records import Entry, JsonObject, Run, Session, UserId
 from .absence import check_free
 from .checks import check_count
 from .core import Core
 from .driver import Span
+from .files import KEY, mark_deleted
 from .leases import is_alive
 from .media import references
-from .readable import read_entries
+from .readable import read_entries, read_readable
 from .rewriting import Choice, all_of_it, erase, rewrite_commits
 from .runs import read_run, running
 from .snapshots import Committed, Draft, Snapshot, owned
 from .vocabulary import (
     ERASED,
+    FileWritten,
     MessageAdded,
     RunAmended,
     RunEnded,
@@ -47,7 +49,7 @@ async def erase_run(
     head = await _closed(core, session_id, run_number, user_id)
     chosen = all_of_it if message is None else await _of_message(core, head, run_number, message)
     await erase(core, session_id, Span(runs=(run_number, run_number)), chosen, user_id=user_id)
-    media = await _summaries_and_media(core, head, run_number)
+    media = await _summaries_and_media(core, head, run_number, files=message is None)
     said = SessionErased(run=run_number, message=message).entry()
 
     async def change(snapshot: Snapshot) -> Draft:
@@ -133,23 +135,62 @@ def _may_tell(summary: SessionSummarized, number: int) -> bool:
         return True
 
 
-async def _summaries_and_media(core: Core, head: Session, number: int) -> set[str] | None:
-    """Erase the rolling summaries that tell of a run; the hashes of all media that the session still names.
+async def _summaries_and_media(core: Core, head: Session, number: int, *, files: bool) -> set[str] | None:
+    """Erase the rolling summaries that tell of a run, and the files that it has written, if these are to go.
 
-    None if that cannot be said, because there are commits that this version cannot read.
+    Returns the hashes of all media that the session still names; None if that cannot be said, because there are commits
+    that this version cannot read.
     """
     passed: list[int] = []
     named: set[str] = set()
+    own: set[str | None] = set()
 
     def change(place: int, entry: Entry) -> Entry:
-        named.update(references(entry.data))
-        summary = SessionSummarized.read(entry)
+        if files and entry.run == number and entry.kind == RunStarted.KIND:
+            own.add(entry.run_id)
+        summary, file = SessionSummarized.read(entry), FileWritten.read(entry)
         if summary is not None and _may_tell(summary, number):
             entry.data = summary.but(text=ERASED).json  # the head's goes with the mark
+        if file is not None and file.run_id in own:
+            entry.data = FileWritten.erase(entry)
+        named.update(references(entry.data))
         return entry
 
     await rewrite_commits(core, head, Span(), change, passed=passed)
     return None if passed else named
+
+
+async def delete_file(core: Core, session_id: str, user_id: UserId, name: str, version: int | None = None) -> int:
+    """See `Files.delete`. They are in no list first, then out of the log, and their contents go last.
+
+    Whoever calls again after an error, or after a crash, goes on with what is left.
+    """
+    if not core.driver.capabilities.rewrites:
+        raise UnsupportedError(f"The driver {core.driver.name!r} cannot rewrite commits.")
+    user_id = core.check_access(session_id, user_id)
+    count, head, deleted = await mark_deleted(core, session_id, user_id, name, version)
+    if not deleted:
+        return 0
+    await rewrite_commits(core, head, Span(key=KEY), lambda place, entry: _without_files(entry, deleted))
+    passed: list[int] = []
+    named: set[str] = set()
+
+    def note(place: int, entry: Entry) -> Entry:
+        named.update(references(entry.data))
+        return entry
+
+    now = await core.head_of(session_id, user_id, core.deadline())
+    await rewrite_commits(core, now, Span(), note, passed=passed)
+    if not passed:
+        await remove_orphans(core, Committed(now, []), named)
+    return count
+
+
+def _without_files(entry: Entry, deleted: set[str]) -> Entry:
+    file = FileWritten.read(entry)
+    if file is not None and file.id in deleted:
+        entry.data = FileWritten.erase(entry)
+    return entry
 
 
 async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> None:
@@ -160,6 +201,7 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
     head, after = committed.head, ""
     deadline = core.deadline()
     orphans: list[str] = []
+    named = named | await _named_since(core, head)
     while True:
         where = (head.session_id, head.incarnation, MEDIA)
         keys = await core.driver.record_keys(*where, deadline, after=after)
@@ -175,6 +217,14 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
         )
     for key in sorted(orphans):  # what names the parts of a content comes before them
         await core.driver.put_record(head.session_id, head.incarnation, key, None, deadline)
+
+
+async def _named_since(core: Core, head: Session) -> set[str]:
+    """The hashes of media that commits after this head name: what was written while it was read what is named."""
+    deadline = core.deadline()
+    rows = await core.all_rows(head, Span(first=head.revision + 1), deadline)
+    found = (await read_readable(core.driver, rows)).entries
+    return {digest for entry in found for digest in references(entry.data)}
 
 
 async def _is_busy(core: Core, head: Session) -> bool:

@@ -28,6 +28,7 @@ from .encoding import plain_json
 from .filters import page_query
 from .ids import check_id, check_optional_id
 from .lists import sessions
+from .nearness import Near
 from .redacting import redacted_value
 from .rewriting import rewrite_commits
 from .scopes import MEMORIES, MEMORY, ScopeName, look_at, made, shared
@@ -209,6 +210,11 @@ async def search(core: Core, user_id: UserId, query: str, limit: int, topic: str
 def by_words(memories: Sequence[UserMemory], query: str) -> list[UserMemory]:
     """Those that have words of a text: more, and rarer ones, first; of equals the one that was written last."""
     return [memories[place] for place in ranked([" ".join([one.memory, *one.topics]) for one in memories], query)]
+
+
+def by_meaning(near: Near, memories: Sequence[UserMemory], query: str) -> list[UserMemory]:
+    """All of them, the nearest to a text first. Blocks for as long as the caller's function takes."""
+    return [memories[place] for place in near.ranked([one.memory for one in memories], query)]
 
 
 # ---------------------------------------------------------------- writing

@@ -25,6 +25,7 @@ from .interrupts import uninterrupted
 from .lanes import Lanes
 from .methods.branching import Branching
 from .methods.deciding import Deciding
+from .methods.filing import Filing
 from .methods.keeping import Keeping
 from .methods.listing import Listing
 from .methods.rating import Judging
@@ -45,7 +46,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Storage(Reading, Listing, Writing, Scoping, Remembering, Branching, Judging, Deciding, Keeping):
+class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching, Judging, Deciding, Keeping):
     """Keeps sessions in one database.
 
     Every operation comes twice: `storage.get_session(…)` for synchronous code and `await storage.aget_session(…)` for

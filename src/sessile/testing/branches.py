@@ -16,10 +16,10 @@ from ..errors import (
     SessionNotFoundError,
 )
 from ..records import Branch, Entry, Run, Status, Usage
-from ..storage import taking, turns
+from ..storage import erasing, files, taking, turns
 from ..storage.core import Core
 from ..storage.turns import Turn, TurnSpec
-from ..storage.vocabulary import MessageAdded, RunEnded
+from ..storage.vocabulary import ERASED, FileWritten, MessageAdded, RunEnded
 from .checks import Area, Trial, expect, expect_equal, expect_error
 from .sessions import add_runs, texts, with_settings
 
@@ -200,6 +200,77 @@ async def the_log_is_followed(trial: Trial) -> None:
     expect_equal(sorted(set(seqs) - {4}), [2, 3], "the commits that were followed")
     expect_equal(seqs, sorted(seqs), "their order")
     await expect_error(SessionNotFoundError, trial.follow("s")(), "follow without a session")
+
+
+# ---------------------------------------------------------------- files
+
+
+async def _write(trial: Trial, session_id: str, name: str, content: str) -> int:
+    made = await trial.operate(lambda core: files.write(core, session_id, "ada", files.new_file(name, content)))
+    return made.version
+
+
+async def _contents(trial: Trial, session_id: str, name: str) -> list[bytes]:
+    found = await trial.operate(lambda core: files.versions(core, session_id, "ada", name))
+    return [
+        (await trial.operate(lambda core, one=one: files.read(core, session_id, "ada", name, one.version)))[1]
+        for one in found
+    ]
+
+
+@area.check()
+async def files_have_versions(trial: Trial) -> None:
+    """Each writing is a version, but of what is there already; any name is one; others' sessions have none."""
+    await trial.do.create_session("s", user_id="ada")
+    name = "../a/b ä'\"%\\.md"
+    expect_equal([await _write(trial, "s", name, text) for text in ("1", "2", "2", "1")], [1, 2, 2, 3], "versions")
+    await _write(trial, "s", "empty", "")
+    expect_equal(await _contents(trial, "s", name), [b"1", b"2", b"1"], "contents")
+    expect_equal(await _contents(trial, "s", "empty"), [b""], "an empty file")
+    found = await trial.operate(lambda core: files.all_of(core, "s", "ada"))
+    expect_equal([(one.name, one.version) for one in found], [(name, 3), ("empty", 1)], "files")
+    await expect_error(
+        SessionNotFoundError, trial.operate(lambda core: files.all_of(core, "s", "bob")), "files of another user's"
+    )
+    both = await trial.together(*(lambda text=text: _write(trial, "s", "both", text) for text in "ab"))
+    expect_equal(sorted(both), [1, 2], "versions of two writers at once")
+    await trial.do.verify("s", user_id="ada")
+
+
+@area.check()
+async def forks_have_files(trial: Trial) -> None:
+    """A fork has the files of that moment, and its own from then on."""
+    await trial.do.create_session("s", user_id="ada")
+    await _write(trial, "s", "f", "first")
+    await add_runs(trial, "s", 1, user_id="ada")
+    await _write(trial, "s", "f", "second")
+    await add_runs(trial, "s", 1, user_id="ada")
+    await trial.do.fork("s", at=1, session_id="early", user_id="ada")
+    await trial.do.fork("s", session_id="late", user_id="ada")
+    expect_equal(await _write(trial, "early", "f", "other"), 2, "a version in the fork")
+    expect_equal(await _contents(trial, "s", "f"), [b"first", b"second"], "the files of the source")
+    expect_equal(await _contents(trial, "early", "f"), [b"first", b"other"], "the files of the early fork")
+    expect_equal(await _contents(trial, "late", "f"), [b"first", b"second"], "the files of the late fork")
+    for one in ("s", "early", "late"):
+        await trial.do.verify(one, user_id="ada")
+
+
+@area.check(needs="rewrites")
+async def deleted_files_are_gone(trial: Trial) -> None:
+    """What is deleted is out of the log, name and content; a fork has it as before."""
+    await trial.do.create_session("s", user_id="ada")
+    await _write(trial, "s", "f", "first")
+    await _write(trial, "s", "f", "second")
+    await trial.do.fork("s", session_id="fork", user_id="ada")
+    expect_equal(await trial.operate(lambda core: erasing.delete_file(core, "s", "ada", "f")), 2, "deleted versions")
+    expect_equal(await trial.operate(lambda core: files.all_of(core, "s", "ada")), [], "files after that")
+    digest = hashlib.sha256(b"first").hexdigest()
+    await expect_error(CorruptDataError, trial.do.media("s", digest, user_id="ada"), "the content of a deleted file")
+    written = [one for one in await trial.do.entries("s", user_id="ada") if one.kind == FileWritten.KIND]
+    expect_equal([one.data["name"] for one in written], [ERASED, ERASED], "their names in the log")
+    expect_equal(await _contents(trial, "fork", "f"), [b"first", b"second"], "the files of the fork")
+    for one in ("s", "fork"):
+        await trial.do.verify(one, user_id="ada")
 
 
 # ---------------------------------------------------------------- runs in parts, media, leases

@@ -95,7 +95,7 @@ class DriverConformance:
 
     @_each(branches.area)
     def test_branches(self, check: Check, face: Face) -> None:
-        """Rewinding, forks, the log, media and open runs."""
+        """Rewinding, forks, the log, files, media and open runs."""
         self.run_check(check, face)
 
     @_each(recovery.area)

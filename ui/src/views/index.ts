@@ -92,6 +92,13 @@ export const VIEWS: View[] = [
     key: "h",
   },
   {
+    name: "memories",
+    title: t.memories.title,
+    icon: "bookmark",
+    component: lazy(() => import("./memories/Memories")),
+    isListed: false,
+  },
+  {
     name: "compare",
     title: t.work.compareTitle,
     icon: "compare",

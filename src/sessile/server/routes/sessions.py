@@ -23,18 +23,11 @@ from ..problems import Problem
 from ..serving import View
 from ..shown import message_shown, run_shown, session_shown
 from .common import PROBLEMS, Body, Known, RunNumber, Seen, Session, answer
+from .contents import content_answer
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="The content's SHA-256 hash.")]
-
-IMAGES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-)
-"""How the images begin that a browser may show in the page; whatever else is only ever saved."""
 
 
 class ChangeIn(Body):
@@ -269,16 +262,7 @@ async def get_media(view: Seen, session_id: Session, digest: Digest) -> Response
         content = await view.storage.amedia(session_id, digest, user_id=view.reads)
     except CorruptDataError:
         raise Problem(404, "no-such-media", "The session has no such content.") from None
-    kind = next((kind for begin, kind in IMAGES if content.startswith(begin)), None)
-    if kind is None and content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        kind = "image/webp"
-    disposition = "inline" if kind else "attachment"
-    headers = {
-        "Content-Disposition": f'{disposition}; filename="{digest[:16]}"',
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "ETag": f'"{digest}"',
-    }
-    return Response(content, 200, headers, kind or "application/octet-stream")
+    return content_answer(content, digest, digest[:16])
 
 
 @router.get("/sessions/{session_id}/branches", response_model=list[BranchOut], summary="The branches of a session")

@@ -10,7 +10,10 @@ from typing import Literal
 
 from ...records import Duration, UserId
 from .. import memories
+from ..checks import check_count
 from ..memories import UserMemory
+from ..nearness import Embed, Near
+from ..threads import elsewhere
 from .base import Operated
 
 
@@ -20,8 +23,9 @@ class Memories:
     Agents that were made with `memory=` show them to their models, and write them.
     """
 
-    def __init__(self, storage: Operated, user_id: UserId) -> None:
+    def __init__(self, storage: Operated, user_id: UserId, embed: Embed | None = None) -> None:
         self._storage, self._user_id = storage, user_id
+        self._near = None if embed is None else Near(embed)
 
     def __repr__(self) -> str:
         return f"Memories(user_id={self._user_id!r})"
@@ -61,8 +65,10 @@ class Memories:
     def search(self, query: str, *, limit: int = 10, topic: str | None = None) -> list[UserMemory]:
         """The memories that have words of a text: more, and rarer ones, first.
 
+        Made with `embed=`: those that are nearest to it in meaning, whether they have its words or not.
+
         Args:
-            query: words, in any language.
+            query: words, in any language; or what is meant.
             limit: at most so many.
             topic: only those with this topic.
 
@@ -70,11 +76,19 @@ class Memories:
             InvalidInputError: an argument is wrong.
             StorageError: the database could not be read.
         """
-        return self._storage._run(memories.search, self._user_id, query, limit, topic)
+        if self._near is None:
+            return self._storage._run(memories.search, self._user_id, query, limit, topic)
+        check_count(limit, "limit", least=1)
+        return memories.by_meaning(self._near, self.all(topic=topic), query)[:limit]
 
     async def asearch(self, query: str, *, limit: int = 10, topic: str | None = None) -> list[UserMemory]:
         """As `search`, for asynchronous callers."""
-        return await self._storage._arun(memories.search, self._user_id, query, limit, topic)
+        near = self._near
+        if near is None:
+            return await self._storage._arun(memories.search, self._user_id, query, limit, topic)
+        check_count(limit, "limit", least=1)
+        found = await self.aall(topic=topic)
+        return (await elsewhere(lambda: memories.by_meaning(near, found, query)))[:limit]
 
     def add(self, memory: str, *, topics: Sequence[str] = (), ttl: Duration | None = None) -> UserMemory:
         """Remember a fact, in one commit. One that says the same as another (but for case and blanks) renews that.
@@ -174,7 +188,7 @@ class Memories:
 class Remembering(Operated):
     """What is remembered about users."""
 
-    def memories(self, user_id: str | None = None) -> Memories:
+    def memories(self, user_id: str | None = None, *, embed: Embed | None = None) -> Memories:
         """What is remembered about a user. No I/O.
 
         ```python
@@ -187,11 +201,14 @@ class Remembering(Operated):
 
         Args:
             user_id: whose memories.
+            embed: makes vectors of texts, so that `search` goes by meaning: a function from a list of texts to a vector
+                for each, or Pydantic AI's `Embedder`. The object that is returned keeps vectors.
 
         Raises:
-            InvalidInputError: no user is named, or not this storage's own (when they are read or written).
+            InvalidInputError: `embed` is none; no user is named, or not this storage's own (when they are read or
+                written).
         """
-        return Memories(self, user_id)
+        return Memories(self, user_id, embed)
 
     def all_memories(self, *, limit: int = 1000) -> list[UserMemory]:
         """The memories of all users, for administrators; those of who was written about last first.

@@ -9,6 +9,7 @@ entry is something else. What every kind answers, one asks its class: `kind_of(e
 """
 
 from .amended import RunAmended
+from .files import FilesDeleted, FileWritten
 from .heads import SCOPE, HeadBody, body_of, session_of
 from .memories import MemoryForgotten, MemoryWritten
 from .noted import RunNoted
@@ -85,6 +86,8 @@ __all__ = [
     "CancelRequest",
     "DecisionSent",
     "EventSent",
+    "FileWritten",
+    "FilesDeleted",
     "Given",
     "HeadBody",
     "Lease",

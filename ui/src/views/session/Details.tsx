@@ -20,7 +20,15 @@ export function Details({ session }: { session: Session }) {
           </Line>
           <Line name={t.sessions.kind}>{t.kind[session.kind] ?? session.kind}</Line>
           {session.agent === null ? null : <Line name={t.sessions.agent}>{plain(session.agent)}</Line>}
-          <Line name={t.sessions.user}>{session.user_id === null ? t.common.anonymous : plain(session.user_id)}</Line>
+          <Line name={t.sessions.user}>
+            {session.user_id === null ? (
+              t.common.anonymous
+            ) : (
+              <>
+                {plain(session.user_id)} · <a href={to(["memories"], { user: session.user_id })}>{t.memories.open}</a>
+              </>
+            )}
+          </Line>
           <Line name={t.session.created}>{wholeTime(session.created_at)}</Line>
           <Line name={t.sessions.columns.updated}>{wholeTime(session.updated_at)}</Line>
           {session.expires_at === null ? null : <Line name={t.session.expires}>{wholeTime(session.expires_at)}</Line>}

@@ -8,6 +8,7 @@ import { Skeleton, Trouble } from "../../parts/basics";
 import { t } from "../../texts";
 import type { ViewProps } from "..";
 import { Details } from "./Details";
+import { FilesTab } from "./FilesTab";
 import { SessionHead } from "./SessionHead";
 import { StateTab } from "./StateTab";
 import { Timeline } from "./Timeline";
@@ -15,7 +16,7 @@ import { Timeline } from "./Timeline";
 // It is needed at once: what came later would move what is read.
 import("../../parts/Markdown");
 
-const TABS = ["timeline", "state", "details"] as const;
+const TABS = ["timeline", "state", "files", "details"] as const;
 
 export default function SessionView({ path }: ViewProps) {
   const id = path[0] ?? "";
@@ -55,6 +56,9 @@ export default function SessionView({ path }: ViewProps) {
         </TabPanel>
         <TabPanel id="state" className="tab-panel scrolls">
           <StateTab session={found.data} at={at} />
+        </TabPanel>
+        <TabPanel id="files" className="tab-panel scrolls">
+          <FilesTab session={found.data} />
         </TabPanel>
         <TabPanel id="details" className="tab-panel scrolls">
           <Details session={found.data} />
