@@ -163,7 +163,7 @@ async def _summaries_and_media(core: Core, head: Session, number: int, *, files:
 async def delete_file(core: Core, session_id: str, user_id: UserId, name: str, version: int | None = None) -> int:
     """See `Files.delete`. They are in no list first, then out of the log, and their contents go last.
 
-    Whoever calls again after an error, or after a crash, goes on with what is left.
+    Whoever calls again after an error, or after a crash, continues with what is left.
     """
     if not core.driver.capabilities.rewrites:
         raise UnsupportedError(f"The driver {core.driver.name!r} cannot rewrite commits.")

@@ -277,8 +277,8 @@ async def write(
 
     async def change(snapshot: Snapshot) -> Draft | None:
         now = owned(snapshot.head, session_id, user_id)
-        if now.incarnation != head.incarnation:  # it was made anew, without the content
-            raise ConflictError(f"Session {session_id!r} was made anew while a file was written.", retryable=True)
+        if now.incarnation != head.incarnation:  # it was created again, without the content
+            raise ConflictError(f"Session {session_id!r} was created again while a file was written.", retryable=True)
         found = await written(core, now, deadline)
         newest = _version(found, name, None)
         last = 0 if newest is None else newest.version

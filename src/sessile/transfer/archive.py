@@ -200,7 +200,7 @@ def _check_text(line: Line, name: str, value: Any) -> str:
 
 
 def record_of(line: Line) -> Record:
-    """The record of a line; no content, whose pieces have lines of their own, and nothing of a process at work."""
+    """The record of a line; no content, whose pieces have lines of their own, and nothing of a running process."""
     key = _check_text(line, "key", line.fields.get("key"))
     if key.startswith((MEDIA, *PASSING)):
         raise damaged(line.number, f"{key!r} is the key of no such record")

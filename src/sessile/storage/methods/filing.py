@@ -141,7 +141,7 @@ class Files:
             SessionNotFoundError: there is no such session, or it is another user's.
             HeldError: the session is held.
             SessionBusyError: (with `error.written == "yes"`) it is deleted, but its content is left, because a run is
-                at work that may need it: call it again when that has ended.
+                running that may need it: call it again when that has ended.
             UnsupportedError: the database cannot rewrite commits.
             InvalidInputError: an argument is wrong.
             StorageError: the database failed; call it again.
