@@ -76,6 +76,14 @@ export const VIEWS: View[] = [
     key: "l",
   },
   {
+    name: "memories",
+    title: t.memories.title,
+    icon: "bookmark",
+    component: lazy(() => import("./memories/Memories")),
+    isListed: true,
+    key: "k",
+  },
+  {
     name: "monitor",
     title: t.nav.monitor,
     icon: "monitor",
@@ -90,13 +98,6 @@ export const VIEWS: View[] = [
     component: lazy(() => import("./health/Health")),
     isListed: true,
     key: "h",
-  },
-  {
-    name: "memories",
-    title: t.memories.title,
-    icon: "bookmark",
-    component: lazy(() => import("./memories/Memories")),
-    isListed: false,
   },
   {
     name: "compare",

@@ -22,7 +22,7 @@ export function FilesTab({ session }: { session: Session }) {
   }
   if (found.data.length === 0) return <Empty icon="clip" title={t.files.empty} hint={t.files.emptyHint} />;
   return (
-    <section className="card" aria-label={t.files.title}>
+    <section className="card kept-files" aria-label={t.files.title}>
       <div className="table-scroll">
         <table className="figures">
           <thead>
@@ -78,10 +78,10 @@ function Row({ id, file, isOpen, onOpen, onDelete }: RowProps) {
   return (
     <tr>
       <th scope="row" dir="auto">
-        {onOpen === undefined ? (
+        {onOpen === undefined || file.version === 1 ? (
           name
         ) : (
-          <Button className="link" onPress={onOpen} isDisabled={file.version === 1} aria-expanded={isOpen}>
+          <Button className="link" onPress={onOpen} aria-expanded={isOpen}>
             {name}
           </Button>
         )}
