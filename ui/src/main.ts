@@ -6,6 +6,8 @@ import "./styles/parts.css";
 import "./styles/shell.css";
 import "./styles/sessions.css";
 import "./styles/session.css";
+import "./styles/steps.css";
+import "./styles/work.css";
 import "./styles/insight.css";
 import { parse } from "./address";
 import { ahead, part } from "./api/client";
