@@ -236,3 +236,19 @@ def test_a_token_is_asked_for_where_the_server_wants_one(storage: SqliteStorage,
         page.keyboard.press("Enter")
         expect(page.get_by_role("link", name="Mine")).to_be_visible()
         expect(page.get_by_role("row")).to_have_count(2)
+
+
+def test_a_comment_keeps_the_stars_that_are_still_on_their_way(
+    storage: SqliteStorage, address: str, open_page: OpenPage
+) -> None:
+    storage.add_run("s1", input="Hello", output="Hi", user_id="ada")
+    page = open_page(f"{address}#/session/s1")
+    page.route("**/sessions/s1", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    page.route("**/runs*", lambda route: (page.wait_for_timeout(500), route.continue_()))
+    page.get_by_role("button", name="4 of 5").click()
+    page.get_by_role("button", name="Comment").click()
+    page.get_by_role("textbox", name="Comment").fill("Friendly")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    (rating,) = storage.get_run("s1", 1, user_id="ada").ratings[-1:]
+    assert (rating.score, rating.comment) == (4, "Friendly")

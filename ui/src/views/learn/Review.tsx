@@ -76,9 +76,14 @@ function Queue({ runs, hasMore, onAgain }: QueueProps) {
   const current = runs[at] as FoundRun;
   const move = (place: number) => setAt(Math.max(0, Math.min(runs.length - 1, place)));
   const rate = useRateBeside();
+  const saidSoFar = useRef(new Map<string, Said>()); // with what is still on its way
+  const last = useRef<Promise<void>>(Promise.resolve());
   const tell = async (run: FoundRun, what: Said) => {
-    const all = { ...done.get(keyOf(run)), ...what };
-    await rate(run, all);
+    const all = { ...saidSoFar.current.get(keyOf(run)), ...what };
+    saidSoFar.current.set(keyOf(run), all);
+    const told = last.current.then(() => rate(run, all)); // in the order in which it was said
+    last.current = told.catch(() => undefined);
+    await told;
     setDone((before) => new Map(before).set(keyOf(run), all));
     setFailed("");
   };

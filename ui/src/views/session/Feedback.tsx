@@ -1,5 +1,5 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import {
   Button,
   Dialog,
@@ -27,20 +27,35 @@ export function ownRating(ratings: readonly Rating[]): Rating | undefined {
 
 export type Said = { score?: number | null; label?: string | null; comment?: string | null };
 
-/** Keeps what is said about a run beside what was said before: a new rating takes the place of the old one. */
+/**
+ * Keeps what is said about a run beside what was said before: a new rating takes the place of the old one.
+ *
+ * What was said a moment ago is not among the run's ratings yet; it is said again, and in this order.
+ */
 export function useRate(run: Pick<Run, "session_id" | "number" | "ratings">) {
   const client = useQueryClient();
-  return async (what: Said) => {
+  const unseen = useRef<Said>({});
+  const last = useRef<Promise<void>>(Promise.resolve());
+  return (what: Said): Promise<void> => {
+    const all = { ...unseen.current, ...what };
+    unseen.current = all;
     const before = ownRating(run.ratings);
     const body = {
       score: before?.score ?? null,
       label: before?.label ?? null,
       comment: before?.comment ?? null,
-      ...what,
+      ...all,
     };
-    await send("POST", `sessions/${part(run.session_id)}/runs/${run.number}/ratings`, body);
-    await client.invalidateQueries({ queryKey: ["window", run.session_id] });
-    client.invalidateQueries({ queryKey: ["found"] });
+    const tell = async () => {
+      await send("POST", `sessions/${part(run.session_id)}/runs/${run.number}/ratings`, body);
+      await client.invalidateQueries({ queryKey: ["window", run.session_id] });
+      client.invalidateQueries({ queryKey: ["found"] });
+    };
+    const told = last.current.then(tell).finally(() => {
+      if (unseen.current === all) unseen.current = {};
+    });
+    last.current = told.catch(() => undefined);
+    return told;
   };
 }
 
