@@ -257,13 +257,14 @@ class Adding:
                 where.add(f"c.{condition.removeprefix('r.')}")
         where.values = self._where.values
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}
+        columns = [names.get(one, "w.period") for one in groups]
         for some in batches(self._summed or [], AT_ONCE):
-            selects: list[str] = []
-            for window in some:
-                columns = [names.get(one, str(window.period)) for one in groups]
-                when = f"c.block >= {window.start} AND c.block < {window.end} AND {where.text}"
-                selects.append(_select(columns, selected, "{sums} c", when, grouped=grouped))
-            yield from self._keyed(" UNION ALL ".join(selects), where, groups)
+            # One statement that joins the windows: a server takes seconds to plan as many sums beside each other.
+            windows = " UNION ALL ".join(
+                f"SELECT {one.period} AS period, {one.start} AS begins, {one.end} AS ends" for one in some
+            )
+            source = f"({windows}) w {self._place.engine.join} {{sums}} c ON c.block >= w.begins AND c.block < w.ends"
+            yield from self._keyed(_select(columns, selected, source, where.text, grouped=grouped), where, groups)
 
     def _keyed(
         self, sql: str, where: Where, groups: tuple[Group, ...], *, steps: bool = False

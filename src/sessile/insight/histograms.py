@@ -55,12 +55,13 @@ def percentiles(one: Mapping[int, int], shares: Iterable[float]) -> list[int]:
     """The smallest values that these ascending shares of all values do not exceed; none of nothing."""
     found: list[int] = []
     ordered = iter(sorted(one.items()))
-    total, seen, value = sum(one.values()), 0, 0
+    total, seen, place = sum(one.values()), 0, 0
     if total == 0:
         return found
     for share in shares:
-        while seen < max(1, math.ceil(share * total)):
+        wanted = max(1, math.ceil(share * total))
+        while seen < wanted:
             place, count = next(ordered)
-            seen, value = seen + count, middle(place)
-        found.append(value)
+            seen += count
+        found.append(middle(place))
     return found
