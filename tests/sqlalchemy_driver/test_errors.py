@@ -13,14 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from tests.servers.fixtures import connect_mysql
 from tests.sqlalchemy_driver.databases import url_of
 from tests.storage.helpers import hurry
 
 import sessile
 from sessile import SqlAlchemyStorage
-from sessile.drivers.sqlalchemy.errors import Attempt, translate
+from sessile.drivers.sqlalchemy.errors import Attempt, is_lost, translate
 from sessile.errors import (
     CorruptDataError,
     DeadlineError,
@@ -368,3 +368,15 @@ def test_by_the_numbers_of_the_database(dialect: str, arguments: Any, kind: type
     assert (failed.retryable, failed.written) == (retry, "no")
     refused = translate(error, "Committing", "the database", dialect, Attempt(writes=True, phase="committing"))
     assert refused.written == "no"
+
+
+@pytest.mark.parametrize("phase", ["working", "committing"])
+def test_a_client_that_is_of_no_use_any_more_is_a_lost_connection(phase: Any) -> None:
+    """What psycopg says when half of an answer came: it has no code of the server's."""
+    said = psycopg.OperationalError("sending query failed: another command is already in progress")
+    error = OperationalError("SELECT 1", {}, said)
+    assert is_lost(error)
+    failed = translate(error, "Appending", "db", "postgresql", Attempt(True, phase))
+    assert type(failed) is StorageUnavailableError
+    assert (failed.retryable, failed.written) == (True, "unknown" if phase == "committing" else "no")
+    assert not is_lost(DBAPIError("SELECT 1", {}, psycopg.errors.SyntaxError("syntax error")))

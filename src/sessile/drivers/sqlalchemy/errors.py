@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ... import errors as ours
@@ -136,8 +136,17 @@ def codes_of(error: BaseException | None) -> set[Code]:
 
 
 def is_lost(error: SQLAlchemyError) -> bool:
-    """Whether the connection is gone."""
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    """Whether the connection is gone, or of no use any more.
+
+    psycopg's and asyncpg's errors have the server's code; without one the client itself has failed, as after half of an
+    answer: "another command is already in progress". SQLAlchemy takes only a closed connection for a lost one.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    of_the_client = (
+        isinstance(error, (OperationalError, InterfaceError)) and getattr(error.orig, "sqlstate", "") is None
+    )
+    return error.connection_invalidated or of_the_client
 
 
 def is_already_there(error: DBAPIError, dialect: str) -> bool:
