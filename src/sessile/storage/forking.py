@@ -33,7 +33,8 @@ class Hooks(NamedTuple):
     before: Callable[[Any], object]
     """In the thread that forks: bring what the child inherits to rest, and keep other threads from it."""
     in_parent: Callable[[Any], object]
-    """In the same thread: let them go on; also where the first was interrupted half-way."""
+    """In the same thread: let them go on; also where the first was interrupted half-way, or had not begun. Done twice,
+    it does nothing more."""
     in_child: Callable[[Any], object]
     """In the child: forget what is the parent's."""
 
@@ -72,7 +73,7 @@ class Forks:
 
         What is not `self._…` is made of C, so that no signal is looked for in it.
         """
-        raise_again = partial(max, self._again, key=_thread.interrupt_main, default=None)
+        raise_again = partial(cast(Any, max), self._again, key=_thread.interrupt_main, default=None)
         os.register_at_fork(before=self._rest_of_before, after_in_child=self._again.clear)
         os.register_at_fork(
             before=partial(methodcaller("before"), self._steady),
