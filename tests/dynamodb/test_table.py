@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from aiobotocore.session import get_session
 from tests.dynamodb.helpers import inputs
 from tests.dynamodb.proxy import FaultyProxy, refusal
+from tests.forking import EXIT, in_child
 from tests.servers.dynamodb import REGION, dynamodb_client, endpoint_of, table_of, url_of
 
 import sessile
@@ -105,6 +107,28 @@ def test_an_asynchronous_client_serves_one_event_loop(dynamodb_url: str) -> None
         runner.run(making.__aexit__(None, None, None))
     with pytest.raises(UnsupportedError, match="belong to another event loop"):
         asyncio.run(storage.aadd_run("s"))
+
+
+async def test_an_asynchronous_client_that_is_closed(dynamodb_url: str) -> None:
+    making = get_session().create_client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(dynamodb_url))
+    async with making as client:
+        storage = DynamoDbStorage(table_of(dynamodb_url), client=client)
+        await storage.aadd_run("s", input=1)
+    with pytest.raises(StorageError, match=r"closed.*Make a storage with a client that is open") as caught:
+        await storage.aadd_run("s", input=2)
+    assert (caught.value.written, caught.value.retryable) == ("no", False)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_after_a_storage_with_a_lent_client_was_closed(
+    dynamodb_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint_of(dynamodb_url))
+    storage = DynamoDbStorage(table_of(dynamodb_url), client=client)
+    storage.add_run("s", input=1)
+    storage.close()
+    with caplog.at_level(logging.ERROR, logger="sessile"):
+        assert in_child(lambda: caplog.text and EXIT(3)) == 0
 
 
 @pytest.mark.parametrize(

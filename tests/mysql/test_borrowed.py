@@ -15,7 +15,14 @@ from tests.mysql.helpers import database_of, driver_of, inputs, sql
 from tests.servers.fixtures import connect_mysql
 
 from sessile import MySQLStorage
-from sessile.errors import InvalidInputError, StorageError, StorageUnavailableError, TooLargeError, UnsupportedError
+from sessile.errors import (
+    InvalidInputError,
+    ReadOnlyError,
+    StorageError,
+    StorageUnavailableError,
+    TooLargeError,
+    UnsupportedError,
+)
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
 
@@ -265,3 +272,43 @@ async def test_the_asynchronous_connection_of_the_application(mysql_url: str, st
     await connection.commit()
     assert storage.verify("s") == 2
     connection.close()
+
+
+def test_a_connection_that_is_not_open(mysql_url: str, storage: MySQLStorage) -> None:
+    """Never connected, or closed later. Both can be opened."""
+    parts = urlsplit(mysql_url)
+    where: Any = {"host": parts.hostname, "port": parts.port, "user": parts.username, "charset": "utf8mb4"}
+    connection = pymysql.connect(**where, database=database_of(mysql_url), defer_connect=True)
+    ours = MySQLStorage(connection)
+    for number in (1, 2):
+        with pytest.raises(StorageUnavailableError, match=r"never opened\. Make a storage with an open") as caught:
+            ours.add_run("s", input=number)
+        assert (caught.value.written, caught.value.retryable) == ("no", False)
+        connection.connect()
+        ours.add_run("s", input=number)
+        connection.commit()
+        connection.close()
+    assert inputs(storage) == ["before", 1, 2]
+
+
+async def test_an_asynchronous_connection_that_is_closed_later(mysql_url: str, storage: MySQLStorage) -> None:
+    parts = urlsplit(mysql_url)
+    connection = await aiomysql.connect(
+        host=parts.hostname or "", port=parts.port or 0, user=parts.username, db=database_of(mysql_url)
+    )
+    ours = MySQLStorage(connection)
+    assert len(await ours.aruns("s")) == 1
+    connection.close()
+    with pytest.raises(StorageUnavailableError, match=r"never opened\. Make a storage with an open"):
+        await ours.aruns("s")
+
+
+def test_a_transaction_that_may_only_read(storage: MySQLStorage, connection: pymysql.Connection[Any]) -> None:
+    ours = MySQLStorage(connection)
+    connection.cursor().execute("START TRANSACTION READ ONLY")
+    with pytest.raises(ReadOnlyError, match="begin one that may write") as caught:
+        ours.add_run("s", input="a")
+    assert (caught.value.written, caught.value.retryable) == ("no", False)
+    connection.rollback()
+    ours.add_run("s", input="b")
+    assert inputs(storage) == ["before", "b"]

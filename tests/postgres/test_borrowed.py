@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from sessile import PostgresStorage
-from sessile.errors import InvalidInputError, StorageUnavailableError
+from sessile.errors import InvalidInputError, ReadOnlyError, StorageUnavailableError, UnsupportedError
 from sessile.storage.core import Core
 from sessile.storage.extending import operate
 
@@ -91,3 +91,37 @@ def test_what_is_known_of_a_write_whose_connection_is_lost(
     assert (caught.value.written, caught.value.retryable) == (written, False)
     connection.close()
     assert inputs(storage) == (["a"] if autocommit else [])
+
+
+def test_a_connection_that_is_closed_later(postgres_url: str, storage: PostgresStorage) -> None:
+    connection = psycopg.connect(postgres_url)
+    ours = PostgresStorage(connection)
+    ours.add_run("s", input="a")
+    connection.close()
+    with pytest.raises(
+        StorageUnavailableError, match=r"never opened\. Make a storage with an open connection"
+    ) as caught:
+        ours.add_run("s", input="b")
+    assert (caught.value.written, caught.value.retryable) == ("no", False)
+
+
+def test_a_connection_in_pipeline_mode_is_used_after_it(postgres_url: str, storage: PostgresStorage) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        ours = PostgresStorage(connection)
+        with connection.pipeline(), pytest.raises(UnsupportedError, match="outside of `with"):
+            ours.add_run("s", input="a")
+        ours.add_run("s", input="b")
+    assert inputs(storage) == ["b"]
+
+
+def test_a_transaction_that_may_only_read(postgres_url: str, storage: PostgresStorage) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.read_only = True
+        ours = PostgresStorage(connection)
+        with pytest.raises(ReadOnlyError, match="begin one that may write") as caught:
+            ours.add_run("s", input="a")
+        assert (caught.value.written, caught.value.retryable) == ("no", False)
+        connection.rollback()
+        connection.read_only = False
+        ours.add_run("s", input="b")
+    assert inputs(storage) == ["b"]

@@ -45,6 +45,26 @@ async def test_an_asynchronous_client_is_used_and_left_open(own_redis: RedisServ
         assert await client.ping()
 
 
+WRONG: list[dict[str, Any]] = [{"retry": 5}, {"port": "secret"}, {"nonsense": 1}]
+
+
+@pytest.mark.parametrize("arguments", [*WRONG, {"host": 5}], ids=str)
+def test_a_client_that_was_made_with_wrong_arguments(arguments: dict[str, Any]) -> None:
+    storage = RedisStorage(redis.Redis(connection_pool=redis.ConnectionPool(**arguments)))
+    with pytest.raises(InvalidInputError, match="Correct the arguments that the client was made with") as caught:
+        storage.add_run("s", input=1)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=str)
+async def test_an_asynchronous_client_that_was_made_with_wrong_arguments(arguments: dict[str, Any]) -> None:
+    pool = redis.asyncio.ConnectionPool(**arguments)
+    storage = RedisStorage(redis.asyncio.Redis(connection_pool=pool))
+    with pytest.raises(InvalidInputError, match="Correct the arguments that the client was made with") as caught:
+        await storage.aadd_run("s", input=1)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("of", ["server", "cluster"])
 def test_an_asynchronous_client_serves_one_event_loop(
     redis_url: str, redis_cluster: RedisCluster, redis_cluster_url: str, of: str

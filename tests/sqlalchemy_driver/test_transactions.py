@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,3 +279,44 @@ def test_savepoints_of_the_application(engine: Engine, outside: SqlAlchemyStorag
         within(connection)
         nested.rollback()
     assert len(outside.runs("s")) == 1
+
+
+def test_connections_and_sessions_that_are_closed(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/s.db")
+    SqlAlchemyStorage(engine).add_run("s", input=1)
+    connection = engine.connect()
+    session = Session(engine, close_resets_only=False)
+    for lent in (connection, session):
+        storage = SqlAlchemyStorage(lent)
+        assert len(storage.runs("s")) == 1
+        lent.close()
+        with pytest.raises(StorageError, match=r"Make (a|the) storage with") as caught:
+            storage.add_run("s", input=2)
+        assert (caught.value.written, caught.value.retryable) == ("no", False)
+        assert "Roll the transaction back" not in str(caught.value)
+    with Session(engine, autobegin=False) as session:
+        storage = SqlAlchemyStorage(session)
+        with pytest.raises(StorageError, match="has begun, its transaction"):
+            storage.runs("s")
+        with session.begin():
+            assert len(storage.runs("s")) == 1
+    engine.dispose()
+
+
+async def test_an_asynchronous_connection_that_is_closed_or_was_never_begun(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/s.db")
+    await SqlAlchemyStorage(engine).aadd_run("s", input=1)
+    async with engine.connect() as connection:
+        storage = SqlAlchemyStorage(connection)
+        assert len(await storage.aruns("s")) == 1
+    with pytest.raises(StorageError, match=r"Make (a|the) storage with"):
+        await storage.aruns("s")
+    await engine.dispose()
+
+
+def test_a_session_in_two_phases_where_there_are_none(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/s.db")
+    SqlAlchemyStorage(engine).setup()
+    with Session(engine, twophase=True) as session, pytest.raises(UnsupportedError, match="without twophase=True"):
+        SqlAlchemyStorage(session).add_run("s", input=1)
+    engine.dispose()

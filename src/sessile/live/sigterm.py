@@ -12,8 +12,9 @@ from types import FrameType
 from ..storage.forking import Lock
 
 _lock = Lock(reentrant=True)  # a finalizer may end another run while it is held
-_active = 0
-_waiting = 0
+_active: set[object] = set()
+_waiting: set[object] = set()
+"""The blocks that are running, and those that keep the thread waiting. Taken out, whatever has become of putting in."""
 
 
 @contextmanager
@@ -25,24 +26,25 @@ def stored_on_sigterm(*, waiting: bool = False) -> Generator[None]:
     tasks), and only from the main thread, which alone may set one. `waiting` says that the block keeps the thread
     waiting, so that an event loop that runs there cannot do anything.
     """
-    global _active, _waiting
+    block = object()
     ours = threading.current_thread() is threading.main_thread()
-    if ours:
-        with _lock:
-            if _active == 0 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, _leave)
-            _active += 1
-            _waiting += waiting
     try:
+        if ours:
+            with _lock:
+                _active.add(block)
+                if waiting:
+                    _waiting.add(block)
+                if len(_active) == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                    signal.signal(signal.SIGTERM, _leave)
         yield
     finally:
         if ours:
             with _lock:
-                _active -= 1
-                _waiting -= waiting
+                _active.discard(block)
+                _waiting.discard(block)
                 # What is left behind may be ended by the garbage collector in another thread, which sets no handler.
                 here = threading.current_thread() is threading.main_thread()
-                if here and _active == 0 and signal.getsignal(signal.SIGTERM) is _leave:
+                if here and not _active and signal.getsignal(signal.SIGTERM) is _leave:
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -391,11 +391,12 @@ class Driver(ABC):
     def before_fork(self) -> None:
         """Called before a fork, in the thread that forks: bring what the child will inherit to rest.
 
-        What is locked here stays locked until `after_fork_in_parent`, and until `after_fork` in the child.
+        What is locked here stays locked until `after_fork_in_parent`, and until `after_fork` in the child. If a
+        signal's handler interrupts it, it is undone by `after_fork_in_parent`, and called again.
         """
 
     def after_fork_in_parent(self) -> None:
-        """Called in the parent after a fork."""
+        """Called in the parent after a fork; also if `before_fork` was interrupted half-way, or twice."""
 
     def after_fork(self) -> None:
         """Called in a forked child: forget (never close) inherited handles, so that all is opened anew."""

@@ -81,9 +81,14 @@ WRONG_CALL = (TypeError, ValueError, AttributeError)
 """What client libraries raise, in their own code, over arguments that they are given by a URL and cannot use."""
 
 
-def refused_call(error: Exception, where: str) -> InvalidInputError:
-    """The error of a client library that cannot be called as the URL says; its text may hold the URL's password."""
+def refused_call(error: Exception, where: str, *, lent: bool = False) -> InvalidInputError:
+    """The error of a client library that cannot be called as the URL says; its text may hold the URL's password.
+
+    `lent`: it is a client of the application's, which was made with arguments instead.
+    """
     return InvalidInputError(
         f"The client of {where} refuses how it is called: {type(error).__name__}.",
-        hint="Correct the URL: the host's name, the user, the password, or one of the options.",
+        hint="Correct the arguments that the client was made with; nothing was sent."
+        if lent
+        else "Correct the URL: the host's name, the user, the password, or one of the options.",
     )

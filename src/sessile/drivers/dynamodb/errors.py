@@ -112,6 +112,13 @@ def translate(error: Exception, what: str, where: str, written: Written) -> Stor
     text = f"{what} failed on {where}: {reason_of(error)}."
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
         return StorageError(text, hint="Name a region, and give credentials as for any program that uses AWS.")
+    if isinstance(error, HTTPClientError) and isinstance(_cause_of(error), AttributeError):
+        return StorageUnavailableError(  # aiobotocore does not ask whether its client was closed
+            f"{what} failed on {where}: the client seems to be closed ({reason_of(error)}).",
+            hint="Make a storage with a client that is open.",
+            retryable=False,
+            written=written,
+        )
     if _was_never_sent(error):
         return StorageUnavailableError(text)
     if isinstance(error, (HTTPClientError, EndpointConnectionError)):
@@ -125,9 +132,13 @@ def _was_never_sent(error: Exception) -> bool:
     aiobotocore says `EndpointConnectionError` of connections that broke later, too; what it was made of tells.
     """
     if isinstance(error, EndpointConnectionError):
-        cause = cast("dict[str, Any]", error.kwargs).get("error")
-        return any(kind.__name__ in NOT_CONNECTED for kind in type(cause).__mro__)
+        return any(kind.__name__ in NOT_CONNECTED for kind in type(_cause_of(error)).__mro__)
     return isinstance(error, ConnectTimeoutError)
+
+
+def _cause_of(error: BotoCoreError) -> object:
+    """What an error of the client's was made of, if it says so."""
+    return cast("dict[str, Any]", error.kwargs).get("error")
 
 
 def _refused(error: ClientError, what: str, where: str, written: Written) -> StorageError:

@@ -193,16 +193,15 @@ class ThreadPort(Port):
         self._client = client
         self._ours = client is None
         self._closed = False
+        # botocore makes as many connections as there are threads, and only keeps no more than it is told.
+        self._most: int = target.pool_size if client is None else client.meta.config.max_pool_connections
         self._forget()
         if client is not None:
             _check_answers(client)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        # botocore makes as many connections as there are threads, and only keeps no more than it is told.
-        most = self._target.pool_size if self._ours else cast(Any, self._client).meta.config.max_pool_connections
-        self._most: int = most
-        self._free = threading.Semaphore(most)
+        self._free = threading.Semaphore(self._most)
 
     def _connected(self) -> Any:
         with self._lock:

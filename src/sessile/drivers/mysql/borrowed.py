@@ -9,14 +9,21 @@ import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
 from pymysql.constants import SERVER_STATUS
 
-from ...errors import InvalidInputError, StorageError, StorageUnavailableError, UnsupportedError, Written
+from ...errors import (
+    InvalidInputError,
+    ReadOnlyError,
+    StorageError,
+    StorageUnavailableError,
+    UnsupportedError,
+    Written,
+)
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
 from ...storage.stats import Stats
 from ..sql.base import Execute, Parameters, Result
-from ..sql.borrowed import OneAtATime, spoil
+from ..sql.borrowed import OneAtATime, not_open, refuse_writes, spoil
 from ..sql.ports import not_text
-from .errors import is_lost, translate
+from .errors import READ_ONLY_TRANSACTION, is_lost, number_of, translate
 from .statements import SEPARATOR, aexecute, execute, joined, needed
 
 Failure = pymysql.err.MySQLError
@@ -65,6 +72,7 @@ class BorrowedPort:
             return await self._several(what, statements, parameters)
 
     async def _one(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
+        self._check_open()
         inside = self._in_transaction()
         try:
             return await self._run(sql, parameters)
@@ -74,6 +82,7 @@ class BorrowedPort:
             raise not_text(error, what, self.where) from error
 
     async def _several(self, what: str, statements: list[str], parameters: Parameters) -> Result:
+        self._check_open()
         inside = self._in_transaction()
         begin, end, undo = INSIDE if inside else ALONE
         try:
@@ -88,6 +97,10 @@ class BorrowedPort:
         except Failure as error:
             raise self._failed(error, what, "unknown", inside=inside) from error
         return joined(results)
+
+    def _check_open(self) -> None:
+        if self.connection.closed if self.suspends else not self.connection.open:
+            raise not_open(self.where)
 
     def _in_transaction(self) -> bool:
         status = self.connection.server_status or 0
@@ -127,7 +140,9 @@ class BorrowedPort:
         failed = translate(error, what, self.where, written="no" if inside else written)
         if failed.written == "unknown":
             self.stats.unknown(failed)
-        if inside or is_lost(error):
+        if number_of(error) == READ_ONLY_TRANSACTION and isinstance(failed, ReadOnlyError):
+            refuse_writes(failed)
+        elif inside or is_lost(error):
             spoil(failed)
         return failed
 

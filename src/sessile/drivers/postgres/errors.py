@@ -25,6 +25,10 @@ UNPREPARED = {"26000", "42P05"}
 """A prepared statement is missing, or is there already: a pooler has changed the connection behind our back."""
 
 READ_ONLY_TRANSACTION = "25006"
+READ_ONLY_HINT = (
+    "The server only follows another one, or lets transactions only read (default_transaction_read_only); "
+    "name the primary."
+)
 
 
 def is_lost(error: psycopg.Error) -> bool:
@@ -43,7 +47,7 @@ def translate(error: psycopg.Error, what: str, where: str, *, written: ours.Writ
     code = error.sqlstate or ""
     text = f"{what} failed on {where}: {reason_of(error) if str(error).strip() else code}."
     if code == READ_ONLY_TRANSACTION:
-        return ours.ReadOnlyError(text, hint="The server only follows another one; name the primary.")
+        return ours.ReadOnlyError(text, hint=READ_ONLY_HINT)
     if code in UNPREPARED:
         return ours.StorageUnavailableError(text, hint="A pooler stands in between: use prepare=False.")
     if is_lost(error):

@@ -13,17 +13,17 @@ from typing import Any, cast
 import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
-from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, Written
+from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, UnsupportedError, Written
 from ...storage.driver import Deadline
 from ...storage.stats import Stats
 from ..sql.base import Execute, Parameters, Result
-from ..sql.borrowed import spoil
+from ..sql.borrowed import not_open, refuse_writes, spoil
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort, not_text
-from .errors import is_lost, translate
+from .errors import READ_ONLY_TRANSACTION, is_lost, translate
 
 CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
@@ -350,6 +350,7 @@ class BorrowedPort:
 
     async def _run(self, what: str, sql: str, parameters: Parameters, written: Written) -> Result:
         """Run a statement; `written`: what is known if the connection is lost."""
+        self._check_ready(what)
         try:
             # Not the connection's own cursors: the application may have chosen other rows or parameters.
             if isinstance(self.connection, AsyncConnection):
@@ -359,12 +360,25 @@ class BorrowedPort:
             return _result(cursor.execute(cast("Any", sql), parameters))
         except psycopg.Error as error:
             failed = translate(error, what, self.where, written=written)
-            spoil(failed)
+            if isinstance(failed, ReadOnlyError) and error.sqlstate == READ_ONLY_TRANSACTION:
+                refuse_writes(failed)
+            else:
+                spoil(failed)
             if failed.written == "unknown":
                 self.stats.unknown(failed)
             raise failed from error
         except UnicodeDecodeError as error:
             raise not_text(error, what, self.where) from error
+
+    def _check_ready(self, what: str) -> None:
+        """Raise if a statement that is sent now would not be answered now."""
+        if self.connection.closed:
+            raise not_open(self.where)
+        if self.connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise UnsupportedError(
+                f"{what} needs an answer at once, and the connection to {self.where} is in pipeline mode.",
+                hint="Call the storage outside of `with connection.pipeline()`; nothing was sent.",
+            )
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:

@@ -318,6 +318,8 @@ class BorrowedThreadPort(ServerPort):
             connection = pool.get_connection()
         except theirs.RedisError as error:
             raise refused(error, self.where) from error
+        except WRONG_CALL as error:
+            raise refused_call(error, self.where, lent=True) from error
         try:
             return _exchange(connection, commands, deadline)
         except BaseException:
@@ -354,6 +356,8 @@ class BorrowedTaskPort(ServerPort):
                 connection = await pool.get_connection()
         except theirs.RedisError as error:
             raise refused(error, self.where) from error
+        except WRONG_CALL as error:
+            raise refused_call(error, self.where, lent=True) from error
         except TimeoutError as error:
             raise StorageUnavailableError(f"{self.where} lent no connection in {deadline.timeout:g} s.") from error
         try:

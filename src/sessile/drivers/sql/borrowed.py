@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from ...errors import StorageError, StorageUnavailableError
+from ...errors import ReadOnlyError, StorageError, StorageUnavailableError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
 
@@ -17,6 +17,25 @@ def spoil(failed: StorageError) -> StorageError:
     failed.hint = f"Roll the transaction back, and repeat it whole.{'' if failed.retryable else f' {failed.hint}'}"
     failed.retryable = False
     return failed
+
+
+def refuse_writes(failed: ReadOnlyError) -> ReadOnlyError:
+    """An error in a transaction of the application's that may only read: to repeat it as it is would be of no use."""
+    failed.hint = (
+        "Roll the transaction back, and begin one that may write; if the server only follows another one, connect to "
+        "the primary."
+    )
+    failed.retryable = False
+    return failed
+
+
+def not_open(where: str) -> StorageUnavailableError:
+    """The error of a connection of the application's that was closed, or lost, before anything was sent."""
+    return StorageUnavailableError(
+        f"Nothing was sent to {where}: the application's connection is closed, or was never opened.",
+        hint="Make a storage with an open connection, and repeat the transaction whole.",
+        retryable=False,
+    )
 
 
 class OneAtATime:

@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine, NullPool
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ...errors import InvalidInputError
+from ...errors import InvalidInputError, StorageError, UnsupportedError
 from ...storage.driver import Deadline
 from ...storage.faces import OneLoop
 from ...storage.stats import Stats
-from ..sql.borrowed import OneAtATime
+from ...storage.withholding import reason_of
+from ..sql.borrowed import OneAtATime, not_open
 from . import pools
 from .errors import Attempt
 
@@ -194,7 +196,7 @@ class BorrowedPort(_Borrowed):
         """Do the work inside the application's transaction."""
         attempt.phase = "working"
         async with self._turns.turn(deadline):
-            return work(self._connection())
+            return work(_lent(self._connection, self.where))
 
 
 class AsyncBorrowedPort(_Borrowed):
@@ -222,4 +224,25 @@ class AsyncBorrowedPort(_Borrowed):
         """Do the work inside the application's transaction."""
         attempt.phase = "working"
         async with self._turns.turn(deadline), asyncio.timeout(deadline.remaining()):
-            return await self._run_sync(lambda inside: work(self._connection(inside)))
+            return await self._run_sync(lambda inside: work(_lent(lambda: self._connection(inside), self.where)))
+
+
+def _lent(connection_of: Callable[[], Connection], where: str) -> Connection:
+    """The connection of the application's that is to be used now. Nothing was sent if there is none."""
+    try:
+        connection = connection_of()
+    except NotImplementedError as error:
+        raise UnsupportedError(
+            f"The session wants a transaction in two phases, which SQLAlchemy cannot begin on {where}.",
+            hint="Make the storage with a session without twophase=True.",
+        ) from error
+    except InvalidRequestError as error:
+        if type(error) is not InvalidRequestError:  # of one that is to be rolled back, or in use elsewhere
+            raise
+        raise StorageError(
+            f"The session that the storage was made with gives no connection to {where}: {reason_of(error)}.",
+            hint="Make the storage with a session that is open and may begin, or has begun, its transaction.",
+        ) from error
+    if connection.closed:
+        raise not_open(where)
+    return connection
