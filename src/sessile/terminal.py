@@ -21,8 +21,11 @@ _ACTIVE = re.compile(
 
 
 def clean(text: str) -> str:
-    """Text that can do nothing to a terminal: what would act becomes its escape; tabs and newlines stay."""
-    return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """Text that can do nothing to a terminal: what would act becomes its escape; tabs and newlines stay.
+
+    Columns of SQLite's hold values of any type, so that what should be text may be none.
+    """
+    return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def clean_line(text: str) -> str:
@@ -33,7 +36,7 @@ def clean_line(text: str) -> str:
 def clean_json(value: Any, *, indent: int | None = None) -> str:
     """JSON text that survives any encoding of the standard output, and can do nothing to a terminal."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")
-    text = json.dumps(value, ensure_ascii=not utf8, indent=indent)
+    text = json.dumps(value, ensure_ascii=not utf8, indent=indent, default=str)  # SQLite's columns may hold anything
     return _ACTIVE.sub(_json_escape, text.replace("\x7f", "\\u007f"))
 
 

@@ -11,7 +11,7 @@ from pydantic_ai import Tool
 from pydantic_ai.messages import BinaryContent, ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from sessile import Agent, SqliteStorage, Storage, Team, session_state
+from sessile import Agent, SqliteStorage, Storage, Team, session_files, session_state
 from sessile.errors import AlreadyExistsError, InvalidInputError, RunNotFoundError, SessionNotFoundError
 
 DONE: list[str] = []
@@ -104,6 +104,36 @@ def test_a_run_goes_on_after_one_of_its_messages(storage: Storage) -> None:
     whole = session.fork(message=6)
     assert whole.resume().output == "You have a room in Oslo."
     assert [one.data["kind"] for one in whole.messages()] == ["request", "response"] * 3
+
+
+@pytest.mark.parametrize("durability", ["run", "step"])
+def test_a_fork_has_the_files_of_its_moment(storage: Storage, durability: Any) -> None:
+    def write(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        calls = sum(isinstance(one, ModelResponse) for one in messages)
+        if calls == 2:
+            return ModelResponse([TextPart("done")])
+        given = {"name": f"{calls}.txt", "content": "made in the run"}
+        return ModelResponse([ToolCallPart("write_file", given, tool_call_id=f"c{calls}")])
+
+    model = FunctionModel(write)
+    agent = Agent(model, storage=storage, name="writer", toolsets=[session_files()], durability=durability)
+    storage.create_session("s")
+    storage.files("s").write("of-ada.txt", "written before the run")
+    agent.run("Go on with my file.", session_id="s")
+    session = agent.session("s")
+    storage.files("s").write("later.txt", "x")
+
+    def files(**point: Any) -> list[str]:
+        return [one.name for one in storage.files(session.fork(at=1, **point).session_id).all()]
+
+    first = ["0.txt"] if durability == "step" else []
+    second = ["1.txt"] if durability == "step" else []
+    assert files(message=2) == ["of-ada.txt"], "the call is made again"
+    assert files(message=3) == [*first, "of-ada.txt"]
+    assert files(results={"c1": "as if"}) == [*first, *second, "of-ada.txt"]
+    copy = session.fork(at=1, message=3)
+    assert copy.resume().output == "done"
+    assert [one.name for one in storage.files(copy.session_id).all()][-1] == "of-ada.txt"
 
 
 def test_a_call_that_waits_may_be_given_a_result(storage: Storage) -> None:

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessile import ANY_USER, MemoryStorage, SqliteStorage, Storage
+from sessile.drivers.memory import MemoryDriver
 from sessile.errors import (
     ConflictError,
     HeldError,
@@ -19,6 +21,7 @@ from sessile.errors import (
     TooLargeError,
 )
 from sessile.redaction import Patterns
+from sessile.storage.wrapping import WrappedDriver
 from sessile.transfer import export_archive, import_archive
 
 TURNED = "invoice\u202efdp.exe"
@@ -151,6 +154,25 @@ def test_deleting_goes_on_where_a_crash_has_left_it(storage: Storage) -> None:
     assert mine.delete("a") == 0
     with pytest.raises(Exception, match="missing"):
         storage.media("s1", made.digest)
+
+
+def test_a_content_that_is_written_again_while_it_is_removed_stays() -> None:
+    class Meanwhile(WrappedDriver):
+        """Another process writes the same content under another name just before it is removed."""
+
+        async def put_record(self, session_id: str, incarnation: str, key: str, value: Any, deadline: Any) -> bool:
+            if value is None and not written:
+                written.append(other.files("s1").write("b", "x" * 100))
+            return await super().put_record(session_id, incarnation, key, value, deadline)
+
+    written: list[Any] = []
+    driver = MemoryDriver()
+    with Storage(driver) as other:
+        other.create_session("s1")
+        other.files("s1").write("a", "x" * 100)
+        assert Storage(Meanwhile(driver)).files("s1").delete("a") == 1
+        assert written
+        assert other.files("s1").read("b") == b"x" * 100
 
 
 def test_a_content_that_a_message_names_stays(memory: MemoryStorage) -> None:

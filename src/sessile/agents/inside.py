@@ -74,7 +74,8 @@ async def fork_inside(
             Draft([*map(entry, ended), entry(end)], own),
         ]
 
-    last = branches.Part(drafts, list(_changed(run, kept[-1].seq)))
+    changes = list(_changed(run, kept[-1].seq))
+    last = branches.Part(drafts, changes, of=number, upto=_upto(run, count, told=results is not None))
     return await aoperate(
         storage, branches.fork, source, at=before, session_id=session_id, user_id=user_id, name=name, last=last
     )
@@ -149,6 +150,20 @@ def _as_returned(call: str, name: str, part: JsonObject) -> ToolEnded:
     if part.get("outcome") == FAILED:
         return ToolEnded(tool_call_id=call, tool_name=name, outcome=FAILED, message=str(content))
     return ToolEnded(tool_call_id=call, tool_name=name, outcome="returned", value=content)
+
+
+def _upto(run: Run, count: int, *, told: bool) -> int | None:
+    """The revision at which so many messages were there, and (`told`) what has come of the calls of the last one.
+
+    None if that is not known: then all messages were stored when the run ended.
+    """
+    if run.durability != "step":
+        return None
+    if not told:
+        return run.messages[count - 1].seq
+    if count < len(run.messages):
+        return run.messages[count].seq
+    return max((one.seq for one in run.steps), default=run.messages[count - 1].seq)
 
 
 def _changed(run: Run, seq: int) -> patch.Patch:

@@ -506,7 +506,8 @@ class SqliteDriver(Driver):
         values = {"session_id": session_id, "incarnation": incarnation, "key": key}
         with translated("Reading a record", self.path), self._reading(deadline) as connection:
             found = patiently(lambda: connection.execute(_SQL["get_record"], values).fetchone(), deadline)
-        return None if found is None else found[0]
+        # SQLite takes a value of any type in any column: whoever reads the record finds that it is damaged.
+        return None if found is None else found[0] if type(found[0]) is bytes else str(found[0]).encode()
 
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline

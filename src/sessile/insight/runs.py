@@ -225,7 +225,7 @@ def fill(place: Place, found: Sequence[FoundRun]) -> None:
         for row, source, score, label, by, time in rated:
             by_row[row].ratings[source] = Rating(source, score, label, None, by, 0, time)
         for row, tool, calls in place.read(f"SELECT run, tool, calls FROM {{tools}} WHERE {condition}", values):
-            by_row[row].tools[tool] = calls
+            by_row[row].tools[str(tool)] = calls  # a name, or what somebody has made of it
 
 
 def problems(

@@ -15,6 +15,7 @@ from ..storage.ids import check_id
 from ..storage.rows import HeadRow, ListQuery
 from ..storage.storage import operate
 from ..storage.writes import delete_user
+from ..times import datetime_of
 
 PAGE = 500
 
@@ -106,7 +107,7 @@ def erase_user(storage: Storage, user_id: str) -> Erasure:
             row.session_id,
             row.incarnation,
             row.kind,
-            datetime.fromtimestamp(row.created_at / 1_000_000, UTC).isoformat(),
+            datetime_of(row.created_at).isoformat(),
             row.revision,
             row.hidden,
         )

@@ -43,10 +43,14 @@ class Part:
     Attributes:
         drafts: its commits, of the number that it gets in the copy.
         changes: what it had changed in the state by then.
+        of: the number of that run.
+        upto: the revision whose files the copy has; None: those of the moment when the run began.
     """
 
     drafts: Callable[[int], list[Draft]]
     changes: patch.Patch
+    of: int
+    upto: int | None
 
 
 async def fork(
@@ -123,8 +127,7 @@ async def _fill(
     now = await core.head_of(source.session_id, source.user_id, core.deadline())
     if now.incarnation != source.incarnation:
         raise _gone(source)
-    latest = source.revision if at == source.tip else await _boundary(core, source, at, core.deadline())
-    copy = await copy_files(core, source, copy, latest)
+    copy = await copy_files(core, source, copy, await _moment(core, source, at, last_part))
     state = await state_after(core, source, at, core.deadline())
     if last_part is not None and last_part.changes:
         state = await compute(core.driver, lambda: patch.apply(state, last_part.changes), state)
@@ -132,6 +135,19 @@ async def _fill(
     entries = [*changes, *_summary(source, at, copied)]
     entries.append(SessionReady().entry())
     return await core.append_batch(copy, copy.session_id, [Draft(entries)], core.deadline())
+
+
+async def _moment(core: Core, source: Session, at: int, last: Part | None) -> int:
+    """The revision whose files a copy has."""
+    if last is None:
+        return source.revision if at == source.tip else await _boundary(core, source, at, core.deadline())
+    if last.upto is not None:
+        return last.upto
+    span = Span(runs=(last.of, last.of), limit=1)
+    rows = await core.driver.entries(source.session_id, source.incarnation, span, core.deadline())
+    if not rows:
+        raise MissingRunsError(source, (last.of, last.of))
+    return rows[0].seq
 
 
 def _summary(source: Session, at: int, copied: Sequence[int]) -> list[Entry]:

@@ -10,7 +10,7 @@ from ..records import Entry, JsonObject, Run, Session, UserId
 from .absence import check_free
 from .checks import check_count
 from .core import Core
-from .driver import Span
+from .driver import RecordName, Span
 from .files import KEY, mark_deleted
 from .leases import is_alive
 from .media import references
@@ -205,7 +205,7 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
     while True:
         where = (head.session_id, head.incarnation, MEDIA)
         keys = await core.driver.record_keys(*where, deadline, after=after)
-        orphans += [key for key in keys if key.removeprefix(MEDIA).partition("/")[0] not in named]
+        orphans += [key for key in keys if _digest_in(key) not in named]
         if not keys:
             break
         after = keys[-1]
@@ -215,8 +215,31 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
             hint="Call it again when that run has ended.",
             written="yes",
         )
+    contents: dict[str, list[str]] = {}
     for key in sorted(orphans):  # what names the parts of a content comes before them
-        await core.driver.put_record(head.session_id, head.incarnation, key, None, deadline)
+        contents.setdefault(_digest_in(key), []).append(key)
+    for digest, own in contents.items():
+        await _remove(core, head, digest, own)
+
+
+def _digest_in(key: str) -> str:
+    return key.removeprefix(MEDIA).partition("/")[0]
+
+
+async def _remove(core: Core, head: Session, digest: str, keys: list[str]) -> None:
+    """Remove a content, and put it back if a commit has named it meanwhile, whose writer saw that it was there.
+
+    Who names it later than that sees that it has gone, and writes it again (`files.write`).
+    """
+    deadline = core.deadline()
+    where = (head.session_id, head.incarnation)
+    values = await core.driver.get_records([RecordName(*where, key) for key in keys], deadline)
+    for key in keys:
+        await core.driver.put_record(*where, key, None, deadline)
+    if digest in await _named_since(core, head):
+        for key, value in reversed(list(zip(keys, values, strict=True))):
+            if value is not None:
+                await core.driver.put_record(*where, key, value, deadline)
 
 
 async def _named_since(core: Core, head: Session) -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict, cast
 
-from ..errors import InvalidInputError
+from ..errors import CorruptDataError, InvalidInputError
 from ..records import Status, UserId
 from .checks import LARGEST, STATUSES, check_choice, check_count, moment_micros
 from .ids import check_id, check_optional_id
@@ -110,8 +110,16 @@ def _check_value(key: Any, value: Any) -> None:
 
 
 def cursor_of(place: tuple[int, str] | None, order: str) -> str | None:
-    """The cursor of the page that begins behind this place, of a list in this order."""
-    return None if place is None else base64.urlsafe_b64encode(json.dumps([*place, order]).encode()).decode()
+    """The cursor of the page that begins behind this place, of a list in this order.
+
+    Raises `CorruptDataError` where the row that stands there has no id at all: nothing would come behind it.
+    """
+    if place is None:
+        return None
+    try:
+        return base64.urlsafe_b64encode(json.dumps([*place, order]).encode()).decode()
+    except TypeError:
+        raise CorruptDataError(f"A list comes to a session whose id or time is {place!r:.200}.") from None
 
 
 def place_of_cursor(cursor: str, order: str) -> tuple[int, str]:
