@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -46,6 +46,15 @@ KINDS: dict[str, Callable[[Path], Storage]] = {
     "sqlite": lambda folder: SqliteStorage(folder / "s.db"),
     "json": lambda folder: JsonStorage(folder / "json"),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_is_collected() -> Iterator[None]:
+    """What a signal's handler raises while other libraries are told of garbage is thrown away by Python."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(params=KINDS)

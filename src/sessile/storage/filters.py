@@ -119,7 +119,7 @@ def cursor_of(place: tuple[int, str] | None, order: str) -> str | None:
     try:
         return base64.urlsafe_b64encode(json.dumps([*place, order]).encode()).decode()
     except TypeError:
-        raise CorruptDataError(f"A list comes to a session whose id or time is {place!r:.200}.") from None
+        raise CorruptDataError(f"A list reaches a session whose id or time is {place!r:.200}.") from None
 
 
 def place_of_cursor(cursor: str, order: str) -> tuple[int, str]:
