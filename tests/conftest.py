@@ -180,13 +180,20 @@ def children_measured(item: pytest.Item) -> Iterator[None]:
 def threads_measured(item: pytest.Item) -> Iterator[None]:
     """What stops measuring stops it in all threads, and goes on only in this one and in new ones.
 
-    So lasting ones end, but for the one with the background loop, which is told to go on.
+    So lasting ones end, but for the one with the background loop, which is told to go on. It is asked after every test:
+    whatever else ends its tracing, nobody would notice but the figure at the end.
     """
     yield
-    if item.get_closest_marker("no_cover"):
+    anew = item.get_closest_marker("no_cover") is not None
+    if anew:
         threads.renew()
-        if background._thread is not None and background._thread.is_alive():
-            background.loop().call_soon_threadsafe(sys.settrace, threading.gettrace())
+    if background._thread is not None and background._thread.is_alive():
+        background.loop().call_soon_threadsafe(_trace_here, anew)
+
+
+def _trace_here(anew: bool) -> None:
+    if anew or sys.gettrace() is None:
+        sys.settrace(threading.gettrace())
 
 
 def pytest_collection_finish() -> None:

@@ -242,6 +242,18 @@ def test_a_head_that_is_missing_or_half_written_is_made_anew(folder: Folder, lef
         storage.verify("s")
 
 
+def test_a_head_that_is_missing_is_made_anew_for_one_user_too(folder: Folder) -> None:
+    """Her log says the id that she knows."""
+    with folder.open() as storage:
+        storage.for_user("ada").add_run("hers", input="Hello")
+        stored = next(one.session_id for one in storage.sessions(user_id=ANY_USER) if one.user_id == "ada")
+        (head,) = [one for one in folder.path.rglob(folder.head.name) if stored in one.read_text()]
+    head.unlink()
+    with folder.open() as storage:
+        assert [run.input for run in storage.for_user("ada").runs("hers")] == ["Hello"]
+        storage.verify(stored, user_id=ANY_USER)
+
+
 def test_a_head_that_lost_its_end_by_hand_is_kept(folder: Folder) -> None:
     text = folder.head.read_text("utf-8")
     written = text[: text.rindex("state")] + "typed by hand"

@@ -250,6 +250,7 @@ class Sessions:
             head = roll_forward(before, [stored.row for stored in good])
             assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
+            row = row._replace(session_id=session_id)  # a user's own id, which the log has, is another one
             logger.warning("The head in %s is rolled forward to revision %d.", place.folder, row.revision)
             self.stats.count("catch_ups")
             self.tree.replace(place.head, self.form.encode_head(row))
