@@ -46,6 +46,6 @@ def stall(path: Path) -> float:
 
 
 def test_the_loop_goes_on_with_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = stall(tmp_path / "1.db")
+    beside = min(stall(tmp_path / f"{number}.db") for number in range(3))  # a busy machine only makes one longer
     monkeypatch.setattr(computing, "LARGE", 10**12)
-    assert beside < stall(tmp_path / "2.db") / 3
+    assert beside < stall(tmp_path / "on the loop.db") / 3

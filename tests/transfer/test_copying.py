@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import sessile
-from sessile import ANY_USER, MemoryStorage, SqliteStorage, Storage
+from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, Storage
+from sessile.drivers.files.tree import Tree
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import InvalidInputError, StorageUnavailableError
 from sessile.storage.extending import WrappedDriver
-from sessile.transfer import copy
+from sessile.transfer import copy, export_archive, import_archive
 
 from .helpers import everything
 
@@ -160,6 +161,39 @@ from sessile.transfer import copy
 with sessile.open(sys.argv[1]) as source, sessile.open(sys.argv[2]) as target:
     copy(source, target, progress=lambda copied: print(copied.sessions, flush=True))
 """
+
+
+class Killed(BaseException):
+    """As if the process had ended here."""
+
+
+@pytest.mark.parametrize("way", ["copy", "archive"])
+def test_killed_between_the_last_commit_and_the_head(
+    way: str, filled: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is whole, and its session would be hidden for ever."""
+    export_archive(filled, tmp_path / "archive.jsonl", user_id=ANY_USER)
+
+    def bring(target: Storage) -> Any:
+        return copy(filled, target) if way == "copy" else import_archive(tmp_path / "archive.jsonl", target)
+
+    moves, move = 0, Tree.move
+
+    def last_move(tree: Tree, old: Path, new: Path) -> None:
+        nonlocal moves
+        moves += new.name == "head.json" and new.parent.name.startswith("seen")
+        if moves == 2:  # it has media: all commits but the last come first, and then that
+            raise Killed
+        move(tree, old, new)
+
+    with JsonStorage(tmp_path / "other") as target:
+        with monkeypatch.context() as patched:
+            patched.setattr(Tree, "move", last_move)
+            with pytest.raises(Killed):
+                bring(target)
+        assert target.get_session("seen") is None
+        assert not bring(target).skipped
+        assert everything(target) == everything(filled)
 
 
 @pytest.mark.parametrize("other_url", ["sqlite", "json", "postgres_url"])

@@ -232,7 +232,7 @@ class _TakingIn:
         session_id = self._row.session_id
         try:
             self._head = decode_head(self._row)
-            self._at = operate(self._storage, placing.make_room, session_id, self._row.incarnation)
+            self._at = operate(self._storage, placing.make_room, session_id, self._row.incarnation, self._row.revision)
             if self._at is not None:
                 shared = min(self._at.revision, self._head.revision)
                 until = replace(self._at, revision=shared)

@@ -230,7 +230,7 @@ class _Copying:
     def bring(self, head: Session) -> None:
         """Bring one session up to date in the target; raises what stands in the way."""
         target = self._target
-        standing = operate(target, placing.make_room, head.session_id, head.incarnation)
+        standing = operate(target, placing.make_room, head.session_id, head.incarnation, head.revision)
         if standing is not None:
             if standing.revision > head.revision:  # another copy may have brought what has come since
                 head = self._newer(head)

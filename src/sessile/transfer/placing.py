@@ -22,8 +22,12 @@ APPEND_BYTES = 1024 * 1024
 """How many characters go into one append, if it is not one commit that has more."""
 
 
-async def make_room(core: Core, session_id: str, incarnation: str) -> Session | None:
+async def make_room(core: Core, session_id: str, incarnation: str, revision: int | None = None) -> Session | None:
     """What stands in the place of a session, or None: of this very session what there is, expired others are removed.
+
+    On files a crash may come between the last commit, `revision`, and the head that shows the session: nothing that
+    could be appended would show it any more. Such a session is removed, and whoever calls puts it there again; without
+    a revision it is returned.
 
     Raises `AlreadyExistsError` if there is another session of this id.
     """
@@ -31,7 +35,10 @@ async def make_room(core: Core, session_id: str, incarnation: str) -> Session | 
     snapshot = await core.look(session_id, deadline)
     standing = snapshot.found
     if standing is not None and standing.incarnation == incarnation and standing.hidden != "deleted":
-        return standing
+        if standing.hidden != "building" or revision is None or standing.revision < revision:
+            return standing
+        await remove(core, session_id, incarnation)
+        return None
     if snapshot.head is not None or snapshot.building:
         raise AlreadyExistsError(
             f"There is another session {session_id!r}.",
