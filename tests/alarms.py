@@ -11,6 +11,7 @@ from types import FrameType
 
 from sessile.storage import Storage
 from sessile.testing import Figures
+from sessile.testing.checks import all_runs
 
 SIGNAL = signal.SIGUSR1
 WRITERS = 12
@@ -138,7 +139,7 @@ def _look(storage: Storage, acknowledged: list[int], figures: Figures) -> None:
     with ThreadPoolExecutor(WRITERS) as threads:
         written = list(threads.map(lambda name: storage.add_run("alarmed", input=name).input, "abcdefghijkl"))
         heads = list(threads.map(lambda _: storage.get_session("alarmed"), range(WRITERS)))
-    stored = [run.input for run in storage.runs("alarmed", last=100_000)]
+    stored = [run.input for run in all_runs(storage, "alarmed")]
     figures.acknowledged = len(acknowledged)
     figures.lost = len({*acknowledged, *written} - set(stored))
     figures.doubled = len(stored) - len(set(stored))

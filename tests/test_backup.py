@@ -21,6 +21,7 @@ from tests.servers.process import find_program
 import sessile
 from sessile import ANY_USER, SqliteStorage, Storage
 from sessile.errors import SessileError
+from sessile.testing.checks import all_runs
 
 SESSIONS = [f"s{number}" for number in range(4)]
 
@@ -60,7 +61,7 @@ def check(storage: Storage, acknowledged: dict[str, int]) -> None:
     assert {head.session_id for head in page.items} == set(SESSIONS)
     for session_id, number in acknowledged.items():
         storage.verify(session_id)
-        runs = storage.runs(session_id, last=100_000)
+        runs = all_runs(storage, session_id)
         assert [run.input for run in runs] == list(range(1, len(runs) + 1))
         assert len(runs) >= number
         head = storage.get_session(session_id)

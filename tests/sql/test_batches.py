@@ -27,6 +27,7 @@ from sessile.errors import DeadlineError, StorageError, StorageUnavailableError
 from sessile.storage.driver import Append, CommitRow, Deadline, HeadRow
 from sessile.storage.faces import step
 from sessile.storage.stats import Stats
+from sessile.testing.checks import all_runs
 
 
 def commit_of(session_id: str, expected: int = 1, size: int = 10, body: str = "b") -> Append:
@@ -427,7 +428,7 @@ CUTS = 200 if TORTURE else 15
 def whole(storage: PostgresStorage, session_id: str) -> list[Any]:
     """The inputs of a session whose log is as its head says."""
     assert storage.verify(session_id) > 0
-    return [run.input for run in storage.runs(session_id, last=100_000)]
+    return [run.input for run in all_runs(storage, session_id)]
 
 
 def test_killed_in_the_middle_of_batches(postgres_url: str) -> None:

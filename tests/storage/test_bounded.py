@@ -18,6 +18,7 @@ from sessile.storage import extending
 from sessile.storage.driver import Capabilities, CommitRow, Deadline, Span
 from sessile.storage.storage import operate
 from sessile.storage.wrapping import WrappedDriver
+from sessile.testing.checks import all_runs
 
 TEXT = "x" * 20_000
 BUDGET = 100_000
@@ -168,6 +169,7 @@ def test_memory_of_a_reader(tmp_path: Path) -> None:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
+        assert numbers(all_runs(storage, "s")) == list(range(1, 26))
     assert numbers(runs) == [24, 25]
     assert peak < 30_000_000
 

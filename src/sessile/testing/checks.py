@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from ..errors import InvalidInputError, SessileError, UnsupportedError
-from ..records import ANY_USER, Entry
+from ..records import ANY_USER, Entry, Run
 from ..storage import registry
 from ..storage.core import Core
 from ..storage.driver import Capabilities, Deadline
@@ -44,6 +44,17 @@ PATIENCE = 500
 
 class ConformanceError(AssertionError):
     """The driver did something else than the contract says."""
+
+
+def all_runs(storage: Storage, session_id: str) -> list[Run]:
+    """All runs of nobody's session, in order. One call brings `max_read_bytes`, and a quick machine writes more."""
+    found = list(storage.runs(session_id, from_run=1))
+    while found and found[0].number > 1:
+        older = storage.runs(session_id, from_run=1, to_run=found[0].number - 1)
+        if not older:
+            break
+        found = [*older, *found]
+    return found
 
 
 def expect(condition: bool, message: str) -> None:

@@ -35,7 +35,7 @@ from ..storage.core import Core
 from ..storage.driver import Append, Deadline, Driver, Span
 from ..storage.ids import uuid7
 from ..storage.storage import Storage, operate
-from .checks import FACES, Face, Scale, Subject, Trial, expect, expect_error
+from .checks import FACES, Face, Scale, Subject, Trial, all_runs, expect, expect_error
 from .faults import Fault, FaultyDriver
 from .processes import Figures
 from .proxy import CuttingProxy, Direction, Framing, Recording
@@ -137,7 +137,7 @@ class Ledger:
 
     def compare(self, storage: Storage, figures: Figures) -> None:
         """Count what is not as it was said."""
-        runs = storage.runs(self.session_id, from_run=1)
+        runs = all_runs(storage, self.session_id)
         there = [run.input for run in runs]
         figures.acknowledged += len(self.acknowledged)
         figures.lost += len(set(self.acknowledged) - set(there))

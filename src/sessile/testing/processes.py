@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..records import Run
 from ..storage.storage import Storage
-from .checks import Area, ConformanceError, Location, Scale, Trial, expect, expect_equal, open_location
+from .checks import Area, ConformanceError, Location, Scale, Trial, all_runs, expect, expect_equal, open_location
 from .worker import Job, Writer
 
 writers = Area("writers")
@@ -80,7 +80,7 @@ async def forked_processes_write(trial: Trial) -> None:
     wanted = sorted(f"w-{thread}-{number}" for thread in (0, 1) for number in range(1, count + 1))
     expect_equal(sorted(acknowledged), wanted, "acknowledged runs of a process and its fork")
     with open_location(trial.where()) as storage:
-        runs = storage.runs("s", from_run=1)
+        runs = all_runs(storage, "s")
         expect_equal(sorted(run.run_id for run in runs), wanted, "runs of a process and its fork")
         expect_equal(storage.verify("s"), len(wanted), "commits")
 
@@ -135,7 +135,7 @@ def _read_prefixes(storage: Storage, session_id: str, over: threading.Event, pro
     """Every read must begin with all that the read before it had, dense and in order."""
     seen: list[str] = []
     while not over.is_set() and not problems:
-        runs = storage.runs(session_id, from_run=1)
+        runs = all_runs(storage, session_id)
         ids = [run.run_id for run in runs]
         if ids[: len(seen)] != seen:
             problems.append(f"a read brought {ids[: len(seen) + 1]} after {seen}")
@@ -146,7 +146,7 @@ def _read_prefixes(storage: Storage, session_id: str, over: threading.Event, pro
 
 def _compare(storage: Storage, session_id: str, acknowledged: list[str], figures: Figures) -> list[Run]:
     """Count what was acknowledged and is not there, and what is there twice; the log must fold to its head."""
-    runs = storage.runs(session_id, from_run=1)
+    runs = all_runs(storage, session_id)
     ids = [run.run_id for run in runs]
     there = set(ids)
     figures.acknowledged += len(acknowledged)
