@@ -112,6 +112,16 @@ class _Writers:
             wanted = self._outcomes + more
             self._progress.wait_for(lambda: self._outcomes >= wanted or self._errors)
 
+    def acknowledge(self, more: int, *, within: float) -> bool:
+        """Whether so many further appends are acknowledged, within so many seconds.
+
+        How many fail until then says nothing: where there is no primary yet, they fail at once.
+        """
+        with self._progress:
+            wanted = self.acknowledged + more
+            self._progress.wait_for(lambda: self.acknowledged >= wanted or self._errors, within)
+            return self.acknowledged >= wanted or bool(self._errors)
+
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
@@ -155,9 +165,7 @@ def _disturb_writers(
             writers.wait_for(chance.randrange(1, 40))
             disturb()
             figures.rounds += 1
-        before = writers.acknowledged
-        writers.wait_for(20)
-        if writers.acknowledged == before:
+        if not writers.acknowledge(20, within=PATIENT):
             figures.problems.append("nothing was acknowledged any more in the end, though the server is there")
     with connect() as storage:
         for ledger in (writers.shared, *writers.own):
