@@ -45,7 +45,7 @@ SECOND = {
 }
 """Parameters of tests that run on a second server of a kind."""
 
-HANG = 1200.0
+HANG = 600.0
 """Seconds after which a test is taken for one that hangs: far more than any needs on a slow and busy machine."""
 
 
