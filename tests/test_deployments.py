@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2 as httpx
 import pytest
@@ -106,18 +106,34 @@ def answers(port: int, path: str) -> bool:
 
 ADA = {"Authorization": "Bearer token-of-ada"}
 
+
+class Server(NamedTuple):
+    """How a program is served, and what becomes of a run when the server is stopped in the middle of it."""
+
+    command: str
+    stores: bool
+    """Whether the run is stored as interrupted at once; else when its lease has run out."""
+
+
 SERVERS = {
-    "uvicorn": ["uvicorn", "app:app", "--timeout-graceful-shutdown", "1", "--port"],
-    "gunicorn": ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "--graceful-timeout", "1", "-b"],
+    "uvicorn": Server("uvicorn app:app --timeout-graceful-shutdown 1 --port {port}", True),
+    "gunicorn": Server("gunicorn app:app -k asgi --graceful-timeout 1 -b 127.0.0.1:{port}", False),
+    "gunicorn with uvicorn": Server(
+        "gunicorn app:app -k serving.Worker --graceful-timeout 30 -b 127.0.0.1:{port}", True
+    ),
 }
 
 
-@pytest.mark.parametrize("server", ["uvicorn"])
+@pytest.mark.parametrize("server", SERVERS)
 def test_a_deploy_in_the_middle_of_a_stream_loses_nothing(server: str, tmp_path: Path) -> None:
-    program("fastapi.md", "app.py", tmp_path)
+    command, stores = SERVERS[server]
+    text = next(block.text for block in shown(DOCS / "fastapi.md") if block.title == "serving.py")
+    (tmp_path / "serving.py").write_text(text.replace(": 20", ": 1"), "utf-8")
+    instead = {} if stores else {'"sqlite:///sessions.db"))': '"sqlite:///sessions.db"), lease=1)'}
+    program("fastapi.md", "app.py", tmp_path, **instead)
     port = private_port()
     seen: list[str] = []
-    with started([*SERVERS[server], str(port)], tmp_path, PAUSE="0.4") as serving:
+    with started(command.format(port=port).split(), tmp_path, PAUSE="0.4") as serving:
         until(lambda: answers(port, "/openapi.json"), tmp_path)
         address = f"http://127.0.0.1:{port}/sessions/1/stream"
         try:
@@ -131,7 +147,10 @@ def test_a_deploy_in_the_middle_of_a_stream_loses_nothing(server: str, tmp_path:
         serving.wait(60)
     assert "ten" not in "".join(seen)
     with SqliteStorage(tmp_path / "sessions.db") as storage:
-        (run,) = storage.for_user("ada").runs("1")
+        mine = storage.for_user("ada")
+        if not stores:
+            until(lambda: mine.runs("1")[0].status != "running", tmp_path)
+        (run,) = mine.runs("1")
         assert run.status == "interrupted", (tmp_path / "output.txt").read_text("utf-8")
     resume = "import app; print(app.agent.for_user('ada').resume('1').output)"
     with started([sys.executable, "-c", resume], tmp_path) as resuming:
