@@ -144,7 +144,7 @@ def test_no_time_is_left(storage: SqliteStorage) -> None:
         with driver._write_lock, ThreadPoolExecutor(4) as threads:
             told = [threads.submit(hasty.add_run, name, input=1) for name in NAMES[:4]]
             errors = [each.exception() for each in told]
-    assert all(isinstance(error, DeadlineError) for error in errors)
+    assert [(type(error), getattr(error, "written", None)) for error in errors] == [(DeadlineError, "no")] * 4
     assert [len(storage.runs(name)) for name in NAMES[:4]] == [1] * 4
 
 

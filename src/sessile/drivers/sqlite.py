@@ -54,6 +54,9 @@ BUSY_MILLISECONDS = 50
 COMMITS_TOGETHER = 64
 """How many sessions' commits are one transaction at most, which waits for the disk once."""
 
+GRACE_SECONDS = 0.5
+"""For how long a commit waits, when its time is over, to hear of the transaction that it went with."""
+
 FORK_SECONDS = 10.0
 """How long a fork waits for other threads to end what they read."""
 
@@ -142,9 +145,14 @@ class SqliteDriver(Driver):
         """None where no commit waits for a disk."""
         if self.in_memory:
             return None
-        # One connection writes, so that there is one batch at a time.
         return Batches(
-            self._append, self._append_many, suspends=False, stats=self.stats, at_work=1, most=COMMITS_TOGETHER
+            self._append,
+            self._append_many,
+            suspends=False,
+            stats=self.stats,
+            at_work=1,  # one connection writes
+            most=COMMITS_TOGETHER,
+            grace=GRACE_SECONDS,
         )
 
     # ------------------------------------------------------------ connections

@@ -110,6 +110,8 @@ class Batches:
         stats: where is counted what happens beside the work.
         at_work: how many batches, or first ones alone, are written at the same time, before others wait.
         most: how many sessions a batch has at most.
+        grace: for how many seconds after its own deadline a commit waits for a batch that has begun, so as to hear what
+            has become of it. For databases that keep the deadline of whoever leads.
     """
 
     def __init__(
@@ -121,9 +123,10 @@ class Batches:
         stats: Stats,
         at_work: int = AT_WORK,
         most: int = MOST,
+        grace: float = 0.0,
     ) -> None:
         self._one, self._many = one, many
-        self._may_work, self._most = at_work, most
+        self._may_work, self._most, self._grace = at_work, most, grace
         self._suspends = suspends
         self._stats = stats
         self._lock = threading.RLock()  # a finalizer that runs while it is held may write, too
@@ -145,7 +148,7 @@ class Batches:
             if self._leaves(mine):
                 return await self._one(write, deadline)
             if not mine.told and not mine.batch:
-                await mine.wait(deadline.remaining())
+                await mine.wait(deadline.remaining() + self._grace)
             if mine.batch:
                 await self._lead(mine.batch)
         finally:
