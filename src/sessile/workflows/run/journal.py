@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, cast
 
 from ...agents.messages.stored import dump_requests
 from ...errors import ConflictError, InvalidInputError, SessileError, WorkflowChangedError
@@ -354,7 +355,7 @@ SHORT = 64
 def _is_small(step: StepFinished) -> bool:
     """Whether what a step returned takes no room, and it has changed no state."""
     output = step.output
-    kind = type(output)
+    kind = cast(type[Any], type(output))
     return (kind in (type(None), bool, int, float) or (kind is str and len(output) <= SHORT)) and not step.changes
 
 
