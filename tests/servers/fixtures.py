@@ -330,7 +330,7 @@ def at_database(url: str, name: str) -> str:
 
 
 def connect_mysql(url: str) -> pymysql.Connection[Any]:
-    """A connection to a `mysql://` URL, where each statement is a transaction; not encrypted, so that proxies can read."""
+    """A connection to a `mysql://` URL, where each statement is a transaction. Not encrypted: proxies can read it."""
     parts = urlsplit(url)
     return pymysql.connect(
         host=parts.hostname,
