@@ -10,8 +10,9 @@ Nothing that a caller is promised changes by that:
 - A batch that fails as a whole, and was not written, is tried one by one. If it is not known whether it was written,
   each of its callers has that error, as if its own answer had been lost.
 - Each has its own deadline: a batch is given the time of whoever has most, who leads it. Who has less leaves earlier.
-- A batch waits for no lock that it meets (`SKIP LOCKED`), so that no two of them lock each other out, and nobody is
-  held up by the session of another. Whose turn has not come within `PATIENCE` goes alone.
+- On a server a batch waits for no lock that it meets (`SKIP LOCKED`), so that no two of them lock each other out, and
+  nobody is held up by the session of another. (SQLite has one lock, for which a lone commit waits as well.) Whose turn
+  has not come within `PATIENCE` goes alone.
 - What can be interrupted goes alone: operations of the main thread. A task that is cancelled only leaves its batch,
   which is a task of its own.
 
