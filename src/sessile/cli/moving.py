@@ -40,6 +40,7 @@ from .opening import (
     First,
     Second,
     User,
+    for_file,
     not_found,
     opened,
     url_and,
@@ -188,7 +189,7 @@ def export(
     chosen = None if session_id is None else [session_id]
     if chosen is not None and len(choice) > (user is not None):
         raise InvalidInputError("A session that is named is chosen by nothing else.")
-    with opened(url) as storage, progress("sessions") as shown:
+    with opened(url) as storage, progress("sessions") as shown, for_file(to, "written"):
         if session_id is not None and user is not None:
             _check_owner(storage, session_id, user)
         if what != "archive":
@@ -259,12 +260,12 @@ def import_command(
     if library is None:
         if not Path(path).is_file():
             raise InvalidInputError(f"There is no file {path!r}.")
-        with open_or_make(url) as storage, progress("sessions") as shown:
+        with open_or_make(url) as storage, progress("sessions") as shown, for_file(path, "read"):
             done = import_archive(path, storage, progress=_count(shown))
         _tell(done, json)
         return
     key = None if key_file is None else _key_in(key_file)
-    with open_or_make(url) as storage, progress("sessions") as shown:
+    with open_or_make(url) as storage, progress("sessions") as shown, for_file(path, "read"):
         taken = import_conversations(
             path,
             storage,
