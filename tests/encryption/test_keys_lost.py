@@ -1,4 +1,4 @@
-"""Keys in unlucky moments: nothing that can be read becomes unreadable, and what cannot be is never taken for absent."""
+"""Keys in unlucky moments: what can be read stays readable, and what cannot be is never taken for absent."""
 
 from __future__ import annotations
 

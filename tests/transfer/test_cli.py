@@ -79,9 +79,22 @@ def test_export_and_import(call: Call, filled: SqliteStorage, tmp_path: Path, mo
     assert "no file" in call("import", f"{tmp_path}/nowhere")[2]
 
 
-def test_copy_behind_a_stop(
-    call: Call, filled: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_cannot_be_used(call: Call, filled: SqliteStorage, tmp_path: Path) -> None:
+    url, nowhere = f"sqlite:///{tmp_path}/source.db", f"{tmp_path}/nowhere/file"
+    for command in (
+        ("export", url, "--to", nowhere),
+        ("export", url, "--to", f"{nowhere}.csv", "--as", "runs"),
+        ("backup", url, nowhere),
+    ):
+        code, _, err = call(*command)
+        assert (code, f"{nowhere}" in err, "cannot be written: No such file" in err) == (1, True, True)
+    if Path("/dev/full").is_char_device():
+        code, _, err = call("export", url, "--to", "/dev/full")
+        assert (code, "'/dev/full' cannot be written: No space left" in err) == (1, True)
+        assert Path("/dev/full").is_char_device()
+
+
+def test_copy_behind_a_stop(call: Call, filled: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db"
     program = f"import sessile; sessile.open({one!r}).add_run('seen', input='the last one', output='…')"
     command = f'"{sys.executable}" -c "{program}" && echo stopped'

@@ -57,9 +57,7 @@ class Writers:
         self._processes: list[subprocess.Popen[bytes]] = []
         for path in self._said:
             with path.open("wb") as file:
-                self._processes.append(
-                    subprocess.Popen([sys.executable, "-c", WRITER, url, path.name], stdout=file)
-                )
+                self._processes.append(subprocess.Popen([sys.executable, "-c", WRITER, url, path.name], stdout=file))
 
     def stop(self, _: Copied | None = None) -> None:
         for process in self._processes:

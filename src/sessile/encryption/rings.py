@@ -85,9 +85,7 @@ class Ring:
         "_data", "_names", "current", "expires", "last", "names", "newest", "owner", "revision", "stored", "text",
     )  # fmt: skip
 
-    def __init__(
-        self, stored: Stored, names: bytes, keys: Mapping[int, bytes], owner: str | None = None
-    ) -> None:
+    def __init__(self, stored: Stored, names: bytes, keys: Mapping[int, bytes], owner: str | None = None) -> None:
         self.stored, self.text, self.newest = stored, stored.text(), stored.newest
         self.current = stored.newest
         """The number of the key that encrypts: the newest one that a head is known to name."""

@@ -100,11 +100,13 @@ def copy(
     """Copy sessions into another storage, as they are: logs, media, records, kept results, ids and times.
 
     Both storages may be in use. What changes meanwhile is copied in further passes, until one finds nothing, or there
-    were eight. To move for good give `stop`: it is called then, and what has come in between is copied, until a look at
-    all sessions finds nothing more. What was acknowledged before `stop` returned is in the target when `copy` returns,
-    unless it stands in `skipped`. Each session is copied whole or not at all: a new one is hidden until it is complete. After a crash call
+    were eight. Each session is copied whole or not at all: a new one is hidden until it is complete. After a crash call
     it again: what is there already is not copied again. A session that was continued in the target is left alone and
     named in `skipped`, as is one that cannot be read.
+
+    To move for good give `stop`: it is called behind those passes, and what has come in between is copied, until a look
+    at all sessions finds nothing more. What was acknowledged before `stop` returned is in the target when `copy`
+    returns, unless it stands in `skipped`.
 
     Runs that are running in the source are copied as far as they are, and show as interrupted in the target when their
     lease has run out. Leases and requests to cancel are not copied.
