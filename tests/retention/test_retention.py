@@ -124,12 +124,12 @@ def test_branches_that_were_left_go(storage: Storage) -> None:
 def test_a_dry_run_says_what_the_policies_do_together(storage: Storage) -> None:
     """Whatever their order; and nothing twice, nor what is gone already."""
     for name in ("old", "chat"):
-        talk(storage, name, 6)
+        talk(storage, name, 6, agent=name)
         storage.rewind(name, at=4)
         talk(storage, name, 1)  # run 7, after 4; 5 and 6 are left
     aged(storage, 86400 * 91)
-    storage.rename("chat", "in use")
-    policies = [Policy(branches=True), Policy(runs=3), Policy(runs=1), Policy(branches=True), Policy(keep="90d")]
+    old = Policy(keep="90d", agent="old")
+    policies = [Policy(branches=True), Policy(runs=3), Policy(runs=1), Policy(branches=True), old]
     before = {name: storage.entries(name, limit=1000) for name in ("old", "chat")}
     planned = retain(storage, policies, dry_run=True)
     assert {name: storage.entries(name, limit=1000) for name in ("old", "chat")} == before
