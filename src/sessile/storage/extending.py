@@ -325,16 +325,17 @@ async def with_media(core: Core, session: Session, value: Any) -> Any:
     return await put_back(value, read) if has_binary(value) else value
 
 
-async def keep_media(core: Core, session: Session, value: Any) -> Any:
+async def keep_media(core: Core, session: Session | Callable[[], Awaitable[Session]], value: Any) -> Any:
     """Before a commit: the value with its large binary parts stored with the session, and references in their place.
 
     A part is `{"kind": "binary", "media_type": …, "data": <base64>}`, large is over `inline_media_bytes`; a content is
-    stored once in a session, and goes with it. Raises `TooLargeError` if one is over `max_media_bytes`, and
+    stored once in a session, and goes with it. A session that may have to be made first is given as a function, which
+    is called only where there is something to store. Raises `TooLargeError` if one is over `max_media_bytes`, and
     `SessionNotFoundError` if the session is gone.
     """
 
     async def there() -> Session:
-        return session
+        return session if isinstance(session, Session) else await session()
 
     return await keep_apart(core, value, there)
 
