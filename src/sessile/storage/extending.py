@@ -221,12 +221,13 @@ async def find(
 
 
 async def find_in(
-    core: Core, session: Session, key: str, *, limit: int = 500, newest_first: bool = False
+    core: Core, session: Session, key: str, *, after: int = 0, limit: int = 500, newest_first: bool = False
 ) -> list[Entry]:
     """As `find`, for a session that is at hand, within a change for example: one round trip; empty if it is gone."""
     check_id(key, "key")
+    check_count(after, "after", least=0)
     check_count(limit, "limit", least=1)
-    rows = await core.find(session, key, core.deadline(), limit=limit, newest_first=newest_first)
+    rows = await core.find(session, key, core.deadline(), after=after, limit=limit, newest_first=newest_first)
     return await read_entries(core.driver, rows)
 
 
