@@ -54,6 +54,7 @@ def test_ids_do_not_meet() -> None:
         ("openai", "a\0b"),
         ("openai", "a\udc00"),
         ("openai", ""),
+        ("openai", f"~{ids.digest('x' * 300)}"),
         ("agno", "a:b:c"),
         ("langgraph", "1:n"),
         ("langgraph-sub", "1", "n"),
@@ -67,6 +68,7 @@ def test_ids_do_not_meet() -> None:
             storage.create_session(one)
             storage.for_user("ada").create_session(one)
     assert ids.short("") == f"~{ids.digest('')}"
+    assert ids.short(ids.short("")) != ids.short(""), "nobody is another one by saying what stands in that one's place"
 
 
 def test_the_page_lists_the_ids() -> None:

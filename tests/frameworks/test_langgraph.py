@@ -69,6 +69,15 @@ def test_pruning_leaves_what_is_needed(url: str) -> None:
         assert kinds.count("langgraph.checkpoint") == 4, "those that were dropped are gone"
 
 
+def test_what_is_kept_where_it_is_hard_to(url: str) -> None:
+    """See `suites/langgraph_kept.py`."""
+    assert program(FRAMEWORK, "langgraph_kept.py", url, "messages_by_value", "cut_off", "odd_metadata") is True
+
+
+def test_the_writes_of_any_number_of_tasks_are_read() -> None:
+    assert program(FRAMEWORK, "langgraph_kept.py", "memory://", "many_tasks") is True
+
+
 def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url)
     assert program(FRAMEWORK, WORK, busy_url, "kept") == said
