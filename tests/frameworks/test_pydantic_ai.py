@@ -231,6 +231,7 @@ def test_large_contents_lie_beside_the_log_once(sqlite_url: str) -> None:
         asyncio.run(say(store, "c", ["Look:", picture], scope="ada"))
         asyncio.run(say(store, "c", ["Again:", picture], scope="ada"))
         first, second = storage.runs("pydantic-ai:c", last=5, user_id="ada")
+        assert (first.input, second.input) == ("Look:", "Again:")
         said = [run.messages[0].data["parts"][0]["content"][1] for run in (first, second)]
         assert said[0]["data"] == said[1]["data"] == {"$blob": ANY, "size": len(picture.data)}
         assert storage.media("pydantic-ai:c", said[0]["data"]["$blob"], user_id="ada") == picture.data

@@ -286,6 +286,7 @@ async def _remove_hidden(core: Core, head: Session) -> None:
     def is_hidden(entry: Entry) -> bool:
         return entry.kind in (CHECKPOINT, WRITES) and entry.seq < dropped.get(entry.data["id"], 0)
 
+    entries = [entry for entry in entries if entry.kind in (CHECKPOINT, WRITES)]
     hidden = [entry for entry in entries if is_hidden(entry)]
     if not hidden:
         return
