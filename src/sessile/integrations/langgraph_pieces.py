@@ -14,7 +14,6 @@ import io
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 PIECE = 64
@@ -25,6 +24,12 @@ WHOLE = 8
 
 MOST_BYTES = 64 * 1024 * 1024
 """How much of pieces is kept in memory of one saver."""
+
+MOST_MADE = 20_000
+"""Of how many pieces it is remembered which content they are."""
+
+STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+"""What Pydantic gives and takes when a model is pickled; by itself that takes twice the time."""
 
 MESSAGES = "langchain_core.messages."
 """The modules of the classes of which pieces are kept: their objects are what their fields say, and nothing else."""
@@ -54,50 +59,70 @@ class Pieces:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._packed: OrderedDict[str, bytes] = OrderedDict()
-        self._digests: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+        self._made: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
         self._size = 0
 
     def packed(self, digest: str) -> bytes | None:
-        """The messages of a content, if they are known: `pickle.loads` makes them."""
+        """The messages of a content, if they are known: `unpacked` makes them."""
         return self._packed.get(digest)
 
-    def made(self, packed: bytes | None) -> tuple[str, str] | None:
-        """The kind and the hash of the content that was made of such messages."""
-        return None if packed is None else self._digests.get(hashlib.sha256(packed).digest())
+    def made(self, looks: bytes | None) -> tuple[str, str] | None:
+        """The kind and the hash of the content that was made of messages which look like this (`look_of`)."""
+        return None if looks is None else self._made.get(looks)
 
-    def keep(self, packed: bytes | None, kind: str, digest: str, *, was_read: bool = False) -> None:
-        """Note which content stands for these messages; and, if they were made of it, that they are what it says."""
-        if packed is None:
+    def note(self, looks: bytes | None, kind: str, digest: str) -> None:
+        """Note which content was made of messages which look like this."""
+        if looks is None:
             return
         with self._lock:
-            self._digests[hashlib.sha256(packed).digest()] = (kind, digest)
-            if was_read and digest not in self._packed:
-                self._packed[digest] = packed
-                self._size += len(packed)
+            self._made[looks] = (kind, digest)
+            while len(self._made) > MOST_MADE:
+                self._made.popitem(last=False)
+
+    def keep(self, messages: Any, kind: str, digest: str) -> None:
+        """Note which messages a content has that was read, if they are some that may be kept."""
+        looks = look_of(messages)
+        if looks is None:
+            return
+        self.note(looks, kind, digest)
+        packed = pickle.dumps([_taken_apart(one) for one in messages], 5)
+        with self._lock:
+            self._size += len(packed) - len(self._packed.pop(digest, b""))
+            self._packed[digest] = packed
             while self._size > MOST_BYTES:
                 self._size -= len(self._packed.popitem(last=False)[1])
-            while len(self._digests) > 4 * len(self._packed) + 1000:
-                self._digests.popitem(last=False)
 
 
-def packed(items: Any) -> bytes | None:
-    """Messages as bytes that are the same only if these are; None for lists that hold anything else, or are short."""
-    if type(items) is not list or len(items) < WHOLE or not _are_messages(items):
+def look_of(items: Any) -> bytes | None:
+    """A hash that is the same only for messages which say the same; None for a list of anything else, or a short one.
+
+    What a message says are its fields: a serializer of LangGraph's writes nothing else.
+    """
+    if type(items) is not list or len(items) < WHOLE:
+        return None
+    kinds = {type(one) for one in items}
+    if not all(kind.__module__.startswith(MESSAGES) for kind in kinds):
         return None
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, 5)
     pickler.fast = True  # nothing is written as "the same as before": bytes depend on values alone
     try:
-        pickler.dump(items)
+        pickler.dump([(type(one).__name__, one.__dict__, one.__pydantic_extra__) for one in items])
     except Exception:  # noqa: BLE001 (somebody has put something into a message, and its own code may raise anything)
         return None
-    return buffer.getvalue()
+    return hashlib.sha256(buffer.getbuffer()).digest()
 
 
-def unpacked(made_here: bytes) -> Any:
+def _taken_apart(message: Any) -> tuple[Any, ...]:
+    state = message.__getstate__()
+    return type(message), *(state[name] for name in STATE)
+
+
+def unpacked(made_here: bytes) -> list[Any]:
     """The messages that this process has packed itself; nothing else may be given."""
-    return pickle.loads(made_here)  # noqa: S301 (nothing that was stored anywhere)
-
-
-def _are_messages(items: Sequence[Any]) -> bool:
-    return all(type(one).__module__.startswith(MESSAGES) for one in items)
+    messages: list[Any] = []
+    for kind, *state in pickle.loads(made_here):  # noqa: S301 (nothing that was stored anywhere)
+        message = kind.__new__(kind)
+        message.__setstate__(dict(zip(STATE, state, strict=True)))
+        messages.append(message)
+    return messages

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..errors import CorruptDataError, UnknownFormatError
 from ..storage.extending import Core, Entry, Session, read_record, read_records, write_record
-from .langgraph_pieces import WHOLE, Pieces, packed, split, unpacked
+from .langgraph_pieces import WHOLE, Pieces, look_of, split, unpacked
 from .stored import reads_stored
 
 CHECKPOINT, WRITES, DROPPED = "langgraph.checkpoint", "langgraph.writes", "langgraph.dropped"
@@ -87,8 +87,8 @@ class Values:
         return said
 
     def _dump(self, value: Any, moment: Moment, contents: dict[str, bytes]) -> dict[str, Any]:
-        written = None if self._pieces is None else packed(value)
-        made = None if self._pieces is None else self._pieces.made(written)
+        looks = None if self._pieces is None else look_of(value)
+        made = None if self._pieces is None else self._pieces.made(looks)
         if made is not None and (moment[0], named(made[1], moment[1])) in self._known:
             return {"type": made[0], "at": named(made[1], moment[1])}
         kind, data = self._serde.dumps_typed(value)
@@ -96,7 +96,7 @@ class Values:
             return {"type": kind, "data": base64.b64encode(data).decode()}
         digest = hashlib.sha256(data).hexdigest()
         if self._pieces is not None:
-            self._pieces.keep(written, kind, digest)
+            self._pieces.note(looks, kind, digest)
         contents[named(digest, moment[1])] = data
         return {"type": kind, "at": named(digest, moment[1])}
 
@@ -109,10 +109,7 @@ class Values:
                 continue
             for place, part in enumerate(_parts(data, size)):
                 await write_record(core, head, _record(name, place), part)
-            with self._lock:
-                self._known[key] = None
-                if len(self._known) > MOST_KNOWN:
-                    self._known.popitem(last=False)
+            self._know(head, [name])
 
     async def read(self, core: Core, head: Session, said: Iterable[Any]) -> Contents:
         """All contents of stored values, but for those of which the messages are known."""
@@ -124,9 +121,14 @@ class Values:
         made = sum(count * sizes[name] for name, count in wanted.items())
         if made > REPEATED_BYTES + REPEATED * sum(sizes.values()):
             raise UnknownFormatError(f"A checkpoint of session {head.session_id!r} is {made} bytes of the same few.")
-        with self._lock:
-            self._known.update({(head.incarnation, name): None for name in wanted})
+        self._know(head, wanted)
         return found
+
+    def _know(self, head: Session, stored: Iterable[str]) -> None:
+        with self._lock:
+            self._known.update({(head.incarnation, name): None for name in stored})
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
 
     def _packed(self, name: str) -> bytes | None:
         return None if self._pieces is None else self._pieces.packed(digest_in(name))
@@ -143,7 +145,7 @@ class Values:
             return unpacked(contents.packed[name])
         value = self._serde.loads_typed((said["type"], contents.stored[name]))
         if self._pieces is not None:
-            self._pieces.keep(packed(value), said["type"], digest_in(name), was_read=True)
+            self._pieces.keep(value, said["type"], digest_in(name))
         return value
 
 
