@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from ..errors import SessionNotFoundError
+from ..errors import SessileError, SessionNotFoundError
 from ..storage.extending import (
     ANY_USER,
     Core,
@@ -49,6 +50,13 @@ class UnclaimedError(Exception):
     """A session that has no owner is written by somebody who will be it."""
 
 
+class UnchangedError(SessileError):
+    """A row is to be written that is there already: Agno writes one after each run, which has done so, too.
+
+    An error of Sessile's, because such a one is believed only after a look at the database.
+    """
+
+
 async def put_row(
     core: Core, stored: str, row: dict[str, Any], user: str | None, *, with_runs: bool
 ) -> tuple[dict[str, Any], bool]:
@@ -77,10 +85,13 @@ async def put_row(
         changed = state_changed(head, {"row": written, **filling})
         name = name_of(row) or None
         named = renamed(head, name) if name is None or is_usable(name) else []
+        if not (first or changed or named):
+            raise UnchangedError("There is nothing to write.")
         return Draft([*first, *changed, *named])
 
-    # `ANY_USER`, because an unowned session is somebody's to claim; whose it is, the change asks.
-    await commit(core, stored, change, user_id=ANY_USER)
+    with suppress(UnchangedError):
+        # `ANY_USER`, because an unowned session is somebody's to claim; whose it is, the change asks.
+        await commit(core, stored, change, user_id=ANY_USER)
     return written, new
 
 
