@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from tests.frameworks.helpers import ROOT, program
@@ -28,6 +29,21 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f'pip install "sessile[{EXTRAS[module]}]"' in done.stdout
     assert f"\n{EXTRAS[module]} = [" in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_a_version_that_lacks_something_is_named() -> None:
+    """As an older or newer release of Pydantic AI might, which is installed here."""
+    code = """
+import pydantic_ai.conversation_store as theirs
+del theirs.ConversationConflict
+try:
+    import sessile.integrations.pydantic_ai
+except ImportError as error:
+    print(str(error).replace(chr(10), " "))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"cannot use version {version('pydantic-ai-slim')} of the package" in done.stdout
+    assert "ConversationConflict" in done.stdout
 
 
 def test_adapters_are_short_and_leaves() -> None:

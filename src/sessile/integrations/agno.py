@@ -52,7 +52,7 @@ try:
     )
     from agno.session import AgentSession, TeamSession, WorkflowSession
 except ImportError as error:
-    raise missing_dependency("agno", "agno", "A database of Agno's") from error
+    raise missing_dependency("agno", "agno", "A database of Agno's", error) from error
 
 TYPES = {AgentSession: SessionType.AGENT, TeamSession: SessionType.TEAM, WorkflowSession: SessionType.WORKFLOW}
 

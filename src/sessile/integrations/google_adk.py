@@ -60,7 +60,7 @@ try:
     from google.adk.sessions import Session as AdkSession
     from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 except ImportError as error:
-    raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK") from error
+    raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK", error) from error
 
 __all__ = ["SessileArtifactService", "SessileMemoryService", "SessileSessionService"]
 

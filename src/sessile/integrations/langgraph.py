@@ -76,7 +76,7 @@ try:
         get_checkpoint_metadata,
     )
 except ImportError as error:
-    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's") from error
+    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's", error) from error
 
 __all__ = ["SessileSaver", "SessileStore"]
 

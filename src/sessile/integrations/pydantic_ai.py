@@ -57,7 +57,9 @@ try:
     )
     from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 except ImportError as error:
-    raise missing_dependency("pydantic-ai-slim>=2.66", "openai", "A conversation store of Pydantic AI's") from error
+    raise missing_dependency(
+        "pydantic-ai-slim>=2.66", "openai", "A conversation store of Pydantic AI's", error
+    ) from error
 
 KIND = "pydantic-ai"
 BEGUN = "pydantic-ai.begun"
