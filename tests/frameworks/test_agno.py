@@ -92,5 +92,10 @@ def test_a_session_whose_first_write_was_cut_off_gets_its_runs(url: str) -> None
     assert program(FRAMEWORK, WORK, url, "cut_off") == [["first"], all_of_them, all_of_them]
 
 
+def test_a_run_that_is_written_often_is_what_was_written_last() -> None:
+    """And a session that is nobody's is who claims it first."""
+    assert program(FRAMEWORK, WORK, "memory://", "often") == ["509", 1, [True, False, True, False]]
+
+
 def test_the_page_runs(tmp_path: Path) -> None:
     assert "Hello, 2" in page_runs(FRAMEWORK, "agno.md", tmp_path)

@@ -81,6 +81,18 @@ def test_no_event_is_without_its_state(sqlite_url: str) -> None:
         assert (user.state, app.state) == ({"b": 2, "count": 1}, {"c": 3, "count": 1})
 
 
+def test_invocations_from_several_processes_are_a_run_each(url: str) -> None:
+    program(FRAMEWORK, WORK, url, "in_turn")
+    with sessile.open(url) as storage:
+        session = storage.get_session("adk:app:ada:turns", user_id="ada")
+        assert session is not None
+        assert session.state == {"said": [*range(12)]}
+        runs = storage.runs(session.session_id, last=9, user_id="ada")
+        said = [[message.data["content"]["parts"][0]["text"] for message in run.messages] for run in runs]
+        assert said == [["0", "3", "6", "9"], ["1", "4", "7", "10"], ["2", "5", "8", "11"]]
+        storage.verify(session.session_id, user_id="ada")
+
+
 def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url)
     kept = program(FRAMEWORK, WORK, busy_url, "kept")
