@@ -57,7 +57,8 @@ def may_call_tools(agent: Any, options: Mapping[str, Any]) -> bool:
 @cache
 def _of_every_agent() -> frozenset[type[Any]]:
     """The capabilities that Pydantic AI gives to each agent, which find tools and bring none."""
-    return frozenset(map(type, ModelAgent[None, str]().root_capability.capabilities))
+    bare: ModelAgent[Any, Any] = ModelAgent()
+    return frozenset(map(type, bare.root_capability.capabilities))
 
 
 def system_prompt_again() -> ReinjectSystemPrompt[Any]:

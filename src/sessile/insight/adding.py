@@ -285,6 +285,10 @@ class Adding:
     ) -> Iterator[tuple[Key, Sequence[Any]]]:
         """Rows with the keys of their groups; `begin` makes of what is read the moment at which a time begins."""
         begins: dict[int, int] = {}
+        if not {*TIMES, "session"} & set(groups):
+            for row in self._place.read(sql, where.values):
+                yield tuple([value or None for value in row[: len(groups)]]), row[len(groups) :]
+            return
         for row in self._place.read(sql, where.values):
             key: list[int | str | None] = []
             for group, value in zip(groups, row, strict=False):
