@@ -14,7 +14,7 @@ from typing import Any
 from ..storage.forking import Lock
 
 _plain: Any = import_module("_signal")
-"""What the module `signal` wraps. Its enumerations, made anew four times a run, take a thirtieth of what a run costs."""
+"""What the module `signal` wraps. Its enumerations, made four times a run, take a thirtieth of a run's time."""
 
 _lock = Lock(reentrant=True)  # a finalizer may end another run while it is held
 _active: set[object] = set()
