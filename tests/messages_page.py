@@ -24,6 +24,7 @@ EXCEPTIONS = {
     f"Warning: {FILLED}": PASSED_ON,
     f"{FILLED} {FILLED}.": "the parts have headings: what is refused, and why",
     f"{FILLED} {FILLED}: {FILLED}.": "the parts have headings: what is refused, and why",
+    "There is nothing to write.": "is caught where it is raised: an update that changes nothing",
     "A driver that declares suspends=False has awaited something.": "only the author of a driver can cause it",
     f"The driver {FILLED} cannot push changes.": "only a driver that says that it can is asked",
     "A storage needs a driver.": "only the author of a storage class can cause it",
@@ -200,8 +201,8 @@ _INTRO = (
 def _entry(entry: Entry, told: str) -> Iterator[str]:
     yield f"### {heading(entry.text)}"
     classes = ", ".join(f"`{one}`" for one in entry.kinds)
-    said = told or _untold(entry)
-    yield f"{classes}: {said}" if classes else said
+    if said := told or ("" if entry.needs_words else _untold(entry)):
+        yield f"{classes}: {said}" if classes else said
     if does := _to_do(entry):
         yield does
 
