@@ -17,6 +17,8 @@ from .forms import UsageRow, UsageTable
 from .place import Place
 from .sums import sum_up
 
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
 
 def usage(
     place: Place, now: int, *, by: Group | Sequence[Group], zone: str | tzinfo, whose: Whose, filters: RunFilters
@@ -45,8 +47,10 @@ def _row(groups: tuple[Group, ...], key: Key, found: Sum, zone: tzinfo) -> Usage
     used.nano_dollars, used.unpriced = named["cost"], named["unpriced"]
     shown = tuple(datetime_of(one).astimezone(zone) if isinstance(one, int) else one for one in key)
     row = UsageRow(shown, found.runs, found.errors, used)
-    if not {"model", "tool"} & set(groups) and found.took:
-        row.p50, row.p95, row.p99 = map(timedelta_of, histograms.percentiles(found.took, (0.5, 0.95, 0.99)))
+    if not {"model", "tool"} & set(groups):
+        for prefix, times in (("", found.took), ("first_token_", found.first_took)):
+            for name, took in zip(SHARES, histograms.percentiles(times, SHARES.values()), strict=False):
+                setattr(row, prefix + name, timedelta_of(took))
     return row
 
 
