@@ -199,7 +199,12 @@ function Row({ run }: { run: FoundRun }) {
         <Cost usage={{ cost: run.cost }} />
         {isTeam ? <span className="row-own muted">{own}</span> : null}
       </td>
-      <td className="end number">{run.duration === null ? "–" : seconds(run.duration)}</td>
+      <td className="end number">
+        {run.duration === null ? "–" : seconds(run.duration)}
+        {run.first_token === null ? null : (
+          <span className="row-own muted">{t.run.firstToken(seconds(run.first_token))}</span>
+        )}
+      </td>
       <td className="end">
         <Score value={score} />
       </td>
