@@ -167,12 +167,12 @@ def chart() -> Iterator[str]:
 # ---------------------------------------------------------------- the dashboard
 
 
-SEEN = (("sessions", "#/"), ("session", "#/session/refund-4711?run=2"))
+SEEN = (("sessions", "#/"), ("session", "#/session/refund-4711?run=2"), ("monitor", "#/monitor?by=agent"))
 """Views of the demonstration."""
 
 
 def dashboard() -> Iterator[str]:
-    """The dashboard over the demonstration's sessions: the list, and a session in which a refund failed."""
+    """The dashboard over the demonstration's sessions: the list, a session in which a refund failed, the monitor."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
