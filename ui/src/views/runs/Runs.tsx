@@ -199,11 +199,11 @@ function Row({ run }: { run: FoundRun }) {
         <Cost usage={{ cost: run.cost }} />
         {isTeam ? <span className="row-own muted">{own}</span> : null}
       </td>
-      <td className="end number">
+      <td
+        className="end number"
+        title={run.first_token === null ? undefined : t.run.firstToken(seconds(run.first_token))}
+      >
         {run.duration === null ? "–" : seconds(run.duration)}
-        {run.first_token === null ? null : (
-          <span className="row-own muted">{t.run.firstToken(seconds(run.first_token))}</span>
-        )}
       </td>
       <td className="end">
         <Score value={score} />
