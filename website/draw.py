@@ -167,8 +167,12 @@ def chart() -> Iterator[str]:
 # ---------------------------------------------------------------- the dashboard
 
 
-SEEN = (("sessions", "#/"), ("session", "#/session/refund-4711?run=2"), ("monitor", "#/monitor?by=agent"))
-"""Views of the demonstration."""
+SEEN = (
+    ("sessions", "#/", 1120, 640),
+    ("session", "#/session/refund-4711?run=2", 1120, 640),
+    ("monitor", "#/monitor?by=agent", 1290, 740),
+)
+"""Views of the demonstration, and how large they are drawn."""
 
 
 def dashboard() -> Iterator[str]:
@@ -182,9 +186,9 @@ def dashboard() -> Iterator[str]:
             address = _address(serving)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             for mode in ("light", "dark"):
-                for name, place in SEEN:
+                for name, place, width, height in SEEN:
                     context = browser.new_context(
-                        viewport={"width": 1120, "height": 640},
+                        viewport={"width": width, "height": height},
                         color_scheme=mode,
                         reduced_motion="reduce",
                         locale="en-GB",

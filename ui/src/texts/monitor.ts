@@ -36,7 +36,7 @@ export const monitor = {
     latency: "Duration",
     firstToken: "Time to first token",
     firstTokenHalf: "First token",
-    firstTokenNote: (slow: string) => `95 % within ${slow}`,
+    firstTokenNote: (slow: string) => `95 % within ${slow.replace(" ", "\u00a0")}`,
     notStreamed: "nothing was streamed",
     waiting: "Waiting",
     atLeast: "at least: some are unpriced",
