@@ -17,6 +17,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from sessile import Agent, SessionCapability, SqliteStorage, Team, Workflow
 from sessile.cli import main
+from sessile.errors import InvalidInputError
 from sessile.insight import Index
 from sessile.records import Run
 
@@ -173,3 +174,13 @@ def test_people_are_told(storage: SqliteStorage, path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["usage", f"sqlite:///{path}", "--by", "agent"])
     assert capsys.readouterr().out.splitlines()[0].split()[-3:] == ["p50", "p95", "first"]
+
+
+def test_a_run_that_is_added_may_have_one(storage: SqliteStorage) -> None:
+    run = storage.add_run("s", input="Is it?", output="It is.", first_token=timedelta(milliseconds=1.5))
+    assert run.first_token == timedelta(milliseconds=1.5)
+    assert storage.runs("s")[0].first_token_us == 1500
+    assert storage.add_run("s", input="Is it?", output="It is.").first_token is None
+    for wrong in (-1, "soon", float("nan")):
+        with pytest.raises(InvalidInputError, match="first_token"):
+            storage.add_run("s", input="Is it?", output="It is.", first_token=wrong)  # type: ignore[arg-type] (so it is)
