@@ -169,6 +169,7 @@ export const t = {
   },
   run: {
     you: "User",
+    firstToken: (time: string) => `first token ${time}`,
     system: "System",
     agent: "Agent",
     thinking: "Thinking",
@@ -235,7 +236,6 @@ export const t = {
     rendered: "Rendered",
     unknownPart: "Part of an unknown kind",
     actions: "More actions",
-    firstToken: "First token",
     model: "Model",
     cached: "cached",
     attempt: (n: number) => `attempt ${n}`,

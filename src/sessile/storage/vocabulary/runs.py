@@ -180,6 +180,11 @@ class RunEnded(Word, kind="run.ended"):
         "sessions takes what it has used from there",
         default=False,
     )
+    first_token: int | None = field(
+        "how long after it began the first part of its first model response came, microseconds; only where responses "
+        "are streamed",
+        default=None,
+    )
     noted: bool = field(
         "of an interrupted run: a sweep has noted it, in a commit of nothing else", default=False, since=3
     )
@@ -220,6 +225,7 @@ class RunEnded(Word, kind="run.ended"):
         counts = data.get("usage")
         if counts:
             run.usage.count(counts)
+        run.first_token_us = data.get("first_token", run.first_token_us)
         run.counted_there = run.counted_there or bool(data.get("counted_there"))
 
     @classmethod
