@@ -12,6 +12,7 @@ from .history.summary import RollingSummary
 from .history.windows import AllRuns, LastRuns, TokenBudget, Window
 from .memory import Memory
 from .messages.openai import from_openai, to_openai
+from .run.company import TeamRequest
 from .started import StartedRun
 from .team import Team
 from .team.modes import Members
@@ -34,6 +35,7 @@ __all__ = [
     "StartedRun",
     "Team",
     "TeamEvent",
+    "TeamRequest",
     "TokenBudget",
     "Window",
     "app_state",
