@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, SessionNotFoundError
 from ..records import Entry, JsonObject, Message, Run, Session, UserId
 from ..storage import branches, patch
 from ..storage.checks import check_count
@@ -31,6 +31,7 @@ async def fork_inside(
     name: str | None = None,
 ) -> Session:
     """See `AgentSession.fork`: a copy whose last run ends after one of its messages, or with other results of tools."""
+    head = await storage.aget_session(source, user_id=user_id)
     run = await storage.aget_run(source, number, user_id=user_id)
     _check(run)
     if (message is None) == (results is None):
@@ -46,8 +47,9 @@ async def fork_inside(
         if count > len(run.messages):
             raise InvalidInputError(f"Run {number} has {len(run.messages)} messages, not {count}.")
     kept = run.messages[:count]
-    head = await storage.aget_session(source, user_id=user_id)
-    before = 0 if head is None else _before(head, number)
+    if head is None:
+        raise SessionNotFoundError(f"There was no session {source!r} a moment ago.")
+    before = _before(head, number)
     returned = sum(one.outcome == "returned" for one in ended)
     counted = (
         kept[:-1] if kept[-1].data.get("kind") == "response" else kept
@@ -75,7 +77,9 @@ async def fork_inside(
         ]
 
     changes = list(_changed(run, kept[-1].seq))
-    last = branches.Part(drafts, changes, of=number, upto=_upto(run, count, told=results is not None))
+    last = branches.Part(
+        drafts, changes, of=number, upto=_upto(run, count, told=results is not None), incarnation=head.incarnation
+    )
     return await aoperate(
         storage, branches.fork, source, at=before, session_id=session_id, user_id=user_id, name=name, last=last
     )
