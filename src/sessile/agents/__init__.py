@@ -8,6 +8,8 @@ from .events import MemberEnded, MemberStarted, TeamEvent
 from .filing import session_files
 from .handle import AgentSession
 from .history.chosen import Auto, Relevant
+from .history.measured import Budget
+from .history.shortened import Shortened
 from .history.summary import RollingSummary
 from .history.windows import AllRuns, LastRuns, TokenBudget, Window
 from .memory import Memory
@@ -21,6 +23,7 @@ __all__ = [
     "Agent",
     "AllRuns",
     "Auto",
+    "Budget",
     "CurrentSession",
     "LastRuns",
     "MemberEnded",
@@ -31,6 +34,7 @@ __all__ = [
     "RollingSummary",
     "RunResult",
     "SessionCapability",
+    "Shortened",
     "AgentSession",
     "StartedRun",
     "Team",

@@ -31,6 +31,7 @@ from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
+from .history.shortened import Shortened, read_tool_result
 from .history.tools import history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
@@ -79,7 +80,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         scopes: which states that outlive the session are at hand: `"user"` (`user_state()`), and `"app"` or
             `"app:NAME"` (`app_state()`); each costs a look at the beginning of a run, and a commit if it was changed.
         history: which earlier runs are sent along: a number of runs, `"all"`, `TokenBudget(…)`,
-            `RollingSummary(…)`, a `Window` of your own, or None.
+            `RollingSummary(…)`, `Auto(…)`, a `Window` of your own, or None.
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
             model response, and every tool call before it starts and after it ends, is committed as it happens, so that
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
@@ -153,7 +154,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
-        self._toolsets = history_tools(read_chat_history, search_sessions)
+        self._toolsets = history_tools(
+            read_chat_history, search_sessions, [read_tool_result] if isinstance(self._window, Shortened) else ()
+        )
         self._memory = checked_memory(memory)
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)

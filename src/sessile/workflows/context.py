@@ -232,7 +232,7 @@ class Context(BaseContext):
     def earlier_runs(
         self, last: int = 1, *, agent: str | None = None, steps: Sequence[str] = ()
     ) -> Coroutine[Any, Any, list[EarlierRun]]:
-        """What the last runs of this session have come to that had completed before this one; oldest first.
+        """What the last runs of this session have returned that had completed before this one; oldest first.
 
         ```python
         before = await ctx.earlier_runs(3, steps=["outline"])

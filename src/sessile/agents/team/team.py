@@ -23,6 +23,7 @@ from ...storage.storage import Storage
 from ...storage.turns import Durability, OnBusy
 from ..agent import Agent
 from ..events import Listen, TeamEvent
+from ..history.shortened import Shortened
 from ..history.summary import RollingSummary
 from ..history.windows import History
 from ..memory import MemoryOption
@@ -135,7 +136,8 @@ class Team(Agent[OutputT]):
     def _check_windows(self, members: Mapping[str, Agent[Any]]) -> None:
         for name, member in members.items():
             own = member.storage is not None and member.storage is not self.storage
-            if isinstance(member._window, RollingSummary) and self.member_history == "own" and not own:
+            window = member._window.window if isinstance(member._window, Shortened) else member._window
+            if isinstance(window, RollingSummary) and self.member_history == "own" and not own:
                 raise InvalidInputError(
                     f"The member {name!r} cannot keep a RollingSummary of its work in a session that it shares.",
                     hint='Use another history, member_history="team", or a storage of its own.',

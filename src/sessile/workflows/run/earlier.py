@@ -1,4 +1,4 @@
-"""What earlier runs of a workflow's session have come to, for its later ones."""
+"""What earlier runs of a workflow's session have returned, for its later ones."""
 
 from __future__ import annotations
 
