@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ..errors import InvalidInputError, SessionNotFoundError
+from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
 from ..records import Entry, JsonObject, Message, Run, Session, UserId
 from ..storage import branches, patch
 from ..storage.checks import check_count
 from ..storage.encoding import check_json
+from ..storage.media import put_back
 from ..storage.snapshots import Draft
 from ..storage.storage import Storage, aoperate
 from ..storage.vocabulary import MessageAdded, RunEnded, RunStarted, StatePatched, ToolEnded
@@ -39,6 +40,7 @@ async def fork_inside(
     ended: list[ToolEnded] = []
     if results is not None:
         check_json(dict(results), "results")
+        await _check_media(storage, source, user_id, results)
         count = _asked_at(run, results)
         ended = list(_ended(run, count, results))
     else:
@@ -83,6 +85,18 @@ async def fork_inside(
     return await aoperate(
         storage, branches.fork, source, at=before, session_id=session_id, user_id=user_id, name=name, last=last
     )
+
+
+async def _check_media(storage: Storage, source: str, user_id: UserId, results: Mapping[str, Any]) -> None:
+    """Refuse results that name media which the session does not have: nobody could read the copy."""
+
+    async def read(digest: str) -> bytes:
+        return await storage.amedia(source, digest, user_id=user_id)
+
+    try:
+        await put_back(dict(results), read)
+    except CorruptDataError as error:
+        raise InvalidInputError(f"The results name media that session {source!r} does not have.") from error
 
 
 def _check(run: Run) -> None:
