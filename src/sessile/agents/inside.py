@@ -32,11 +32,11 @@ async def fork_inside(
     name: str | None = None,
 ) -> Session:
     """See `AgentSession.fork`: a copy whose last run ends after one of its messages, or with other results of tools."""
+    if (message is None) == (results is None):
+        raise InvalidInputError("Say either how many messages of the run are kept, or which results are others.")
     head = await storage.aget_session(source, user_id=user_id)
     run = await storage.aget_run(source, number, user_id=user_id)
     _check(run)
-    if (message is None) == (results is None):
-        raise InvalidInputError("Say either how many messages of the run are kept, or which results are others.")
     ended: list[ToolEnded] = []
     if results is not None:
         check_json(dict(results), "results")
