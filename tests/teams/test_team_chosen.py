@@ -43,6 +43,13 @@ def test_the_next_member_sees_what_others_have_answered(server: ModelServer, sto
     assert [part["content"] for part in run.children[1].messages[0].data["parts"]] == [run.children[1].input]
 
 
+def test_what_was_shown_is_not_sent_again_in_later_runs(server: ModelServer, storage: SqliteStorage) -> None:
+    team = team_of(server, "geographer", "historian", storage=storage, session_id="s1", shared_answers=500)
+    team.run(f"{ask('geographer', FRANCE)}\nthen {ask('historian', SEEN)}")
+    team.run(ask("historian", ITALY))
+    assert prompts(server, -2) == [SEEN, ITALY]
+
+
 def test_without_it_members_know_only_their_task(server: ModelServer, storage: SqliteStorage) -> None:
     team = team_of(server, "geographer", "historian", storage=storage, session_id="s1")
     team.run(f"{ask('geographer', FRANCE)}\nthen {ask('historian', SEEN)}")

@@ -239,7 +239,7 @@ def test_teams_of_many_sessions_share_the_state_of_their_application(storages: t
     reader: Agent[Any] = Agent(
         FunctionModel(lambda messages, info: ModelResponse([TextPart(str(info.instructions))])),
         name="reader",
-        instructions="So far: {app:0.m0.3}",
+        instructions="So far: {app:by}",
         scopes=["app:crew"],
     )
 
@@ -248,4 +248,4 @@ def test_teams_of_many_sessions_share_the_state_of_their_application(storages: t
         return "read"
 
     Team([reader], mode=ask_reader, name="crew", storage=two).run("Tell.", session_id="later")
-    assert seen == ["So far: 3"]
+    assert all(key in seen[0] for key in keys)

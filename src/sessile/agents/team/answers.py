@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
 
 from ...records import Run
 from ..messages.tokens import BYTES_A_TOKEN
@@ -55,6 +58,19 @@ def task_of(asked: Any) -> Any:
     if isinstance(asked, list) and asked and isinstance(asked[-1], str) and asked[-1].startswith(SHOWN):
         return asked[:-1]  # pyright: ignore[reportUnknownVariableType]
     return asked  # pyright: ignore[reportUnknownVariableType]
+
+
+def without_answers(message: ModelMessage) -> ModelMessage:
+    """A message of an earlier run of a member's, without what it was shown there: it was about that run."""
+    if not isinstance(message, ModelRequest) or not any(isinstance(part, UserPromptPart) for part in message.parts):
+        return message
+    parts = [
+        replace(part, content=task_of(list(part.content)))
+        if isinstance(part, UserPromptPart) and not isinstance(part.content, str)
+        else part
+        for part in message.parts
+    ]
+    return replace(message, parts=parts)
 
 
 def _short(task: str) -> str:
