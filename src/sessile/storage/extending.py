@@ -329,8 +329,9 @@ async def keep_media(core: Core, session: Session, value: Any) -> Any:
     """Before a commit: the value with its large binary parts stored with the session, and references in their place.
 
     A part is `{"kind": "binary", "media_type": …, "data": <base64>}`, large is over `inline_media_bytes`; a content is
-    stored once in a session, and goes with it. Raises `TooLargeError` if one is over `max_media_bytes`, and
-    `SessionNotFoundError` if the session is gone.
+    stored once in a session, and goes with it. Called again after the commit, with the head that this gave, it writes
+    what somebody has removed who erased something at that moment, and saw nobody name it. Raises `TooLargeError` if one
+    is over `max_media_bytes`, and `SessionNotFoundError` if the session is gone.
     """
 
     async def there() -> Session:
