@@ -19,7 +19,7 @@ from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
 from ..live.result import OutputT, RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
-from ..records import JsonObject, UserId
+from ..records import ANY_USER, JsonObject, UserId
 from ..storage.checks import check_choice, check_seconds
 from ..storage.faces import background
 from ..storage.given import checked_patch
@@ -31,6 +31,7 @@ from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
+from .history.shortened import Shortened, read_tool_result
 from .history.tools import history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
@@ -46,6 +47,7 @@ from .resume.repeating import run_again
 from .resume.resuming import resume_run
 from .resume.tools import Tools
 from .run.adapting import Adapting
+from .run.company import TeamRequest
 from .run.driving import drive
 from .run.job import Job
 from .run.recorder import Recorder
@@ -78,7 +80,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         scopes: which states that outlive the session are at hand: `"user"` (`user_state()`), and `"app"` or
             `"app:NAME"` (`app_state()`); each costs a look at the beginning of a run, and a commit if it was changed.
         history: which earlier runs are sent along: a number of runs, `"all"`, `TokenBudget(…)`,
-            `RollingSummary(…)`, a `Window` of your own, or None.
+            `RollingSummary(…)`, `Auto(…)`, a `Window` of your own, or None.
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
             model response, and every tool call before it starts and after it ends, is committed as it happens, so that
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
@@ -152,7 +154,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
-        self._toolsets = history_tools(read_chat_history, search_sessions)
+        self._toolsets = history_tools(
+            read_chat_history, search_sessions, [read_tool_result] if isinstance(self._window, Shortened) else ()
+        )
         self._memory = checked_memory(memory)
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
@@ -243,6 +247,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         job.prompt, spec.given = prompt, remembered(job.given)
         if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
             spec.given = {**(spec.given or {}), "examples": used}
+        if (members := await job.company.choose(asked_of(spec, prompt))) is not None:
+            spec.given = {**(spec.given or {}), "members": members}
         with stored_on_sigterm():
             begin = partial(Recorder.begin, storage, spec, prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
             while spec.only_once:
@@ -492,7 +498,10 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 f"A run takes no {', '.join(sorted(unknown))}.",
                 hint="The history comes from the storage; decisions go to resume(); options are Pydantic AI's.",
             )
+        if options.get("members") is not None:
+            raise InvalidInputError("Only the run of a team has members.")
         passed: dict[str, Any] = {**options, "infer_name": False}
+        passed.pop("members", None)
         history = passed.pop("message_history", None)
         window = self._window if history is None else Given(history)
         if "instructions" in passed:
@@ -535,6 +544,11 @@ def member_job(member: Agent[Any], listen: Listen | None, *, answers: bool) -> J
 def member_spec(member: Agent[Any], session_id: str, user_id: UserId) -> TurnSpec:
     """Which run of which session begins, of a member that keeps a session of its own."""
     return member._spec(session_id, user_id, None)  # pyright: ignore[reportPrivateUsage] (of the same module)
+
+
+def asked_of(spec: TurnSpec, prompt: Any) -> TeamRequest:
+    """What a run is asked, for whoever chooses who works on it."""
+    return TeamRequest(question_of(prompt), spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
 
 
 def first_state_of(agent: Agent[Any]) -> JsonObject:

@@ -143,9 +143,15 @@ class Recorder:
     def _current_session(self, state: JsonObject | None) -> CurrentSession:
         spec = self.turn.spec
         own: JsonObject = copied(self.turn.state) if state is None else state
-        scopes = frozenset(self.turn.scoped.scopes)
         return CurrentSession(
-            spec.session_id, self.turn.user_id, self.run_id, self.storage, own, agent=spec.agent, scopes=scopes
+            spec.session_id,
+            self.turn.user_id,
+            self.run_id,
+            self.storage,
+            own,
+            agent=spec.agent,
+            scopes=frozenset(self.turn.scoped.scopes),
+            incarnation=None if self.turn.head is None else self.turn.head.incarnation,
         )
 
     def entry(self, said: Word, format: str | None = None) -> Entry:
