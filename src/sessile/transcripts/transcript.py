@@ -144,6 +144,10 @@ def one_asked(one: dict[str, Any]) -> str:
     """One thing that is waited for, in words."""
     if one["kind"] == "event":
         return f"event {one['name']}"
+    if one["kind"] == "form":
+        return f"form {clip(as_text(one.get('question') or one['tool_name']), FOLDED)} ({one['tool_call_id']})"
+    if one["kind"] == "review":
+        return f"review of {clip(as_text((one.get('args') or {}).get('output')), FOLDED)} ({one['tool_call_id']})"
     what = {"approval": "approval of", "call": "the result of", "unsure": "whether to repeat"}[one["kind"]]
     return f"{what} {one['tool_name']} {clip(as_text(one['args']), FOLDED)} ({one['tool_call_id']})"
 

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from ...errors import InvalidInputError, NotResumableError
 from ...records import FINISHED, JsonObject, Run
+from ...storage.forms import FORM, check_answer, forms_of, unfilled
 from ...storage.vocabulary import DecisionSent, Pending, RunDecided, ToolEnded
 from ..messages.stored import ReadMedia, dump_tool_result, requests_of, to_plain
 from ..options import Approval
@@ -48,6 +49,33 @@ def _newest(run: Run, epoch: int) -> dict[str, DecisionSent]:
     """By tool call id: what was decided last about this pause, before anybody has resumed the run."""
     sent = [one for step in run.steps if (one := DecisionSent.read(step)) is not None and one.epoch == epoch]
     return {call: one for one in sent for call in (*one.approvals, *one.calls)}
+
+
+def with_answers(
+    run: Run, given: DeferredToolResults, dumped: RunDecided
+) -> tuple[DeferredToolResults, RunDecided]:
+    """What is given, with forms that were filled as their tools will read it; as stored, too.
+
+    Raises `InvalidInputError` for a form that was approved and not filled, or not as it asks.
+    """
+    forms = forms_of(Pending.of(run.pending).requests) if run.status == "paused" and run.pending is not None else {}
+    answers = {call: to_plain(given.calls[call]) for call in forms if call in given.calls}
+    for call, answer in answers.items():
+        check_answer(call, forms[call], answer)
+    if unsaid := [call for call in forms if call not in answers and is_yes(given.approvals.get(call, False))]:
+        raise unfilled(unsaid[0])
+    yes, said = dict.fromkeys(answers, True), {call: {FORM: answer} for call, answer in answers.items()}
+    whole = DeferredToolResults(
+        approvals={**given.approvals, **yes},
+        calls={call: result for call, result in given.calls.items() if call not in answers},
+        metadata={**given.metadata, **said},
+    )
+    stored = dumped.but(
+        approvals={**dumped.approvals, **yes},
+        calls={call: result for call, result in dumped.calls.items() if call not in answers},
+        metadata={**dumped.metadata, **said},
+    )
+    return (whole, stored) if answers else (given, dumped)
 
 
 def check_in_time(run: Run, epoch: int, now: int, given: DeferredToolResults) -> None:

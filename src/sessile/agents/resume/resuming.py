@@ -36,6 +36,7 @@ from .decisions import (
     own_part,
     redacted_calls,
     waits,
+    with_answers,
     with_sent,
 )
 from .fitting import Abilities, check_owner
@@ -72,7 +73,7 @@ async def resume_run(
     def check(turn: Turn, run: Run) -> list[Entry]:
         now = turn.clock.now()
         check_in_time(run, turn.epoch - 1, now, said)
-        given, stored = with_sent(run, turn.epoch - 1, now, said, dumped)
+        given, stored = with_answers(run, *with_sent(run, turn.epoch - 1, now, said, dumped))
         if not (from_start and run.status == "interrupted" and run.durability == "run"):
             check_resumable(run, given)
         if not adopt:
