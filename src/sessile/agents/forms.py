@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired
 
 from ..errors import InvalidInputError
 from ..records import JsonObject
+from ..storage.encoding import encode
 from ..storage.forms import FORM
-from ..storage.schema import check_schema
+from ..storage.schema import check_schema, problems
 
 T = TypeVar("T")
 
@@ -55,29 +56,57 @@ def ask_person(ctx: RunContext[Any], schema: type[T] | JsonObject, question: str
     Raises:
         InvalidInputError: the schema says what forms cannot be held against.
     """
-    form: JsonObject = {"question": question, "schema": _schema_of(schema)}
+    form = Form(schema, question)
     given: Any = ctx.tool_call_metadata if ctx.tool_call_approved else None
     if not isinstance(given, dict) or FORM not in given:
-        raise ApprovalRequired({FORM: form})
-    answer: Any = cast(JsonObject, given)[FORM]
-    if isinstance(schema, dict):
-        return answer
+        raise ApprovalRequired({FORM: form.asked()})
     try:
-        return TypeAdapter(schema).validate_python(answer)
-    except ValidationError as error:
-        said = "; ".join(_problem(one) for one in error.errors(include_url=False, include_input=False))
-        raise ApprovalRequired({FORM: {**form, "problem": said}}) from None
+        return form.filled(cast(JsonObject, given)[FORM])
+    except FormError as error:
+        raise ApprovalRequired({FORM: form.asked(str(error))}) from None
 
 
-def _schema_of(schema: Any) -> JsonObject:
-    if isinstance(schema, dict):
-        return check_schema(schema)
-    try:
-        return check_schema(TypeAdapter(schema).json_schema())
-    except InvalidInputError:
-        raise
-    except Exception as error:
-        raise InvalidInputError(f"No form can be made of {schema!r}: it has no JSON Schema. {error}") from error
+class FormError(ValueError):
+    """A form was not filled as it asks, says its type; the text has what is wrong, and not what was said."""
+
+
+class Form:
+    """What a person is asked: a type, or a JSON Schema, and a question."""
+
+    def __init__(self, schema: Any, question: str = "") -> None:
+        """`InvalidInputError` for a schema that forms cannot be held against."""
+        self._adapter: TypeAdapter[Any] | None = None
+        self.question = question
+        if isinstance(schema, dict):
+            self.schema = check_schema(schema)
+            return
+        try:
+            self._adapter = TypeAdapter(schema)
+            said = self._adapter.json_schema()
+        except PydanticUserError as error:
+            raise InvalidInputError(f"No form can be made of {schema!r}: {error.message}") from None
+        self.schema = check_schema(said)
+
+    def asked(self, problem: str | None = None) -> JsonObject:
+        """The form as it is stored; `problem` is what was wrong with the last answer."""
+        form: JsonObject = {"question": self.question, "schema": self.schema}
+        return form if problem is None else {**form, "problem": problem}
+
+    def filled(self, answer: Any) -> Any:
+        """An answer as an object of the type; `FormError` if it is none."""
+        if wrong := problems(self.schema, answer):
+            raise FormError("; ".join(wrong))
+        if self._adapter is None:
+            return answer
+        try:
+            return self._adapter.validate_json(encode(answer))
+        except ValidationError as error:
+            raise FormError("; ".join(map(_problem, error.errors(include_url=False, include_input=False)))) from None
+
+
+def form_of(schema: Any, question: str) -> Form | None:
+    """The form of a type or a schema; None if there is none."""
+    return None if schema is None else Form(schema, question)
 
 
 def _problem(error: Any) -> str:

@@ -255,7 +255,8 @@ def send(
             waits = storage.decide(session_id, waits.run, results={name: value}, by=by, user_id=whose(user))
         else:
             workflow = waits.agent or ""
-            operate(storage, send_event, session_id, workflow, name, value, waits.run, user_id=whose(user))
+            owner = whose(user)
+            operate(storage, send_event, session_id, workflow, name, value, waits.run, by=by, user_id=owner)
     _go_on(waits, [name], agent, user, json=json)
 
 

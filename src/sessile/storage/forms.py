@@ -44,6 +44,12 @@ def check_answer(call: str, form: Mapping[str, Any], answer: Any) -> None:
         )
 
 
+def untyped(value: Any) -> Any:
+    """The JSON of a value that is stored with the name of its class."""
+    said = cast(JsonObject, value) if isinstance(value, dict) else {}
+    return said["value"] if {"$type", "value"} <= said.keys() else value
+
+
 def unfilled(call: str) -> InvalidInputError:
     """A form was approved, and not filled."""
     return InvalidInputError(

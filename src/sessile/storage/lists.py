@@ -203,7 +203,8 @@ def asked_of(pending: Pending) -> list[JsonObject]:
                 said = cast(JsonObject, call)
                 one = {name: said.get(name) for name in ("tool_name", "tool_call_id", "args")}
                 asked.append({"kind": what, **one, **_of_people(requests, str(said.get("tool_call_id")))})
-    return asked + [{"kind": "event", "name": name} for name in pending.waits or []]
+    forms = pending.forms or {}
+    return asked + [{**(forms.get(name) or {}), "kind": "event", "name": name} for name in pending.waits or []]
 
 
 def _of_people(requests: JsonObject, call: str) -> JsonObject:

@@ -143,7 +143,7 @@ def asked_text(pending: Any) -> list[str]:
 def one_asked(one: dict[str, Any]) -> str:
     """One thing that is waited for, in words."""
     if one["kind"] == "event":
-        return f"event {one['name']}"
+        return f"event {one['name']}" + (f": {clip(one['question'], FOLDED)}" if one.get("question") else "")
     if one["kind"] == "form":
         return f"form {clip(as_text(one.get('question') or one['tool_name']), FOLDED)} ({one['tool_call_id']})"
     if one["kind"] == "review":

@@ -341,6 +341,7 @@ async def send_event(view: Seen, session_id: Session, body: EventIn) -> Response
         body.value,
         id=body.id,
         run_number=body.run_number,
+        by=view.caller.user_id,
         user_id=view.reads,
         resume=False,
     )
