@@ -12,7 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from ...errors import InvalidInputError, NotResumableError
 from ...records import FINISHED, JsonObject, Run
-from ...storage.forms import FORM, check_answer, forms_of, unfilled
+from ...storage.forms import FORM, REVIEW, about, check_answer, forms_of, unfilled
 from ...storage.vocabulary import DecisionSent, Pending, RunDecided, ToolEnded
 from ..messages.stored import ReadMedia, dump_tool_result, requests_of, to_plain
 from ..options import Approval
@@ -175,7 +175,9 @@ def check_resumable(run: Run, given: DeferredToolResults) -> None:
     """Refuse a run that cannot continue with what is given, before anything is written."""
     if run.durability == "workflow":
         raise NotResumableError(f"Run {run.number} is a workflow's.", hint="Resume it with the workflow.")
-    if run.status != "paused" and run.durability != "step":
+    accepted = progress_of(run).answers if run.status == "interrupted" else None
+    is_given = accepted is not None and "output" in (accepted.reviewed or {})  # no model, and no tool, is asked
+    if run.status != "paused" and run.durability != "step" and not is_given:
         raise NotResumableError(
             f"Run {run.number} was interrupted, and its steps were not stored.",
             hint='Run its input again; agents with durability="step" can be resumed.',
@@ -230,6 +232,7 @@ def redacted_calls(run: Run) -> set[str]:
     waiting: JsonObject = {} if run.pending is None else Pending.of(run.pending).requests or {}
     said: list[Any] = [*(last.get("parts") or []), *(waiting.get("approvals") or [])]
     calls = [cast(JsonObject, one) for one in said if isinstance(one, dict)]
+    calls = [one for one in calls if about(waiting, str(one.get("tool_call_id")), REVIEW) is None]
     redacted = [call for call in calls if call.get("redacted")]
     return {call.get("tool_call_id", TEXT_OUTPUT) for call in redacted}
 

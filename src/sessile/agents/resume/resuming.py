@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelResponse
 
 from ...live.queue import in_turn
 from ...live.result import RunResult
-from ...records import Entry, Run
+from ...records import Entry, JsonObject, Run
 from ...storage import taking
 from ...storage.ids import check_optional_id, uuid7
 from ...storage.storage import Storage, aoperate
@@ -40,6 +40,7 @@ from .decisions import (
     with_sent,
 )
 from .fitting import Abilities, check_owner
+from .reviewing import give, remark_of, unfinished_review, with_review
 from .progress import Progress, drop_cut, progress_of, unsaved_state, unstored_usage, without_cut
 from .tools import Tools, UnlistedError
 
@@ -67,6 +68,7 @@ async def resume_run(
     said = all_given(approvals, results)
     dumped = await dump_decisions(said, by)
     whole = [said]
+    reviews: list[JsonObject | None] = [None]
 
     abilities = Abilities()
 
@@ -80,7 +82,8 @@ async def resume_run(
             check_owner(turn.before.head, run, spec)
         holding(run, job.given)
         abilities.check(run, given, job)
-        whole[:] = [given]
+        stored = with_review(run, given, stored, job)
+        whole[:], reviews[:] = [given], [stored.reviewed]
         return [*without_cut(run), *(turn.entry(decided) for decided in noted(run, given, stored))]
 
     try:
@@ -97,14 +100,21 @@ async def resume_run(
     recorder.take_over(run)
     if taken is not None:
         taken(recorder)
-    return await go_on(recorder, job, run, whole[0])
+    return await go_on(recorder, job, run, whole[0], reviews[0] or unfinished_review(run))
 
 
-async def go_on(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> RunResult[Any]:
-    """Prepare a run that was taken over, and drive it. If it cannot be prepared, it is left as it was."""
+async def go_on(
+    recorder: Recorder, job: Job, run: Run, given: DeferredToolResults, reviewed: JsonObject | None = None
+) -> RunResult[Any]:
+    """Prepare a run that was taken over, and drive it. If it cannot be prepared, it is left as it was.
+
+    One whose output somebody has accepted (`reviewed`) ends with it.
+    """
     join(recorder, job)
+    if reviewed is not None and "output" in reviewed:
+        return await give(recorder, job, run, reviewed)
     try:
-        asked = await _prepare(recorder, job, run, given)
+        asked = await _prepare(recorder, job, run, given, reviewed)
     except BaseException:
         await to_the_end(recorder.put_back(run))
         raise
@@ -132,12 +142,17 @@ async def _take(
     return await in_turn(attempt, storage, spec.session_id, queue=spec.on_busy == "queue", limit=spec.queue_timeout)
 
 
-async def _prepare(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
+async def _prepare(
+    recorder: Recorder, job: Job, run: Run, given: DeferredToolResults, reviewed: JsonObject | None = None
+) -> DeferredToolRequests | None:
     """Put together what the run continues with; returns the calls that must be decided about first, if any."""
     job.own = await load_messages(run.messages, recorder.media)
     recorder.transcript.earlier = list(job.own)
     recorder.meter.earlier = run.own_usage
     job.company.given = given
+    if reviewed is not None:
+        job.prompt = remark_of(reviewed)
+        return None
     if waits(run):
         job.results = own_part(given, delegated(run), job.own)
         return None

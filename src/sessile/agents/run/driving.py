@@ -59,7 +59,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
             except BaseException as error:
                 await store_failure(recorder, error)
                 raise
-        return await store_result(recorder, result)
+        return await store_result(recorder, result, job)
 
 
 def join(recorder: Recorder, job: Job) -> None:

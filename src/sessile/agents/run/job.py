@@ -49,6 +49,7 @@ class Job:
         shown: those that were chosen, if that was done already.
         titles: how a session without a name gets one.
         memory: how the agent remembers its users.
+        review: whether somebody looks at the output before it is given.
     """
 
     agent: AbstractAgent[Any, Any]
@@ -74,6 +75,7 @@ class Job:
     shown: ShownMessages | None = None
     titles: Titles = None
     memory: Memory | None = None
+    review: bool = False
 
     async def show(self, question: str) -> ShownMessages:
         """The examples for a question, chosen once."""
