@@ -41,7 +41,7 @@ def ask_person(ctx: RunContext[Any], schema: type[T] | JsonObject, question: str
 
     The tool ends here the first time, and is called again when the form is filled: what stands before is done twice.
     One tool call asks for one form. Who is to fill it finds it in `storage.waiting`, `sessile waiting`, and the
-    dashboard; it is answered with `storage.decide(…, results={call: {…}})`, `sessile fill`, or over HTTP. An answer
+    dashboard; it is answered with `storage.decide(…, results={call: {…}})`, `sessile send`, or over HTTP. An answer
     that the schema refuses is an error for whoever gives it. One that only validators of the type's own refuse lets
     the run ask again, with what was wrong.
 

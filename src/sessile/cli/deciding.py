@@ -120,6 +120,9 @@ def approve(
     names: Calls,
     run: RunNumber = None,
     args: Annotated[str | None, typer.Option(metavar="JSON", help="Other arguments for the call.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="What is given in place of an output that is reviewed.")
+    ] = None,
     always: Annotated[
         Always | None,
         typer.Option(help="Approve also all later calls of the same tool by the same agent: there, or for the user."),
@@ -130,8 +133,11 @@ def approve(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Approve calls of tools that a run waits with."""
+    """Approve calls of tools that a run waits with, or the output that is reviewed before it is given."""
+    if args is not None and output is not None:
+        raise InvalidInputError("A call has arguments, or is an output that is reviewed: give --args or --output.")
     changed = None if args is None else _object(args)
+    changed = changed if output is None else {"output": _value(output)}
     scope: Reach | None = None if always is None else always.value
     _decide(names, True if changed is None else changed, run, by, resume, user, always=scope, ttl=ttl, json=json)
 
@@ -147,7 +153,7 @@ def deny(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Deny calls of tools that a run waits with."""
+    """Deny calls of tools that a run waits with; send an output that is reviewed back, with the reason as a remark."""
     _decide(names, False if reason is None else reason, run, by, resume, user, ttl=ttl, json=json)
 
 
@@ -232,8 +238,8 @@ def send(
         list[str],
         typer.Argument(
             metavar="[URL] SESSION_ID NAME [VALUE]",
-            help="The session; the event that its workflow waits for, or the id of a call that is executed elsewhere; "
-            "and the value, JSON or text.",
+            help="The session; the event that its workflow waits for, or the id of a call that is executed elsewhere "
+            "or asks with a form; and the value, JSON or text.",
         ),
     ],
     run: RunNumber = None,
@@ -242,7 +248,7 @@ def send(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Send a workflow the event that it waits for, or an agent the result of a call that was executed elsewhere."""
+    """Send a workflow its event, an agent the result of a call that was executed elsewhere; fill a form."""
     url, session_id, rest = url_and_more(names, "the id of a session, and a name")
     if len(rest) not in (1, 2):
         raise typer.BadParameter("Give the id of a session, the name of an event, and perhaps a value.")
@@ -293,7 +299,7 @@ def _check_same(agent: Any, waits: Waiting, user: str | None) -> None:
 
 
 def _all_calls(waits: Waiting) -> list[str]:
-    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in ("approval", "unsure")]
+    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in ("approval", "unsure", "review")]
     if not calls:
         raise NotResumableError(
             f"Run {waits.run} of session {waits.session.session_id!r} does not wait for a decision.",

@@ -29,9 +29,18 @@ def about(requests: Any, call: str, key: str) -> JsonObject | None:
 
 def forms_of(requests: Any) -> dict[str, JsonObject]:
     """The forms that wait to be filled, by the ids of their calls."""
+    return _all(requests, FORM)
+
+
+def reviews_of(requests: Any) -> dict[str, JsonObject]:
+    """The outputs that somebody is to look at, by the ids of the calls that stand for them."""
+    return _all(requests, REVIEW)
+
+
+def _all(requests: Any, key: str) -> dict[str, JsonObject]:
     metadata = cast(JsonObject, requests).get("metadata") if isinstance(requests, dict) else None
     calls = cast(JsonObject, metadata) if isinstance(metadata, dict) else {}
-    return {call: form for call in calls if (form := about(requests, call, FORM)) is not None}
+    return {call: said for call in calls if (said := about(requests, call, key)) is not None}
 
 
 def check_answer(call: str, form: Mapping[str, Any], answer: Any) -> None:

@@ -143,13 +143,24 @@ def asked_text(pending: Any) -> list[str]:
 def one_asked(one: dict[str, Any]) -> str:
     """One thing that is waited for, in words."""
     if one["kind"] == "event":
-        return f"event {one['name']}" + (f": {clip(one['question'], FOLDED)}" if one.get("question") else "")
+        return f"event {one['name']}" + (f": {_form_text(one)}" if "schema" in one else "")
     if one["kind"] == "form":
-        return f"form {clip(as_text(one.get('question') or one['tool_name']), FOLDED)} ({one['tool_call_id']})"
+        return f"a form of {one['tool_name']}: {_form_text(one)} ({one['tool_call_id']})"
     if one["kind"] == "review":
-        return f"review of {clip(as_text((one.get('args') or {}).get('output')), FOLDED)} ({one['tool_call_id']})"
+        return f"the review of {clip(as_text((one.get('args') or {}).get('output')), FOLDED)} ({one['tool_call_id']})"
     what = {"approval": "approval of", "call": "the result of", "unsure": "whether to repeat"}[one["kind"]]
     return f"{what} {one['tool_name']} {clip(as_text(one['args']), FOLDED)} ({one['tool_call_id']})"
+
+
+def _form_text(form: JsonObject) -> str:
+    """What a form asks: its question, its fields (those that may stay empty with a question mark), what was wrong."""
+    schema = cast(JsonObject, form.get("schema") or {})
+    needed = cast("list[str]", schema.get("required") or [])
+    fields = [name if name in needed else f"{name}?" for name in cast(JsonObject, schema.get("properties") or {})]
+    asked = as_text(form.get("question") or "")
+    said = " ".join(part for part in (asked, f"[{', '.join(fields)}]" if fields else "") if part)
+    wrong = f"; refused before: {as_text(form['problem'])}" if form.get("problem") else ""
+    return clip(said or "a value", FOLDED) + clip(wrong, FOLDED)
 
 
 def rating_text(rating: Rating) -> str:

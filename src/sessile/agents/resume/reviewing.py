@@ -40,7 +40,7 @@ def call_of(run: Run) -> str | None:
 def with_review(run: Run, given: DeferredToolResults, stored: RunDecided, job: Job) -> RunDecided:
     """What was decided, with what comes of it for the output; `InvalidInputError` for an edit that it cannot be."""
     call = call_of(run)
-    if call is None or run.children and call not in given.approvals:
+    if call is None or call not in given.approvals:
         return stored
     decision = given.approvals[call]
     if not is_yes(decision):
