@@ -54,9 +54,13 @@ def check_answer(call: str, form: Mapping[str, Any], answer: Any) -> None:
 
 
 def untyped(value: Any) -> Any:
-    """The JSON of a value that is stored with the name of its class."""
-    said = cast(JsonObject, value) if isinstance(value, dict) else {}
-    return said["value"] if {"$type", "value"} <= said.keys() else value
+    """The JSON of a value that is stored with the names of its classes."""
+    if isinstance(value, list):
+        return [untyped(one) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    said = cast(JsonObject, value)
+    return untyped(said["value"]) if {"$type", "value"} <= said.keys() else {k: untyped(v) for k, v in said.items()}
 
 
 def unfilled(call: str) -> InvalidInputError:
