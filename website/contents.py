@@ -9,7 +9,7 @@ SECTIONS: tuple[Section, ...] = (
     (
         "Build",
         (
-            "agents", "histories", "memory", "session-files", "capability", "teams", "workflows", "changing-workflows",
+            "agents", "people", "histories", "memory", "session-files", "capability", "teams", "workflows", "changing-workflows",
             "engines", "storage", "users", "testing", "examples",
         ),
     ),

@@ -26,7 +26,7 @@ EDITED = "Before this answer was given, a person has changed it. What was given 
 """What models are told of an answer that is not the one that they have made."""
 
 SENT_BACK = "This answer was not given: the person who reviews it does not accept it."
-"""What the model goes on with."""
+"""With which words the model continues."""
 
 
 def call_of(run: Run) -> str | None:
@@ -68,7 +68,7 @@ def unfinished_review(run: Run) -> JsonObject | None:
 
 
 def remark_of(reviewed: JsonObject) -> str:
-    """What the model goes on with, where its output was sent back."""
+    """With which words the model continues, where its output was sent back."""
     remark: str = reviewed.get("remark") or ""
     return f"{SENT_BACK} They say: {remark}" if remark else f"{SENT_BACK} Answer again."
 

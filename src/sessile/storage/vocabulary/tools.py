@@ -60,8 +60,8 @@ class RunDecided(Word, kind="run.decided", droppable=True):
         "who has resumed it with that: a person's or a program's id", default=None, erased=_erased_text
     )
     reviewed: JsonObject | None = field(
-        "of a run whose output was looked at: `output`, what is given, and whether it was `edited`; or `remark`, with "
-        "which the model goes on",
+        "of a run whose output was looked at: `output`, what is given, and whether it was `edited`; or `remark`, "
+        "which the model is told",
         default=None,
         erased=erased_value,
     )

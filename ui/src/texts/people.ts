@@ -1,0 +1,48 @@
+// What the views say of what people are asked: forms, reviews, approvals that hold for more than one call.
+
+export const people = {
+  form: {
+    fill: "Send what is filled in",
+    optional: "(may stay empty)",
+    choose: "Choose…",
+    missing: "This is missing.",
+    noNumber: "This is no number.",
+    noInteger: "This is no whole number.",
+    notJson: "This is not JSON.",
+    asks: (tool: string) => `${tool} asks a person`,
+    refused: "What was filled in last was refused:",
+  },
+  reviewed: {
+    title: "The answer waits until somebody has looked at it",
+    accept: "Accept",
+    change: "Change",
+    give: "Give this answer",
+    sendBack: "Send back",
+    remark: "What should be different? (the model goes on with it)",
+    sendBackNow: "Send back with this remark",
+  },
+  approvals: {
+    title: "Approvals",
+    of: (user: string) => `What is approved for good for ${user}`,
+    hint: "Calls of these tools do not wait for anybody.",
+    empty: "Nothing is approved for good",
+    emptyHint: "What somebody approves for all later calls appears here, until it is taken back.",
+    noUser: "Name a user to see what is approved in all sessions of theirs.",
+    user: "User",
+    inSession: "in this session",
+    everywhere: "in all sessions of the user",
+    by: (who: string) => `approved by ${who}`,
+    byNobody: "approved by nobody who said who it was",
+    until: "holds until",
+    forGood: "no time limit",
+    revoke: (tool: string) => `Take back the approval of ${tool}`,
+    revokeTitle: "Take this approval back?",
+    revokeHint: (tool: string, agent: string) =>
+      `Calls of ${tool} by ${agent} wait for somebody again. Those that have begun go on.`,
+    revokeNow: "Take back",
+    alwaysSession: "Always in this session",
+    alwaysUser: "Always for this user",
+    always: "Which calls",
+    once: "Only this call",
+  },
+};
