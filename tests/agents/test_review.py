@@ -178,7 +178,10 @@ def test_a_team_is_reviewed_and_its_members_are_not(storage: Storage) -> None:
         storage.decide("s", approvals={waiting(storage)[0]: True}, user_id="eve")
     output = waiting(storage)[1]
     result = team.resume("s", approvals={waiting(storage)[0]: True})
-    assert (result.output, [one.agent for one in result.members or storage.get_run("s", 1).children]) == (output, ["one"])
+    assert (result.output, [one.agent for one in result.members or storage.get_run("s", 1).children]) == (
+        output,
+        ["one"],
+    )
 
 
 def test_where_nobody_could_look_it_is_refused(storage: Storage) -> None:

@@ -91,7 +91,7 @@ def test_a_form_is_filled(storage: SqliteStorage, travel: Agent[Any], desk: str,
     send.click()
     expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
     wait_until(lambda: storage.get_run("s1", 1).status == "completed")
-    assert BOOKED == [Traveller(name="Ada", seats=2, born=date(1815, 12, 10), meal="vegan", bike=True)]
+    assert [Traveller(name="Ada", seats=2, born=date(1815, 12, 10), meal="vegan", bike=True)] == BOOKED
 
 
 def test_an_answer_is_sent_back_and_changed(

@@ -1,4 +1,4 @@
-"""Values held against schemas: what Pydantic accepts of JSON is accepted, what it refuses is refused, with its place."""
+"""Values held against schemas: what Pydantic accepts is accepted, what it refuses is refused, with its place."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def test_places_are_named() -> None:
     schema = check_schema(Order.model_json_schema())
     value = {**GOOD, "to": {"street": "High"}, "under": [{**GOOD, "count": 0}]}
     assert problems(schema, value) == ["to.zip: it is missing", "under[0].count: it must be more than 0"]
+
+
+def test_what_is_large_is_held_against_it_all_the_same() -> None:
+    schema = check_schema({"type": "array", "items": {"type": "integer", "multipleOf": 2}, "uniqueItems": True})
+    assert problems(schema, [10**400, *range(0, 200_000, 2)]) == []
+    assert len(problems(schema, [1] * 5000)) == 10
 
 
 def test_what_is_nested_too_deeply_ends() -> None:

@@ -75,7 +75,7 @@ def check_edit(given: Any, asked: Mapping[str, Any]) -> None:
     """Refuse an output that was changed into one that the agent may not give."""
     edited = cast(JsonObject, given) if isinstance(given, dict) else {}
     if edited.keys() != {"output"}:
-        raise InvalidInputError("An output that is changed is given as an object: {\"output\": …}, and nothing else.")
+        raise InvalidInputError('An output that is changed is given as an object: {"output": …}, and nothing else.')
     schema = cast("JsonObject | None", asked.get("schema"))
     wrong = [] if schema is None else problems(schema, edited["output"])
     if wrong:

@@ -44,8 +44,8 @@ async def send_event(
     """Commit an event for a run of this workflow that is not over (default: the newest one of the current branch).
 
     One that was sent before under the same `event_id` is not written again. Raises `NotResumableError` if there is no
-    such run, and `InvalidInputError` if the event of that id had another name or value, or the run waits for a form that
-    the value does not fill.
+    such run, and `InvalidInputError` if the event of that id had another name or value, or the value does not fill the
+    form that the run waits for.
     """
     user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()

@@ -1,10 +1,12 @@
-"""JSON values held against a JSON Schema: the part of it in which forms are written (as Pydantic's models say theirs)."""
+"""JSON values held against a JSON Schema: the part of it in which Pydantic's models say what they are."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
+from itertools import islice
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -13,6 +15,9 @@ from ..records import JsonObject
 
 DEEPEST = 64
 """Levels of a value, or of references to schemas, that are looked into; what is deeper is refused."""
+
+MOST = 10
+"""How many problems of one value are told."""
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "object": (dict,),
@@ -38,8 +43,8 @@ def check_schema(schema: Any) -> JsonObject:
 
 
 def problems(schema: JsonObject, value: Any) -> list[str]:
-    """What is wrong with a value: each with the place in it, as `address.city: …`; empty if nothing is."""
-    return list(_problems(schema, value, schema, "", 0))
+    """What is wrong with a value, at most ten things, each with its place: `address.city: …`; empty if nothing is."""
+    return list(islice(_problems(schema, value, schema, "", 0), MOST))
 
 
 def _walk(schema: Any, place: str, root: JsonObject) -> None:
@@ -56,19 +61,29 @@ def _walk(schema: Any, place: str, root: JsonObject) -> None:
     if "$ref" in said:
         _referred(said["$ref"], root)
     if "pattern" in said:
-        try:
-            re.compile(said["pattern"])
-        except (re.error, TypeError) as error:
-            raise InvalidInputError(f"The pattern at {place} is none that Python reads: {error}.") from None
+        _check_pattern(said["pattern"], place)
+    for where, one in _inside(said):
+        _walk(one, f"{place}/{where}", root)
+
+
+def _check_pattern(pattern: Any, place: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise InvalidInputError(f"The pattern at {place} is none that Python reads: {error}.") from None
+
+
+def _inside(said: JsonObject) -> Iterator[tuple[str, Any]]:
+    """The schemas in a schema, each with where it stands."""
     for name in ("properties", "$defs"):
         for key, one in cast(JsonObject, said.get(name) or {}).items():
-            _walk(one, f"{place}/{name}/{key}", root)
+            yield f"{name}/{key}", one
     for name in ("items", "additionalProperties"):
         if name in said:
-            _walk(said[name], f"{place}/{name}", root)
+            yield name, said[name]
     for name in ("anyOf", "oneOf", "allOf", "prefixItems"):
         for one in said.get(name) or []:
-            _walk(one, f"{place}/{name}", root)
+            yield name, one
 
 
 def _referred(reference: Any, root: JsonObject) -> Any:
@@ -197,14 +212,14 @@ def _matches(pattern: Any, value: Any) -> str | None:
 def _unique(wanted: Any, value: Any) -> str | None:
     if not wanted or not isinstance(value, list):
         return None
-    items = cast("list[Any]", value)
-    double = any(_same(one, other) for number, one in enumerate(items) for other in items[:number])
-    return "something stands in it twice" if double else None
+    items = [json.dumps(one, sort_keys=True) for one in cast("list[Any]", value)]
+    return "something stands in it twice" if len({*items}) < len(items) else None
 
 
 def _multiple(value: Any, step: Any) -> bool:
-    rest = abs(value / step - round(value / step))
-    return rest < 1e-9
+    if isinstance(value, int) and isinstance(step, int):  # however large: no float has it
+        return value % step == 0
+    return abs(value / step - round(value / step)) < 1e-9
 
 
 _RULES: Final[Mapping[str, Callable[[Any, Any], str | None]]] = {

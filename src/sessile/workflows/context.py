@@ -168,9 +168,7 @@ class BaseContext:
             return form.filled(value)
         return await computed(lambda: load(value), value)
 
-    def _next_event(
-        self, name: str, form: Form | None, problem: str | None = None
-    ) -> tuple[Event | None, str | None]:
+    def _next_event(self, name: str, form: Form | None, problem: str | None = None) -> tuple[Event | None, str | None]:
         """The oldest event of that name that fills the form; what was wrong with the newest that did not."""
         while (event := self._run.journal.take_event(name)) is not None:
             if form is None:

@@ -51,9 +51,7 @@ def _newest(run: Run, epoch: int) -> dict[str, DecisionSent]:
     return {call: one for one in sent for call in (*one.approvals, *one.calls)}
 
 
-def with_answers(
-    run: Run, given: DeferredToolResults, dumped: RunDecided
-) -> tuple[DeferredToolResults, RunDecided]:
+def with_answers(run: Run, given: DeferredToolResults, dumped: RunDecided) -> tuple[DeferredToolResults, RunDecided]:
     """What is given, with forms that were filled as their tools will read it; as stored, too.
 
     Raises `InvalidInputError` for a form that was approved and not filled, or not as it asks.

@@ -40,8 +40,8 @@ from .decisions import (
     with_sent,
 )
 from .fitting import Abilities, check_owner
-from .reviewing import give, remark_of, unfinished_review, with_review
 from .progress import Progress, drop_cut, progress_of, unsaved_state, unstored_usage, without_cut
+from .reviewing import give, remark_of, unfinished_review, with_review
 from .tools import Tools, UnlistedError
 
 

@@ -24,7 +24,7 @@ GIVE = "give_output"
 
 
 def under_review(made: RunResult[Any], job: Job) -> RunResult[Any]:
-    """A run that has an output as one that waits until somebody has looked at it. Whoever has called it does not see it."""
+    """A run that has an output as one that waits until somebody has looked at it; its caller does not see it."""
     call = ToolCallPart(GIVE, {"output": dump_output(made.output)}, tool_call_id=f"review_{secrets.token_hex(4)}")
     asked: JsonObject = {}
     output_type = output_type_of(job)

@@ -69,6 +69,4 @@ class EventSent(Word, kind="event.sent", droppable=True):
 
     name: str = field("the event's name")
     value: Any = field("what was sent, JSON", erased=erased_value)
-    by: str | None = field(
-        "who has sent it: a person's or a program's id", default=None, erased=lambda _: ERASED
-    )
+    by: str | None = field("who has sent it: a person's or a program's id", default=None, erased=lambda _: ERASED)
