@@ -45,12 +45,18 @@ def _all(requests: Any, key: str) -> dict[str, JsonObject]:
 
 def check_answer(call: str, form: Mapping[str, Any], answer: Any) -> None:
     """Refuse what a form was not filled with as it asks; the run goes on waiting."""
-    wrong = problems(form.get("schema") or {}, answer)
+    wrong = problems(_schema_of(form), answer)
     if wrong:
         raise InvalidInputError(
             f"The form {call} is not filled as it asks: {'; '.join(wrong)}.",
             hint="Nothing was written; the run goes on waiting.",
         )
+
+
+def _schema_of(asked: Mapping[str, Any]) -> JsonObject:
+    """The schema of what is asked; one that lets everything through, where there is none."""
+    schema = asked.get("schema")
+    return cast(JsonObject, schema) if isinstance(schema, dict) else {}
 
 
 def untyped(value: Any) -> Any:
@@ -76,9 +82,7 @@ def check_edit(given: Any, asked: Mapping[str, Any]) -> None:
     edited = cast(JsonObject, given) if isinstance(given, dict) else {}
     if edited.keys() != {"output"}:
         raise InvalidInputError('An output that is changed is given as an object: {"output": …}, and nothing else.')
-    schema = cast("JsonObject | None", asked.get("schema"))
-    wrong = [] if schema is None else problems(schema, edited["output"])
-    if wrong:
+    if wrong := problems(_schema_of(asked), edited["output"]):
         raise InvalidInputError(
             f"The agent gives no such output: {'; '.join(wrong)}.",
             hint="Nothing was written; the run goes on waiting.",

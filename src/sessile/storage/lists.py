@@ -203,8 +203,13 @@ def asked_of(pending: Pending) -> list[JsonObject]:
                 said = cast(JsonObject, call)
                 one = {name: said.get(name) for name in ("tool_name", "tool_call_id", "args")}
                 asked.append({"kind": what, **one, **_of_people(requests, str(said.get("tool_call_id")))})
-    forms = pending.forms or {}
-    return asked + [{**(forms.get(name) or {}), "kind": "event", "name": name} for name in pending.waits or []]
+    return asked + [{**_form_of(pending, name), "kind": "event", "name": name} for name in pending.waits or []]
+
+
+def _form_of(pending: Pending, event: str) -> JsonObject:
+    forms: Any = pending.forms
+    form = cast(JsonObject, forms).get(event) if isinstance(forms, dict) else None
+    return cast(JsonObject, form) if isinstance(form, dict) else {}
 
 
 def _of_people(requests: JsonObject, call: str) -> JsonObject:

@@ -44,7 +44,10 @@ def check_schema(schema: Any) -> JsonObject:
 
 def problems(schema: JsonObject, value: Any) -> list[str]:
     """What is wrong with a value, at most ten things, each with its place: `address.city: …`; empty if nothing is."""
-    return list(islice(_problems(schema, value, schema, "", 0), MOST))
+    try:
+        return list(islice(_problems(schema, value, schema, "", 0), MOST))
+    except (TypeError, ValueError, AttributeError, ArithmeticError, re.error) as error:
+        raise InvalidInputError(f"The schema cannot be understood: {type(error).__name__}.") from None
 
 
 def _walk(schema: Any, place: str, root: JsonObject) -> None:

@@ -154,9 +154,12 @@ def one_asked(one: dict[str, Any]) -> str:
 
 def _form_text(form: JsonObject) -> str:
     """What a form asks: its question, its fields (those that may stay empty with a question mark), what was wrong."""
-    schema = cast(JsonObject, form.get("schema") or {})
-    needed = cast("list[str]", schema.get("required") or [])
-    fields = [name if name in needed else f"{name}?" for name in cast(JsonObject, schema.get("properties") or {})]
+    given = form.get("schema")
+    schema = cast(JsonObject, given) if isinstance(given, dict) else {}
+    properties, required = schema.get("properties"), schema.get("required")
+    needed = cast("list[Any]", required) if isinstance(required, list) else []
+    names = list(cast(JsonObject, properties)) if isinstance(properties, dict) else []
+    fields = [name if name in needed else f"{name}?" for name in names]
     asked = as_text(form.get("question") or "")
     said = " ".join(part for part in (asked, f"[{', '.join(fields)}]" if fields else "") if part)
     wrong = f"; refused before: {as_text(form['problem'])}" if form.get("problem") else ""
