@@ -14,6 +14,7 @@ export const people = {
   },
   reviewed: {
     title: "The answer waits until somebody has looked at it",
+    others: "An administrator looks at it.",
     accept: "Accept",
     change: "Change",
     give: "Give this answer",

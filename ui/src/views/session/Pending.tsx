@@ -4,7 +4,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Button, Input, Label, TextArea, TextField } from "react-aria-components";
 import { part, send } from "../../api/client";
-import { agents } from "../../api/queries";
+import { about, agents } from "../../api/queries";
 import type { Asked, Form, Json, Run, Session } from "../../api/types";
 import { said } from "../../parts/basics";
 import { Choice } from "../../parts/fields";
@@ -287,6 +287,7 @@ function Review(props: {
 }) {
   const { asked, isDisabled, onDecide } = props;
   const [mode, setMode] = useState<"ask" | "deny" | "edit">("ask");
+  const isReviewer = useQuery(about()).data?.administrator !== false;
   const output = (asked.args as { output?: Json } | null)?.output ?? null;
   const schema = asked.schema ?? (typeof output === "string" ? { type: "string" } : {});
   return (
@@ -309,7 +310,8 @@ function Review(props: {
       ) : (
         <Value value={output} />
       )}
-      {mode === "ask" ? (
+      {isReviewer ? null : <p className="muted">{t.reviewed.others}</p>}
+      {mode === "ask" && isReviewer ? (
         <div className="decisions">
           <Button className="button primary" isDisabled={isDisabled} onPress={() => onDecide(true)}>
             <Icon name="check" /> {t.reviewed.accept}
