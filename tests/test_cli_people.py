@@ -219,6 +219,8 @@ def test_fills_forms_and_reviews_answers(sessile: Run, path: Path) -> None:
     code, _, err = sessile("send", "w", "who", '{"meal": "vegan"}')
     assert (code, "who" in err) == (1, True)
     assert sessile("approve", "a", "c1")[0] == 1
+    assert sessile("approve", "a")[0] == 1
+    assert sessile("deny", "a")[0] == 0
     assert sessile("send", "a", "c1", '{"name": "Ada"}', "--by", "bob")[0] == 0
     assert sessile("approve", "b", "--args", '{"x": 1}')[0] == 1
     assert sessile("approve", "b", "--args", "{}", "--output", "x")[0] == 1

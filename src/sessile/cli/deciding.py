@@ -174,7 +174,7 @@ def _decide(
     with opened(url) as storage:
         waits = _waits(storage, session_id, run, user)
         _check_same(agent, waits, user)
-        calls = calls or _all_calls(waits)
+        calls = calls or _all_calls(waits, forms=isinstance(decision, str) or decision is False)
         if not isinstance(decision, (bool, str)) and len(calls) > 1:
             raise InvalidInputError(
                 "Several calls would get the same arguments.", hint="Name one call, and give its arguments."
@@ -298,8 +298,10 @@ def _check_same(agent: Any, waits: Waiting, user: str | None) -> None:
         )
 
 
-def _all_calls(waits: Waiting) -> list[str]:
-    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in ("approval", "unsure", "review")]
+def _all_calls(waits: Waiting, *, forms: bool) -> list[str]:
+    """All calls that are decided about by yes or no; `forms` by no only."""
+    kinds = ("approval", "unsure", "review", *(("form",) if forms else ()))
+    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in kinds]
     if not calls:
         raise NotResumableError(
             f"Run {waits.run} of session {waits.session.session_id!r} does not wait for a decision.",
@@ -319,6 +321,9 @@ def _go_on(waits: Waiting, names: Sequence[str], agent: Any, user: str | None, *
         say_text(clean_json({**shown, "decided": waits.decided}, indent=2))
         return
     say("Told run {} of session {}: {}.", run, session_id, ", ".join(names))
+    if result is not None and result.status == "paused":
+        say("Run {} waits again: sessile waiting.", run)
+        return
     if result is not None:
         say_block(f"Run {run} is {result.status}", as_text(_plain(result.output)))
         return
