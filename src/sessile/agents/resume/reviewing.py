@@ -79,7 +79,7 @@ async def give(recorder: Recorder, job: Job, run: Run, reviewed: JsonObject) -> 
     recorder.transcript.earlier = list(own)
     recorder.meter.earlier = run.own_usage
     if job.went_on is not None:
-        job.went_on(recorder.turn.epoch, own)
+        job.went_on(recorder.turn.epoch, ())
     if job.begun is not None:
         job.begun(recorder.session.session_id, recorder.run_id, recorder.turn.number)
     output = reviewed["output"]
