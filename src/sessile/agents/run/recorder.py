@@ -369,6 +369,10 @@ class Recorder:
         pending = Pending(requests=dump_requests(requests), unsure=True)
         await self._end(RunEnded(status="paused", pending=pending.json), "all")
 
+    async def give(self, output: Any) -> None:
+        """Commit that a resumed run has this output, JSON, which its model had made before."""
+        await self._end(RunEnded(status="completed", output=output), "all")
+
     async def fail(self, ended: RunEnded, *, state: StatePart = "all") -> None:
         """Commit the end of a run that has no result, with the messages that it has made."""
         await self._end(ended, state)

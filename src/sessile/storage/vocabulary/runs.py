@@ -154,6 +154,11 @@ class Pending(Fields):
     until: int | None = field(
         "of a workflow's run: when the first of its waits has lasted too long, microseconds UTC", default=None
     )
+    forms: JsonObject | None = field(
+        "of a workflow's run: by the name of an event, the form that a person is to fill: `question`, and the JSON "
+        "`schema` of the value",
+        default=None,
+    )
 
 
 class RunEnded(Word, kind="run.ended"):
