@@ -1,4 +1,4 @@
--- The tables of an index, version 4: a projection of the log, rebuilt whenever that is needed.
+-- The tables of an index, version 5: a projection of the log, rebuilt whenever that is needed.
 -- {id}, {text}, {long} and {real} are types of the database; {counted} are columns of counts, money in nano-dollars.
 -- Times are microseconds UTC. Each statement may be run again.
 
@@ -130,7 +130,7 @@ CREATE TABLE IF NOT EXISTS {sums} (
     errors {id} NOT NULL,
     {counted},
     took {long} NOT NULL,
-    PRIMARY KEY (block, cell)
+    PRIMARY KEY (part, block, cell)
 ){ending};
 
 -- What could not be read, and why. Number 0: the session as a whole.
