@@ -50,6 +50,12 @@ SECTIONS: tuple[Section, ...] = (
         ),
     ),
     (
+        "Messages",
+        (
+            "messages-agents", "messages-storage", "messages-databases", "messages-around", "messages-server",
+        ),
+    ),
+    (
         "How it works",
         ("architecture", "format", "benchmarks", "torture", "licences", "contributing", "changelog"),
     ),

@@ -330,7 +330,7 @@ def at_database(url: str, name: str) -> str:
 
 
 def connect_mysql(url: str) -> pymysql.Connection[Any]:
-    """A connection to a `mysql://` URL, where each statement is a transaction."""
+    """A connection to a `mysql://` URL, where each statement is a transaction. Not encrypted: proxies can read it."""
     parts = urlsplit(url)
     return pymysql.connect(
         host=parts.hostname,
@@ -339,6 +339,7 @@ def connect_mysql(url: str) -> pymysql.Connection[Any]:
         password=unquote(parts.password or ""),
         database=parts.path[1:] or None,
         autocommit=True,
+        ssl_disabled=True,  # else it is whatever the server has
     )
 
 
