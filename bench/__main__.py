@@ -21,6 +21,7 @@ PARTS = (
     "turn",
     "agent",
     "workflow",
+    "together",
     "insight",
     "lists",
     "lists-postgres",
@@ -133,8 +134,13 @@ def main() -> None:
 
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
-    """Lists among very many sessions, and the dashboard over them."""
+    """Many sessions at once; lists among very many, and the dashboard over them."""
     from . import lists, servers
+
+    if "together" in parts:
+        from . import together
+
+        together.run(data, max(5, options.rounds // 5)).print()
 
     if "dashboard" in parts:
         from . import dashboard

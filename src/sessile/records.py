@@ -421,7 +421,10 @@ class Waiting:
         since_us: since when it waits, microseconds UTC; `since` as a datetime.
         asked: what is asked, one object each: `{"kind": "approval", "tool_name": …, "tool_call_id": …, "args": …}` for
             a call that needs approval, `call` for one that is executed elsewhere, `unsure` for one that may have
-            happened before an interruption, and `{"kind": "event", "name": …}` for an event of a workflow.
+            happened before an interruption, and `{"kind": "event", "name": …}` for an event of a workflow. A `form` has
+            a `question`, the JSON `schema` of what is filled in, and the `problem` with what was filled in last, if
+            there was one; an event that is to fill a form has these, too. Of a `review` the `args` are
+            `{"output": …}`, what the run answers if somebody accepts it, and its `schema`.
         pending: the same as it is stored: `Run.pending`.
         decided: what was decided already (`storage.decide`), and takes effect when the run is resumed: by tool call id
             true, false, a call's result, or how it was approved or denied.

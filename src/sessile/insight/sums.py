@@ -165,7 +165,8 @@ def _write(place: Place, made: dict[int, _Sums], seen: dict[int, int]) -> int:
         same = sorted(block for block, changed in rows if changed == seen[block])
         if same:
             condition, values = one_of("block", same)
-            await run(place.sql(f"DELETE FROM {{sums}} WHERE {condition}"), values)
+            parts = ", ".join(map(str, range(ALL + 1)))  # by which rows are found
+            await run(place.sql(f"DELETE FROM {{sums}} WHERE part IN ({parts}) AND {condition}"), values)
             cells = [row for block in same for row in made[block].rows(block)]
             await insert(run, place.tables["sums"], COLUMNS, cells)
             await run(place.sql(f"UPDATE {{spans}} SET summed = 1 WHERE {condition}"), values)

@@ -133,7 +133,7 @@ CREATE TABLE IF NOT EXISTS {sums} (
     {counted},
     took {long} NOT NULL,
     first_took {long} NOT NULL,
-    PRIMARY KEY (block, cell)
+    PRIMARY KEY (part, block, cell)
 ){ending};
 
 -- What could not be read, and why. Number 0: the session as a whole.

@@ -428,7 +428,7 @@ def _is_in_use(row: HeadRow, abandoned: int, now: int) -> bool:
         return True
     if why == "cache":
         return row.updated_at <= now + AHEAD
-    return why == "building" and row.updated_at > abandoned and is_recent(row, now)
+    return why in ("building", "sealed") and row.updated_at > abandoned and is_recent(row, now)
 
 
 async def remove_unchanged(core: Core, row: HeadRow) -> bool:

@@ -74,7 +74,23 @@ export type Message = {
 
 export type Asked =
   | { kind: "approval" | "call" | "unsure"; tool_name: string; tool_call_id: string; args: Json }
-  | { kind: "event"; name: string };
+  | ({ kind: "form"; tool_name: string; tool_call_id: string; args: Json } & Form)
+  | { kind: "review"; tool_name: string; tool_call_id: string; args: Json; schema?: { [word: string]: Json } }
+  | ({ kind: "event"; name: string } & Partial<Form>);
+
+/** What a person is asked to fill in; `problem`: why what was filled in last was refused. */
+export type Form = { question: string; schema: { [word: string]: Json }; problem?: string };
+
+export type Grant = {
+  grant_id: string;
+  tool: string;
+  agent: string;
+  session_id: string | null;
+  user_id: string | null;
+  by: string | null;
+  granted_at: string;
+  expires_at: string | null;
+};
 
 export type Failure = { type?: string; message?: string; traceback?: string; [more: string]: unknown };
 

@@ -143,9 +143,15 @@ class Recorder:
     def _current_session(self, state: JsonObject | None) -> CurrentSession:
         spec = self.turn.spec
         own: JsonObject = copied(self.turn.state) if state is None else state
-        scopes = frozenset(self.turn.scoped.scopes)
         return CurrentSession(
-            spec.session_id, self.turn.user_id, self.run_id, self.storage, own, agent=spec.agent, scopes=scopes
+            spec.session_id,
+            self.turn.user_id,
+            self.run_id,
+            self.storage,
+            own,
+            agent=spec.agent,
+            scopes=frozenset(self.turn.scoped.scopes),
+            incarnation=None if self.turn.head is None else self.turn.head.incarnation,
         )
 
     def entry(self, said: Word, format: str | None = None) -> Entry:
@@ -362,6 +368,10 @@ class Recorder:
         """Commit that a resumed run waits for decisions about tool calls that may have happened."""
         pending = Pending(requests=dump_requests(requests), unsure=True)
         await self._end(RunEnded(status="paused", pending=pending.json), "all")
+
+    async def give(self, output: Any) -> None:
+        """Commit that a resumed run has this output, JSON, which its model had made before."""
+        await self._end(RunEnded(status="completed", output=output), "all")
 
     async def fail(self, ended: RunEnded, *, state: StatePart = "all") -> None:
         """Commit the end of a run that has no result, with the messages that it has made."""

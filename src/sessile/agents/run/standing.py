@@ -12,6 +12,7 @@ from pydantic_ai.tools import AgentDepsT
 
 from ...errors import SessileError
 from ...storage import granting
+from ...storage.forms import FORM
 from ...storage.granting import Grant
 from ...storage.storage import Storage, aoperate
 from ...storage.vocabulary import CallApproved
@@ -49,13 +50,18 @@ def approved(call: ToolCallPart, grant: Grant) -> CallApproved:
 
 async def approve(recorder: Recorder, requests: DeferredToolRequests) -> DeferredToolResults | None:
     """What was approved before of these calls of a run, which is noted there; None: nothing."""
-    own = [call for call in requests.approvals if not recorder.company.delegates(call.tool_name)]
+    own = [call for call in yes_or_no(requests) if not recorder.company.delegates(call.tool_name)]
     session = recorder.session
     grants = await granted_calls(recorder.root.storage, session.session_id, session.user_id, recorder.record.agent, own)
     for call in own:
         if (grant := grants.get(call.tool_call_id)) is not None:
             await recorder.note(approved(call, grant))
     return answers(grants)
+
+
+def yes_or_no(requests: DeferredToolRequests) -> list[ToolCallPart]:
+    """The calls that are only to be approved: nobody has filled a form for later calls."""
+    return [call for call in requests.approvals if FORM not in (requests.metadata.get(call.tool_call_id) or {})]
 
 
 def answers(grants: Mapping[str, Grant]) -> DeferredToolResults | None:

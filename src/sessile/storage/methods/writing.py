@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import Duration, JsonObject, Run, Session, Status, Usage, UserId
-from .. import taking, writes
-from ..amending import amend
+from .. import writes
 from ..vocabulary import ABSENT
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import amending, taking
+else:
+    amending = Later("amending")
+    taking = Later("taking")
 
 
 class Writing(Operated):
@@ -256,7 +262,7 @@ class Writing(Operated):
             StorageError: the database failed; `error.written` says whether the change is made.
         """
         return self._run(
-            amend,
+            amending.amend,
             session_id,
             drop=drop,
             messages=messages,
@@ -285,7 +291,7 @@ class Writing(Operated):
     ) -> Run:
         """As `amend_run`, for asynchronous callers."""
         return await self._arun(
-            amend,
+            amending.amend,
             session_id,
             drop=drop,
             messages=messages,

@@ -31,6 +31,9 @@ class Given(Fields):
         "the runs that were shown as examples before the history: `session_id`, `run` (number) and `run_id` of each",
         default=None,
     )
+    members: list[str] | None = field(
+        "of a team's run whose members were chosen when it began: their names, in their order", default=None
+    )
 
 
 class RunStarted(Word, kind="run.started"):
@@ -56,7 +59,8 @@ class RunStarted(Word, kind="run.started"):
     )
     given: JsonObject | None = field(
         "what an agent's run was given beside its input: `kept`, options that hold when it is resumed; `asked`, the "
-        "names of those that must be given again; `examples`, the runs that were shown before the history",
+        "names of those that must be given again; `examples`, the runs that were shown before the history; `members`, "
+        "the names of those that were chosen to work in a team's run",
         default=None,
         erased=erased_value,
     )
@@ -149,6 +153,11 @@ class Pending(Fields):
     waits: list[str] | None = field("of a workflow's run: the names of the events", default=None)
     until: int | None = field(
         "of a workflow's run: when the first of its waits has lasted too long, microseconds UTC", default=None
+    )
+    forms: JsonObject | None = field(
+        "of a workflow's run: by the name of an event, the form that a person is to fill: `question`, and the JSON "
+        "`schema` of the value",
+        default=None,
     )
 
 

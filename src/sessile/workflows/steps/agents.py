@@ -29,7 +29,7 @@ from ...agents.messages.stored import (
 from ...agents.placeholders import with_state
 from ...agents.resume.decisions import UNSURE, load_decisions, part_of
 from ...agents.run.first import FirstPart, HearsFirst
-from ...agents.run.standing import answers, approved, granted_calls
+from ...agents.run.standing import answers, approved, granted_calls, yes_or_no
 from ...agents.team import Team
 from ...errors import InvalidInputError, NotResumableError, SessileError, SessionBusyError, problem_of
 from ...live.result import RunResult
@@ -172,7 +172,7 @@ class AgentPart:
         """What was approved before of the agent's calls, in the workflow's session or for its user."""
         run = self.run
         user_id = run.journal.turn.user_id
-        calls = requests.approvals
+        calls = yes_or_no(requests)
         grants = await granted_calls(run.storage, run.session_id, user_id, self.agent.name, calls)
         self._approved += [approved(one, grants[one.tool_call_id]) for one in calls if one.tool_call_id in grants]
         return answers(grants)
