@@ -64,7 +64,7 @@ torture: .venv/.dev ## the long tests: crashes and races
 	$(PYTHON_IN) -m tests.torture.pythons
 	SESSILE_NEWEST=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal tests/postgres tests/mysql tests/redis_driver \
 		tests/sqlalchemy_driver tests/sql
-	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal tests/frameworks tests/test_growth.py
+	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal tests/frameworks tests/test_growth.py tests/test_image.py
 	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal -k "test_conformance or test_every_client_gets or test_the_description_is_kept or any_commit or any_request or any_name or mysql or seaweedfs"
 
 services: .venv/.dev ## start the database servers that the tests use, for development, until Ctrl-C

@@ -21,11 +21,13 @@ PARTS = (
     "turn",
     "agent",
     "workflow",
+    "together",
     "insight",
     "lists",
     "lists-postgres",
     "lists-mariadb",
     "dashboard",
+    "dashboard-peers",
     "server",
     "encryption",
     "moving",
@@ -132,13 +134,22 @@ def main() -> None:
 
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
-    """Lists among very many sessions, and the dashboard over them."""
+    """Many sessions at once; lists among very many, and the dashboard over them."""
     from . import lists, servers
+
+    if "together" in parts:
+        from . import together
+
+        together.run(data, max(5, options.rounds // 5)).print()
 
     if "dashboard" in parts:
         from . import dashboard
 
         dashboard.run(data, options.sessions).print()
+    if "dashboard-peers" in parts:
+        from . import dashboard_peers
+
+        dashboard_peers.run(data, CACHE / "envs").print()
     if "lists" in parts:
         for table in lists.on_sqlite(data, options.sessions):
             table.print()

@@ -7,6 +7,7 @@ search and usage beside the same call of the storage, and the memory of a server
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import math
@@ -190,6 +191,7 @@ def run(data: Path) -> Table:
                     f"First event of a stream: {ms(mine)} ms, bare {ms(other)} ms; wanted: {ms(FIRST_BYTE)} ms later "
                     f"at most: {verdict(mine - other, FIRST_BYTE)}."
                 )
+    table.notes.append(processor(data / "processor.db"))
     table.notes.append(memory(data))
     table.notes.append(
         f"Wanted: {P50} x at the middle, {P99} x at the 99th percentile. One client, {REQUESTS} requests."
@@ -228,6 +230,74 @@ def looked(client: Client, path: Path) -> list[str]:
 def at(ordered: list[float], share: float) -> float:
     """A percentile."""
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
+def processor(path: Path) -> str:
+    """Processor time, threads included, of requests without sockets and of the runs in them; the lowest tenth.
+
+    That is what other programs on the machine disturb least.
+    """
+    import pydantic_ai
+    from pydantic_ai.models.test import TestModel
+
+    from sessile import Agent, SqliteStorage
+    from sessile.server import create_app
+
+    async def measured() -> dict[str, float]:
+        with SqliteStorage(path) as storage:
+            agent = Agent(TestModel(call_tools=[]), name="bench", storage=storage)
+            alone = pydantic_ai.Agent(TestModel(call_tools=[]))
+            served, floor = create_app([agent]), bare()  # nothing begins their lives: no work of their own
+            ways: dict[str, Callable[[str], Any]] = {
+                "served": lambda session: asked(served, session),
+                "bare route": lambda session: asked(floor, session),
+                "agent.arun": lambda session: agent.arun("Hello", session_id=f"own-{session}"),
+                "Pydantic AI": lambda _: alone.run("Hello"),
+            }
+            times: dict[str, list[float]] = {name: [] for name in ways}
+            for number in range(REQUESTS + 50):
+                for name, way in ways.items():
+                    began = time.process_time()
+                    await way(f"s{number % SESSIONS}")
+                    if number >= 50:
+                        times[name].append(time.process_time() - began)
+            return {name: at(sorted(some), 0.1) for name, some in times.items()}
+
+    found = asyncio.run(measured())
+    return "Processor time, lowest tenth: " + ", ".join(f"{name} {ms(one)} ms" for name, one in found.items()) + "."
+
+
+async def asked(app: Any, session_id: str) -> None:
+    """One run, asked of an application itself."""
+    body = json.dumps({"input": "Hello", "session_id": session_id}).encode()
+    address = "/agents/bench/runs"
+    headers = {**HEADERS, "host": "localhost", "content-length": str(len(body))}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": address,
+        "raw_path": address.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        return parts.pop() if parts else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await app(scope, receive, send)
+    assert statuses == [200], statuses
 
 
 def memory(data: Path) -> str:

@@ -202,6 +202,35 @@ def test_approves_for_good_and_takes_it_back(sessile: Run, path: Path) -> None:
     assert sessile("approvals")[0] == 1
 
 
+def test_fills_forms_and_reviews_answers(sessile: Run, path: Path) -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}, "meal": {}}, "required": ["name"]}
+    form = {"sessile_form": {"question": "Who travels?", "schema": schema, "problem": "no such name"}}
+    draft = {"tool_name": "give_output", "tool_call_id": "r1", "args": {"output": "Dear bank"}}
+    review = {"sessile_review": {"schema": {"type": "string"}}}
+    with SqliteStorage(path) as storage:
+        paused(storage, "a", [], {"requests": {"approvals": [CALL], "metadata": {"c1": form}}})
+        paused(storage, "b", [], {"requests": {"approvals": [draft], "metadata": {"r1": review}}})
+        paused(storage, "w", [], {"waits": ["who"], "forms": {"who": form["sessile_form"]}}, "flow")
+    out = sessile("waiting")[1]
+    assert "a form of pay: Who travels? [name, meal?]" in " ".join(out.split())
+    assert "the review of Dear bank" in " ".join(out.split())
+    code, _, err = sessile("send", "a", "c1", '{"meal": "vegan"}')
+    assert (code, "name: it is missing" in err) == (1, True)
+    code, _, err = sessile("send", "w", "who", '{"meal": "vegan"}')
+    assert (code, "who" in err) == (1, True)
+    assert sessile("approve", "a", "c1")[0] == 1
+    assert sessile("approve", "a")[0] == 1
+    assert sessile("deny", "a")[0] == 0
+    assert sessile("send", "a", "c1", '{"name": "Ada"}', "--by", "bob")[0] == 0
+    assert sessile("approve", "b", "--args", '{"x": 1}')[0] == 1
+    assert sessile("approve", "b", "--args", "{}", "--output", "x")[0] == 1
+    assert sessile("deny", "b", "--reason", "Be kinder.")[0] == 0
+    assert sessile("approve", "b", "--output", "Dear you", "--by", "bob")[0] == 0
+    waits = {one["session_id"]: one for one in json.loads(sessile("waiting", "--json")[1])}
+    assert waits["a"]["decided"] == {"c1": {"name": "Ada"}}
+    assert waits["b"]["decided"]["r1"]["override_args"] == {"output": "Dear you"}
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

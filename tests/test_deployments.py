@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2 as httpx
 import pytest
@@ -106,18 +106,34 @@ def answers(port: int, path: str) -> bool:
 
 ADA = {"Authorization": "Bearer token-of-ada"}
 
+
+class Server(NamedTuple):
+    """How a program is served, and what becomes of a run when the server is stopped in the middle of it."""
+
+    command: str
+    stores: bool
+    """Whether the run is stored as interrupted at once; else when its lease has run out."""
+
+
 SERVERS = {
-    "uvicorn": ["uvicorn", "app:app", "--timeout-graceful-shutdown", "1", "--port"],
-    "gunicorn": ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "--graceful-timeout", "1", "-b"],
+    "uvicorn": Server("uvicorn app:app --timeout-graceful-shutdown 1 --port {port}", True),
+    "gunicorn": Server("gunicorn app:app -k asgi --graceful-timeout 1 -b 127.0.0.1:{port}", False),
+    "gunicorn with uvicorn": Server(
+        "gunicorn app:app -k serving.Worker --graceful-timeout 30 -b 127.0.0.1:{port}", True
+    ),
 }
 
 
-@pytest.mark.parametrize("server", ["uvicorn"])
+@pytest.mark.parametrize("server", SERVERS)
 def test_a_deploy_in_the_middle_of_a_stream_loses_nothing(server: str, tmp_path: Path) -> None:
-    program("fastapi.md", "app.py", tmp_path)
+    command, stores = SERVERS[server]
+    text = next(block.text for block in shown(DOCS / "fastapi.md") if block.title == "serving.py")
+    (tmp_path / "serving.py").write_text(text.replace(": 20", ": 1"), "utf-8")
+    instead = {} if stores else {'"sqlite:///sessions.db"))': '"sqlite:///sessions.db"), lease=1)'}
+    program("fastapi.md", "app.py", tmp_path, **instead)
     port = private_port()
     seen: list[str] = []
-    with started([*SERVERS[server], str(port)], tmp_path, PAUSE="0.4") as serving:
+    with started(command.format(port=port).split(), tmp_path, PAUSE="0.4") as serving:
         until(lambda: answers(port, "/openapi.json"), tmp_path)
         address = f"http://127.0.0.1:{port}/sessions/1/stream"
         try:
@@ -131,7 +147,10 @@ def test_a_deploy_in_the_middle_of_a_stream_loses_nothing(server: str, tmp_path:
         serving.wait(60)
     assert "ten" not in "".join(seen)
     with SqliteStorage(tmp_path / "sessions.db") as storage:
-        (run,) = storage.for_user("ada").runs("1")
+        mine = storage.for_user("ada")
+        if not stores:
+            until(lambda: mine.runs("1")[0].status != "running", tmp_path)
+        (run,) = mine.runs("1")
         assert run.status == "interrupted", (tmp_path / "output.txt").read_text("utf-8")
     resume = "import app; print(app.agent.for_user('ada').resume('1').output)"
     with started([sys.executable, "-c", resume], tmp_path) as resuming:
@@ -146,18 +165,25 @@ def working_in(folder: Path) -> set[str]:
     return set(re.findall(r"works in (\d+)", (folder / "output.txt").read_text("utf-8")))
 
 
-def test_a_worker_of_celery_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
-    program("workers.md", "jobs.py", tmp_path)
-    folders = {name: str(tmp_path / "queue") for name in ("data_folder_in", "data_folder_out")}
-    (tmp_path / "queue").mkdir()
-    with (tmp_path / "jobs.py").open("a") as file:
+WORKER = ["celery", "-A", "jobs", "worker", "-c", "1", "--without-mingle", "--without-gossip", "-l", "INFO"]
+WORKERS = {"BROKER": "filesystem://", "LEASE": "1", "PAUSE": "0.2"}
+
+
+def send_a_job(folder: Path) -> None:
+    """Put a job of the page's program into a queue of files."""
+    program("workers.md", "jobs.py", folder)
+    folders = {name: str(folder / "queue") for name in ("data_folder_in", "data_folder_out")}
+    (folder / "queue").mkdir()
+    with (folder / "jobs.py").open("a") as file:
         file.write(f"app.conf.update(broker_transport_options={folders!r})\n")
-    environment = {"BROKER": "filesystem://", "LEASE": "1", "PAUSE": "0.2"}
-    worker = ["celery", "-A", "jobs", "worker", "-c", "1", "--without-mingle", "--without-gossip", "-l", "INFO"]
     send = "import jobs; print('sent', jobs.answer.delay('s1', 'ada', 'Count.').id)"
-    with started([sys.executable, "-c", send], tmp_path, **environment) as sending:
+    with started([sys.executable, "-c", send], folder, **WORKERS) as sending:
         assert sending.wait(60) == 0
-    with started(worker, tmp_path, **environment), SqliteStorage(tmp_path / "jobs.db", lease=1) as storage:
+
+
+def test_a_worker_of_celery_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
+    send_a_job(tmp_path)
+    with started(WORKER, tmp_path, **WORKERS), SqliteStorage(tmp_path / "jobs.db", lease=1) as storage:
         (run,) = until(lambda: storage.runs("s1", user_id="ada"), tmp_path)
         assert run.status == "running"
         (child,) = until(lambda: working_in(tmp_path), tmp_path)
@@ -168,6 +194,18 @@ def test_a_worker_of_celery_that_is_killed_is_followed_by_another(tmp_path: Path
     assert len(working_in(tmp_path)) == 2, said
     assert run.output == "one two three four five six seven eight nine ten"
     assert re.findall(r"sent (\S+)", said) == [run.run_id]
+
+
+def test_a_worker_of_celery_that_is_told_to_stop_ends_what_it_has_begun(tmp_path: Path) -> None:
+    """A deploy: SIGTERM to the worker, whose task goes on to its end; nothing of it is interrupted or repeated."""
+    send_a_job(tmp_path)
+    with started(WORKER, tmp_path, **WORKERS) as worker, SqliteStorage(tmp_path / "jobs.db", lease=1) as storage:
+        until(lambda: working_in(tmp_path), tmp_path)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+        (run,) = storage.runs("s1", user_id="ada")
+    assert run.status == "completed", (tmp_path / "output.txt").read_text("utf-8")
+    assert len(working_in(tmp_path)) == 1
 
 
 def test_a_process_that_was_frozen_writes_nothing_over_what_another_has_done(tmp_path: Path) -> None:
@@ -194,7 +232,7 @@ def test_a_process_that_was_frozen_writes_nothing_over_what_another_has_done(tmp
 
 
 def test_what_the_image_and_the_jobs_run(tmp_path: Path) -> None:
-    """The commands of the page about containers: migrate, serve, sweep. (An image needs a builder.)"""
+    """The commands of the page about containers: migrate, serve, sweep. (`test_image` builds the image.)"""
     program("containers.md", "shop.py", tmp_path)
     page = (DOCS / "containers.md").read_text("utf-8")
     files = [block.text for block in shown(DOCS / "containers.md") if block.language == "yaml"]

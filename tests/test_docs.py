@@ -363,6 +363,17 @@ def test_pages_of_databases_have_one_form(database: str) -> None:
     assert all(len(row) == 2 and row[1] for row in rows)
 
 
+BUILDERS = re.compile(r"\bwanted\b|could not be had|\bload (?:of )?\d|busy machine|kept .{0,20}busy", re.IGNORECASE)
+"""How builders speak of measurements: users read figures, and the pages about tests and measurements have the rest."""
+
+ENGINEERING = ("benchmarks.md", "torture.md", "CONTRIBUTING.md", "ARCHITECTURE.md")
+
+
+@pytest.mark.parametrize("page", [page for page in [*PAGES, *EXTRA] if page.name not in ENGINEERING], ids=name)
+def test_pages_for_users_have_no_notes_of_builders(page: Path) -> None:
+    assert BUILDERS.findall(prose(page.read_text("utf-8"))) == []
+
+
 def test_the_first_screen_fits() -> None:
     """What Sessile is, how to get it, and a program in two processes with what it prints."""
     first = (ROOT / "README.md").read_text("utf-8").splitlines()[:40]

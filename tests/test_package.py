@@ -62,6 +62,25 @@ def test_storage_imports_only_the_standard_library(module: str, tmp_path: Path) 
     assert not foreign
 
 
+LATER = ["asyncio", "tempfile", "zipfile", "mimetypes", "urllib.parse", "sessile.tokens", "sessile.storage.memories"]
+"""What takes a while to import, and is not needed to load a session and to add a run to it."""
+
+
+def test_what_most_processes_never_use_is_not_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys, sessile.storage\n"
+        "early = set(sys.modules)\n"
+        "storage = sessile.SqliteStorage('s.db')\n"
+        "storage.add_run('s', input='a', output='b')\n"
+        "assert storage.get_session('s', last_runs=3).runs[0].output == 'b'\n"
+        "used = set(sys.modules) - {'urllib.parse'}\n"  # which `pathlib` needs
+        f"print(*(early | used).intersection({LATER!r}))\n"
+        "storage.memories('ada').add('Likes tea.')\n"
+        "assert storage.memories('ada').search('tea')[0].memory == 'Likes tea.'\n"
+    )
+    assert run(sys.executable, "-c", code, cwd=tmp_path).split() == []
+
+
 def test_no_two_files_import_each_other() -> None:
     """Neither directly nor around a corner, a package's own file and imports for annotations included."""
     graph = grimp.build_graph("sessile", exclude_type_checking_imports=False, cache_dir=None)

@@ -9,8 +9,8 @@ SECTIONS: tuple[Section, ...] = (
     (
         "Build",
         (
-            "agents", "histories", "memory", "session-files", "capability", "teams", "workflows", "changing-workflows",
-            "engines", "storage", "users", "testing", "examples",
+            "agents", "people", "histories", "memory", "session-files", "capability", "teams", "workflows",
+            "changing-workflows", "engines", "storage", "users", "testing", "examples",
         ),
     ),
     (
@@ -47,6 +47,12 @@ SECTIONS: tuple[Section, ...] = (
         (
             "reference/agents", "reference/workflows", "reference/storage", "reference/records", "reference/errors",
             "reference/more", "reference/options", "cli", "reference/commands", "limits", "glossary",
+        ),
+    ),
+    (
+        "Messages",
+        (
+            "messages-agents", "messages-storage", "messages-databases", "messages-around", "messages-server",
         ),
     ),
     (

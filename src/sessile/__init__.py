@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Team,
         TokenBudget,
         app_state,
+        ask_person,
         current_session,
         session_files,
         session_state,
@@ -120,6 +121,7 @@ _NAMES = {
     "session_files": "agents",
     "session_state": "agents",
     "app_state": "agents",
+    "ask_person": "agents",
     "temp_state": "agents",
     "user_state": "agents",
     **dict.fromkeys(
@@ -203,6 +205,7 @@ __all__ = [
     "YamlStorage",
     "__version__",
     "app_state",
+    "ask_person",
     "current_session",
     "current_step",
     "session_files",

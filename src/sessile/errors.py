@@ -335,9 +335,33 @@ def problem_of(error: BaseException) -> dict[str, str]:
     return {"type": type(error).__name__, "message": message[:10_000]}
 
 
-def missing_dependency(package: str, extra: str, purpose: str) -> MissingDependencyError:
-    """The one clear error of an optional part whose library is not installed."""
+def missing_dependency(
+    package: str, extra: str, purpose: str, cause: ImportError | None = None
+) -> MissingDependencyError:
+    """The one clear error of an optional part whose library is not installed.
+
+    With `cause` it also tells that from a library that is there, in a version that lacks what is needed of it.
+    """
+    installed = None if cause is None else _installed(package)
+    if installed is not None:
+        return MissingDependencyError(
+            f"{purpose} cannot use version {installed} of the package {package!r}: {cause}.",
+            hint=f'Install one that it can: pip install --upgrade "sessile[{extra}]".',
+        )
     return MissingDependencyError(
         f"{purpose} needs the package {package!r}, which is not installed.",
         hint=f'Install it with: pip install "sessile[{extra}]".',
     )
+
+
+def _installed(package: str) -> str | None:
+    """The version of a package that is installed, by its name, of which a version may be asked for."""
+    from importlib.metadata import (  # takes time, and only who is told of an error needs it
+        PackageNotFoundError,
+        version,
+    )
+
+    try:
+        return version(package.partition(">")[0])
+    except PackageNotFoundError:
+        return None

@@ -17,7 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import blake2s
 from itertools import islice, pairwise
 from math import log
@@ -38,9 +38,6 @@ _DENSE = (
 
 _ASCII_UNITS = re.compile(r"[a-z0-9]+")
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
-_UNITS = re.compile(rf"[{_DENSE}]|[^\W_{_DENSE}]+")
-_TOGETHER = re.compile(rf"(?<![^\W_{_DENSE}])[^\W_{_DENSE}]++(?:[_\-./:]++[^\W_{_DENSE}]++)+")
-_DENSE_RUN = re.compile(rf"[{_DENSE}]{{2,}}")
 _SEPARATORS = re.compile(r"[_\-./:]+")
 _CAMEL = re.compile(r"(?<![^\W_])(?:[a-z0-9]++|[A-Z]+(?![a-z])|[A-Z][a-z0-9]++){2,}+(?![^\W_])")
 _HUMP = re.compile("[a-z0-9][A-Z]")
@@ -48,6 +45,25 @@ _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LONGEST = 40
 _RARE = re.compile("[\U00010000-\U0010ffff]")
 _PHRASE = re.compile(r'"([^"]*)(?:"|$)')
+
+
+class _Patterns:
+    """What is not of ASCII, compiled when the first such text comes: that takes longer than all else of the import."""
+
+    @cached_property
+    def units(self) -> re.Pattern[str]:
+        return re.compile(rf"[{_DENSE}]|[^\W_{_DENSE}]+")
+
+    @cached_property
+    def together(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<![^\W_{_DENSE}])[^\W_{_DENSE}]++(?:[_\-./:]++[^\W_{_DENSE}]++)+")
+
+    @cached_property
+    def dense_run(self) -> re.Pattern[str]:
+        return re.compile(rf"[{_DENSE}]{{2,}}")
+
+
+_any_script = _Patterns()
 
 PAIR = "\u00b7"
 """Stands between the halves of a pair; no unit has it."""
@@ -88,7 +104,7 @@ def _marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
 def units(text: str) -> list[str]:
     """The words, and single characters, of a text in their order."""
     form = folded(text)
-    return (_ASCII_UNITS if form.isascii() else _UNITS).findall(form)
+    return (_ASCII_UNITS if form.isascii() else _any_script.units).findall(form)
 
 
 def count_tokens(texts: Iterable[str]) -> Counter[str]:
@@ -107,9 +123,9 @@ def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
             plain.update(_ASCII_UNITS.findall(form))
             together = _ASCII_TOGETHER
         else:
-            others.update(_UNITS.findall(form))
-            together = _TOGETHER
-            for run in _DENSE_RUN.findall(form):
+            others.update(_any_script.units.findall(form))
+            together = _any_script.together
+            for run in _any_script.dense_run.findall(form):
                 others.update(_pairs(run))
         for word in together.findall(form):
             others.update(_pairs(_SEPARATORS.split(word)))
@@ -166,8 +182,10 @@ def question(text: str) -> Question:
 def _asked(chunk: str, row: tuple[str, ...]) -> list[str]:
     """The tokens of one word or phrase of a question; pairs of characters make the single ones needless."""
     form = folded(chunk)
-    pairs = [pair for word in _TOGETHER.findall(form) for pair in _pairs(_SEPARATORS.split(word))]
-    pairs += [pair for run in _DENSE_RUN.findall(form) for pair in _pairs(run)]
+    together = _ASCII_TOGETHER if form.isascii() else _any_script.together
+    pairs = [pair for word in together.findall(form) for pair in _pairs(_SEPARATORS.split(word))]
+    if not form.isascii():
+        pairs += [pair for run in _any_script.dense_run.findall(form) for pair in _pairs(run)]
     paired = {half for pair in pairs for half in pair.split(PAIR)}
     return [*pairs, *(unit for unit in row if unit not in paired)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ApprovalRequired, DeferredToolRequests, RunContext, Tool
+from pydantic_ai.agent import WrapperAgent
+from pydantic_ai.capabilities import Toolset
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.toolsets import FunctionToolset
 
 from sessile import ANY_USER, Agent, SessionCapability, Storage, Team, workflow
 from sessile.errors import InvalidInputError, NotResumableError, SessionNotFoundError, StorageUnavailableError
@@ -251,6 +255,27 @@ def test_a_bare_agent_of_pydantic_ai_has_it_too(storage: Storage) -> None:
         capabilities=[SessionCapability(storage, session_id="s", user_id="ada")],
     )
     assert bare.run_sync("send Ada").output == "sent to Ada"
+
+
+@pytest.mark.parametrize("way", ["registered", "dynamic", "overridden", "of the run", "of a capability", "wrapped"])
+def test_it_holds_for_tools_that_come_after_the_agent(tmp_path: Path, way: str) -> None:
+    DONE.clear()
+    letters = FunctionToolset[None]([Tool(send, requires_approval=True)])
+    options: dict[str, Any] = {"output_type": [str, DeferredToolRequests], "name": "post"}
+    if way == "of a capability":
+        options["capabilities"] = [Toolset(letters)]
+    below = PydanticAgent(FunctionModel(_obeys), **options)
+    if way == "registered":
+        below.tool_plain(requires_approval=True)(send)
+    if way == "dynamic":
+        below.toolset(lambda _: letters)
+    given: dict[str, Any] = {"toolsets": [letters]} if way in ("of the run", "wrapped") else {}
+    overriding = below.override(toolsets=[letters]) if way == "overridden" else nullcontext()
+    with open_storage(f"sqlite:///{tmp_path}/s.db") as storage, overriding:
+        agent = Agent(WrapperAgent(below) if way == "wrapped" else below, storage=storage, name="post")
+        storage.grant("send", "post", user_id="ada")
+        result = agent.run("send Ada", session_id="s", user_id="ada", **given)
+        assert (result.status, result.output, DONE) == ("completed", "sent to Ada", ["Ada"])
 
 
 def test_what_cannot_be_read_approves_nothing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,18 @@ def busy_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _url(request.param, request, tmp_path)
 
 
+@pytest.fixture(params=[*FIRST, *OTHERS] if TORTURE else ["sqlite"])
+def killed_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, for what ends in the middle, and for the frameworks' own tests, which are many."""
+    return _url(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=[1, 3, 8, 21, 55] if TORTURE else [5])
+def told(request: pytest.FixtureRequest) -> int:
+    """How much a process has told to be written when it is killed."""
+    return int(request.param)
+
+
 def _url(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if name == "sqlite":
         return f"sqlite:///{tmp_path}/sessions.db"

@@ -72,17 +72,17 @@ def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     assert program(FRAMEWORK, WORK, busy_url, "kept") == said
 
 
-def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
-    assert set(program(FRAMEWORK, WORK, sqlite_url, "kept")) >= set(told)
+def test_a_killed_process_loses_nothing_that_was_told(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told)
+    assert set(program(FRAMEWORK, WORK, killed_url, "kept")) >= set(acknowledged)
 
 
-def test_a_process_killed_in_runs_is_followed_by_another(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
-    sessions = program(FRAMEWORK, WORK, sqlite_url, "went_on")
-    assert {said for inputs in sessions.values() for said in inputs} >= set(told)
+def test_a_process_killed_in_runs_is_followed_by_another(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told, "running")
+    sessions = program(FRAMEWORK, WORK, killed_url, "went_on")
+    assert {said for inputs in sessions.values() for said in inputs} >= set(acknowledged)
     assert all(inputs[-1] == "On." for inputs in sessions.values())
-    with sessile.open(sqlite_url) as storage:
+    with sessile.open(killed_url) as storage:
         for session in sessions:
             storage.verify(f"agno:{session}", user_id="ada")
 
@@ -90,6 +90,11 @@ def test_a_process_killed_in_runs_is_followed_by_another(sqlite_url: str) -> Non
 def test_a_session_whose_first_write_was_cut_off_gets_its_runs(url: str) -> None:
     all_of_them = ["first", "second", "third"]
     assert program(FRAMEWORK, WORK, url, "cut_off") == [["first"], all_of_them, all_of_them]
+
+
+def test_a_run_that_is_written_often_is_what_was_written_last() -> None:
+    """And a session that is nobody's is who claims it first."""
+    assert program(FRAMEWORK, WORK, "memory://", "often") == ["509", 1, [True, False, True, False]]
 
 
 def test_the_page_runs(tmp_path: Path) -> None:

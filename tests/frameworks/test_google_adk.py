@@ -81,6 +81,18 @@ def test_no_event_is_without_its_state(sqlite_url: str) -> None:
         assert (user.state, app.state) == ({"b": 2, "count": 1}, {"c": 3, "count": 1})
 
 
+def test_invocations_from_several_processes_are_a_run_each(url: str) -> None:
+    program(FRAMEWORK, WORK, url, "in_turn")
+    with sessile.open(url) as storage:
+        session = storage.get_session("adk:app:ada:turns", user_id="ada")
+        assert session is not None
+        assert session.state == {"said": [*range(12)]}
+        runs = storage.runs(session.session_id, last=9, user_id="ada")
+        said = [[message.data["content"]["parts"][0]["text"] for message in run.messages] for run in runs]
+        assert said == [["0", "3", "6", "9"], ["1", "4", "7", "10"], ["2", "5", "8", "11"]]
+        storage.verify(session.session_id, user_id="ada")
+
+
 def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url)
     kept = program(FRAMEWORK, WORK, busy_url, "kept")
@@ -89,19 +101,19 @@ def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     assert kept["state"].keys() == names
 
 
-def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
-    kept = program(FRAMEWORK, WORK, sqlite_url, "kept")
-    assert set(kept["events"]) >= set(told)
+def test_a_killed_process_loses_nothing_that_was_told(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told)
+    kept = program(FRAMEWORK, WORK, killed_url, "kept")
+    assert set(kept["events"]) >= set(acknowledged)
     assert all(f"{scope}{one}" in kept["state"] for one in kept["events"] for scope in ("", "user:", "app:"))
 
 
-def test_a_process_killed_in_invocations_is_followed_by_another(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
-    sessions = program(FRAMEWORK, WORK, sqlite_url, "went_on")
-    assert {said for events in sessions.values() for said in events} >= set(told)
+def test_a_process_killed_in_invocations_is_followed_by_another(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told, "running")
+    sessions = program(FRAMEWORK, WORK, killed_url, "went_on")
+    assert {said for events in sessions.values() for said in events} >= set(acknowledged)
     assert all(events[-2] == "On." and events[-1].endswith(" events") for events in sessions.values())
-    with sessile.open(sqlite_url) as storage:
+    with sessile.open(killed_url) as storage:
         for session in sessions:
             storage.verify(f"adk:app:ada:{session}", user_id="ada")
 
@@ -141,11 +153,11 @@ def test_who_save_a_file_at_once_get_versions_of_their_own(busy_url: str) -> Non
     assert sorted(kept["versions"]) == said == sorted(kept["remembered"])
 
 
-def test_a_killed_process_loses_no_file_that_was_told(sqlite_url: str) -> None:
-    told = set(killed_in_the_middle(FRAMEWORK, BESIDE, sqlite_url, 5))
-    kept = program(FRAMEWORK, BESIDE, sqlite_url, "kept")
-    assert set(kept["versions"]) >= told
-    assert set(kept["remembered"]) >= told
+def test_a_killed_process_loses_no_file_that_was_told(killed_url: str, told: int) -> None:
+    acknowledged = set(killed_in_the_middle(FRAMEWORK, BESIDE, killed_url, told))
+    kept = program(FRAMEWORK, BESIDE, killed_url, "kept")
+    assert set(kept["versions"]) >= acknowledged
+    assert set(kept["remembered"]) >= acknowledged
 
 
 def test_the_page_runs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from tests.frameworks.helpers import ROOT, program
@@ -30,6 +31,21 @@ except ImportError as error:
     assert f"\n{EXTRAS[module]} = [" in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
+def test_a_version_that_lacks_something_is_named() -> None:
+    """As an older or newer release of Pydantic AI might, which is installed here."""
+    code = """
+import pydantic_ai.conversation_store as theirs
+del theirs.ConversationConflict
+try:
+    import sessile.integrations.pydantic_ai
+except ImportError as error:
+    print(str(error).replace(chr(10), " "))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"cannot use version {version('pydantic-ai-slim')} of the package" in done.stdout
+    assert "ConversationConflict" in done.stdout
+
+
 def test_adapters_are_short_and_leaves() -> None:
     """What they import of each other, the import linter checks."""
     for module in (*EXTRAS, "pydantic_ai"):
@@ -54,6 +70,7 @@ def test_ids_do_not_meet() -> None:
         ("openai", "a\0b"),
         ("openai", "a\udc00"),
         ("openai", ""),
+        ("openai", f"~{ids.digest('x' * 300)}"),
         ("agno", "a:b:c"),
         ("langgraph", "1:n"),
         ("langgraph-sub", "1", "n"),
@@ -67,6 +84,7 @@ def test_ids_do_not_meet() -> None:
             storage.create_session(one)
             storage.for_user("ada").create_session(one)
     assert ids.short("") == f"~{ids.digest('')}"
+    assert ids.short(ids.short("")) != ids.short(""), "nobody is another one by saying what stands in that one's place"
 
 
 def test_the_page_lists_the_ids() -> None:

@@ -36,7 +36,7 @@ def test_the_conformance_kit(url: str) -> None:
     assert sum(result["tests_passed"] for result in report["results"].values()) == 81
 
 
-def test_the_frameworks_own_tests(sqlite_url: str) -> None:
+def test_the_frameworks_own_tests(killed_url: str) -> None:
     """Those that take a saver, with ours in the place of SQLite's: `-k sqlite`. None of them is left out.
 
     The kit does not test that writes may come before their checkpoint; the tests of delta channels do.
@@ -44,7 +44,7 @@ def test_the_frameworks_own_tests(sqlite_url: str) -> None:
     folder = source_of(FRAMEWORK, "langgraph")
     files = [*FIRST, *MORE] if TORTURE else FIRST
     options = ["-o", "addopts=", "-k", "sqlite"]
-    passed = own_tests(FRAMEWORK, folder, sqlite_url, "langgraph_plugin", files, options=options)
+    passed = own_tests(FRAMEWORK, folder, killed_url, "langgraph_plugin", files, options=options)
     assert passed > (600 if TORTURE else 20)
 
 
@@ -69,6 +69,15 @@ def test_pruning_leaves_what_is_needed(url: str) -> None:
         assert kinds.count("langgraph.checkpoint") == 4, "those that were dropped are gone"
 
 
+def test_what_is_kept_where_it_is_hard_to(url: str) -> None:
+    """See `suites/langgraph_kept.py`."""
+    assert program(FRAMEWORK, "langgraph_kept.py", url, "messages_by_value", "cut_off", "odd_metadata") is True
+
+
+def test_the_writes_of_any_number_of_tasks_are_read() -> None:
+    assert program(FRAMEWORK, "langgraph_kept.py", "memory://", "many_tasks") is True
+
+
 def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url)
     assert program(FRAMEWORK, WORK, busy_url, "kept") == said
@@ -80,21 +89,21 @@ def test_writers_of_items_at_once_lose_nothing(busy_url: str) -> None:
     assert program(FRAMEWORK, WORK, busy_url, "put") == said
 
 
-def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5, "running")
-    threads = program(FRAMEWORK, WORK, sqlite_url, "went_on")
-    assert {said for messages in threads.values() for said in messages} >= set(told)
+def test_a_killed_process_loses_nothing_that_was_told(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told, "running")
+    threads = program(FRAMEWORK, WORK, killed_url, "went_on")
+    assert {said for messages in threads.values() for said in messages} >= set(acknowledged)
     assert all(messages[-2] == "On." and messages[-1].endswith(" messages") for messages in threads.values())
-    with sessile.open(sqlite_url) as storage:
+    with sessile.open(killed_url) as storage:
         for thread in threads:
             storage.verify(f"langgraph:{thread}")
 
 
-def test_the_frameworks_own_tests_of_stores(sqlite_url: str) -> None:
+def test_the_frameworks_own_tests_of_stores(killed_url: str) -> None:
     """With ours in the place of the one in memory, search by meaning included. None of them is left out."""
     folder = source_of(FRAMEWORK, "langgraph-checkpoint")
     files = ["tests/test_store.py"]
-    assert own_tests(FRAMEWORK, folder, sqlite_url, "langgraph_store_plugin", files, options=["-o", "addopts="]) > 110
+    assert own_tests(FRAMEWORK, folder, killed_url, "langgraph_store_plugin", files, options=["-o", "addopts="]) > 110
 
 
 def test_items_are_kept(url: str) -> None:

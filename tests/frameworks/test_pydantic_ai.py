@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from pydantic_ai import Agent, BinaryContent
@@ -23,6 +24,7 @@ from tests.frameworks.helpers import page_runs
 from tests.frameworks.writers import killed_in_the_middle, written_together
 
 import sessile
+from sessile.errors import TooLargeError
 from sessile.integrations.pydantic_ai import SessileConversationStore
 
 FRAMEWORK = "pydantic_ai"
@@ -201,7 +203,50 @@ async def test_contents_come_back(store: ConversationStore) -> None:
     assert part.content[1] == document
 
 
+async def test_large_contents_come_back_from_branches_and_forks(store: ConversationStore) -> None:
+    """Over the size that stands in a commit; the first of them before there is a conversation."""
+    picture = BinaryContent(bytes(range(256)) * 1200, media_type="application/pdf")
+    for number in range(2):
+        await say(store, "c", [f"Look: {number}", picture], limit=4)
+    loaded = await store.load("c")
+    assert loaded is not None
+    await store.branch("c", at=3, expected_revision=loaded.revision)
+    await say(store, "c", "And?")
+    await store.fork("c", new_conversation_id="f")
+    await store.delete("c")
+    fork = await store.load("f")
+    assert fork is not None
+    found = [part.content for message in fork.messages for part in message.parts if isinstance(part, UserPromptPart)]
+    assert [one[1] for one in found[:2]] == [picture, picture]
+    assert words(fork.messages)[-2:] == ["And?", "3 messages"]
+
+
 # ---------------------------------------------------------------- what becomes of them here
+
+
+def test_large_contents_lie_beside_the_log_once(sqlite_url: str) -> None:
+    picture = BinaryContent(bytes(range(256)) * 1200, media_type="image/png")
+    with sessile.open(sqlite_url) as storage:
+        store = SessileConversationStore(storage)
+        asyncio.run(say(store, "c", ["Look:", picture], scope="ada"))
+        asyncio.run(say(store, "c", ["Again:", picture], scope="ada"))
+        first, second = storage.runs("pydantic-ai:c", last=5, user_id="ada")
+        assert (first.input, second.input) == ("Look:", "Again:")
+        said = [run.messages[0].data["parts"][0]["content"][1] for run in (first, second)]
+        assert said[0]["data"] == said[1]["data"] == {"$blob": ANY, "size": len(picture.data)}
+        assert storage.media("pydantic-ai:c", said[0]["data"]["$blob"], user_id="ada") == picture.data
+        ours = sessile.Agent(FunctionModel(answer), storage=storage)
+        assert ours.run("And?", session_id="pydantic-ai:c", user_id="ada").output == "5 messages"
+        storage.verify("pydantic-ai:c", user_id="ada")
+
+
+def test_a_content_that_is_too_large_is_refused_whole() -> None:
+    with sessile.MemoryStorage(max_media_bytes=300_000) as storage:
+        store = SessileConversationStore(storage)
+        with pytest.raises(TooLargeError):
+            asyncio.run(say(store, "c", ["Look:", BinaryContent(bytes(300_001), media_type="image/png")]))
+        assert asyncio.run(store.load("c")) is None
+        assert asyncio.run(store.list_conversations()) == []
 
 
 def test_a_save_is_a_run_and_an_agent_of_ours_goes_on(sqlite_url: str) -> None:
@@ -228,10 +273,10 @@ def test_writers_at_once_lose_nothing(busy_url: str) -> None:
         storage.verify("pydantic-ai:many")
 
 
-def test_a_killed_process_loses_nothing_that_was_told(sqlite_url: str) -> None:
-    told = killed_in_the_middle(FRAMEWORK, WORK, sqlite_url, 5)
-    with sessile.open(sqlite_url) as storage:
-        assert {run.input for run in storage.runs("pydantic-ai:many", last=10_000)} >= set(told)
+def test_a_killed_process_loses_nothing_that_was_told(killed_url: str, told: int) -> None:
+    acknowledged = killed_in_the_middle(FRAMEWORK, WORK, killed_url, told)
+    with sessile.open(killed_url) as storage:
+        assert {run.input for run in storage.runs("pydantic-ai:many", last=10_000)} >= set(acknowledged)
         asyncio.run(say(SessileConversationStore(storage), "many", "And now?"))
         assert [run.input for run in storage.runs("pydantic-ai:many", last=1)] == ["And now?"]
         storage.verify("pydantic-ai:many")

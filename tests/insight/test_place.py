@@ -199,12 +199,13 @@ def test_several_threads_and_indexes_at_once(tmp_path: Path) -> None:
 BUILDER = """
 import sys
 import sessile
-from sessile.insight import Index, catching_up
-catching_up.BATCH = 3
+from sessile.insight import Index
+from sessile.insight.catching_up import Pace
+from sessile.insight.index import update_beside
 with sessile.open(sys.argv[1]) as storage:
     print("ready", flush=True)
     sys.stdin.readline()
-    Index(storage).update(lambda done: print(done, flush=True))
+    update_beside(Index(storage), Pace(3, lambda: print("step", flush=True)))
     print("end", flush=True)
 """
 

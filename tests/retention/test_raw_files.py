@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
+from xml.etree import ElementTree
 
 import psycopg
 import pymongo
@@ -21,6 +23,7 @@ from tests.retention.helpers import SECRET, talk
 from tests.servers.fixtures import Address, connect_mysql
 from tests.servers.mariadb import MySqlFamilyServer
 from tests.servers.mongodb import FerretServer
+from tests.servers.objects import ObjectServer, SeaweedS3
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
 
@@ -81,6 +84,34 @@ def of_ferretdb(server: FerretServer, url: str, compacted: bool) -> bytes:
     return of_postgres(server, server.database.url, False)
 
 
+def of_objects(server: ObjectServer, url: str, compacted: bool) -> bytes:
+    """All objects below the URL's prefix, and their names: what the service gives to any client."""
+    bucket, _, prefix = url.partition("://")[2].partition("?")[0].partition("/")
+    names: list[str] = []
+    while True:
+        after = {"start-after": names[-1]} if names else {}
+        asked = urlencode({"list-type": "2", "prefix": prefix, **after})
+        found = ElementTree.fromstring(_get(f"{server.endpoint}/{bucket}?{asked}"))
+        page = [element.text or "" for element in found.iter() if element.tag.rpartition("}")[2] == "Key"]
+        names += page
+        if not page:
+            break
+    content = [_get(f"{server.endpoint}/{bucket}/{quote(name)}") for name in names]
+    return b"\n".join([*content, *(name.encode() for name in names)])
+
+
+def of_seaweedfs(server: SeaweedS3, url: str, compacted: bool) -> bytes:
+    """Its volumes and its table of names; those of buckets that are gone are among them."""
+    if compacted:
+        server.vacuum()
+    return of_objects(server, url, compacted) + on_disk(server.folder / "data")
+
+
+def _get(address: str) -> bytes:
+    with urllib.request.urlopen(address) as answer:
+        return bytes(answer.read())
+
+
 def of_dynoxide(server: Server, url: str, compacted: bool) -> bytes:
     with closing(sqlite3.connect(server.folder / "data.db")) as connection:
         if compacted:
@@ -96,13 +127,19 @@ LOOK: dict[str, tuple[str, str, Look]] = {
     "valkey": ("valkey_server", "valkey_url", of_redis),
     "ferretdb": ("mongodb", "mongodb_url", of_ferretdb),
     "dynoxide": ("dynamodb", "dynamodb_url", of_dynoxide),
+    "s3": ("s3", "s3_url", of_objects),
+    "gcs": ("gcs", "gcs_url", of_objects),
+    "seaweedfs": ("seaweedfs", "seaweedfs_url", of_seaweedfs),
     **({"mysql": ("mysql", "mysql_itself_url", of_mysql)} if TORTURE else {}),
 }
 
 
 @pytest.mark.parametrize("name", LOOK)
 def test_nothing_of_a_user_is_in_the_files(name: str, request: pytest.FixtureRequest) -> None:
-    """Of ada all is erased, of bob the oldest runs and one more; what is bob's otherwise is there still."""
+    """Of ada all is erased, of bob the oldest runs and one more, and what has expired is swept.
+
+    What is bob's otherwise is there still.
+    """
     fixture, url_fixture, look = LOOK[name]
     server, url = request.getfixturevalue(fixture), str(request.getfixturevalue(url_fixture))
     if isinstance(server, Address) and name != "postgres":
@@ -111,11 +148,16 @@ def test_nothing_of_a_user_is_in_the_files(name: str, request: pytest.FixtureReq
         indexed = name in ("postgres", "mariadb", "mysql")
         talk(storage, "ada", SECRET)
         talk(storage, "bob", "penguin")
+        storage.create_session("old", name="narwhal", metadata={"word": "narwhal"}, ttl=0.001)
         if indexed:
             assert storage.index().search(SECRET, user_id=ANY_USER)
         before = look(server, url, False)
         assert before.count(SECRET.encode()) > 5, "what is looked for can be found"
         assert b"penguin said 1" in before
+        assert b"narwhal" in before
+        while storage.get_session("old") is not None:
+            time.sleep(0.01)
+        assert storage.sweep() == 1
         assert erase_user(storage, "ada").complete
         if storage.capabilities.rewrites:
             retain(storage, [Policy(runs=2, user_id="bob")])
@@ -125,6 +167,7 @@ def test_nothing_of_a_user_is_in_the_files(name: str, request: pytest.FixtureReq
         after = look(server, url, True)
         storage.verify("bob", user_id="bob")
     assert SECRET.encode() not in after
+    assert b"narwhal" not in after
     assert b"penguin said 4" in after
     for number in (1, 2, 3):
         assert (f"penguin said {number}".encode() in after) is not storage.capabilities.rewrites

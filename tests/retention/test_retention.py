@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, YamlStorage
-from sessile.errors import HeldError, InvalidInputError, RunNotFoundError
+from sessile.drivers.memory import MemoryDriver
+from sessile.errors import HeldError, InvalidInputError, RunNotFoundError, UnsupportedError
 from sessile.retention import Policy, erase_user, retain
 from sessile.storage import Storage
 from sessile.storage.cache import keep_result
@@ -117,6 +119,57 @@ def test_branches_that_were_left_go(storage: Storage) -> None:
     assert logged.count(f"{SECRET} said 1") == 2
     assert not retain(storage, [policy]).branches
     storage.verify("chat")
+
+
+def test_a_dry_run_says_what_the_policies_do_together(storage: Storage) -> None:
+    """Whatever their order; and nothing twice, nor what is gone already."""
+    for name in ("old", "chat"):
+        talk(storage, name, 6, agent=name)
+        storage.rewind(name, at=4)
+        talk(storage, name, 1)  # run 7, after 4; 5 and 6 are left
+    aged(storage, 86400 * 91)
+    old = Policy(keep="90d", agent="old")
+    policies = [Policy(branches=True), Policy(runs=3), Policy(runs=1), Policy(branches=True), old]
+    before = {name: storage.entries(name, limit=1000) for name in ("old", "chat")}
+    planned = retain(storage, policies, dry_run=True)
+    assert {name: storage.entries(name, limit=1000) for name in ("old", "chat")} == before
+    done = retain(storage, policies)
+    assert list(planned.deleted) == list(done.deleted) == ["old"]
+    assert planned.trimmed == done.trimmed == {"chat": 4}
+    assert planned.branches == done.branches == {"chat": [5, 6]}
+    again = retain(storage, policies, dry_run=True)
+    assert (again.deleted, again.trimmed, again.branches) == ({}, {}, {})
+
+
+def test_a_dry_run_says_what_cannot_be_done() -> None:
+    driver = MemoryDriver()
+    driver.capabilities = replace(driver.capabilities, rewrites=False)
+    with Storage(driver) as storage:
+        talk(storage, "long", 3)
+        talk(storage, "left", 3)
+        storage.rewind("left", at=1)
+        policies = [Policy(runs=2), Policy(branches=True)]
+        for dry_run in (True, False):
+            done = retain(storage, policies, dry_run=dry_run)
+            assert {name: type(error) for name, error in done.skipped.items()} == dict.fromkeys(
+                ("long", "left"), UnsupportedError
+            )
+            assert (done.trimmed, done.branches) == ({}, {})
+
+
+def test_what_outlives_sessions_goes_where_its_kind_is_named(storage: Storage) -> None:
+    talk(storage, "chat", 1, user_id="ada")
+    storage.scope(user_id="ada").update({"plan": "pro"})
+    storage.memories(user_id="ada").add("likes tea")
+    aged(storage, 86400 * 91)
+    assert list(retain(storage, [Policy(keep="90d")]).deleted) == ["chat"]
+    assert len(retain(storage, [Policy(keep="90d", kind="memories")], dry_run=True).deleted) == 1
+    assert len(storage.memories(user_id="ada").all()) == 1
+    assert len(retain(storage, [Policy(keep="90d", kind="memories")]).deleted) == 1
+    assert storage.memories(user_id="ada").all() == []
+    assert storage.scope(user_id="ada").state() == {"plan": "pro"}
+    assert len(retain(storage, [Policy(keep="90d", kind="scope")]).deleted) == 1
+    assert storage.scope(user_id="ada").state() == {}
 
 
 def test_what_is_held_stays(storage: Storage) -> None:

@@ -307,6 +307,15 @@ def test_who_asks_is_known_before_a_body_is_read(ask: Callable[..., TestClient])
     assert (broken.status_code, json.loads(broken.text)["type"][-12:]) == (400, "invalid-json")
 
 
+@pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, "9" * 5_000], ids=["deep", "long"])
+def test_json_that_cannot_be_read_is_told_apart(ask: Callable[..., TestClient], value: str) -> None:
+    body = f'{{"input": {value}}}'
+    answer = ask("ada").post("/agents/support/runs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert json.loads(answer.text)["type"].endswith("invalid-json")
+    assert "nested" in json.loads(answer.text)["hint"]
+
+
 def test_the_index_is_kept_up_in_the_background(storage: Storage) -> None:
     """Where there can be one; elsewhere the server serves what needs none, and says what is missing."""
     storage.add_run("s1", input="zanzibar", output="x")

@@ -92,7 +92,7 @@ def _download(package: Package, work: Path) -> None:
     """Its archives and those of all that it needs: apt is told that nothing is installed."""
     (work / "archives/partial").mkdir(parents=True)
     (work / "lists/partial").mkdir(parents=True)
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror(package)} unstable main\n")
+    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror(package)} unstable main\n")
     settings = {
         "Dir::Etc::sourcelist": work / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
@@ -113,7 +113,7 @@ def _download(package: Package, work: Path) -> None:
     _run(package, ["apt-get", *options, *what])
 
 
-def _mirror(package: Package) -> str:
+def mirror(package: Package) -> str:
     """Where this machine has its own packages of Debian from."""
     sites = _run(package, ["apt-get", "indextargets", "--format", "$(SITE)", "Identifier: Packages"]).split()
     found = next((site for site in sites if site.rstrip("/").endswith("/debian")), None)

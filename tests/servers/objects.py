@@ -127,6 +127,12 @@ class SeaweedS3(ObjectServer):
         if self._account is not None:
             shutil.chown(self.folder / "data", self._account.pw_uid, self._account.pw_gid)
 
+    def vacuum(self) -> None:
+        """Have the volumes written anew without what was deleted."""
+        where = f"http://127.0.0.1:{self._others['master.port']}"
+        with urllib.request.urlopen(f"{where}/vol/vacuum?garbageThreshold=0.00001"):
+            pass
+
     def command(self) -> list[str]:
         settings = {
             **self._others,

@@ -87,7 +87,8 @@ def test_runs_are_found_by_an_index_however_long_the_session_is(tmp_path: Path) 
         connection.set_trace_callback(None)
         (asked,) = (text for text in statements if "FROM sessile_commits" in text)
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked}"))
-        assert "sessile_commits_run (session_id=? AND incarnation=? AND run>? AND run<?)" in plan
+        assert "sessile_commits_run (session_id=? AND incarnation=? AND run=? AND seq>? AND seq<?)" in plan
+        assert "B-TREE" not in plan  # a long run is not sorted anew for each page of it
 
 
 def test_a_process_that_changes_its_folder_stays_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,9 +133,10 @@ def _put_back(storage: Storage, rows: list[Any]) -> None:
         connection.execute("DELETE FROM sessile_commits WHERE seq > ?", rows[0][:1])
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres_url", "mysql_url"])
+@pytest.fixture(params=["memory", "sqlite", "json", "yaml", "postgres_url", "mysql_url"])
 def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/s.db"}.get(request.param)
+    ours = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/s.db"}
+    url = ours.get(request.param, f"{request.param}:///{tmp_path}/s" if request.param in ("json", "yaml") else None)
     with sessile.open(url or request.getfixturevalue(request.param)) as storage:
         yield storage
 

@@ -176,7 +176,7 @@ def test_waiting_for_another_process_to_let_go(path: Path, monkeypatch: pytest.M
                 other.execute("ROLLBACK")
             released.append(True)
 
-        monkeypatch.setattr("sessile.drivers.sqlite.time.sleep", sleep)
+        monkeypatch.setattr("sessile.drivers.sql.sqlite_calls.time.sleep", sleep)
         storage.rename("s", "patient")
         assert len(released) == 4
         other.close()

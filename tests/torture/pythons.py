@@ -55,13 +55,19 @@ sys.exit(bool(failed))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.pythons", description=__doc__.splitlines()[0])
     parser.add_argument("versions", nargs="*", default=VERSIONS, help=f"of {', '.join(VERSIONS)}")
+    parser.add_argument("--where", action="store_true", help="only say where they are")
+    given = parser.parse_args()
     code = 0
-    for version in parser.parse_args().versions:
+    for version in given.versions:
         try:
             python = unpacked(Package(version, (), f"usr/bin/{version}", "no variable")) / "usr/bin" / version
+            if given.where:
+                print(python)
+                continue
             done = run(version, python)
         except (ServerMissingError, ServerFailedError) as missing:
-            print(f"{version}: left out. {missing}", flush=True)
+            print(f"{version}: left out. {missing}", file=sys.stderr, flush=True)
+            code = code or int(given.where)
             continue
         print(f"{version}: {'passed' if done == 0 else f'FAILED with code {done}'}", flush=True)
         code = code or done

@@ -56,6 +56,14 @@ def test_sqlite_by_itself(tmp_path: Path) -> None:
         same(storage)
 
 
+def test_whatever_the_file_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "b#1 %41?mode=memory.db"
+    with SqliteStorage(tmp_path / "a.db") as storage:
+        fill(storage)
+        back_up(storage, path)
+    assert restore(path, f"sqlite:///{tmp_path}/c.db").sessions == 3
+
+
 def test_a_backup_ends_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever it lets go of the database another connection writes; it is not begun anew each time."""
     writes: list[int] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +77,36 @@ def test_export_and_import(call: Call, filled: SqliteStorage, tmp_path: Path, mo
     Path(archive).write_bytes(b"nothing")
     assert "Line 1 of the archive" in call("import", archive)[2]
     assert "no file" in call("import", f"{tmp_path}/nowhere")[2]
+
+
+def test_files_that_cannot_be_used(call: Call, filled: SqliteStorage, tmp_path: Path) -> None:
+    url, nowhere = f"sqlite:///{tmp_path}/source.db", f"{tmp_path}/nowhere/file"
+    for command in (
+        ("export", url, "--to", nowhere),
+        ("export", url, "--to", f"{nowhere}.csv", "--as", "runs"),
+        ("backup", url, nowhere),
+    ):
+        code, _, err = call(*command)
+        assert (code, f"{nowhere}" in err, "cannot be written: No such file" in err) == (1, True, True)
+    if Path("/dev/full").is_char_device():
+        code, _, err = call("export", url, "--to", "/dev/full")
+        assert (code, "'/dev/full' cannot be written: No space left" in err) == (1, True)
+        assert Path("/dev/full").is_char_device()
+
+
+def test_copy_behind_a_stop(call: Call, filled: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db"
+    program = f"import sessile; sessile.open({one!r}).add_run('seen', input='the last one', output='…')"
+    command = f'"{sys.executable}" -c "{program}" && echo stopped'
+    code, out, _ = call("copy", one, two, "--stop-command", command, "--json")
+    assert (code, json.loads(out)["sessions"]) == (0, 5)
+    with sessile.open(two) as target:
+        assert target.runs("seen")[-1].input == "the last one"
+        assert everything(target) == everything(filled)
+    code, _, err = call("copy", one, two, "--stop-command", "exit 3")
+    assert (code, "it ended with 3" in err) == (1, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    code, _, err = call("copy", one, two, "--stop")
+    assert (code, "press Enter" in err) == (0, True)
+    assert "Nobody has said" in call("copy", one, two, "--stop")[2]
+    assert call("copy", one, two, "--stop", "--stop-command", "true")[0] == 2

@@ -17,7 +17,7 @@ from sessile.drivers.files.tree import Tree
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import InvalidInputError, StorageUnavailableError
 from sessile.storage.extending import WrappedDriver
-from sessile.transfer import copy, export_archive, import_archive
+from sessile.transfer import copy, export_archive, import_archive, reading
 
 from .helpers import everything
 
@@ -36,6 +36,18 @@ def test_all_is_there_as_it_was(filled: SqliteStorage, other: Storage) -> None:
         other.verify(session_id, user_id=ANY_USER)
     assert [run.output for run in other.for_user("ada").runs("long")] == ["yes"]
     assert other.add_run("long", input="on it goes", output="!", user_id="ada").number == 42
+
+
+def test_logs_of_several_pages(source: SqliteStorage, target: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are read, copied and compared page by page, which end elsewhere on both sides."""
+    monkeypatch.setattr(reading, "COMMITS", 7)
+    for number in range(20):
+        source.add_run("s", input=number, output="1")
+    assert copy(source, target).skipped == {}
+    for number in range(20):
+        source.add_run("s", input=number, output="1")
+    assert copy(source, target).skipped == {}
+    assert everything(target) == everything(source)
 
 
 def test_again_only_what_has_come_since(filled: SqliteStorage, other: Storage) -> None:

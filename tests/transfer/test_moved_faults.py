@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ import pytest
 
 from sessile import MemoryStorage, SqliteStorage, Storage
 from sessile.drivers.memory import MemoryDriver
-from sessile.errors import AlreadyExistsError, CorruptDataError
+from sessile.errors import AlreadyExistsError, CorruptDataError, InvalidInputError
 from sessile.storage.absence import is_expired, is_recent
 from sessile.storage.extending import (
     Append,
@@ -26,7 +28,7 @@ from sessile.storage.extending import (
     operate,
     write_record,
 )
-from sessile.transfer import copy, export_archive, export_runs, import_archive, placing, reading
+from sessile.transfer import back_up, copy, export_archive, export_runs, import_archive, placing, reading
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -160,6 +162,41 @@ def test_a_packed_archive_that_is_cut_off(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptDataError):
         import_archive(path, MemoryStorage())
+
+
+def test_what_is_no_archive_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """A line of a gigabyte, of somebody else's file, is not in memory before that is said."""
+    path = tmp_path / "one-line.json"
+    with path.open("wb") as file:
+        file.write(b'{"mapping": "')
+        file.truncate(10**9)  # without taking so much of the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptDataError, match=r"^Line 1 of the archive is damaged: it is longer"):
+            import_archive(path, MemoryStorage())
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """A pipe; and a link stays one, to the file that has the archive."""
+    storage, pipe = MemoryStorage(), tmp_path / "pipe"
+    storage.add_run("s", input="1", output="1")
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        reading_it = threads.submit(pipe.read_bytes)
+        export_archive(storage, pipe)
+        assert reading_it.result() == archive_of(storage).getvalue()
+    assert pipe.is_fifo()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "file.jsonl")
+    export_archive(storage, tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "file.jsonl").read_bytes() == archive_of(storage).getvalue()
+    with SqliteStorage(tmp_path / "s.db") as other:
+        other.add_run("s", input="1", output="1")
+        with pytest.raises(InvalidInputError, match="no file"):
+            back_up(other, pipe)
 
 
 @pytest.mark.parametrize("gone", ["seq > 2", "seq = 2", "seq > 0"])

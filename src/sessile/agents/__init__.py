@@ -6,6 +6,7 @@ from .agent import Agent
 from .capability import SessionCapability
 from .events import MemberEnded, MemberStarted, TeamEvent
 from .filing import session_files
+from .forms import ask_person
 from .handle import AgentSession
 from .history.chosen import Auto, Relevant
 from .history.measured import Budget
@@ -43,6 +44,7 @@ __all__ = [
     "TokenBudget",
     "Window",
     "app_state",
+    "ask_person",
     "current_session",
     "from_openai",
     "session_files",

@@ -39,7 +39,7 @@ from .messages.stored import dump_input, prompt_of
 from .models import LoopModels, has_system_prompt, pydantic_agent_of, system_prompt_again
 from .opened import Opened
 from .options import AgentOptions, Approval, Prompt, RunOptions
-from .partial import is_text, told_to
+from .partial import is_text, told_to, tools_told_to
 from .placeholders import given_for_a_run, may_be_filled, shown_by
 from .remembered import remembered
 from .resume.fitting import check_tools
@@ -55,6 +55,8 @@ from .shown import Shows, check_shows, choose, question_of
 from .started import StartedRun, begin
 from .streamed import Answers, Streamed
 from .titles import Titles, check_titles
+
+IN_A_STEP = "Give the step a session_id= of its own, or wait for an event of the workflow's."
 
 
 class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
@@ -100,6 +102,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             True, or a `Memory(…)`.
         titles: how a session without a name gets one from its next run: `"words"`: the first words of what is asked;
             or a small model, by name or ready, which is asked while the run is in progress. Default: not at all.
+        review: whether a person looks at each answer before it is given. The run is `paused` until somebody has
+            accepted or changed it, or has sent it back with a remark, with which the model goes on
+            (`storage.decide`, `resume`, `sessile approve`, the dashboard). Streams tell nothing of the answer.
         examples: what the model is shown before the history: what `sessile.insight.examples` has picked, messages of
             Pydantic AI's, or a function of the question that returns such. `Run.examples` has which were used.
         output_type: the type of the answers.
@@ -128,6 +133,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         search_sessions: bool | Literal["all"] = False,
         memory: MemoryOption = False,
         titles: Titles = None,
+        review: bool = False,
         examples: Shows | None = None,
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
@@ -157,7 +163,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._toolsets = history_tools(
             read_chat_history, search_sessions, [read_tool_result] if isinstance(self._window, Shortened) else ()
         )
-        self._memory = checked_memory(memory)
+        self._memory, self.review = checked_memory(memory), review
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
         self._models = LoopModels(self.pydantic_agent, model)
@@ -232,6 +238,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
 
     def _told(self, options: RunOptions, put: Put, *, events: bool) -> Job:
         """See `Streamed`."""
+        if self.review:
+            return self._job({**options, "event_stream_handler": tools_told_to(put)} if events else options)
         text = self._is_text(options)
         job = self._job({**options, "event_stream_handler": told_to(put, events=events, text=text)})
         job.placeholders = job.placeholders or not (events or text)
@@ -500,6 +508,11 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             )
         if options.get("members") is not None:
             raise InvalidInputError("Only the run of a team has members.")
+        if self.review and (stored or self.storage is None):
+            raise InvalidInputError(
+                f"Nobody could review what {self.name!r} answers here: its run is kept by another one, or not at all.",
+                hint="Give the agent a storage; of a team, review=True is for the team.",
+            )
         passed: dict[str, Any] = {**options, "infer_name": False}
         passed.pop("members", None)
         history = passed.pop("message_history", None)
@@ -529,6 +542,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             choose=self._choose,
             titles=None if self.storage is None else self._titles,
             memory=self._memory,
+            review=self.review,
             remake=lambda more: self._job(more, stored=stored, listen=listen, answers=answers),
         )
 
@@ -589,6 +603,8 @@ async def run_part(
     decision continues with its `messages` and the `results`.
     """
     job = agent._job(options)  # pyright: ignore[reportPrivateUsage] (of the same module)
+    if job.review:
+        raise InvalidInputError(f"Nobody could review what {agent.name!r} answers in a step.", hint=IN_A_STEP)
     job.options.update(message_history=messages, deferred_tool_results=results)
     if messages:
         job.options["capabilities"] = [*(job.options.get("capabilities") or ()), Adapting(earlier=messages)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, cast
 
 from pydantic_ai import Agent as ModelAgent
@@ -37,6 +38,27 @@ def has_system_prompt(agent: Any) -> bool:
     if getattr(agent, "wrapped", None) is not None:
         return True
     return bool(getattr(agent, "_system_prompts", True) or getattr(agent, "_system_prompt_functions", True))
+
+
+def may_call_tools(agent: Any, options: Mapping[str, Any]) -> bool:
+    """Whether a run of an agent with these options may have tools; of anything but a plain agent nobody knows."""
+    if type(agent) is not ModelAgent or options.get("toolsets") or options.get("capabilities"):
+        return True
+    known = cast("ModelAgent[Any, Any]", agent)
+    overridden: Any = getattr(known, "_override_root_capability", None)  # nothing public says so
+    if overridden is None or overridden.get() is not None:
+        return True
+    capabilities = known.root_capability.capabilities
+    if any(type(one) not in _of_every_agent() for one in capabilities):  # any other may bring tools along
+        return True
+    return any(getattr(one, "tools", None) != {} for one in known.toolsets)
+
+
+@cache
+def _of_every_agent() -> frozenset[type[Any]]:
+    """The capabilities that Pydantic AI gives to each agent, which find tools and bring none."""
+    bare: ModelAgent[Any, Any] = ModelAgent()
+    return frozenset(map(type, bare.root_capability.capabilities))
 
 
 def system_prompt_again() -> ReinjectSystemPrompt[Any]:

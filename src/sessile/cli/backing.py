@@ -11,7 +11,7 @@ from ..errors import InvalidInputError
 from ..storage import Storage, open_storage
 from ..terminal import clean_json, say, say_text
 from ..transfer.backup import BackedUp, back_up, restore
-from .opening import AsJson, opened, url_and, url_of, with_keys
+from .opening import AsJson, for_file, opened, url_and, url_of, with_keys
 
 backing = typer.Typer()
 
@@ -26,11 +26,8 @@ def backup(
     Of SQLite that is a database, of all others an archive. Databases of servers have faster tools of their own.
     """
     url, (path,) = url_and(names, 1, "the path of a file")
-    with opened(url) as storage:
-        try:
-            done = back_up(storage, path)
-        except OSError as error:
-            raise InvalidInputError(f"The file {path!r} cannot be written: {error.strerror}.") from error
+    with opened(url) as storage, for_file(path, "written"):
+        done = back_up(storage, path)
     _tell(done, f"Wrote {path}.", json)
 
 
@@ -49,7 +46,9 @@ def restore_command(
     def make() -> Storage:
         return with_keys(open_storage(url))
 
-    _tell(restore(path, make, verify=verify), "It is back.", json, verified=verify)
+    with for_file(path, "read"):
+        done = restore(path, make, verify=verify)
+    _tell(done, "It is back.", json, verified=verify)
 
 
 def _tell(done: BackedUp, what: str, json: bool, *, verified: bool = False) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, SessileError
 from ..jsons import record_json
 from ..records import Status
 from ..storage import Storage, open_storage
@@ -29,6 +31,7 @@ from ..transfer import (
     import_archive,
     import_conversations,
 )
+from ..transfer.copying import STOP_SECONDS, Stop
 from ..transfer.importing.importing import LIBRARIES
 from .looking import moment_of
 from .opening import (
@@ -37,6 +40,7 @@ from .opening import (
     First,
     Second,
     User,
+    for_file,
     not_found,
     opened,
     url_and,
@@ -75,6 +79,15 @@ def copy_command(
     verify: Annotated[bool, typer.Option(help="Compare each session that was copied, commit by commit.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="How many sessions are copied at once.")] = 4,
     rate: Annotated[float | None, typer.Option(help="At most so many commits a second.")] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="To move for good: ask for what writes to FROM to be stopped, at the end.")
+    ] = False,
+    stop_command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="As --stop, by a command, which returns when all has stopped.")
+    ] = None,
+    stop_seconds: Annotated[
+        float, typer.Option(help="How long it may take behind the stop, else it is given up.")
+    ] = STOP_SECONDS,
     from_plain: Annotated[
         bool, typer.Option("--from-plain", help=f"FROM is not encrypted, though ${KEYS} is set.")
     ] = False,
@@ -84,10 +97,13 @@ def copy_command(
     """Copy sessions into another database, as they are, while both are in use.
 
     Call it again after a crash, or for what has come since: what is there already is not copied again. TO is made if it
-    is not there.
+    is not there. With --stop or --stop-command nothing that was acknowledged in FROM is missing in TO when it ends
+    without an error; start your programs with TO then, and with FROM if there was one.
     """
     if len(names) > 2:
         raise typer.BadParameter("Give two URLs.")
+    if stop and stop_command is not None:
+        raise typer.BadParameter("Give --stop or --stop-command, not both.")
     choice = _choice(user, agent, kind, status, since, until)
     first = names[0] if len(names) == 2 else None
     with (
@@ -103,9 +119,36 @@ def copy_command(
             workers=workers,
             commits_per_second=rate,
             progress=lambda done: shown(done.sessions + done.unchanged),
+            stop=_stopping(stop, stop_command, shown),
+            stop_seconds=stop_seconds,
             **choice,
         )
     _tell(copied, json, removed=copied.removed)
+
+
+def _stopping(ask: bool, command: str | None, shown: Progress) -> Stop | None:
+    """What stops the writers of a source: a command, or whoever sits there."""
+
+    def stop(copied: Copied) -> None:
+        shown.end()
+        if command is not None:
+            _run(command)
+            return
+        say("{} sessions are copied. Stop all that writes to FROM, then press Enter.", copied.sessions, err=True)
+        if not sys.stdin.readline():
+            raise SessileError("Nobody has said that all has stopped.", hint="Use --stop-command where nobody sits.")
+
+    return stop if ask or command is not None else None
+
+
+def _run(command: str) -> None:
+    """Run a command of the user's shell; what it says goes to the standard error, where it spoils no JSON."""
+    code = subprocess.run(command, shell=True, check=False, stdout=2).returncode  # noqa: S602 (it is the user's own)
+    if code:
+        raise SessileError(
+            f"The command that was to stop all that writes has failed: it ended with {code}.",
+            hint="All that had changed before is copied; call it again.",
+        )
 
 
 @moving.command()
@@ -146,7 +189,7 @@ def export(
     chosen = None if session_id is None else [session_id]
     if chosen is not None and len(choice) > (user is not None):
         raise InvalidInputError("A session that is named is chosen by nothing else.")
-    with opened(url) as storage, progress("sessions") as shown:
+    with opened(url) as storage, progress("sessions") as shown, for_file(to, "written"):
         if session_id is not None and user is not None:
             _check_owner(storage, session_id, user)
         if what != "archive":
@@ -217,12 +260,12 @@ def import_command(
     if library is None:
         if not Path(path).is_file():
             raise InvalidInputError(f"There is no file {path!r}.")
-        with open_or_make(url) as storage, progress("sessions") as shown:
+        with open_or_make(url) as storage, progress("sessions") as shown, for_file(path, "read"):
             done = import_archive(path, storage, progress=_count(shown))
         _tell(done, json)
         return
     key = None if key_file is None else _key_in(key_file)
-    with open_or_make(url) as storage, progress("sessions") as shown:
+    with open_or_make(url) as storage, progress("sessions") as shown, for_file(path, "read"):
         taken = import_conversations(
             path,
             storage,

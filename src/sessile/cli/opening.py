@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import typer
 
 from ..drivers.files.storage import MARKER
-from ..errors import InvalidInputError, SessionNotFoundError
+from ..errors import InvalidInputError, SessileError, SessionNotFoundError
 from ..records import ANY_USER, UserId
 from ..storage import Storage, open_storage
 from ..storage.urls import split_url
@@ -125,6 +125,19 @@ def _check_file(url: str) -> None:
         raise InvalidInputError(f"There is no {'file' if scheme == 'sqlite' else 'folder'} {path!r}.", hint=hint)
     if local and scheme != "sqlite" and not Path(path, MARKER).exists():
         raise InvalidInputError(f"The folder {path!r} has no sessions: there is no {MARKER} in it.")
+
+
+@contextmanager
+def for_file(path: str, what: str) -> Generator[None]:
+    """Say which file it is that cannot be `what`: read, or written."""
+    try:
+        yield
+    except SessileError:
+        raise  # some of which are errors of the system, too
+    except OSError as error:
+        raise InvalidInputError(
+            f"The file {path!r} cannot be {what}: {error.strerror or error}.", hint="Look at the path, and at the disk."
+        ) from error
 
 
 def not_found(session_id: str) -> SessionNotFoundError:

@@ -11,9 +11,8 @@ import logging
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -28,17 +27,19 @@ from ..errors import (
     StorageUnavailableError,
 )
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
-from ..storage.matching import listing, newest_of, page_of
+from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
 from ..storage.storage import Storage
 from ..storage.urls import check_no_url
-from .sql import damage, durability, filters, log, private
+from .sql import damage, durability, filters, log, private, sqlite_log
+from .sql.batches import Batches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_beside import SqliteBeside
 from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
+from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
-from .sql.statements import load_statements, put_in
+from .sql.statements import put_in
 
 R = TypeVar("R")
 
@@ -50,13 +51,16 @@ File = tuple[int, int]
 BUSY_MILLISECONDS = 50
 """How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
 
+COMMITS_TOGETHER = 64
+"""How many sessions' commits are one transaction at most, which waits for the disk once."""
+
+GRACE_SECONDS = 0.5
+"""For how long a commit waits, when its time is over, to hear of the transaction that it went with."""
+
 FORK_SECONDS = 10.0
 """How long a fork waits for other threads to end what they read."""
 
-_HEAD = ", ".join(HeadRow._fields)
-_STATELESS = columns_without_state(_HEAD, "sqlite")
-
-_SQL = load_statements("sqlite", {"head": _HEAD, "commit": ", ".join(CommitRow._fields)}, "named")
+_STATELESS = columns_without_state(HEAD, "sqlite")
 
 
 class SqliteStorage(Storage):
@@ -135,6 +139,21 @@ class SqliteDriver(Driver):
         self._readers: list[sqlite3.Connection] = []
         self._busy: set[sqlite3.Connection] = set()
         self._files: dict[sqlite3.Connection, File | None] = {}
+        self._batches = self._new_batches()
+
+    def _new_batches(self) -> Batches | None:
+        """None where no commit waits for a disk."""
+        if self.in_memory:
+            return None
+        return Batches(
+            self._append,
+            self._append_many,
+            suspends=False,
+            stats=self.stats,
+            at_work=1,  # one connection writes
+            most=COMMITS_TOGETHER,
+            grace=GRACE_SECONDS,
+        )
 
     # ------------------------------------------------------------ connections
 
@@ -304,7 +323,7 @@ class SqliteDriver(Driver):
                 raise StorageError(f"There is no database {self.path!r}.", hint="`sessile migrate` makes it.")
             self._make_file()
             with self._writing(deadline) as connection:
-                state = patiently(lambda: _schema_state(connection), deadline)
+                state = patiently(lambda: schema_state(connection), deadline)
                 if not self._migrations.up_to_date(state, repr(self.path)):
                     if not self.auto_migrate:
                         first = statements_of(self._migrations.to_do(state))[0]
@@ -321,7 +340,7 @@ class SqliteDriver(Driver):
                 if not dry_run:
                     self._use_wal(connection, deadline)
                     return statements_of(self._migrate(connection, deadline, finish=finish))
-                state = patiently(lambda: _schema_state(connection), deadline)
+                state = patiently(lambda: schema_state(connection), deadline)
                 self._migrations.up_to_date(state, repr(self.path))
                 return statements_of(self._migrations.to_do(state, finish=finish))
 
@@ -347,7 +366,7 @@ class SqliteDriver(Driver):
         """Bring the schema up to date in one transaction; of processes that start at once, one does the work."""
         patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
         try:
-            state = _schema_state(connection)
+            state = schema_state(connection)
             self._migrations.up_to_date(state, repr(self.path))
             parts = self._migrations.to_do(state, finish=finish)
             for part in parts:
@@ -367,43 +386,51 @@ class SqliteDriver(Driver):
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         if self._writer is None or not self._write_lock.acquire(blocking=False):
             with translated("Loading a session", self.path), self._reading(deadline) as connection:
-                return _load(connection, session_id, newest, deadline)
+                return sqlite_log.load(connection, session_id, newest, deadline)
         try:  # the same as `_reading`, for what is done most often
             deadline.check("An operation on SQLite")
             self._follow_file()
-            return _load(self._writer or self._connected(), session_id, newest, deadline)
+            return sqlite_log.load(self._writer or self._connected(), session_id, newest, deadline)
         except sqlite3.Error as error:
             raise translate(error, "Loading a session", self.path) from error
         finally:
             self._write_lock.release()
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        if self._batches is None:
+            return await self._append(write, deadline)
+        return await self._batches.append(write, deadline)
+
+    async def _append(self, write: Append, deadline: Deadline) -> bool:
+        return bool(await self._append_many((write,), deadline))
+
+    async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        """Commits of several sessions as one transaction; tells which of them have won."""
         deadline.check("An operation on SQLite")
         if not deadline.acquire(self._write_lock):
             raise _not_free(deadline)
         try:
-            if write.was_body is not None:  # nobody has looked at the file before
+            if any(write.was_body is not None for write in writes):  # nobody has looked at the file before
                 self._follow_file()
-            return self._append(self._writer or self._connected(), write, deadline)
+            return self._put(self._writer or self._connected(), writes, deadline)
         except sqlite3.Error as error:
             raise translate(error, "Appending to a session", self.path) from error
         finally:
             self._write_lock.release()
 
-    def _append(self, connection: sqlite3.Connection, write: Append, deadline: Deadline) -> bool:
+    def _put(self, connection: sqlite3.Connection, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
         patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
         try:
-            if not _claim(connection, write):
+            won = sqlite_log.put(connection, writes)
+            if not won:
                 connection.execute("ROLLBACK")
-                return False
-            key = (write.session_id, write.incarnation)
-            connection.executemany(_SQL["append"], [key + commit for commit in write.commits])
+                return won
         except BaseException:
             roll_back(connection)
             raise
         commit(connection)
         self._check_kept(connection)
-        return True
+        return won
 
     def _check_kept(self, connection: sqlite3.Connection) -> None:
         """Acknowledge nothing that was written to a file which the path names no more."""
@@ -413,10 +440,10 @@ class SqliteDriver(Driver):
 
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
         statement, values = log.span_statement(span)
-        sql = put_in(_SQL[statement], {"direction": log.direction(span)})
+        sql = put_in(SQL[statement], {"direction": log.direction(span)})
         values |= {"session_id": session_id, "incarnation": incarnation}
         with translated("Reading a session's log", self.path), self._reading(deadline) as connection:
-            return patiently(lambda: _page(connection, sql, values, span), deadline)
+            return patiently(lambda: sqlite_log.page(connection, sql, values, span), deadline)
 
     async def rewrite(
         self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
@@ -425,7 +452,7 @@ class SqliteDriver(Driver):
         with translated("Rewriting commits", self.path), self._writing(deadline) as connection:
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
             try:
-                changed = [connection.execute(_SQL["rewrite"], {**row._asdict(), **key}).rowcount for row in commits]
+                changed = [connection.execute(SQL["rewrite"], {**row._asdict(), **key}).rowcount for row in commits]
                 if not all(changed):
                     connection.execute("ROLLBACK")
                     return False
@@ -439,22 +466,22 @@ class SqliteDriver(Driver):
     async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
         page, values = filters.page(query, _METADATA)
         try:
-            words = {"page": page, "columns": _HEAD if query.with_state else _STATELESS}
-            rows = self._scan("Listing sessions", put_in(_SQL["list"], words), values, deadline)
+            words = {"page": page, "columns": HEAD if query.with_state else _STATELESS}
+            rows = self._scan("Listing sessions", put_in(SQL["list"], words), values, deadline)
             return listing([damage.head_of(row) for row in rows], query)
         except CorruptDataError:  # each by itself, so that the others are not lost with it
-            sql = put_in(_SQL["list_places"], {"page": page, "moment": filters.time_column(query)})
+            sql = put_in(SQL["list_places"], {"page": page, "moment": filters.time_column(query)})
             places = self._scan("Listing sessions", sql, values, deadline)
 
         async def read(session_id: str) -> HeadRow | None:
-            found = self._scan("Listing sessions", _SQL["head"], (session_id,), deadline)
+            found = self._scan("Listing sessions", SQL["head"], (session_id,), deadline)
             return damage.head_of(found[0]) if found else None
 
         return await damage.page_of(places, read, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
         where, values = filters.conditions(query, _METADATA)
-        return self._scan("Counting sessions", put_in(_SQL["count"], {"where": where}), values, deadline)[0][0]
+        return self._scan("Counting sessions", put_in(SQL["count"], {"where": where}), values, deadline)[0][0]
 
     def _scan(self, what: str, sql: str, values: filters.Parameters | tuple[str], deadline: Deadline) -> list[Any]:
         """A read that may have to look at many rows, stopped at its deadline."""
@@ -468,13 +495,13 @@ class SqliteDriver(Driver):
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
-            without_growing(connection, lambda: connection.execute(_SQL["delete"], key), deadline)
+            without_growing(connection, lambda: connection.execute(SQL["delete"], key), deadline)
             self._check_kept(connection)
 
     async def discard(self, session_id: str, deadline: Deadline) -> bool:
         key = {"session_id": session_id}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
-            removed = patiently(lambda: connection.execute(_SQL["discard"], key), deadline).rowcount
+            removed = patiently(lambda: connection.execute(SQL["discard"], key), deadline).rowcount
             self._check_kept(connection)
         return removed > 0
 
@@ -505,7 +532,7 @@ class SqliteDriver(Driver):
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key}
         with translated("Reading a record", self.path), self._reading(deadline) as connection:
-            found = patiently(lambda: connection.execute(_SQL["get_record"], values).fetchone(), deadline)
+            found = patiently(lambda: connection.execute(SQL["get_record"], values).fetchone(), deadline)
         # SQLite takes a value of any type in any column: whoever reads the record finds that it is damaged.
         return None if found is None else found[0] if type(found[0]) is bytes else str(found[0]).encode()
 
@@ -513,7 +540,7 @@ class SqliteDriver(Driver):
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
-        sql = _SQL["remove_record" if value is None else "put_record"]
+        sql = SQL["remove_record" if value is None else "put_record"]
         with translated("Writing a record", self.path), self._writing(deadline) as connection:
             done = patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1 or value is None
             self._check_kept(connection)
@@ -525,7 +552,7 @@ class SqliteDriver(Driver):
         values = {"session_id": session_id, "incarnation": incarnation, "after": after, "limit": limit}
         values |= {"prefix": prefix, "length": len(prefix)}
         with translated("Reading the keys of records", self.path), self._reading(deadline) as connection:
-            rows = patiently(lambda: connection.execute(_SQL["record_keys"], values).fetchall(), deadline)
+            rows = patiently(lambda: connection.execute(SQL["record_keys"], values).fetchall(), deadline)
         return [key for (key,) in rows]
 
 
@@ -543,55 +570,8 @@ def _checked_path(path: Any) -> str:
     return text if text == ":memory:" else os.path.abspath(text)
 
 
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
 def _not_free(deadline: Deadline) -> DeadlineError:
     return DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
-
-
-def _load(connection: sqlite3.Connection, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-    """A head and its newest commits, in one consistent look."""
-    key = (session_id,)
-    if newest == 0:
-        found = patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
-        return None if found is None else Loaded(damage.loaded_head(found), [], _now())
-    connection.execute("BEGIN")
-    try:
-        found = patiently(lambda: connection.execute(_SQL["head"], key).fetchone(), deadline)
-        if found is None:
-            return None
-        head = damage.loaded_head(found)
-        with closing(connection.execute(_SQL["newest"], (session_id, head.incarnation, newest))) as rows:
-            commits = newest_of(map(CommitRow.stored, rows), newest)
-    finally:
-        roll_back(connection)
-    return Loaded(head, commits, _now())
-
-
-def _claim(connection: sqlite3.Connection, write: Append) -> bool:
-    """Put the new head in place, if the session is still at the expected revision."""
-    if write.expected == 0:
-        return connection.execute(_SQL["create"], write.head._asdict()).rowcount == 1
-    head = write.head
-    changes = head[2:8] + head[9:]  # from `revision` on, without `created_at`
-    was = (write.was_body, write.was_updated_at)
-    values = (*changes, head.session_id, head.incarnation, write.expected, *was)
-    return connection.execute(_SQL["advance"], values).rowcount == 1
-
-
-def _schema_state(connection: sqlite3.Connection) -> SchemaState:
-    """What the file has; version 0 if Sessile has no tables in it."""
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessile_schema'")
-    row = None if found.fetchone() is None else connection.execute(_SQL["schema_state"]).fetchone()
-    return SchemaState() if row is None else SchemaState.stored(*row)
-
-
-def _page(connection: sqlite3.Connection, sql: str, values: dict[str, Any], span: Span) -> list[CommitRow]:
-    """One page of a span, read row by row, so that no more is in memory than the page has."""
-    with closing(connection.execute(sql, values)) as rows:
-        return page_of(map(CommitRow.stored, rows), span)
 
 
 _METADATA = SqliteMetadata()

@@ -82,6 +82,18 @@ class EncryptedDriver(WrappedDriver):
         known = None if anew else self.keyring.known(head)
         return known or await self.asked(lambda: self.keyring.read(head))
 
+    async def newest_ring(self, session_id: str, incarnation: str, deadline: Deadline) -> Ring | None:
+        """The keys of a session as its head names them at this moment; raises as `ring`.
+
+        What is not held against a revision must ask for them: a key that was taken out of the head meanwhile, as one
+        that nothing is encrypted with any more, would be of use to nobody.
+        """
+        loaded = await self.inner.load(session_id, 0, deadline)
+        if loaded is None or loaded.head.incarnation != incarnation:
+            return None
+        head = loaded.head
+        return self.keyring.known(head) or await self.asked(lambda: self.keyring.read(head))
+
     # ------------------------------------------------------------ one session
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
@@ -123,7 +135,7 @@ class EncryptedDriver(WrappedDriver):
             return []  # the session was deleted meanwhile
 
         opened = await self._all_opened(ring, rows, session_id, incarnation)
-        if any(row.body.startswith(_PROBLEM) for row in opened):  # the keys may have changed since they were read
+        if any(row.body.startswith(PROBLEM) for row in opened):  # the keys may have changed since they were read
             again = await self.ring(session_id, incarnation, deadline, anew=True)
             if again is not None and again is not ring:
                 opened = await self._all_opened(again, rows, session_id, incarnation)
@@ -165,7 +177,16 @@ class EncryptedDriver(WrappedDriver):
         if won:
             ring.last = (write.head.body, sealed.head.body)
             self.keyring.hold(write.head, ring)
+            if self.keyring.kept_apart and ring.owner != write.head.user_id:
+                await self._give(write.head, ring)
         return won
+
+    async def _give(self, head: HeadRow, ring: Ring) -> None:
+        try:
+            await self.asked(lambda: self.keyring.give(head, ring))
+        except StorageError as error:
+            error.written = "yes"
+            raise
 
     async def catch_up(self, head: HeadRow, deadline: Deadline) -> None:
         ring = await self.ring(head.session_id, head.incarnation, deadline)
@@ -210,7 +231,7 @@ class EncryptedDriver(WrappedDriver):
     async def rewrite(
         self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
     ) -> bool:
-        ring = await self.ring(session_id, incarnation, deadline)
+        ring = await self.newest_ring(session_id, incarnation, deadline)
         if ring is None:
             return False
 
@@ -222,7 +243,7 @@ class EncryptedDriver(WrappedDriver):
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
         """The key goes first: what copies of the database have of the session is of no use to anybody then."""
         if self.keyring.kept_apart:
-            await self.asked(lambda: self.keyring.destroy(incarnation))
+            await self.asked(lambda: self.keyring.destroy(session_id, incarnation))
         await super().delete(session_id, incarnation, deadline)
         self.keyring.forget(session_id, incarnation)
 
@@ -275,12 +296,14 @@ class EncryptedDriver(WrappedDriver):
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
-        ring = await self.ring(session_id, incarnation, deadline)
+        passing = value is None or key.startswith(PASSING)
+        find = self.ring if passing else self.newest_ring
+        ring = await find(session_id, incarnation, deadline)
         if ring is None:
             return False
         sealed = value
         if value is not None:
-            number = 0 if key.startswith(PASSING) else ring.current
+            number = 0 if passing else ring.current
             place = (session_id, incarnation, key)
             sealed = await compute(self.inner, lambda: rings.seal_record(ring, value, place, number), value)
         return await super().put_record(session_id, incarnation, ring.stored_name(key), sealed, deadline)
@@ -304,7 +327,7 @@ def _opened(ring: Ring, row: CommitRow, session_id: str, incarnation: str) -> Co
         return row._replace(body=_problem(error))
 
 
-_PROBLEM = f'{{"{SEALED}": 1, "problem"'
+PROBLEM = f'{{"{SEALED}": 1, "problem"'
 """What the body of a row begins with that could not be unsealed."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets as randomness
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..errors import SealedError
@@ -20,6 +23,13 @@ PASSING = ("lease/", "cancel/", "waits/")
 """What the keys of records begin with that are written at any moment, whatever else is done to the session.
 
 They are encrypted with the key that stays.
+"""
+
+GAP = 2**16
+"""How far apart the numbers of keys in a key store lie at most.
+
+Two that give a session another key at once must not give it the same number: the one that is put later would replace
+the other, with which data may be encrypted already.
 """
 
 Place = tuple[str, str]
@@ -89,19 +99,39 @@ class Keyring:
         if text is None:
             raise SealedError("it was stored without encryption")
         stored = Stored.of(text)
-        keys = stored.keys or self._kept(head.incarnation)
+        ring = self._opened(head, stored)
+        self.hold(head, ring)
+        return ring
+
+    def _opened(self, head: HeadRow, stored: Stored) -> Ring:
+        keys, owner = stored.keys, None
+        if not keys:
+            if self.store is None:
+                raise SealedError("its key is in a key store, and none was given")
+            kept = self._kept(head.session_id, head.incarnation)
+            keys = tuple(Wrapped(key.number, key.master, key.wrapped) for key in kept)
+            owner = kept[-1].user_id if kept else None
         opened = {key.number: rings.parted(self._unwrapped(head, key)) for key in keys}
         if stored.newest not in opened:
             raise SealedError("its key was destroyed, or is in another key store")
         names = opened[stored.newest][0]
-        ring = Ring(stored, names, {number: data for number, (_, data) in opened.items()})
-        self.hold(head, ring)
-        return ring
+        return Ring(stored, names, {number: data for number, (_, data) in opened.items()}, owner)
 
-    def _kept(self, incarnation: str) -> tuple[Wrapped, ...]:
-        if self.store is None:
-            raise SealedError("its key is in a key store, and none was given")
-        return tuple(Wrapped(key.number, key.master, key.wrapped) for key in self.store.get(incarnation))
+    def _kept(self, session_id: str, incarnation: str) -> list[Kept]:
+        """The keys of a session in the key store, by ascending number.
+
+        Where a session was given to a user, it stands under another id in the same incarnation, for a while both do:
+        the keys of the later one have a name of their own.
+        """
+        assert self.store is not None, "asked only where there is one"
+        names = (incarnation, _second_name(session_id, incarnation))
+        return [key for name in names for key in self.store.get(name) if key.session_id == session_id]
+
+    def _name(self, session_id: str, incarnation: str) -> str:
+        """What the keys of a session are kept under."""
+        assert self.store is not None, "asked only where there is one"
+        others = any(key.session_id != session_id for key in self.store.get(incarnation))
+        return _second_name(session_id, incarnation) if others else incarnation
 
     def _unwrapped(self, head: HeadRow, key: Wrapped) -> bytes:
         return self.masters.unwrap(key.master, key.wrapped, context_of(head.session_id, head.incarnation, key.number))
@@ -109,15 +139,21 @@ class Keyring:
     # ------------------------------------------------------------ making
 
     def new(self, head: HeadRow) -> Ring:
-        """Keys for a session that is being made; kept in the key store already, if there is one."""
+        """Keys for a session that is being made; kept in the key store already, if there is one.
+
+        Those that it has there are its own: of a copy that was broken off, or of one in another database, which must
+        not lose them.
+        """
+        if self.store is not None and (kept := self._kept(head.session_id, head.incarnation)):
+            return self._opened(head, Stored(os.urandom(6).hex(), kept[-1].number))
         secrets = rings.new_secrets()
         keys = self._stored(head, 1, secrets)
         names, data = rings.parted(secrets)
-        return Ring(Stored(os.urandom(6).hex(), 1, keys), names, {1: data})
+        return Ring(Stored(os.urandom(6).hex(), 1, keys), names, {1: data}, head.user_id)
 
     def grown(self, head: HeadRow, ring: Ring) -> Ring:
         """The ring with one more key for data, which is the newest from then on."""
-        number = ring.newest + 1
+        number = ring.newest + 1 + (0 if self.store is None else randomness.randbelow(GAP))
         secrets = rings.new_secrets(ring.names)
         keys = self._stored(head, number, secrets)
         stored = replace(ring.stored, newest=number, keys=(*ring.stored.keys, *keys))
@@ -133,18 +169,39 @@ class Keyring:
         wrapped = self._wrapped(head, number, secrets)
         if self.store is None:
             return (wrapped,)
-        kept = Kept(head.incarnation, number, head.user_id, head.session_id, wrapped.master, wrapped.wrapped)
-        self.store.put(kept)
+        name = self._name(head.session_id, head.incarnation)
+        self.store.put(Kept(name, number, head.user_id, head.session_id, wrapped.master, wrapped.wrapped))
         return ()
 
     def _wrapped(self, head: HeadRow, number: int, secrets: bytes) -> Wrapped:
         context = context_of(head.session_id, head.incarnation, number)
         return Wrapped(number, *self.masters.wrap(secrets, context))
 
-    def destroy(self, incarnation: str) -> int:
-        """Destroy the keys of a session, in the key store that there must be; returns how many there were."""
+    def give(self, head: HeadRow, ring: Ring) -> None:
+        """Have the keys of a session be the user's whose it is now, so that they are destroyed with the others."""
+        if self.store is not None:
+            for key in self._kept(head.session_id, head.incarnation):
+                self.store.put(key._replace(user_id=head.user_id))
+        ring.owner = head.user_id
+
+    def rewrap(self, key: Kept) -> Kept:
+        """A key as it is kept, encrypted by the current master key. Raises `SealedError`."""
+        second = _second_name(key.session_id, "")
+        context = context_of(key.session_id, key.incarnation.removesuffix(second), key.number)
+        master, wrapped = self.masters.wrap(self.masters.unwrap(key.master, key.wrapped, context), context)
+        return key._replace(master=master, wrapped=wrapped)
+
+    def destroy(self, session_id: str, incarnation: str, numbers: Collection[int] | None = None) -> int:
+        """Destroy keys of a session in the key store that there must be, all or some; returns how many there were."""
         assert self.store is not None, "asked only where there is one"
-        return self.store.remove(incarnation)
+        kept = self._kept(session_id, incarnation)
+        return sum(
+            self.store.remove(key.incarnation, [key.number]) for key in kept if numbers is None or key.number in numbers
+        )
+
+
+def _second_name(session_id: str, incarnation: str) -> str:
+    return f"{incarnation}/{hashlib.sha256(session_id.encode()).hexdigest()[:16]}"
 
 
 def context_of(session_id: str, incarnation: str, number: int) -> str:

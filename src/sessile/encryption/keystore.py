@@ -15,7 +15,8 @@ from ..errors import StorageError, StorageUnavailableError
 class Kept(NamedTuple):
     """One key of a session, as it is kept: encrypted with a master key.
 
-    A session has several while its data are being encrypted anew; the highest number is the newest.
+    A session has several while its data are being encrypted anew; the highest number is the newest. `incarnation` is
+    that of its session, or a text that begins with it, where two sessions have the same one.
     """
 
     incarnation: str
@@ -119,6 +120,8 @@ class SqliteKeyStore(KeyStore):
             raise StorageUnavailableError(f"The key store cannot be used: {error}.", written="unknown") from error
         except sqlite3.Error as error:
             raise StorageError(f"The key store cannot be used: {error}.", written="unknown") from error
+        except OSError as error:  # it could not even be made
+            raise StorageError(f"The key store cannot be used: {error.strerror}.") from error
 
     def _opened(self) -> sqlite3.Connection:
         new = not self.path.exists()

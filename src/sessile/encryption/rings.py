@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -81,9 +81,11 @@ class Stored:
 class Ring:
     """The keys of a session, decrypted."""
 
-    __slots__ = ("_data", "_names", "current", "expires", "last", "names", "newest", "revision", "stored", "text")
+    __slots__ = (
+        "_data", "_names", "current", "expires", "last", "names", "newest", "owner", "revision", "stored", "text",
+    )  # fmt: skip
 
-    def __init__(self, stored: Stored, names: bytes, keys: Mapping[int, bytes]) -> None:
+    def __init__(self, stored: Stored, names: bytes, keys: Mapping[int, bytes], owner: str | None = None) -> None:
         self.stored, self.text, self.newest = stored, stored.text(), stored.newest
         self.current = stored.newest
         """The number of the key that encrypts: the newest one that a head is known to name."""
@@ -91,6 +93,8 @@ class Ring:
         self._names = AESSIV(names)
         self._data = {number: AESGCM(key) for number, key in keys.items()}
         self._data[0] = AESGCM(hashlib.sha256(b"records\0" + names).digest())
+        self.owner = owner
+        """Whose the keys are in a key store."""
         self.revision = 0
         """Of the head that it was read from."""
         self.expires = 0.0
@@ -111,11 +115,11 @@ class Ring:
         ring._data = {**self._data, number: AESGCM(data)}
         return ring
 
-    def with_newest(self) -> Ring:
-        """The ring without the keys that are not the newest one's."""
-        keys = tuple(key for key in self.stored.keys if key.number == self.newest)
+    def without(self, numbers: Collection[int]) -> Ring:
+        """The ring without keys that nothing is encrypted with any more."""
+        keys = tuple(key for key in self.stored.keys if key.number not in numbers)
         ring = self.with_stored(replace(self.stored, keys=keys))
-        ring._data = {number: key for number, key in self._data.items() if number in (0, self.newest)}
+        ring._data = {number: key for number, key in self._data.items() if number not in numbers}
         return ring
 
     @property

@@ -8,14 +8,14 @@ from typing import cast
 
 from ..errors import SealedError, SessileError, SessionNotFoundError, StorageError, UnsupportedError
 from ..records import ANY_USER, Session, UserId
-from ..storage.absence import as_row
+from ..storage.absence import as_row, hidden_because
 from ..storage.core import Core
 from ..storage.rows import HeadRow, ListQuery, Span
 from ..storage.snapshots import Draft, Snapshot, owned
-from ..storage.vocabulary import SessionResealed
+from ..storage.vocabulary import SCOPE, SessionResealed
 from ..storage.wrapping import WrappedDriver
 from .driver import EncryptedDriver
-from .holding import PASSING, Keyring, context_of
+from .holding import PASSING, Keyring
 from .rings import Ring
 
 PAGE = 200
@@ -49,11 +49,13 @@ async def rotate_master(core: Core) -> Rotated:
         await driver.asked(lambda: _rewrap_kept(driver.keyring, done))
         driver.keyring.forget_all()
         return done
-    query = ListQuery(hidden=False, order="created", limit=PAGE, with_state=False)
+    query = ListQuery(hidden=None, order="created", limit=PAGE, with_state=False)
     while True:
         page = await core.driver.list(query, core.deadline())
         done.skipped.update(page.unreadable)
         for row in page.rows:
+            if hidden_because(row) not in (None, SCOPE, "sealed"):
+                continue  # it is on its way out or in; or a result that is computed again
             try:
                 done.sessions += await _rewrap(core, driver, row)
             except SessionNotFoundError:
@@ -64,7 +66,7 @@ async def rotate_master(core: Core) -> Rotated:
                 done.skipped[row.session_id] = error
         if page.after is None:
             return done
-        query = ListQuery(hidden=False, order="created", limit=PAGE, with_state=False, after=page.after)
+        query = replace(query, after=page.after)
 
 
 async def _rewrap(core: Core, driver: EncryptedDriver, row: HeadRow) -> bool:
@@ -84,14 +86,11 @@ def _rewrap_kept(keyring: Keyring, done: Rotated) -> None:
     while page := store.all(after, PAGE):
         for key in page:
             if key.master != masters.current():
-                context = context_of(key.session_id, key.incarnation, key.number)
                 try:
-                    secrets = masters.unwrap(key.master, key.wrapped, context)
+                    store.put(keyring.rewrap(key))
                 except SealedError as error:
                     done.skipped[key.session_id] = error
                     continue
-                master, wrapped = masters.wrap(secrets, context)
-                store.put(key._replace(master=master, wrapped=wrapped))
                 done.sessions += 1
         after = page[-1][:2]
 
@@ -103,13 +102,14 @@ async def rotate_data(core: Core, session_id: str, *, user_id: UserId = None) ->
     if not driver.capabilities.rewrites:
         raise UnsupportedError(f"The driver {driver.name!r} cannot rewrite commits.")
     head = await _reseal(core, driver, session_id, user_id, driver.keyring.grown)
-    ring = await _newly_read(core, driver, head)
+    older = (await _newly_read(core, driver, head)).older
     total = await _all_commits(core, head)
     await _all_records(core, head)
-    await _reseal(core, driver, session_id, user_id, lambda _, now: now.with_newest())
+    # Whoever does the same at this moment needs the newer keys, and older ones than those of a head that was seen.
+    await _reseal(core, driver, session_id, user_id, lambda _, now: now.without(older))
     if driver.keyring.store is not None:
-        store, older = driver.keyring.store, ring.older
-        await driver.asked(lambda: store.remove(head.incarnation, older))
+        where = (head.session_id, head.incarnation, older)
+        await driver.asked(lambda: driver.keyring.destroy(*where))
     driver.keyring.forget(session_id, head.incarnation)
     return total
 
@@ -181,7 +181,8 @@ async def destroy_key(core: Core, session_id: str, *, user_id: UserId = None) ->
     if loaded is None or user_id not in (ANY_USER, loaded.head.user_id):
         raise SessionNotFoundError(f"There is no session {session_id!r}.")
     incarnation = loaded.head.incarnation
-    count = await driver.asked(lambda: keyring.destroy(incarnation))
+    where = (loaded.head.session_id, incarnation)
+    count = await driver.asked(lambda: keyring.destroy(*where))
     keyring.forget(session_id, incarnation)
     await core.tell_indexes(session_id, incarnation, core.deadline())
     return count > 0
@@ -201,6 +202,8 @@ async def destroy_user(core: Core, user_id: str) -> int:
     while True:
         page = await driver.inner.list(query, core.deadline())
         for row in page.rows:
+            where = (row.session_id, row.incarnation)
+            count += await driver.asked(lambda where=where: keyring.destroy(*where))
             await core.tell_indexes(row.session_id, row.incarnation, core.deadline())
         if page.after is None:
             return count

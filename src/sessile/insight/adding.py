@@ -6,10 +6,13 @@ worked out here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from itertools import chain, groupby
+from operator import add
 from typing import Any, Literal, NamedTuple
 
 from ..records import ANY_USER, datetime_of, micros_of
@@ -20,7 +23,7 @@ from .filters import RunFilters, Where, Whose, where_of
 from .histograms import Histogram
 from .place import Place, batches
 from .spans import DAYS, HOUR, HOURS, first_id, hours_of, larger, last_id
-from .sums import ALL, sums_of
+from .sums import ALL, TIMED, sums_of
 
 Group = Literal["hour", "day", "week", "month", "agent", "model", "user", "session", "tool", "status"]
 """What usage is told by."""
@@ -60,13 +63,21 @@ class Sum:
     errors: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(COUNTED))
     took: Histogram = field(default_factory=dict[int, int])
+    first_took: Histogram = field(default_factory=dict[int, int])
 
-    def add(self, values: Sequence[Any]) -> None:
-        """Add a row of sums."""
-        runs, errors, *counts = (int(value or 0) for value in values)
-        self.runs += runs
-        self.errors += errors
-        self.counts = [one + other for one, other in zip(self.counts, counts, strict=True)]
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Sum:
+        """A row of sums; where nothing was added up, and of counts that are not kept, there is None."""
+        runs, errors, *counts = [int(value) if value else 0 for value in values]
+        return cls(runs, errors, counts)
+
+    def add(self, other: Sum) -> None:
+        """Add another one."""
+        self.runs += other.runs
+        self.errors += other.errors
+        self.counts = list(map(add, self.counts, other.counts))
+        histograms.add(self.took, other.took)
+        histograms.add(self.first_took, other.first_took)
 
 
 class Window(NamedTuple):
@@ -164,13 +175,12 @@ class Adding:
         made = self._sums(self._groups, part)
         if part is not None:
             whole = self._sums((), None)
-            self._add_durations((), whole)
+            self._add_times((), whole)
             return made, whole.get((), Sum())
-        self._add_durations(self._groups, made)
+        self._add_times(self._groups, made)
         total = Sum()
         for row in made.values():
-            total.add([row.runs, row.errors, *row.counts])
-            histograms.add(total.took, row.took)
+            total.add(row)
         return made, total
 
     def _sums(self, groups: tuple[Group, ...], part: str | None) -> dict[Key, Sum]:
@@ -187,19 +197,26 @@ class Adding:
         )
         for key, values in found:
             if any(values):  # else there was nothing to add up
-                made.setdefault(key, Sum()).add(values)
+                found_sum = Sum.of(values)
+                if (known := made.setdefault(key, found_sum)) is not found_sum:
+                    known.add(found_sum)
         return made
 
-    def _add_durations(self, groups: tuple[Group, ...], rows: dict[Key, Sum]) -> None:
+    def _add_times(self, groups: tuple[Group, ...], rows: dict[Key, Sum]) -> None:
         counted = "" if self._by_agent else " AND r.parent_run_id IS NULL"
-        for key, (duration,) in self._single_rows(groups, None, "r.duration", f" AND r.duration IS NOT NULL{counted}"):
+        times = "r.duration, r.first_token"
+        for key, (duration, first) in self._single_rows(groups, None, times, f" AND {TIMED}{counted}"):
             if (row := rows.get(key)) is not None:  # else it was written a moment ago
-                place = histograms.bucket(duration)
-                row.took[place] = row.took.get(place, 0) + 1
+                histograms.count(row.took, duration)
+                histograms.count(row.first_took, first)
         which = "1 = 1" if self._by_agent else "c.below = 0"
-        for key, (kept,) in self._summed_rows(groups, self._whole, "c.took", which, grouped=False):
+        kept: defaultdict[Key, list[tuple[str, str]]] = defaultdict(list)
+        for key, (took, first) in self._summed_rows(groups, self._whole, "c.took, c.first_took", which, grouped=False):
+            kept[key].append((took, first))
+        for key, some in kept.items():
             if (row := rows.get(key)) is not None:
-                histograms.add(row.took, histograms.load(kept))
+                histograms.add_kept(row.took, [took for took, _ in some])
+                histograms.add_kept(row.first_took, [first for _, first in some])
 
     # ------------------------------------------------------------ from runs
 
@@ -210,7 +227,7 @@ class Adding:
         if self._summed is None:
             columns = [self._column(one, self._place.engine.steps("r.started_at", QUARTER)) for one in groups]
             sql = _select(columns, selected, self._source(groups, part), f"{self._led[1]}{more}", grouped=grouped)
-            yield from self._keyed(sql, self._where, groups, steps=True)
+            yield from self._keyed(sql, self._where, groups, lambda step: self._begin(step * QUARTER))
             return
         for some in batches(self._single, AT_ONCE):
             selects: list[str] = []
@@ -248,7 +265,10 @@ class Adding:
     def _summed_rows(
         self, groups: tuple[Group, ...], part: int, selected: str, which: str, *, grouped: bool = True
     ) -> Iterator[tuple[Key, Sequence[Any]]]:
-        """Rows of what is summed up, each with its group."""
+        """Rows of what is summed up, each with its group.
+
+        Blocks are made groups of time here: a server would take seconds to plan a sum for each group of a year.
+        """
         where = Where([f"c.part = {part}", which])
         for condition in self._where.conditions:
             if condition == "r.user_id IS NULL":
@@ -257,19 +277,22 @@ class Adding:
                 where.add(f"c.{condition.removeprefix('r.')}")
         where.values = self._where.values
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}
-        columns = [names.get(one, "w.period") for one in groups]
-        for some in batches(self._summed or [], AT_ONCE):
-            # One statement that joins the windows: a server takes seconds to plan as many sums beside each other.
-            windows = " UNION ALL ".join(
-                f"SELECT {one.period} AS period, {one.start} AS begins, {one.end} AS ends" for one in some
-            )
-            source = f"({windows}) w {self._place.engine.join} {{sums}} c ON c.block >= w.begins AND c.block < w.ends"
-            yield from self._keyed(_select(columns, selected, source, where.text, grouped=grouped), where, groups)
+        columns = [names.get(one, "c.block") for one in groups]
+        windows = sorted(self._summed or [], key=lambda one: one.start)
+        for some in batches(_ranges(windows), AT_ONCE):
+            blocks = " OR ".join(f"c.block >= {first} AND c.block < {end}" for first, end in some)
+            sql = _select(columns, selected, "{sums} c", f"{where.text} AND ({blocks})", grouped=grouped)
+            yield from self._keyed(sql, where, groups, lambda block: _window_of(windows, block).period)
 
     def _keyed(
-        self, sql: str, where: Where, groups: tuple[Group, ...], *, steps: bool = False
+        self, sql: str, where: Where, groups: tuple[Group, ...], begin: Callable[[int], int] | None = None
     ) -> Iterator[tuple[Key, Sequence[Any]]]:
+        """Rows with the keys of their groups; `begin` makes of what is read the moment at which a time begins."""
         begins: dict[int, int] = {}
+        if not {*TIMES, "session"} & set(groups):
+            for row in self._place.read(sql, where.values):
+                yield tuple([value or None for value in row[: len(groups)]]), row[len(groups) :]
+            return
         for row in self._place.read(sql, where.values):
             key: list[int | str | None] = []
             for group, value in zip(groups, row, strict=False):
@@ -277,9 +300,9 @@ class Adding:
                     key.append(self._whose.said(value) if group == "session" else value or None)
                     continue
                 moment = int(value)
-                if steps:
+                if begin is not None:
                     if moment not in begins:
-                        begins[moment] = self._begin(moment * QUARTER)
+                        begins[moment] = begin(moment)
                     moment = begins[moment]
                 key.append(moment)
             yield tuple(key), row[len(groups) :]
@@ -291,6 +314,22 @@ def _append(windows: list[Window], one: Window) -> None:
         windows[-1] = windows[-1]._replace(end=one.end)
     else:
         windows.append(one)
+
+
+def _ranges(windows: Sequence[Window]) -> list[tuple[int, int]]:
+    """What windows that are in order cover, as few ranges."""
+    ranges: list[tuple[int, int]] = []
+    for one in windows:
+        if ranges and ranges[-1][1] == one.start:
+            ranges[-1] = (ranges[-1][0], one.end)
+        else:
+            ranges.append((one.start, one.end))
+    return ranges
+
+
+def _window_of(windows: Sequence[Window], block: int) -> Window:
+    """The window, of some that are in order, in which a block lies."""
+    return windows[bisect_right(windows, block, key=lambda one: one.start) - 1]
 
 
 def _select(columns: Sequence[str], selected: str, source: str, where: str, *, grouped: bool) -> str:

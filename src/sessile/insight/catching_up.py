@@ -41,9 +41,6 @@ MANY = 10_000
 BYTES = 16 * 1024 * 1024
 """How much of a session's log is read at a time: fewer runs if they have more, one at least."""
 
-BATCH = 200
-"""About how many runs are entered in one transaction: writers of the log wait for no longer."""
-
 BEHIND = 60 * MICROSECOND
 """How far the place of the next look may lie behind, in microseconds, before it is moved where little has changed."""
 
@@ -52,6 +49,22 @@ PATIENCE = 5.0
 
 Progress = Callable[[int], None]
 """Is told how many sessions were brought up to date so far."""
+
+
+class Pace(NamedTuple):
+    """How quickly others are to be served beside.
+
+    Attributes:
+        runs: about how many are entered in one transaction: writers of the log wait for no longer.
+        rest: is called after each of them.
+    """
+
+    runs: int
+    rest: Callable[[], object]
+
+
+QUICK = Pace(200, lambda: None)
+"""For who waits for the index."""
 
 
 class State(NamedTuple):
@@ -92,12 +105,18 @@ class CatchingUp:
     """One look of one process; what others do at the same time does no harm."""
 
     def __init__(
-        self, storage: Storage, place: Place, progress: Progress | None = None, gone: Sequence[tuple[str, str]] = ()
+        self,
+        storage: Storage,
+        place: Place,
+        progress: Progress | None = None,
+        gone: Sequence[tuple[str, str]] = (),
+        pace: Pace = QUICK,
     ) -> None:
         self._storage = storage
         self._place = place
         self._progress = progress
         self._gone = gone
+        self._pace = pace
         self._done = 0
 
     def run(self) -> int:
@@ -208,7 +227,7 @@ class CatchingUp:
             for news in self._read(row, self._still_valid(row, there), look):
                 batch.append(news)
                 size += 1 + len(news.runs)
-                if size >= BATCH or not news.complete:
+                if size >= self._pace.runs or not news.complete:
                     self._flush(batch)
                     batch, size = [], 0
         self._flush(batch)
@@ -228,6 +247,7 @@ class CatchingUp:
             if self._progress is not None:
                 with callers_own():
                     self._progress(self._done)
+            self._pace.rest()
 
     def _await_words(self, session_id: str) -> None:
         """Wait until the words of a session that was just entered are found."""

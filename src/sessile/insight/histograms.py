@@ -29,9 +29,15 @@ def histogram(values: Iterable[int]) -> Histogram:
     """Of some values."""
     found: Histogram = {}
     for value in values:
-        place = bucket(max(0, value))
-        found[place] = found.get(place, 0) + 1
+        count(found, value)
     return found
+
+
+def count(into: Histogram, value: int | None) -> None:
+    """Count one more value, where there is one."""
+    if value is not None:
+        place = bucket(max(0, value))
+        into[place] = into.get(place, 0) + 1
 
 
 def add(into: Histogram, other: Mapping[int, int]) -> None:
@@ -45,15 +51,18 @@ def dump(one: Histogram) -> str:
     return json.dumps([number for place in sorted(one) for number in (place, one[place])], separators=(",", ":"))
 
 
-def load(kept: str) -> Histogram:
-    """The inverse of `dump`."""
-    numbers = iter(json.loads(kept))
-    return dict(zip(numbers, numbers, strict=True))
+def add_kept(into: Histogram, kept: Iterable[str]) -> None:
+    """Add some that are kept; they are read together, because each by itself takes longer to read than to add."""
+    numbers = iter(json.loads(f"[{','.join(text for one in kept if (text := one[1:-1]))}]"))
+    for place, count in zip(numbers, numbers, strict=True):
+        into[place] = into.get(place, 0) + count
 
 
 def percentiles(one: Mapping[int, int], shares: Iterable[float]) -> list[int]:
     """The smallest values that these ascending shares of all values do not exceed; none of nothing."""
     found: list[int] = []
+    if len(one) == 1:  # as of most sessions
+        return [middle(next(iter(one)))] * len(list(shares))
     ordered = iter(sorted(one.items()))
     total, seen, place = sum(one.values()), 0, 0
     if total == 0:

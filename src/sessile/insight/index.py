@@ -22,7 +22,7 @@ from ..storage.storage import UserStorage, operate, removals_of
 from ..storage.threads import Worker
 from ..storage.users import space_of
 from . import runs, search, sessions, usage
-from .catching_up import CatchingUp, Progress
+from .catching_up import QUICK, CatchingUp, Pace, Progress
 from .choices import COLUMNS, Field, choices
 from .damage import tells_damage
 from .fewshot import LOOKED_AT, Examples, Redaction, pick
@@ -112,14 +112,17 @@ class Index:
             NewerVersionError: a newer version of Sessile has made the index; it is left alone.
             StorageError: one of the databases failed; what was done so far stays.
         """
-        complete = self._caught_up(progress)
+        return self._updated(progress)
+
+    def _updated(self, progress: Progress | None = None, pace: Pace = QUICK) -> int:
+        complete = self._caught_up(progress, pace)
         sum_up(self._place, complete)
         return complete
 
-    def _caught_up(self, progress: Progress | None = None) -> int:
+    def _caught_up(self, progress: Progress | None = None, pace: Pace = QUICK) -> int:
         self._place.prepare()
         gone = list(self._gone)
-        look = CatchingUp(self._storage, self._place, progress, gone)
+        look = CatchingUp(self._storage, self._place, progress, gone, pace)
         try:
             complete = look.run()
         except StorageError:
@@ -489,7 +492,7 @@ class Index:
         zone: str | tzinfo = "UTC",
         **filters: Unpack[RunFilters],
     ) -> UsageTable:
-        """What was used: runs, errors, tokens, cost, and how long runs took.
+        """What was used: runs, errors, tokens, cost, how long runs took, and until the first part of an answer came.
 
         Of all that was committed before, on all branches. Cost is what each response cost when it was made; where the
         price of any is not known, it is None, and `known_cost` says what is known.
@@ -559,6 +562,12 @@ class Index:
 
     async def _in_thread(self, question: Callable[[], R]) -> R:
         return await self._worker.run(question)
+
+
+@tells_damage
+def update_beside(index: Index, pace: Pace) -> int:
+    """As `index.update()`, at the pace of a process that serves others meanwhile."""
+    return index._updated(pace=pace)  # pyright: ignore[reportPrivateUsage] (of the same module)
 
 
 async def existing_index(storage: Storage) -> Index | None:

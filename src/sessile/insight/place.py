@@ -16,7 +16,7 @@ from .engines import ENGINES, TABLES, Engine
 
 T = TypeVar("T")
 
-VERSION = 4
+VERSION = 5
 """Of the tables. An older index is rebuilt; a newer one is left alone."""
 
 ROWS = 100

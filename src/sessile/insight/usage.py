@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import InvalidInputError
@@ -16,6 +17,18 @@ from .filters import RunFilters, Whose, where_of
 from .forms import UsageRow, UsageTable
 from .place import Place
 from .sums import sum_up
+
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def _columns(*names: str) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    return itemgetter(*map(COUNTED.index, names))
+
+
+_used = _columns("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "tool_calls")
+"""Of counts those that a `Usage` begins with, in its order."""
+
+_paid = _columns("cost", "unpriced")
 
 
 def usage(
@@ -31,22 +44,22 @@ def usage(
     where_of(whose, {**filters, "members": True})  # what is wrong is said before anything is summed up
     sum_up(place, now)
     sums, total = Adding(place, groups, chosen, whose, filters).table()
-    rows = [_row(groups, key, one, chosen) for key, one in sorted(sums.items(), key=_in_order)]
-    return UsageTable(groups, rows, _row((), (), total, chosen), now)
+    rows = [_row(key, one, chosen) for key, one in sorted(sums.items(), key=_in_order)]
+    return UsageTable(groups, rows, _row((), total, chosen), now)
 
 
 def _in_order(item: tuple[Key, Sum]) -> list[tuple[int, int, str]]:
     return [(0, one, "") if isinstance(one, int) else (0 if one is None else 1, 0, one or "") for one in item[0]]
 
 
-def _row(groups: tuple[Group, ...], key: Key, found: Sum, zone: tzinfo) -> UsageRow:
-    named = dict(zip(COUNTED, found.counts, strict=True))
-    used = Usage(**{name: count for name, count in named.items() if name not in ("cost", "unpriced")})
-    used.nano_dollars, used.unpriced = named["cost"], named["unpriced"]
-    shown = tuple(datetime_of(one).astimezone(zone) if isinstance(one, int) else one for one in key)
+def _row(key: Key, found: Sum, zone: tzinfo) -> UsageRow:
+    used = Usage(*_used(found.counts))
+    used.nano_dollars, used.unpriced = _paid(found.counts)
+    shown = tuple([datetime_of(one).astimezone(zone) if isinstance(one, int) else one for one in key])
     row = UsageRow(shown, found.runs, found.errors, used)
-    if not {"model", "tool"} & set(groups) and found.took:
-        row.p50, row.p95, row.p99 = map(timedelta_of, histograms.percentiles(found.took, (0.5, 0.95, 0.99)))
+    for prefix, times in (("", found.took), ("first_token_", found.first_took)):
+        for name, took in zip(SHARES, histograms.percentiles(times, SHARES.values()), strict=False):
+            setattr(row, prefix + name, timedelta_of(took))
     return row
 
 

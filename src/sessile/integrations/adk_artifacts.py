@@ -44,7 +44,7 @@ try:
     from google.adk.errors.input_validation_error import InputValidationError
     from google.genai import types
 except ImportError as error:
-    raise missing_dependency("google-adk", "google-adk", "An artifact service of Google ADK") from error
+    raise missing_dependency("google-adk", "google-adk", "An artifact service of Google ADK", error) from error
 
 KIND, FORMAT = "google-adk-artifact", "google-adk-artifact"
 USERS = "user:"

@@ -8,10 +8,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..storage.extending import Message, Usage
+from ..storage.extending import Entry, Message, Usage
 from .ids import short
 
 FORMAT = "google-adk"
+
+MOST_RUNS = 1000
+"""Of how many invocations of a session the runs are remembered."""
+
+
+class Invocations:
+    """The newest invocations of a session, up to a revision, with the numbers of their runs."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+        self.numbers: dict[str, int] = {}
+
+    def take(self, entries: list[Entry]) -> None:
+        """Note what is in entries, in the order of the log."""
+        for entry in entries:
+            if entry.kind == "message" and entry.run_id and entry.run:
+                self.numbers[entry.run_id] = entry.run
+        while len(self.numbers) > MOST_RUNS:
+            del self.numbers[next(iter(self.numbers))]
 
 
 def owner(user_id: str) -> str | None:

@@ -39,7 +39,7 @@ try:
     from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
     from google.adk.sessions import Session as AdkSession
 except ImportError as error:
-    raise missing_dependency("google-adk", "google-adk", "A memory service of Google ADK") from error
+    raise missing_dependency("google-adk", "google-adk", "A memory service of Google ADK", error) from error
 
 KIND = "google-adk-memory"
 SAID, FORGOTTEN = "adk.remembered", "adk.forgotten"

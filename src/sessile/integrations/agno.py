@@ -19,11 +19,12 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import SessionNotFoundError, UnsupportedError, missing_dependency
-from ..storage.extending import ANY_USER, Session, Storage, look, operate
+from ..storage.extending import ANY_USER, Session, Storage, operate
 from .agno_runs import all_runs, plain
 from .agno_sessions import (
     KIND,
     OWNERS,
+    UnclaimedError,
     cancel,
     filled,
     hide_run,
@@ -51,7 +52,7 @@ try:
     )
     from agno.session import AgentSession, TeamSession, WorkflowSession
 except ImportError as error:
-    raise missing_dependency("agno", "agno", "A database of Agno's") from error
+    raise missing_dependency("agno", "agno", "A database of Agno's", error) from error
 
 TYPES = {AgentSession: SessionType.AGENT, TeamSession: SessionType.TEAM, WorkflowSession: SessionType.WORKFLOW}
 
@@ -322,15 +323,15 @@ class SessileDb(_Rest):
 
     def _upsert(self, row: dict[str, Any], *, with_runs: bool) -> tuple[dict[str, Any], bool] | None:
         stored, user = self._id(row["session_id"]), row.get("user_id")
-        known = operate(self.storage, look, stored, user_id=ANY_USER)
-        if known.head is not None and known.head.user_id is None and user is not None:
-            with suppress(SessionNotFoundError):  # then it is another's, which is seen below
-                self.storage.claim(stored, short(user))
-            known = operate(self.storage, look, stored, user_id=ANY_USER)
-        try:
-            return operate(self.storage, put_row, stored, row, user, known, with_runs=with_runs)
-        except SessionNotFoundError:
-            return None
+        for _ in range(2):
+            try:
+                return operate(self.storage, put_row, stored, row, user, with_runs=with_runs)
+            except UnclaimedError:
+                with suppress(SessionNotFoundError):  # then it is another's by now, which is seen the next time
+                    self.storage.claim(stored, short(user or ""))
+            except SessionNotFoundError:
+                return None
+        return None
 
 
 def _components(row: dict[str, Any], session_type: str | None) -> set[Any]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from ..errors import SessionNotFoundError
+from ..errors import SessileError, SessionNotFoundError
 from ..storage.extending import (
     ANY_USER,
     Core,
@@ -17,6 +18,7 @@ from ..storage.extending import (
     Entry,
     Session,
     Snapshot,
+    Tail,
     Usage,
     commit,
     find,
@@ -44,21 +46,38 @@ FILLING = "filling"
 """In the state of a session whose runs are still being written: whoever writes it again writes them, too."""
 
 
+class UnclaimedError(Exception):
+    """A session that has no owner is written by somebody who will be it."""
+
+
+class UnchangedError(SessileError):
+    """A row is to be written that is there already: Agno writes one after each run, which has done so, too.
+
+    An error of Sessile's, because such a one is believed only after a look at the database.
+    """
+
+
 async def put_row(
-    core: Core, stored: str, row: dict[str, Any], user: str | None, known: Snapshot, *, with_runs: bool
+    core: Core, stored: str, row: dict[str, Any], user: str | None, *, with_runs: bool
 ) -> tuple[dict[str, Any], bool]:
     """Write a session's row, for its owner; the row as it is then, and whether its runs have to be written.
 
-    They have to if the session is new, or if who made it was cut off before they were all there (`filled`).
+    They have to if the session is new, or if who made it was cut off before they were all there (`filled`). Raises
+    `UnclaimedError` where a session would get its owner.
     """
     now, written = int(time.time()), dict[str, Any]()
+    whose = None if user is None else short(user)
+    new = True
 
     async def change(snapshot: Snapshot) -> Draft:
+        nonlocal new
+        if snapshot.head is not None and snapshot.head.user_id is None and whose is not None:
+            raise UnclaimedError
         owner = OWNERS[row["session_type"]]
         agent = short(str(row[owner])) if row.get(owner) else None
-        whose = None if user is None else short(user)
         head, first = started_session(core, snapshot, stored, user_id=whose, kind=KIND, agent=agent)
         before = row_of(head) if "row" in head.state else None
+        new = before is None or FILLING in head.state
         made = row.get("created_at") or now if before is None else before["created_at"]
         written.clear()
         written.update({**row, "created_at": made, "updated_at": now if before else made})
@@ -66,12 +85,13 @@ async def put_row(
         changed = state_changed(head, {"row": written, **filling})
         name = name_of(row) or None
         named = renamed(head, name) if name is None or is_usable(name) else []
+        if not (first or changed or named):
+            raise UnchangedError("There is nothing to write.")
         return Draft([*first, *changed, *named])
 
-    state = {} if known.head is None else known.head.state
-    new = "row" not in state or FILLING in state
-    whose = None if user is None else short(user)
-    await commit(core, stored, change, known=known, user_id=whose)
+    with suppress(UnchangedError):
+        # `ANY_USER`, because an unowned session is somebody's to claim; whose it is, the change asks.
+        await commit(core, stored, change, user_id=ANY_USER)
     return written, new
 
 
@@ -88,7 +108,7 @@ async def rename(core: Core, stored: str, session_type: Any, name: str, user_id:
     """Change the name in a session's row; whether that could be done."""
 
     async def change(snapshot: Snapshot) -> Draft:
-        head = _reached(snapshot, user_id)
+        head = _reached(snapshot.head, user_id)
         row = {} if head is None else row_of(head)
         if head is None or session_type not in (None, row["session_type"]):
             raise SessionNotFoundError(f"There is no session {stored!r}.")
@@ -105,23 +125,22 @@ async def rename(core: Core, stored: str, session_type: Any, name: str, user_id:
 
 async def write_run(core: Core, stored: str, run: dict[str, Any], user_id: str | None) -> None:
     """Write a run, new or again; see `SessileDb.upsert_run`."""
-    known = await look(core, stored, newest=2, user_id=ANY_USER)
 
     async def change(snapshot: Snapshot) -> Draft:
-        head = _reached(snapshot, user_id, unowned=True)
+        head = _reached(snapshot.head, user_id, unowned=True)
         if head is None:
             raise SessionNotFoundError(f"There is no session {stored!r} of this user.")
         before = await run_in(core, head, run["run_id"])
         return _drafted(head, run, before)
 
-    await commit(core, stored, change, known=known, user_id=ANY_USER)
+    await commit(core, stored, change, user_id=ANY_USER)
 
 
 async def cancel(core: Core, stored: str, run_id: str, reason: str, user_id: str | None, expected: str) -> bool:
     """Cancel a run that has the expected status; whether it had."""
 
     async def change(snapshot: Snapshot) -> Draft:
-        head = _reached(snapshot, user_id)
+        head = _reached(snapshot.head, user_id)
         before = None if head is None else await run_at(core, stored, run_id)
         if head is None or before is None or str(before.said.get("status")).upper() != expected:
             raise SessionNotFoundError("There is no such run.")
@@ -135,13 +154,13 @@ async def cancel(core: Core, stored: str, run_id: str, reason: str, user_id: str
 
 
 async def run_in(core: Core, head: Session, run_id: str) -> Stored | None:
-    """A run of a session that is at hand, by its id: one indexed read."""
-    return runs_in(await find_in(core, head, _key(run_id))).get(run_id)
+    """A run of a session that is at hand, by its id: one indexed read of the newest commit, which has all of it."""
+    return runs_in(await find_in(core, head, _key(run_id), limit=1, newest_first=True)).get(run_id)
 
 
 async def run_at(core: Core, stored: str, run_id: str) -> Stored | None:
     """A run of a session by its id: one indexed read."""
-    return runs_in(await find(core, stored, _key(run_id), user_id=ANY_USER)).get(run_id)
+    return runs_in(await find(core, stored, _key(run_id), limit=1, newest_first=True, user_id=ANY_USER)).get(run_id)
 
 
 async def hide_run(core: Core, stored: str, run_id: str) -> int:
@@ -164,12 +183,17 @@ async def read(
     core: Core, stored: str, user_id: str | None, limit: int | None, choose: Choose
 ) -> dict[str, Any] | None:
     """The row of a session with its runs, or the newest `limit` that count for a context."""
-    snapshot = await look(core, stored, user_id=ANY_USER)
-    head = _reached(snapshot, user_id)
+    page: Tail | None = None
+    if limit:
+        page = await tail(core, stored, _entries_of(limit), user_id=ANY_USER)
+        head = None if page is None else page.head
+    else:
+        head = (await look(core, stored, user_id=ANY_USER)).head
+    head = _reached(head, user_id)
     if head is None or "row" not in head.state:
         return None
     row = plain(row_of(head))
-    runs = await all_runs(core, head) if limit is None else await _newest_runs(core, head, limit, choose)
+    runs = await all_runs(core, head) if limit is None else await _newest_runs(core, page, limit, choose)
     return {**row, "runs": runs or None}
 
 
@@ -200,14 +224,15 @@ def _drafted(head: Session, run: dict[str, Any], before: Stored | None) -> Draft
     return Draft([whole, *entries, *state_changed(head, {"row": row})], number, key=_key(run_id))
 
 
-async def _newest_runs(core: Core, head: Session, limit: int, choose: Choose) -> list[dict[str, Any]]:
-    """The newest runs that count for a context, oldest first."""
+def _entries_of(runs: int) -> int:
+    """About how many entries so many runs have, written twice, and their session's row."""
+    return 12 * runs + 12
+
+
+async def _newest_runs(core: Core, page: Tail | None, limit: int, choose: Choose) -> list[dict[str, Any]]:
+    """The newest runs that count for a context, oldest first; `page` has the newest entries."""
     entries: list[Entry] = []
-    before: int | None = None
-    while limit > 0:
-        page = await tail(core, head.session_id, 12 * limit + 12, before=before, user_id=ANY_USER)
-        if page is None:
-            break
+    while page is not None:
         entries[:0] = reversed(page.entries)
         before = page.before
         runs = sorted(runs_in(entries).values(), key=lambda one: one.number)
@@ -217,11 +242,11 @@ async def _newest_runs(core: Core, head: Session, limit: int, choose: Choose) ->
             chosen = choose(whole)
         if before is None or len(chosen) >= limit:
             return chosen[-limit:]
+        page = await tail(core, page.head.session_id, _entries_of(limit), before=before, user_id=ANY_USER)
     return []
 
 
-def _reached(snapshot: Snapshot, user_id: str | None, *, unowned: bool = False) -> Session | None:
-    head = snapshot.head
+def _reached(head: Session | None, user_id: str | None, *, unowned: bool = False) -> Session | None:
     if head is None or user_id is None or head.user_id == short(user_id) or (unowned and head.user_id is None):
         return head
     return None

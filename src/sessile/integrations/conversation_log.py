@@ -97,4 +97,5 @@ def words_of(messages: Sequence[Any]) -> tuple[str | None, str | None]:
 
 def _text(message: Any, kind: str) -> str:
     parts = [part.get("content") for part in message.get("parts") or () if part.get("part_kind") == kind]
-    return "\n".join(part for part in parts if isinstance(part, str))
+    said = [word for part in parts for word in (part if isinstance(part, list) else [part])]  # a list: with pictures
+    return "\n".join(word for word in said if isinstance(word, str))

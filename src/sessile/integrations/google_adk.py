@@ -35,6 +35,7 @@ from ..storage.extending import (
     Storage,
     aoperate,
     commit,
+    entries_between,
     find_in,
     look,
     metadata_changed,
@@ -46,7 +47,7 @@ from ..storage.extending import (
     tail,
 )
 from .adk_artifacts import SessileArtifactService
-from .adk_events import FORMAT, event_of, owner, scoped, text_of, usage_of
+from .adk_events import FORMAT, Invocations, event_of, owner, scoped, text_of, usage_of
 from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
 from .lines import Lines
@@ -59,7 +60,7 @@ try:
     from google.adk.sessions import Session as AdkSession
     from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 except ImportError as error:
-    raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK") from error
+    raise missing_dependency("google-adk", "google-adk", "A session service of Google ADK", error) from error
 
 __all__ = ["SessileArtifactService", "SessileMemoryService", "SessileSessionService"]
 
@@ -70,7 +71,10 @@ NEWEST = 8
 LOOKED_BACK = 200
 """How many entries are looked through for an invocation that is not among the newest."""
 
-MOST_PLACES, MOST_KNOWN = 10_000, 64
+MOST_KNOWN = 256
+"""Of how many sessions something is remembered."""
+MOST_EVENTS = 64
+"""Of how many events the commits come along with a look that is to bring so many."""
 Scopes = dict[str, dict[str, Any]]
 Names = tuple[str, str, str]
 """App, user, and session."""
@@ -91,7 +95,7 @@ class SessileSessionService(BaseSessionService):
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._places: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._runs: OrderedDict[str, Invocations] = OrderedDict()
         self._known: OrderedDict[str, Snapshot] = OrderedDict()
         """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -199,7 +203,7 @@ class SessileSessionService(BaseSessionService):
                 raise MissingError(f"There is no session {stored!r}.")
             if await find_in(core, head, key, limit=1):
                 raise _ThereError
-            number = await self._number(core, snapshot, run_id, user)
+            number = await self._number(core, head, run_id)
             text = text_of(said)
             common: dict[str, Any] = {
                 "messages": [said],
@@ -220,7 +224,8 @@ class SessileSessionService(BaseSessionService):
             waiting += [key] if scopes else []
             told |= {"pending": waiting} if waiting else {}
             left = [] if waiting or "pending" not in head.metadata else ["pending"]
-            entries += [*state_changed(head, own, run_id=run_id, run=number), *metadata_changed(head, told, left)]
+            entries += state_changed(head, own, run_id=run_id, run=number) if own else []
+            entries += metadata_changed(head, told, left)
             return Draft(entries, number, key=key)
 
         known = self._known.pop(stored, None)
@@ -232,29 +237,36 @@ class SessileSessionService(BaseSessionService):
             committed = await commit(core, stored, change, known=known, user_id=user)
         except _ThereError:
             return False
-        number = next((entry.run for entry in committed.entries if entry.run), 0)
-        self._remember(self._places, (committed.head.incarnation, run_id), number)
-        self._known[stored] = Snapshot(committed.head, [], core.clock.now())
-        if len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+        runs = self._runs.get(committed.head.incarnation)
+        if runs is not None and runs.upto == committed.head.revision - 1:
+            runs.take(committed.entries)
+            runs.upto = committed.head.revision
+        self._remember(self._known, stored, Snapshot(committed.head, [], core.clock.now()))
         await self._settle(core, committed.head, names, {key: scopes})
         return True
 
-    async def _number(self, core: Core, snapshot: Snapshot, run_id: str, user: str | None) -> int:
-        """The number of the run of an invocation; 0 if it has none yet."""
-        head = snapshot.head
-        assert head is not None, "the caller has looked"
-        number = self._places.get((head.incarnation, run_id), 0)
-        if number and head.on_path(number):
-            return number
-        page = await tail(core, head.session_id, LOOKED_BACK, kinds=["message"], user_id=user)
-        found = [] if page is None else [one.run for one in page.entries if one.run_id == run_id and one.run]
-        return found[0] if found and head.on_path(found[0]) else 0
+    async def _number(self, core: Core, head: Session, run_id: str) -> int:
+        """The number of the run of an invocation; 0 if it has none among the newest.
 
-    def _remember(self, memory: OrderedDict[tuple[str, str], Any], key: tuple[str, str], value: Any) -> None:
+        The newest entries are looked through once; after that only what others have added.
+        """
+        runs = self._runs.get(head.incarnation)
+        if runs is None or head.revision - runs.upto > LOOKED_BACK:
+            page = await tail(core, head.session_id, LOOKED_BACK, kinds=["message"], user_id=ANY_USER)
+            runs = Invocations(head.revision)
+            runs.take([] if page is None else page.entries[::-1])
+        elif runs.upto < head.revision:
+            runs.take(await entries_between(core, head, runs.upto + 1, head.revision, limit=LOOKED_BACK))
+            runs.upto = head.revision
+        self._remember(self._runs, head.incarnation, runs)
+        number = runs.numbers.get(run_id, 0)
+        return number if head.on_path(number) else 0
+
+    def _remember(self, memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
         memory[key] = value
-        if len(memory) > MOST_PLACES:
-            memory.popitem(last=False)
+        if len(memory) > MOST_KNOWN:
+            with suppress(KeyError):  # another thread was quicker
+                memory.popitem(last=False)
 
     # ------------------------------------------------------------ state of users and apps
 
@@ -303,11 +315,10 @@ class SessileSessionService(BaseSessionService):
 
     async def _get(self, core: Core, names: Names, config: GetSessionConfig | None) -> AdkSession | None:
         count = None if config is None else config.num_recent_events
-        newest = NEWEST if count is None else min(NEWEST, count)
+        newest = NEWEST if count is None else min(MOST_EVENTS, count)  # an event is a commit
         snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=owner(names[1]))
         if snapshot.head is None:
             return None
-        await self._settle(core, snapshot.head, names)
         events = [event for one in await newest_messages(core, snapshot, count) for event in _events(one)]
         if count is not None:
             events = events[-count:] if count else []

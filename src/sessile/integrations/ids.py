@@ -18,30 +18,36 @@ read and type them:
 | Agno, and with a table of its own | `agno:SESSION`, `agno-table:TABLE:SESSION` | `agno:s1` |
 | Pydantic AI | `pydantic-ai:CONVERSATION` | `pydantic-ai:c1` |
 
-An id that would be longer than 200 bytes, or contains what no id may, ends in `~` and a SHA-256 hash instead.
+An id that would be longer than 200 bytes, or contains what no id may, ends in `~` and a SHA-256 hash instead; and so
+does one that looks like that itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 
 LONGEST = 200
 """Bytes; a user's own ids (`Storage.for_user`) may have as many."""
+
+
+_HASHED = re.compile("~[0-9a-f]{64}")
+"""What stands in the place of ids that are none; nobody may take one of them by saying it."""
 
 
 def stored_id(word: str, *parts: str) -> str:
     """The id of the session that a framework knows by these ids."""
     escaped = [part.replace("%", "%25").replace(":", "%3A") for part in parts[:-1]]
     text = ":".join([word, *escaped, parts[-1]])
-    if is_usable(text):
+    if is_usable(text) and not (len(parts) == 1 and _HASHED.fullmatch(parts[0])):
         return text
     return f"{word}:~{digest(*parts)}"
 
 
-def is_usable(text: str) -> bool:
-    """Whether a text may be an id, or a name beside a session."""
+def is_usable(text: str, longest: int = LONGEST) -> bool:
+    """Whether a text may be an id, or a name beside a session, of so many bytes at most."""
     try:
-        return bool(text) and "\0" not in text and len(text.encode()) <= LONGEST
+        return bool(text) and "\0" not in text and len(text.encode()) <= longest
     except UnicodeEncodeError:
         return False
 
@@ -54,4 +60,4 @@ def digest(*parts: str) -> str:
 
 def short(text: str) -> str:
     """The text where it may be an id, else one made of its hash: for names that lists filter by."""
-    return text if is_usable(text) else f"~{digest(text)}"
+    return text if is_usable(text) and not _HASHED.fullmatch(text) else f"~{digest(text)}"

@@ -31,25 +31,24 @@ from ..storage.extending import (
     all_entries,
     aoperate,
     commit,
-    find,
     look,
     operate,
     state_changed,
     tail,
 )
-from .langgraph_saved import CHECKPOINT, WRITES, Saved, Values, contents_of, folded, load, pruned
+from .langgraph_pieces import Pieces
+from .langgraph_saved import CHECKPOINT, WRITES, Making, Moment, Saved, Values, copied, folded, pruned
 from .langgraph_store import SessileStore
 from .langgraph_threads import (
     GONE,
     PAGE,
     Config,
-    Making,
-    Moment,
     adrop_each,
     all_but_newest,
     asessions_of,
     config_of,
     drop_each,
+    entries_at,
     key_of,
     made_for,
     matching,
@@ -77,7 +76,7 @@ try:
         get_checkpoint_metadata,
     )
 except ImportError as error:
-    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's") from error
+    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's", error) from error
 
 __all__ = ["SessileSaver", "SessileStore"]
 
@@ -97,7 +96,8 @@ class SessileSaver(BaseCheckpointSaver[str]):
     def __init__(self, storage: Storage, *, serde: Any = None) -> None:
         super().__init__(serde=serializer() if serde is None else serde)
         self.storage = storage
-        self._values = Values(storage.settings.inline_media_bytes)
+        pieces = Pieces() if serde is None else None  # another one may do more than write down
+        self._values = Values(self.serde, storage.settings.inline_media_bytes, pieces)
 
     # ------------------------------------------------------------ one checkpoint
 
@@ -259,15 +259,15 @@ class SessileSaver(BaseCheckpointSaver[str]):
             contents: dict[str, bytes] = {}
             channels = {
                 name: self._values.dump_version(
-                    self.serde,
                     value,
+                    moment,
                     contents,
-                    (*moment, name, versions.get(name)),
+                    (name, versions.get(name)),
                     new=name in new_versions or versions.get(name) is None,
                 )
                 for name, value in checkpoint["channel_values"].items()
             }
-            whole = {**said, "checkpoint": self._values.dump(self.serde, rest, contents), "channels": channels}
+            whole = {**said, "checkpoint": self._values.dump(rest, moment, contents), "channels": channels}
             return Entry(CHECKPOINT, whole), contents
 
         return make
@@ -283,7 +283,7 @@ class SessileSaver(BaseCheckpointSaver[str]):
                     "path": task_path,
                     "idx": WRITES_IDX_MAP.get(channel, idx),
                     "channel": channel,
-                    "value": self._values.dump(self.serde, value, contents),
+                    "value": self._values.dump(value, moment, contents),
                 }
                 for idx, (channel, value) in enumerate(writes)
             ]
@@ -293,48 +293,45 @@ class SessileSaver(BaseCheckpointSaver[str]):
 
     async def _put(self, core: Core, thread_id: str, ns: str, make: Making) -> None:
         session_id = session_id_of(thread_id, ns)
-        known = await look(core, session_id)
-        if known.head is None:
-            known = await made_for(core, thread_id, ns)
-        assert known.head is not None, "it was made"
-        moment = moment_of(known.head)
-        entry, contents = make(moment)
-        await self._values.put(core, known.head, contents)
+        made: tuple[Moment, Entry] | None = None
 
         async def change(snapshot: Snapshot) -> Draft:
-            nonlocal moment, entry
+            nonlocal made
             head = snapshot.head
             if head is None:
                 raise SessionNotFoundError(f"Session {session_id!r} was deleted while it was written to.")
-            if moment_of(head) != moment:
-                moment = moment_of(head)
-                entry, contents = make(moment)
+            if made is None or made[0] != moment_of(head):
+                entry, contents = make(moment_of(head))
                 await self._values.put(core, head, contents)
+                made = moment_of(head), entry
+            entry = Entry(made[1].kind, made[1].data)
             if entry.kind != CHECKPOINT:
                 return Draft([entry], key=key_of(entry.data["id"]))
             newest = max(str(head.state.get("latest") or ""), entry.data["id"])
             return Draft([entry, *state_changed(head, {"latest": newest})], key=key_of(entry.data["id"]))
 
-        await commit(core, session_id, change, known=known)
+        try:
+            await commit(core, session_id, change)
+        except SessionNotFoundError:
+            await commit(core, session_id, change, known=await made_for(core, thread_id, ns))
 
     # ------------------------------------------------------------ reading
 
     async def _get(self, core: Core, config: Config) -> CheckpointTuple | None:
         thread_id, ns = place_of(config)
-        session_id, checkpoint_id = session_id_of(thread_id, ns), get_checkpoint_id(config)
-        snapshot = await look(core, session_id)
-        if snapshot.head is None:
+        head, checkpoint_id = (await look(core, session_id_of(thread_id, ns))).head, get_checkpoint_id(config)
+        if head is None:
             return None
-        checkpoint_id = checkpoint_id or str(snapshot.head.state.get("latest") or "")
+        checkpoint_id = checkpoint_id or str(head.state.get("latest") or "")
         if not checkpoint_id:
             return None
-        entries = await find(core, session_id, key_of(checkpoint_id))
-        if pruned(snapshot.head):
-            entries = sorted([*entries, *await find(core, session_id, GONE)], key=lambda entry: entry.seq)
+        entries = await entries_at(core, head, key_of(checkpoint_id))
+        if pruned(head):
+            entries = sorted([*entries, *await entries_at(core, head, GONE)], key=lambda entry: entry.seq)
         saved = folded(entries).get(checkpoint_id)
         if saved is None or saved.said is None:
             return None
-        return await self._tuple(core, snapshot.head, saved, (thread_id, ns))
+        return await self._tuple(core, head, saved, (thread_id, ns))
 
     @reads_stored
     async def _tuple(self, core: Core, session: Session, saved: Saved, at: Any = None) -> CheckpointTuple:
@@ -342,16 +339,16 @@ class SessileSaver(BaseCheckpointSaver[str]):
         thread, ns = at or (told["thread_id"], told["checkpoint_ns"])
         writes = saved.in_order()
         stored = [said["checkpoint"], *said["channels"].values(), *(one["value"] for one in writes)]
-        contents = await contents_of(core, session, stored)
-        channels = {name: load(self.serde, value, contents) for name, value in said["channels"].items()}
-        checkpoint = {**load(self.serde, said["checkpoint"], contents), "channel_values": channels}
+        contents = await self._values.read(core, session, stored)
+        channels = {name: self._values.load(value, contents) for name, value in said["channels"].items()}
+        checkpoint = {**self._values.load(said["checkpoint"], contents), "channel_values": channels}
         parent = said["parent"]
         return CheckpointTuple(
             config_of(thread, ns, saved.checkpoint_id),
             checkpoint,  # type: ignore[arg-type] (it is what was put)
             said["metadata"],
             config_of(thread, ns, parent) if parent else None,
-            [(one["task"], one["channel"], load(self.serde, one["value"], contents)) for one in writes],
+            [(one["task"], one["channel"], self._values.load(one["value"], contents)) for one in writes],
         )
 
     async def _history(self, core: Core, config: Config, channels: Sequence[str]) -> dict[str, Any]:
@@ -377,12 +374,12 @@ class SessileSaver(BaseCheckpointSaver[str]):
         for channel, told in result.items():
             for saved in path:
                 wanted = [one for one in saved.in_order() if one["channel"] == channel]
-                contents = await contents_of(core, head, (one["value"] for one in wanted))
-                said = [(one["task"], channel, load(self.serde, one["value"], contents)) for one in wanted]
+                contents = await self._values.read(core, head, (one["value"] for one in wanted))
+                said = [(one["task"], channel, self._values.load(one["value"], contents)) for one in wanted]
                 told["writes"][:0] = said
                 seed = (saved.said or {"channels": {}})["channels"].get(channel)
                 if seed is not None:
-                    told["seed"] = load(self.serde, seed, await contents_of(core, head, [seed]))
+                    told["seed"] = self._values.load(seed, await self._values.read(core, head, [seed]))
                     break
         return result
 
@@ -392,9 +389,5 @@ class SessileSaver(BaseCheckpointSaver[str]):
     async def _copy(self, core: Core, session: Session, target: str) -> None:
         ns = session.metadata["checkpoint_ns"]
         for saved in folded(await all_entries(core, session)).values():
-            parts = [Entry(CHECKPOINT, saved.said)] if saved.said else []
-            if saved.writes:
-                parts.append(Entry(WRITES, {"id": saved.checkpoint_id, "writes": [*saved.writes.values()]}))
-            for entry in parts:
-                contents = await contents_of(core, session, [entry.data])
-                await self._put(core, target, ns, lambda _, made=(entry, contents): made)
+            for entry in saved.entries():
+                await self._put(core, target, ns, await copied(core, session, entry))

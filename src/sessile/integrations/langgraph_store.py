@@ -40,7 +40,7 @@ try:
     from langgraph.store.base import BaseStore, GetOp, Item, ListNamespacesOp, PutOp, SearchOp
     from langgraph.store.memory import InMemoryStore
 except ImportError as error:
-    raise missing_dependency("langgraph-checkpoint", "langgraph", "A store of LangGraph's") from error
+    raise missing_dependency("langgraph-checkpoint", "langgraph", "A store of LangGraph's", error) from error
 
 KIND = "langgraph-store"
 VECTORS = "langgraph/vectors"

@@ -20,45 +20,40 @@ from ..storage.extending import (
     all_entries,
     aoperate,
     commit,
+    find_in,
     look,
     operate,
     rewrite,
     started_session,
     state_changed,
 )
-from .ids import digest, short, stored_id
+from .ids import digest, is_usable, short, stored_id
 from .langgraph_saved import (
     CHECKPOINT,
     DROPPED,
     WRITES,
+    Moment,
     Saved,
-    Values,
-    content_of,
-    digests,
     drop_contents,
     folded,
+    names,
     pruned,
+    values_in,
 )
 from .stored import passing_over, reading, reads_stored
 
 KIND = "langgraph"
-FREED_AT_ONCE = 100
-"""How many contents are held in memory while they are removed."""
-
 PAGE = 200
 """How many entries are read back at a time."""
+
+MOST_FOUND = 500
+"""How many commits of one key are read at a time: a task's writes are one, and a step may have any number of tasks."""
 
 GONE = "langgraph:gone"
 """The key of the commits that say which checkpoints were dropped."""
 
 Config = Any
 """LangChain's `RunnableConfig`."""
-
-Moment = tuple[str, int]
-"""Which session it is, and how often something was taken out of it: what is known to be beside it holds as long."""
-
-Making = Callable[[Moment], tuple[Entry, dict[str, bytes]]]
-"""Makes an entry, and by their hashes the contents that it needs."""
 
 Choose = Callable[[dict[str, Saved]], set[str]]
 """Which checkpoints of a session are to go."""
@@ -92,7 +87,20 @@ def beginning(thread_id: str, ns: str) -> dict[str, Any]:
 
 def key_of(checkpoint_id: str) -> str:
     """The key of the commits of a checkpoint."""
-    return f"langgraph:{checkpoint_id}" if len(checkpoint_id) <= 120 else f"langgraph:~{digest(checkpoint_id)}"
+    fits = len(checkpoint_id) <= 120 and is_usable(checkpoint_id, 240)
+    key = f"langgraph:{checkpoint_id}"
+    return key if fits and key != GONE else f"langgraph:~{digest(checkpoint_id)}"
+
+
+async def entries_at(core: Core, head: Session, key: str) -> list[Entry]:
+    """The entries of all commits of a session that have this key."""
+    found: list[Entry] = []
+    while True:
+        after = found[-1].seq if found else 0
+        page = await find_in(core, head, key, after=after, limit=MOST_FOUND)
+        found += page
+        if len({entry.seq for entry in page}) < MOST_FOUND:
+            return found
 
 
 def moment_of(head: Session) -> Moment:
@@ -183,38 +191,6 @@ def path_of(saved: dict[str, Saved], parent: str | None, channels: Sequence[str]
     return path, True
 
 
-async def free_contents(core: Core, head: Session, named: set[str]) -> None:
-    """Remove what only dropped checkpoints had beside the log.
-
-    Who writes meanwhile may count on what is removed. So it is removed in parts, each of which is held until a commit
-    has told all writers that come later (`pruned`), and put back where one has come before that.
-    """
-    now = (await look(core, head.session_id, user_id=head.user_id)).head
-    if now is None or not named:
-        return
-    gone = sorted(named - {digest for entry in await all_entries(core, now) for digest in digests(entry.data)})
-    for start in range(0, len(gone), FREED_AT_ONCE):
-        part = gone[start : start + FREED_AT_ONCE]
-        kept = {one: await content_of(core, now, one) for one in part}
-        await drop_contents(core, now, part)
-        later = await _told(core, now)
-        entries = await all_entries(core, later, now.revision + 1)
-        again = {one for entry in entries for one in digests(entry.data)} & kept.keys()
-        await Values(0).put(core, later, {one: kept[one] for one in again})
-        now = later
-
-
-async def _told(core: Core, head: Session) -> Session:
-    """Tell writers that something was removed; the head after that."""
-
-    async def change(snapshot: Snapshot) -> Draft:
-        if snapshot.head is None:
-            raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while it was pruned.")
-        return Draft(state_changed(snapshot.head, {"pruned": pruned(snapshot.head) + 1}))
-
-    return (await commit(core, head.session_id, change, user_id=head.user_id)).head
-
-
 # ---------------------------------------------------------------- sessions
 
 
@@ -288,16 +264,38 @@ async def drop(core: Core, session: Session, choose: Choose) -> None:
 
     try:
         head = (await commit(core, session_id, change)).head
-    except (NothingError, SessionNotFoundError):
+    except NothingError:  # but a crash may have left what was hidden before
+        head = (await look(core, session_id)).head
+    except SessionNotFoundError:
         return
-    named: set[str] = set()
+    if head is not None:
+        with suppress(UnsupportedError, SessionNotFoundError):  # then it is hidden, and stays where it is
+            await _remove_hidden(core, head)
+
+
+@reads_stored
+async def _remove_hidden(core: Core, head: Session) -> None:
+    """Remove what was dropped, and what only that had beside the log.
+
+    Nobody can name it any more: whoever commits now has seen that it was dropped, and names what is written since
+    (`langgraph_saved`). The contents go first, so that whoever comes after a crash still finds which they are.
+    """
+    entries = await all_entries(core, head)
+    dropped = {one: entry.seq for entry in entries if entry.kind == DROPPED for one in entry.data["ids"]}
+
+    def is_hidden(entry: Entry) -> bool:
+        return entry.kind in (CHECKPOINT, WRITES) and entry.seq < dropped.get(entry.data["id"], 0)
+
+    entries = [entry for entry in entries if entry.kind in (CHECKPOINT, WRITES)]
+    hidden = [entry for entry in entries if is_hidden(entry)]
+    if not hidden:
+        return
+    await rewrite(core, head.session_id, lambda entry: entry, last=1)  # changes nothing: raises where nothing may go
+    needed = {name for entry in entries if not is_hidden(entry) for name in names(values_in(entry.data))}
+    gone = {name for entry in hidden for name in names(values_in(entry.data))} - needed
+    await drop_contents(core, head, sorted(gone))
 
     def without(entry: Entry) -> Entry | None:
-        if entry.kind in (CHECKPOINT, WRITES) and entry.data["id"] in gone:
-            named.update(digests(entry.data))
-            return None
-        return entry
+        return None if is_hidden(entry) else entry
 
-    with suppress(UnsupportedError, SessionNotFoundError):  # then it is hidden, and stays where it is
-        await rewrite(core, session_id, without, last=head.revision - 1)
-        await free_contents(core, head, named)
+    await rewrite(core, head.session_id, without, last=hidden[-1].seq)

@@ -31,7 +31,7 @@ try:
         JsonPlusSerializer,
     )
 except ImportError as error:
-    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's") from error
+    raise missing_dependency("langgraph-checkpoint", "langgraph", "A saver of LangGraph's", error) from error
 
 KINDS = ("null", "bytes", "bytearray", "msgpack")
 DEEPEST = 100

@@ -52,7 +52,7 @@ try:
     from agents.memory.session import SessionABC, _CompactionSnapshot
     from agents.memory.session_settings import SessionSettings, coerce_session_settings, resolve_session_limit
 except ImportError as error:
-    raise missing_dependency("openai-agents", "openai-agents", "A session of the OpenAI Agents SDK") from error
+    raise missing_dependency("openai-agents", "openai-agents", "A session of the OpenAI Agents SDK", error) from error
 
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem

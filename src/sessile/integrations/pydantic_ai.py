@@ -30,9 +30,11 @@ from ..storage.extending import (
     Snapshot,
     Storage,
     Usage,
+    UserId,
     all_entries,
     aoperate,
     commit,
+    keep_media,
     look,
     rewound,
     run_added,
@@ -55,9 +57,12 @@ try:
     )
     from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 except ImportError as error:
-    raise missing_dependency("pydantic-ai-slim>=2.66", "openai", "A conversation store of Pydantic AI's") from error
+    raise missing_dependency(
+        "pydantic-ai-slim>=2.66", "openai", "A conversation store of Pydantic AI's", error
+    ) from error
 
 KIND = "pydantic-ai"
+BEGUN = "pydantic-ai.begun"
 MOST_PLACES = 10_000
 
 _record: TypeAdapter[ConversationRecord] = TypeAdapter(ConversationRecord)
@@ -69,6 +74,7 @@ class SessileConversationStore(ConversationStore):
     A save is one commit, and is refused with `ConversationConflict` if anybody has saved since. Runs that an agent of
     Sessile's has added to the session are part of the conversation. A fork has copies of the messages that it begins
     with, so that each conversation stands alone: deleting one deletes its messages, and leaves its forks as they are.
+    Content over the storage's `inline_media_bytes` (images, documents) is media of the session, each stored once.
 
     Args:
         storage: where conversations are kept. The caller closes it.
@@ -234,13 +240,23 @@ class SessileConversationStore(ConversationStore):
         self, core: Core, stored: str, record: ConversationRecord, new: list[ConversationEntry], expected: str | None
     ) -> None:
         told: dict[str, Any] = _record.dump_python(record, mode="json")
-        messages = _dumped([entry.message for entry in new])
         user = None if record.scope is None else short(record.scope)
+        known = await look(core, stored, newest=4, user_id=ANY_USER)
+        if known.head is None and self.storage.settings.require_user and user is None:
+            raise ConversationConflict(record.conversation_id)
+        whose = user if known.head is None else known.head.user_id
+        beside: list[Session] = []
+
+        async def there() -> Session:
+            beside.append(known.head or await _begun(core, stored, whose))
+            return beside[0]
 
         async def change(snapshot: Snapshot) -> Draft:
             now = snapshot.head
             if (None if now is None or "record" not in now.state else _revision(now)) != expected:
                 raise ConversationConflict(record.conversation_id)
+            if any(now is None or now.incarnation != one.incarnation for one in beside):
+                raise ConversationConflict(record.conversation_id)  # it was deleted, and the contents with it
             head, first = started_session(
                 core, snapshot, stored, user_id=user if now is None else now.user_id, kind=KIND
             )
@@ -255,12 +271,11 @@ class SessileConversationStore(ConversationStore):
             key = _key(record.head_id) if record.head_id and new else None
             return Draft([*first, *entries, *changed], number, key=key)
 
-        known = await look(core, stored, newest=4, user_id=ANY_USER)
-        if known.head is None and self.storage.settings.require_user and user is None:
-            raise ConversationConflict(record.conversation_id)
-        whose = user if known.head is None else known.head.user_id
         try:
-            committed = await commit(core, stored, change, known=known, user_id=whose)
+            messages = await keep_media(core, there, _dumped([entry.message for entry in new]))
+            committed = await commit(
+                core, stored, change, known=known if known.head or not beside else None, user_id=whose
+            )
         except SessionNotFoundError:
             raise ConversationConflict(record.conversation_id) from None
         for entry in new:
@@ -297,6 +312,16 @@ class SessileConversationStore(ConversationStore):
         links = [[entry.id, entry.parent_id] for entry in new]
         entries.insert(1, Entry(ENTRIES, {"entries": links, "copied": copied}, run_id, number))
         return entries
+
+
+async def _begun(core: Core, stored: str, user: UserId) -> Session:
+    """The session of a conversation that has no record yet, so that contents may be put beside its log."""
+
+    async def begin(snapshot: Snapshot) -> Draft:
+        _, first = started_session(core, snapshot, stored, user_id=user, kind=KIND)
+        return Draft(first or [Entry(BEGUN)])
+
+    return (await commit(core, stored, begin, user_id=user)).head
 
 
 def _is_foreign(head: Session) -> bool:

@@ -30,7 +30,9 @@ class Policy:
             went back.
         spare_rated: leave alone what somebody has rated: such sessions are not deleted, and the contents of such runs
             stay.
-        kind: `agent`, `team`, `workflow`, …; `cache` are kept results of steps, which are in no list.
+        kind: `agent`, `team`, `workflow`, …; `cache` are kept results of steps, which are in no list. States that
+            outlive sessions go only where their kind is named: `scope` (of users and applications), `memories`,
+            `approvals`.
         agent: of an agent, team or workflow.
         user_id: of a user.
         label: with a run that was given this label.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import (
@@ -23,8 +23,8 @@ from ..storage.leases import shown_heads
 from ..storage.readable import rows_to_entries
 from ..storage.rows import HeadRow, Listing, ListQuery, Span
 from ..storage.storage import operate
-from ..storage.trimming import erase_runs, left_runs, trim, trimmable
-from ..storage.vocabulary import RunNoted
+from ..storage.trimming import check_trimmable, erase_runs, left_runs, runs_left_over, trim, trimmable
+from ..storage.vocabulary import SCOPE, RunNoted
 from .policies import Policy
 
 PAGE = 200
@@ -62,6 +62,9 @@ class Retained:
 
 Progress = Callable[[Retained], None]
 
+Step = Callable[[Core, Policy, Session, set[int], Retained], Awaitable[None]]
+"""What a policy does to a session, but for the runs that are to be spared."""
+
 
 def retain(
     storage: Storage, policies: Sequence[Policy], *, dry_run: bool = False, progress: Progress | None = None
@@ -87,10 +90,15 @@ def retain(
     if not policies or not all(isinstance(policy, Policy) for policy in policies):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError("Retention needs policies.", hint='For example [Policy(keep="90d")].')
     done = Retained(dry_run=dry_run)
-    for policy in policies:
-        for row in _rows(storage, policy, done):
+    # Whole sessions first: what is trimmed counts as changed, and would not be old any more.
+    steps: list[tuple[Policy, Step, int | None]] = [
+        (policy, _delete, policy.age_us) for policy in policies if policy.age_us is not None
+    ]
+    steps += [(policy, _trim, None) for policy in policies if policy.runs is not None or policy.branches]
+    for policy, step, age in steps:
+        for row in _rows(storage, policy, age, done):
             try:
-                operate(storage, _apply, policy, row, done)
+                operate(storage, _apply, policy, step, row, done)
             except SessionNotFoundError:
                 continue  # deleted meanwhile
             except HeldError:
@@ -102,11 +110,9 @@ def retain(
     return done
 
 
-def _rows(storage: Storage, policy: Policy, done: Retained) -> Iterator[HeadRow]:
-    """The sessions that a policy chooses by what lists know, the oldest first."""
-    until = None
-    if policy.age_us is not None and policy.runs is None and not policy.branches:
-        until = operate(storage, _now) - policy.age_us
+def _rows(storage: Storage, policy: Policy, age: int | None, done: Retained) -> Iterator[HeadRow]:
+    """The sessions that a policy chooses by what lists know, the oldest first; of an age, in microseconds, if given."""
+    until = None if age is None else operate(storage, _now) - age
     query = ListQuery(
         kind=policy.kind,
         agent=policy.agent,
@@ -143,22 +149,18 @@ async def _list(core: Core, query: ListQuery) -> Listing:
 # ---------------------------------------------------------------- one session
 
 
-async def _apply(core: Core, policy: Policy, row: HeadRow, done: Retained) -> None:
+async def _apply(core: Core, policy: Policy, step: Step, row: HeadRow, done: Retained) -> None:
     """What one policy says about one session."""
     why = hidden_because(row)
-    if why not in (None, "cache") or (why == "cache" and policy.kind not in (None, "cache")):
-        return
+    if why not in (None, "cache", SCOPE) or (why == SCOPE and policy.kind is None):
+        return  # states that outlive sessions go only where their kind is named
     head = decode_head(row)
     if head.hold is not None:
         done.held[head.session_id] = head.hold
         return
     rated, labels = await _rated(core, head) if policy.spare_rated or policy.label else (set[int](), set[str]())
-    if policy.label is not None and policy.label not in labels:
-        return
-    if await _is_over(core, policy, head) and not (policy.spare_rated and rated):
-        await _delete(core, policy, head, done)
-    elif why is None:
-        await _trim(core, policy, head, rated if policy.spare_rated else set(), done)
+    if policy.label is None or policy.label in labels:
+        await step(core, policy, head, rated if policy.spare_rated else set(), done)
 
 
 async def _is_over(core: Core, policy: Policy, head: Session) -> bool:
@@ -170,7 +172,9 @@ async def _is_over(core: Core, policy: Policy, head: Session) -> bool:
     return shown.status != "running"
 
 
-async def _delete(core: Core, policy: Policy, head: Session, done: Retained) -> None:
+async def _delete(core: Core, policy: Policy, head: Session, spare: set[int], done: Retained) -> None:
+    if spare or not await _is_over(core, policy, head):
+        return
     if not done.dry_run:
         now = (await core.look(head.session_id, core.deadline())).found
         if now is None or (now.incarnation, now.revision) != (head.incarnation, head.revision):
@@ -182,16 +186,26 @@ async def _delete(core: Core, policy: Policy, head: Session, done: Retained) -> 
     done.deleted[head.session_id] = f"unchanged since {head.updated_at.isoformat()}"
 
 
-async def _trim(core: Core, policy: Policy, head: Session, spare: Iterable[int], done: Retained) -> None:
-    spared = set(spare)
+async def _trim(core: Core, policy: Policy, head: Session, spare: set[int], done: Retained) -> None:
+    """Remove what the oldest runs have, and those on branches that were left, if they have anything any more.
+
+    In a dry run what another policy has taken is still there, and not counted again.
+    """
+    if head.hidden is not None:
+        return
+    session_id = head.session_id
+    before = done.trimmed.get(session_id, 0)
     upto = 0 if policy.runs is None else trimmable(head, policy.runs)
-    if upto:
+    if upto > before:
+        check_trimmable(core, head)
         if not done.dry_run:
-            await trim(core, head.session_id, upto, spare=spared)
-        done.trimmed[head.session_id] = upto
-    left = [number for number in left_runs(head) if number > upto and number not in spared] if policy.branches else []
-    if left and (done.dry_run or await erase_runs(core, head.session_id, left)):
-        done.branches[head.session_id] = left
+            await trim(core, session_id, upto, spare=spare)
+        done.trimmed[session_id] = upto
+    past = {*spare, *done.branches.get(session_id, ())}
+    left = [number for number in left_runs(head) if number > max(upto, before) and number not in past]
+    going = await runs_left_over(core, head, left) if policy.branches else []
+    if going and (done.dry_run or await erase_runs(core, session_id, going)):
+        done.branches[session_id] = sorted([*done.branches.get(session_id, ()), *going])
 
 
 async def _rated(core: Core, head: Session) -> tuple[set[int], set[str]]:

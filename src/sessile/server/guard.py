@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..storage.ids import uuid7
@@ -43,6 +43,8 @@ SECURITY: dict[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+_SECURITY = tuple((name.lower().encode(), value.encode()) for name, value in SECURITY.items())
 
 
 class _TooLarge(Exception):
@@ -170,10 +172,10 @@ class _Answer:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY.items():
-                headers.setdefault(name, value)
-            headers.setdefault("X-Request-Id", self.request_id)
+            headers = list(message.get("headers", ()))
+            named = {name for name, _ in headers}
+            more = (*_SECURITY, (b"x-request-id", self.request_id.encode()))
+            message["headers"] = headers + [header for header in more if header[0] not in named]
         await self._send(message)
 
 

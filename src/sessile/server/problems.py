@@ -186,6 +186,10 @@ async def on_invalid(request: Request, error: Exception) -> Response:
 async def on_http(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: addresses and methods that are not there."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # of a body that Python's reader of JSON gives up
+        detail = "The body cannot be read as JSON."
+        hint = "It may be nested some hundred deep; whole numbers may have 4,300 digits."
+        return Problem(400, "invalid-json", detail, hint=hint).response()
     kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     headers = dict(error.headers or {})
     return Problem(error.status_code, kind, str(error.detail), headers=headers).response()

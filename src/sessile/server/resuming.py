@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from contextlib import suppress
 
 from pydantic_ai import DeferredToolResults
 
 from ..errors import NotResumableError, SessileError, SessionBusyError
+from ..insight.catching_up import Pace
+from ..insight.index import update_beside
 from ..records import ANY_USER, Run
 from .auth import Caller
 from .problems import Problem
@@ -20,6 +23,12 @@ from .streams import will_go_on
 logger = logging.getLogger("sessile.server")
 
 PAGE = 100
+
+STEP = 20
+"""How many runs are entered in the index in one transaction: some 10 ms."""
+
+REST = 0.02
+"""Seconds between two of them while runs are in progress; more runs are entered then than one process can serve."""
 
 
 async def resume_interrupted(server: Server, every: float) -> None:
@@ -34,10 +43,15 @@ async def resume_interrupted(server: Server, every: float) -> None:
 
 
 async def keep_index(server: Server, every: float) -> None:
-    """Bring the index up to date again and again, so that nobody who asks has to wait for it."""
+    """Bring the index up to date again and again, so that nobody who asks has to wait for it.
+
+    While runs are in progress that is done in small steps with rests between: the runs' own commits wait for a step
+    where the database has one writer at a time, and the event loop for its turn with the interpreter.
+    """
+    pace = Pace(STEP, lambda: time.sleep(REST) if server.slots.taken else None)
     while True:
         try:
-            server.indexed_until = await asyncio.to_thread(server.index().update)
+            server.indexed_until = await asyncio.to_thread(update_beside, server.index(), pace)
             server.index_error = None
         except SessileError as error:
             server.index_error = f"{type(error).__name__}: {error}"

@@ -11,22 +11,33 @@ import sys
 from ..errors import HeldError
 from ..records import MICROSECOND, Session
 from .driver import HeadRow
-from .encoding import encode, encode_head
-from .vocabulary import body_of
+from .encoding import SEALED, encode, encode_head
+from .vocabulary import SCOPE, body_of
 
 ABANDONED = 3600 * MICROSECOND
 """After how long a fork in the making is taken for abandoned, in microseconds."""
 
+LASTING = frozenset({"scope", "memories", "approvals"})
+"""The kinds of hidden sessions that hold what outlives sessions: of one that cannot be read nothing else tells that."""
+
 
 def hidden_because(row: HeadRow) -> str | None:
-    """Why a head is in no list: `building`, `cache`, `deleted`; or None. Also of one that nobody here understands."""
+    """Why a head is in no list: `building`, `cache`, `scope`, `deleted`; or None.
+
+    Also of one that nobody here understands. `sealed` is encrypted with a key that is not here: any of these.
+    """
     if not row.hidden:
         return None
     try:
-        why = json.loads(row.body)["hidden"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return "deleted" if row.kind != "cache" else "cache"
-    return why if isinstance(why, str) else "deleted"
+        body = json.loads(row.body)
+    except (ValueError, RecursionError):
+        body = None
+    why = body.get("hidden") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(why, str):
+        return why
+    if row.kind == "cache" or row.kind in LASTING:
+        return "cache" if row.kind == "cache" else SCOPE
+    return "sealed" if isinstance(body, dict) and SEALED in body else "deleted"
 
 
 def check_free(head: Session) -> None:
@@ -58,8 +69,8 @@ def is_expired(row: HeadRow, now: int) -> bool:
 
 
 def is_building(row: HeadRow, now: int) -> bool:
-    """Whether a fork is making the session at this moment."""
-    return hidden_because(row) == "building" and not is_expired(row, now) and is_recent(row, now)
+    """Whether a fork is making the session at this moment, or may be: one that is sealed does not say."""
+    return hidden_because(row) in ("building", "sealed") and not is_expired(row, now) and is_recent(row, now)
 
 
 def as_row(head: Session) -> HeadRow:

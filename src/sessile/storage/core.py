@@ -141,7 +141,7 @@ class Core:
                 head = await self._caught_up(head, loaded, deadline)
                 row = as_row(head)
         except (NewerVersionError, CorruptDataError):
-            if not row.hidden and not is_expired(row, loaded.now):
+            if not is_expired(row, loaded.now) and (not row.hidden or hidden_because(row) == SCOPE):
                 raise  # what is absent is absent for programs, too, that could not read it
         self._remember(row)
         if (row.hidden and (head is None or head.hidden != SCOPE)) or is_expired(row, loaded.now):

@@ -221,12 +221,13 @@ async def find(
 
 
 async def find_in(
-    core: Core, session: Session, key: str, *, limit: int = 500, newest_first: bool = False
+    core: Core, session: Session, key: str, *, after: int = 0, limit: int = 500, newest_first: bool = False
 ) -> list[Entry]:
     """As `find`, for a session that is at hand, within a change for example: one round trip; empty if it is gone."""
     check_id(key, "key")
+    check_count(after, "after", least=0)
     check_count(limit, "limit", least=1)
-    rows = await core.find(session, key, core.deadline(), limit=limit, newest_first=newest_first)
+    rows = await core.find(session, key, core.deadline(), after=after, limit=limit, newest_first=newest_first)
     return await read_entries(core.driver, rows)
 
 
@@ -325,17 +326,18 @@ async def with_media(core: Core, session: Session, value: Any) -> Any:
     return await put_back(value, read) if has_binary(value) else value
 
 
-async def keep_media(core: Core, session: Session, value: Any) -> Any:
+async def keep_media(core: Core, session: Session | Callable[[], Awaitable[Session]], value: Any) -> Any:
     """Before a commit: the value with its large binary parts stored with the session, and references in their place.
 
     A part is `{"kind": "binary", "media_type": …, "data": <base64>}`, large is over `inline_media_bytes`; a content is
-    stored once in a session, and goes with it. Called again after the commit, with the head that this gave, it writes
-    what somebody has removed who erased something at that moment, and saw nobody name it. Raises `TooLargeError` if one
-    is over `max_media_bytes`, and `SessionNotFoundError` if the session is gone.
+    stored once in a session, and goes with it. A session that may have to be made first is given as a function, which
+    is called only where there is something to store. Called again after the commit, with the head that this gave, it
+    writes what somebody has removed who erased something at that moment, and saw nobody name it. Raises `TooLargeError`
+    if one is over `max_media_bytes`, and `SessionNotFoundError` if the session is gone.
     """
 
     async def there() -> Session:
-        return session
+        return session if isinstance(session, Session) else await session()
 
     return await keep_apart(core, value, there)
 

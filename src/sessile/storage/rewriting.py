@@ -8,7 +8,7 @@ and the patches and summaries in the log that made them. So do media, which othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import CorruptDataError, InvalidInputError, NewerVersionError, SessionNotFoundError, UnsupportedError
@@ -17,7 +17,7 @@ from .absence import check_free
 from .bounded import rows_within
 from .computing import compute
 from .core import Core
-from .driver import CommitRow, Span
+from .driver import CommitRow, Deadline, Span
 from .encoding import changed_commit
 from .media import references
 from .runs import ranges
@@ -32,6 +32,9 @@ Change = Callable[[int, Entry], Entry | None]
 
 Choice = Callable[[int, Entry], bool]
 """Chooses entries, by their place in their commit (from 0) and themselves."""
+
+Take = Callable[[Sequence[CommitRow], Deadline], Awaitable[bool]]
+"""Takes commits as they are to be; False: their session is gone."""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,19 @@ def _without(entry: Entry, head: Session, done: Erased, *, drop: bool) -> Entry 
     return None if dropped else entry
 
 
+async def runs_to_erase(core: Core, head: Session, span: Span, *, drop: bool = False) -> set[int]:
+    """The runs of a span that hold what `erase` would take out. Changes nothing; raises what `erase` would."""
+    check_free(head)
+    found, seen = set[int](), Erased()
+
+    async def note(rows: Sequence[CommitRow], deadline: Deadline) -> bool:
+        found.update(row.run for row in rows)
+        return True
+
+    await _through(core, head, span, lambda place, entry: _without(entry, head, seen, drop=drop), note)
+    return found
+
+
 async def rewrite_commits(
     core: Core, head: Session, span: Span, change: Change, *, passed: list[int] | None = None
 ) -> int:
@@ -108,26 +124,40 @@ async def rewrite_commits(
 
     Raises `UnsupportedError`, and `SessionNotFoundError` if the session was deleted meanwhile.
     """
+    total, runs = 0, set[int]()
+
+    async def write(rows: Sequence[CommitRow], deadline: Deadline) -> bool:
+        nonlocal total
+        if not await core.driver.rewrite(head.session_id, head.incarnation, rows, deadline):
+            return False
+        total += len(rows)
+        runs.update(row.run for row in rows)
+        return True
+
+    await _through(core, head, span, change, write, passed)
+    if runs:
+        await _tell(core, head, sorted(runs))
+    return total
+
+
+async def _through(
+    core: Core, head: Session, span: Span, change: Change, take: Take, passed: list[int] | None = None
+) -> None:
+    """Give the commits of a span that change, as they are then, to `take`, a page at a time."""
     if not core.driver.capabilities.rewrites:
         raise UnsupportedError(f"The driver {core.driver.name!r} cannot rewrite commits.")
     last = head.revision if span.last is None else min(span.last, head.revision)
     span = span._replace(last=last, limit=PAGE, newest_first=False)
-    total, runs = 0, set[int]()
     while True:
         deadline = core.deadline()
         rows, left = await rows_within(core, head, span, core.settings.max_read_bytes, deadline)
         news = await compute(core.driver, lambda rows=rows: _all_changed(rows, change, passed), rows=rows)
         gone = not rows and span.first <= last and span.runs is None and span.key is None
-        if gone or (news and not await core.driver.rewrite(head.session_id, head.incarnation, news, deadline)):
+        if gone or (news and not await take(news, deadline)):
             raise SessionNotFoundError(f"Session {head.session_id!r} was deleted while it was being rewritten.")
-        total += len(news)
-        runs.update(row.run for row in news)
         if len(rows) < PAGE and left > 0:
-            break
+            return
         span = span._replace(first=rows[-1].seq + 1)
-    if runs:
-        await _tell(core, head, sorted(runs))
-    return total
 
 
 def _all_changed(rows: Sequence[CommitRow], change: Change, passed: list[int] | None) -> list[CommitRow]:

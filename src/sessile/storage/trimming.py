@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..errors import SessionBusyError
+from ..errors import SessionBusyError, UnsupportedError
 from ..records import ANY_USER, Entry, Session, UserId
 from .absence import check_free
 from .core import Core
 from .driver import Span
 from .erasing import remove_orphans
 from .media import references
-from .rewriting import erase, rewrite_commits
+from .rewriting import erase, rewrite_commits, runs_to_erase
 from .runs import ranges
 from .snapshots import Committed, Draft, Snapshot, owned
 from .vocabulary import SessionTrimmed
@@ -64,6 +64,21 @@ async def erase_runs(core: Core, session_id: str, numbers: Collection[int], *, u
     if changed:
         await _orphans(core, Committed(await core.head_of(session_id, user_id, core.deadline()), []))
     return changed
+
+
+async def runs_left_over(core: Core, head: Session, numbers: Iterable[int]) -> list[int]:
+    """Of these runs those that `erase_runs` would take something from. Changes nothing; raises as `erase_runs`."""
+    found: set[int] = set()
+    for first, last in ranges(sorted(numbers)):
+        found |= await runs_to_erase(core, head, Span(runs=(first, last)), drop=True)
+    return sorted(found)
+
+
+def check_trimmable(core: Core, head: Session) -> None:
+    """Raise what `trim` would, before it has changed anything."""
+    check_free(head)
+    if not core.driver.capabilities.rewrites:
+        raise UnsupportedError(f"The driver {core.driver.name!r} cannot rewrite commits.")
 
 
 def check_there(head: Session) -> Session:

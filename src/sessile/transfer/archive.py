@@ -44,6 +44,9 @@ PIECE = 768 * 1024
 LONGEST = 512 * 1024 * 1024
 """How long a line may be, in bytes: what is longer is no archive of ours, and would be in memory at once."""
 
+FIRST = 64 * 1024
+"""How long the first line may be, so that of what is no archive no more is read than that."""
+
 LARGEST = 2**63 - 1
 """What all databases take as a whole number."""
 
@@ -117,15 +120,16 @@ def read_lines(stream: BinaryIO) -> Iterator[Line]:
     """The lines of an archive. Raises `CorruptDataError`, with the number of the line that is none."""
     number = 0
     while True:
+        longest = LONGEST if number else FIRST
         try:
-            raw = stream.readline(LONGEST + 1)
+            raw = stream.readline(longest + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # of a packed one
             raise damaged(number + 1, f"it cannot be unpacked ({error})") from None
         if not raw:
             return
         number += 1
-        if len(raw) > LONGEST:
-            raise damaged(number, f"it is longer than {LONGEST:,} bytes")
+        if len(raw) > longest:
+            raise damaged(number, f"it is longer than {longest:,} bytes")
         if not raw.endswith(b"\n"):
             raise damaged(number, "it is cut off")
         try:

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from ..errors import (
     AlreadyExistsError,
@@ -35,6 +36,7 @@ from . import checking, reading
 from .archiving import export_archive, import_archive
 from .copying import copy
 from .filters import query_of_choice
+from .writing import place_of, settle
 
 SQLITE = b"SQLite format 3\0"
 """What an SQLite database begins with."""
@@ -65,13 +67,16 @@ def back_up(storage: Storage, to: str | os.PathLike[str]) -> BackedUp:
         to: the path; an archive is compressed if it ends in `.gz`.
 
     Raises:
-        InvalidInputError: the storage is encrypted, and an archive would not be.
+        InvalidInputError: the storage is encrypted, and an archive would not be; or `to` is no file.
         StorageError: the database failed; there is no file then.
         OSError: the file cannot be written.
     """
     path, seals = operate(storage, _file_of)
     if path is not None:
-        _copy_sqlite(path, Path(to))
+        place = place_of(to)
+        if place is None:
+            raise InvalidInputError(f"There is something that is no file: {os.fspath(to)!r}.")
+        _copy_sqlite(path, place)
         return BackedUp("sqlite")
     if seals:
         raise InvalidInputError(
@@ -112,7 +117,7 @@ def _settle(made: Path, to: Path) -> None:
     """Give a file its name when all of it is on the disk."""
     with made.open("rb+") as file:
         os.fsync(file.fileno())
-    os.replace(made, to)
+    settle(made, to)
 
 
 # ---------------------------------------------------------------- putting back
@@ -164,7 +169,7 @@ def restore(path: str | os.PathLike[str], storage: str | Callable[[], Storage], 
 
 def _check_sqlite(path: Path) -> None:
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             connection.execute("SELECT count(*) FROM sessile_sessions").fetchone()
     except sqlite3.Error as error:

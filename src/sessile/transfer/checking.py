@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from ..errors import CorruptDataError, SessionNotFoundError
 from ..records import Session
@@ -33,7 +34,7 @@ def compare(source: Storage, target: Storage, head: Session) -> None:
     folded: Session | None = None
     theirs = _rows(source, head)
     for page in pages(target, head):
-        wanted = [row for row, _ in zip(theirs, page, strict=False)]
+        wanted = list(islice(theirs, len(page)))
         _mend(target, head, wanted, page)
         folded = roll_forward(folded, wanted)
     if next(theirs, None) is not None:

@@ -2,6 +2,9 @@
 
 A session is copied as it stands: ids, incarnation, commits, times, media, records. So a copy can be continued, and who
 begins again, after a crash or a day, copies only what has come since.
+
+Who moves for good has the writers stopped for the last passes. Only the caller can do that: a lock in the source would
+let them go on there when it is released, and what they write then is in no copy.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from typing import Unpack
 
 from ..errors import (
     AlreadyExistsError,
+    ConflictError,
     CorruptDataError,
+    DeadlineError,
     NewerVersionError,
     SessileError,
     SessionNotFoundError,
@@ -27,7 +32,7 @@ from ..records import MICROSECOND, Session
 from ..storage import Storage
 from ..storage.checks import check_count, check_seconds
 from ..storage.clock import AHEAD
-from ..storage.driver import ListQuery
+from ..storage.driver import Deadline, HeadRow, ListQuery
 from ..storage.storage import operate
 from ..times import datetime_of
 from . import checking, placing, reading
@@ -38,6 +43,15 @@ ATTEMPTS = 20
 
 PASSES = 8
 """How often at most what has changed meanwhile is copied, before a storage that is written to all the time is left."""
+
+LAST_PASSES = 4
+"""How often at most what has changed is copied behind a stop, before it is said that somebody has not stopped."""
+
+LISTED_AFTER = 2.0
+"""For how many seconds lists may lack what was written, where a database's lists lag (DynamoDB, S3, MongoDB)."""
+
+STOP_SECONDS = 300.0
+"""How long the last passes may take, if nothing else is said."""
 
 
 @dataclass(slots=True)
@@ -66,6 +80,9 @@ class Copied:
 Progress = Callable[[Copied], None]
 """Is told what was copied so far, after each session."""
 
+Stop = Callable[[Copied], object]
+"""Stops all that writes to the source; is given what was copied so far."""
+
 
 def copy(
     source: Storage,
@@ -76,6 +93,8 @@ def copy(
     workers: int = 4,
     commits_per_second: float | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
+    stop_seconds: float = STOP_SECONDS,
     **choice: Unpack[SessionChoice],
 ) -> Copied:
     """Copy sessions into another storage, as they are: logs, media, records, kept results, ids and times.
@@ -84,6 +103,10 @@ def copy(
     were eight. Each session is copied whole or not at all: a new one is hidden until it is complete. After a crash call
     it again: what is there already is not copied again. A session that was continued in the target is left alone and
     named in `skipped`, as is one that cannot be read.
+
+    To move for good give `stop`: it is called behind those passes, and what has come in between is copied, until a look
+    at all sessions finds nothing more. What was acknowledged before `stop` returned is in the target when `copy`
+    returns, unless it stands in `skipped`.
 
     Runs that are running in the source are copied as far as they are, and show as interrupted in the target when their
     lease has run out. Leases and requests to cancel are not copied.
@@ -102,24 +125,35 @@ def copy(
         mirror: remove sessions from the target that match the filters and are not in the source. Without it only those
             are removed that this call has copied, and that were deleted in the source meanwhile.
         workers: how many sessions are copied at once.
-        commits_per_second: copy no faster than that. Default: as fast as it goes.
+        commits_per_second: copy no faster than that, but for what comes behind a stop. Default: as fast as it goes.
         progress: is called after each session, from any of the threads, one at a time.
+        stop: stops all that writes to the source, and returns when nobody does any more; what it raises ends the copy.
+            It is not called if the passes before it fail. Nothing here starts the writers again: with the target if
+            `copy` returns, else with the source, in which nothing was changed. Open a source whose lists come from a
+            replica without that.
+        stop_seconds: how long it may take behind the stop; looked at after each piece of a session.
         **choice: which sessions; see `SessionChoice`.
 
     Raises:
         InvalidInputError: an argument is wrong.
+        ConflictError: somebody goes on writing to the source, though `stop` has returned.
+        DeadlineError: behind the stop it took longer than `stop_seconds`.
         StorageError: one of the databases failed; call it again.
     """
     check_count(workers, "workers", least=1)
+    check_seconds(stop_seconds, "stop_seconds")
     if commits_per_second is not None:
         check_seconds(commits_per_second, "commits_per_second")
-    query = query_of_choice(choice)
+    whole = query = query_of_choice(choice)
     work = _Copying(source, target, verify, _Pace(commits_per_second), progress)
     for _ in range(PASSES):
         if not work.one_pass(query, workers):
             break
         query = replace(query, since=work.until)
-    work.remove_deleted(query_of_choice(choice), mirror=mirror)
+    if stop is not None:
+        stop(work.copied)
+        work.last_passes(whole, workers, stop_seconds)
+    work.remove_deleted(whole, mirror=mirror)
     return work.copied
 
 
@@ -159,7 +193,10 @@ class _Copying:
         self._verify, self._pace, self._progress = verify, pace, progress
         self._lock = threading.Lock()
         self._touched: set[int] = set()
-        self._changed = 0
+        self._alike: set[int] = set()
+        self._in_source: set[int] = set()
+        self._deadline: Deadline | None = None
+        self._changed: set[str] = set()
         self._first = True
         self.copied = Copied()
         self.until: int = 0
@@ -168,12 +205,14 @@ class _Copying:
 
     def one_pass(self, query: ListQuery, workers: int) -> bool:
         """Copy all sessions of a query that are not there as they are; whether there were any."""
-        self._changed = 0
+        self._changed = set()
         with ThreadPoolExecutor(workers, thread_name_prefix="sessile-copy") as threads:
             running: set[Future[None]] = set()
             try:
-                for session_id in self._listed(query):
-                    running.add(threads.submit(self._one, session_id))
+                for row in self._listed(query):
+                    if self._stands(row):
+                        continue
+                    running.add(threads.submit(self._one, row.session_id))
                     if len(running) >= 2 * workers:
                         done, running = wait(running, return_when=FIRST_COMPLETED)
                         _raise_first(done)
@@ -184,10 +223,46 @@ class _Copying:
                 raise
         self._first = False
         self.copied.complete_until = datetime_of(self.until)
-        return self._changed > 0
+        return bool(self._changed)
 
-    def _listed(self, query: ListQuery) -> Iterator[str]:
-        """The ids of the sessions of a pass. What time it was before that is noted, for the next one."""
+    def last_passes(self, query: ListQuery, workers: int, seconds: float) -> None:
+        """Copy what has come before the writers were stopped, until a look at all sessions finds nothing more.
+
+        All of them, because a writer with another time limit may have had a commit on its way for longer than the
+        passes before look back. Of those that were seen at the same revision before nothing but the head is read.
+        """
+        self._deadline = Deadline(seconds)
+        self._pace = _Pace(None)
+        query = replace(query, with_state=False)
+        for _ in range(LAST_PASSES):
+            if not self._source.capabilities.exact_order:
+                time.sleep(LISTED_AFTER)
+            self._in_source = set()
+            if not self.one_pass(query, workers):
+                return
+        raise ConflictError(
+            f"Somebody goes on writing to the source: session {min(self._changed)!r} has changed since the stop.",
+            hint="Stop all that writes there, and call it again.",
+        )
+
+    def _stands(self, row: HeadRow) -> bool:
+        """Whether a session is known to stand in the target as it is: asked only behind a stop."""
+        if self._deadline is None:
+            return False
+        self._check_time()
+        self._in_source.add(_mark(row.session_id, row.incarnation))
+        exact = self._source.capabilities.transactional_head  # else the head in a list may lag
+        return exact and _mark(row.session_id, row.incarnation, row.revision) in self._alike
+
+    def _check_time(self) -> None:
+        if self._deadline is not None and self._deadline.remaining() <= 0:
+            raise DeadlineError(
+                f"Copying what has come before the stop did not end within {self._deadline.timeout:g} s.",
+                hint="What was stopped can continue with the source, which is as it was. Call it again, with more time.",
+            )
+
+    def _listed(self, query: ListQuery) -> Iterator[HeadRow]:
+        """The sessions of a pass. What time it was before that is noted, for the next one."""
         until: int | None = None
         while True:
             page, now = operate(self._source, reading.list_sessions, query)
@@ -196,7 +271,7 @@ class _Copying:
                 until = max(query.since or 0, now - on_the_way)
             for session_id, error in page.unreadable.items():
                 self._skip(session_id, error)
-            yield from (row.session_id for row in page.rows)
+            yield from page.rows
             if page.after is None:
                 self.until = until
                 return
@@ -249,6 +324,7 @@ class _Copying:
         at, commits = standing, 0
         for page in checking.pages(self._source, head, 1 if standing is None else standing.revision + 1):
             self._pace.wait(len(page))
+            self._check_time()
             commits += len(page)
             if records and page[-1].seq == head.revision:  # what it names is there before it is complete
                 if len(page) > 1:
@@ -314,8 +390,10 @@ class _Copying:
             return
         while True:
             page, _ = operate(self._target, reading.list_sessions, query)
-            known = [row for row in page.rows if mirror or _mark(row.session_id, row.incarnation) in touched]
+            marked = [(row, _mark(row.session_id, row.incarnation)) for row in page.rows]
+            known = [row for row, mark in marked if (mirror or mark in touched) and mark not in self._in_source]
             for row in known:
+                self._check_time()
                 with suppress(CorruptDataError, NewerVersionError):
                     found = operate(self._source, reading.find, row.session_id)
                     if found is None or found.deleted or found.head.incarnation != row.incarnation:
@@ -332,12 +410,13 @@ class _Copying:
     def _note(self, head: Session, commits: int, records: int) -> None:
         with self._lock:
             mark = _mark(head.session_id, head.incarnation)
+            self._alike.add(_mark(head.session_id, head.incarnation, head.revision))
             if commits:
                 self.copied.sessions += mark not in self._touched
                 self._touched.add(mark)
+                self._changed.add(head.session_id)
             else:
                 self.copied.unchanged += self._first
-            self._changed += commits
             self.copied.commits += commits
             self.copied.records += records
             self.copied.skipped.pop(head.session_id, None)
@@ -351,9 +430,9 @@ class _Copying:
                 self._progress(self.copied)
 
 
-def _mark(session_id: str, incarnation: str) -> int:
-    """A number by which a session is known again, so that a million of them are few bytes."""
-    return hash((session_id, incarnation))
+def _mark(session_id: str, incarnation: str, revision: int = 0) -> int:
+    """A number by which a session, or one revision of it, is known again, so that a million of them are few bytes."""
+    return hash((session_id, incarnation, revision))
 
 
 def _raise_first(done: set[Future[None]]) -> None:

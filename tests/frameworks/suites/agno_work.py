@@ -231,6 +231,21 @@ def cut_off(db: SessileDb) -> list[list[str]]:
     return found
 
 
+def often(db: SessileDb) -> list[Any]:
+    """A run that is written more often than one read brings, the last time by another object; who may claim what."""
+    db.upsert_session(AgentSession(session_id="s1", agent_id="a"))
+    for number in range(510):
+        run = made_run("r")
+        run.content, run.messages = f"{number}", [Message(role="user", content=f"{number}")] * (number % 3)
+        db.upsert_run(run, "s1")
+    found: list[Any] = [db.get_run("r").content, len(db.get_session("s1", runs_limit=2).runs)]
+    other = SessileDb(db.storage)
+    claimed = [one.upsert_session(AgentSession(session_id="s1", agent_id="a", user_id=user)) is not None
+               for one, user in ((other, "ada"), (db, "bob"), (db, "ada"), (other, None))]  # fmt: skip
+    db.storage.verify("agno:s1", user_id="ada")
+    return [*found, claimed]
+
+
 MANY: dict[str, Any] = {"together": together, "running": running}
 FOUND: dict[str, Any] = {
     "kept": kept,
@@ -238,6 +253,7 @@ FOUND: dict[str, Any] = {
     "answers": answers,
     "refused": refused,
     "cut_off": cut_off,
+    "often": often,
 }
 
 

@@ -102,6 +102,21 @@ async def kept(service: Any) -> dict[str, Any]:
     return {"events": [event.content.parts[0].text for event in session.events], "state": session.state}
 
 
+async def in_turn(service: Any) -> None:
+    """Three invocations at once, events of which come from two services in turn, as from two processes."""
+    names = {"app_name": "app", "user_id": "ada", "session_id": "turns"}
+    await service.create_session(**names)
+    other = SessileSessionService(service.storage)
+    for number in range(12):
+        one = (service, other)[number % 2]
+        session = await one.get_session(**names)
+        session.state["cart"] = ["changed by who has got it, and not appended"]
+        delta = {"said": [*session.state.get("said", []), number]}
+        event = Event(author="user", invocation_id=f"i{number % 3}", content=text(f"{number}"))
+        event.actions = EventActions(state_delta=delta)
+        await one.append_event(session, event)
+
+
 async def crash(service: Any) -> None:
     """End after an event is stored, and before the states of user and app are."""
     session = await service.create_session(app_name="app", user_id="ada", session_id="crashed")
@@ -185,7 +200,7 @@ async def answers(service: Any) -> list[Any]:
 
 
 MANY: dict[str, Any] = {"together": together, "running": running}
-FOUND: dict[str, Any] = {"kept": kept, "went_on": went_on, "answers": answers, "crash": crash}
+FOUND: dict[str, Any] = {"kept": kept, "went_on": went_on, "answers": answers, "crash": crash, "in_turn": in_turn}
 
 
 def main(what: str, *arguments: str) -> None:

@@ -11,6 +11,7 @@ from pydantic_ai import DeferredToolResults
 
 from ...errors import NotResumableError
 from ...records import FINISHED, Run, Session
+from ...storage.forms import REVIEW
 from ...storage.turns import TurnSpec
 from ...storage.vocabulary import Pending, ToolStarted
 from ..messages.stored import requests_of
@@ -103,10 +104,12 @@ def _missing(agent: str | None, what: str) -> NotResumableError:
 
 
 def _names(run: Run, calls: Set[str]) -> set[str]:
-    """The names of the tools that these calls of the run are calls of; not of those that make its output."""
+    """The names of the tools that these calls of the run are calls of; not of those that make or give its output."""
+    calls = set(calls)
     started = {said.tool_call_id: said for step in run.steps if (said := ToolStarted.read(step)) is not None}
     names = {call: said.tool_name for call, said in started.items()}
     if run.pending is not None and Pending.of(run.pending).requests is not None:
         waiting = requests_of(run)
+        calls -= {call for call, said in waiting.metadata.items() if REVIEW in said}
         names = {call.tool_call_id: call.tool_name for call in (*waiting.approvals, *waiting.calls)} | names
     return {names[call] for call in calls if call in names and not (call in started and started[call].output)}

@@ -25,7 +25,7 @@ from ..history.accepted import accepted, is_refused, plain, provider_of
 from ..history.past import SessionPast
 from ..messages.captured import captured
 from ..messages.counted import run_usage
-from ..models import override_of
+from ..models import may_call_tools, override_of
 from ..shown import question_of
 from .adapting import Adapting
 from .budget import Budget
@@ -48,7 +48,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
     """
     join(recorder, job)
     if job.went_on is not None:
-        job.went_on(recorder.turn.epoch, job.own)
+        job.went_on(recorder.turn.epoch, () if job.review else job.own)
     if job.begun is not None:
         job.begun(recorder.session.session_id, recorder.run_id, recorder.turn.number)
     with working_on(recorder.storage):
@@ -59,7 +59,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
             except BaseException as error:
                 await store_failure(recorder, error)
                 raise
-        return await store_result(recorder, result)
+        return await store_result(recorder, result, job)
 
 
 def join(recorder: Recorder, job: Job) -> None:
@@ -137,7 +137,7 @@ async def _asked(
     if job.placeholders or recorder.watched or job.company.speaks or job.own:
         adapting = [Adapting(earlier=recorder.transcript.earlier)] if recorder.transcript.earlier else []
         options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder), *adapting]
-    else:
+    elif may_call_tools(job.agent, options):  # each capability takes Pydantic AI as long as a commit takes us
         options["capabilities"] = [*(options.get("capabilities") or ()), StandingApprovals(recorder=recorder)]
     with captured() as transcript.messages:
         try:

@@ -84,7 +84,7 @@ class MemberRecorder(Recorder):
         recorder = cls(above, run.agent or "", run.key or "")
         recorder.run_id = recorder.session.run_id = run.run_id
         recorder.transcript.attempt_id = uuid7()
-        recorder.record = run
+        recorder.record, recorder.first = run, None
         taken = RunTaken(epoch=recorder.turn.epoch, until=0, was=run.status)
         entries = [recorder.entry(taken), *(recorder.entry(one) for one in decided)]
         await to_the_end(recorder.append(entries))

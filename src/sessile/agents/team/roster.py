@@ -128,6 +128,11 @@ def by_name(members: Sequence[Agent[Any]]) -> dict[str, Agent[Any]]:
             raise InvalidInputError(f"The members of a team are agents and teams; this is a {type(member).__name__}.")
         if member.name is None:
             raise InvalidInputError("Every member of a team needs a name.")
+        if member.review:
+            raise InvalidInputError(
+                f"Nobody sees what the member {member.name!r} answers before its leader does.",
+                hint="Make the team with review=True.",
+            )
         if member.name in named:
             raise InvalidInputError(f"Two members are called {member.name!r}.")
         named[member.name] = member

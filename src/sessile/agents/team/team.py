@@ -62,6 +62,7 @@ class TeamOptions(AgentOptions, total=False):
     search_sessions: bool | Literal["all"]
     memory: MemoryOption
     titles: Titles
+    review: bool
 
 
 class Team(Agent[OutputT]):
@@ -166,6 +167,8 @@ class Team(Agent[OutputT]):
 
     def _told(self, options: RunOptions, put: Put, *, events: bool) -> Job:
         """See `Agent`. Events are `TeamEvent`s, which say who speaks."""
+        if self.review:
+            return self._job(options)
         text = self._is_text(options)
         job = self._job(options, listen=listener(put, events=events, text=text))
         if not (events or text):

@@ -17,6 +17,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from ...errors import NewerVersionError
@@ -308,11 +309,21 @@ def _not_json(name: str) -> Any:
 _DECODER = json.JSONDecoder(parse_constant=_not_json)
 
 
-def _pretty(value: Any, levels: int, indent: str = "") -> str:
+def _pretty(fields: Fields, levels: int, indent: str = "") -> str:
     """JSON text with the outer levels of objects on lines of their own, and the rest by the fast encoder."""
-    if not isinstance(value, dict) or not value or not levels:
-        return encode(value)
     inner = f"{indent}  "
-    items = cast(Fields, value).items()
-    lines = [f"{inner}{encode(key)}: {_pretty(item, levels - 1, inner)}" for key, item in items]
+    lines: list[str] = []
+    for key, item in fields.items():
+        kind = cast(type[Any], type(item))
+        if kind is dict and item and levels > 1:
+            text = _pretty(item, levels - 1, inner)
+        elif kind is str:
+            text = _quoted(item)
+        else:  # most are numbers, or nothing
+            text = "null" if item is None else repr(item) if kind is int else encode(item)
+        lines.append(f"{inner}{_quoted(key)}: {text}")
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _quoted(text: str) -> str:
+    return encode_basestring(text) if text.isascii() else encode(text)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ...errors import (
     ClosedError,
@@ -24,15 +24,24 @@ from ...errors import (
     StorageFullError,
     StorageUnavailableError,
 )
-from ...storage.driver import HeadRow, ListQuery, Span
+from ...storage.driver import Deadline, HeadRow, ListQuery, Span
 from ...storage.withholding import reason_of
 from ..sql import filters
+from ..sql.sqlite_calls import patiently
 from ..sql.sqlite_metadata import SqliteMetadata
 from . import disk
 from .tree import Tree
 
+R = TypeVar("R")
+
 BUSY_SECONDS = 10.0
 """How long to wait for other processes that write to the index, each for a fraction of a millisecond."""
+
+LOCK_SECONDS = 60.0
+"""How long to wait for other threads of this process."""
+
+NAP_SECONDS = 0.05
+"""How long SQLite itself waits for them; after that it is looked whether the caller was interrupted."""
 
 INDEX_VERSION = 2
 """Of its tables. An index of an older version is rebuilt."""
@@ -115,12 +124,17 @@ class Index:
 
     @contextmanager
     def _connected(self) -> Generator[sqlite3.Connection]:
-        with self._lock, _translated(self.path):
-            if self._closed:
-                raise ClosedError("This storage was closed.")
-            if self._connection is None:
-                self._connection = self._opened()
-            yield self._connection
+        if not Deadline(LOCK_SECONDS).acquire(self._lock):
+            raise StorageUnavailableError(f"Other threads did not let go of the index {str(self.path)!r}.")
+        try:
+            with _translated(self.path):
+                if self._closed:
+                    raise ClosedError("This storage was closed.")
+                if self._connection is None:
+                    self._connection = self._opened()
+                yield self._connection
+        finally:
+            self._lock.release()
 
     def make(self) -> None:
         """Make the file, if it is not there."""
@@ -129,9 +143,10 @@ class Index:
 
     def _opened(self) -> sqlite3.Connection:
         self._check_links()
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=NAP_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()  # on PyPy, what is not read keeps a transaction
+            # On PyPy, what is not read keeps a transaction.
+            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchall())
             connection.execute("PRAGMA synchronous = NORMAL")
             self._make_tables(connection)
         except BaseException:
@@ -156,7 +171,7 @@ class Index:
     def _make_tables(self, connection: sqlite3.Connection) -> None:
         if connection.execute("PRAGMA user_version").fetchone()[0] == INDEX_VERSION:
             return
-        connection.execute("BEGIN IMMEDIATE")
+        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > INDEX_VERSION:
@@ -177,12 +192,12 @@ class Index:
         """The head of a session, in place of the one before."""
         values = {**head._asdict(), "folder": folder, "head_stamp": stamp.head, "log_size": stamp.log_size}
         with self._connected() as connection:
-            connection.execute(_PUT, values)
+            _patiently(lambda: connection.execute(_PUT, values))
 
     def remove(self, session_id: str, folder: str) -> None:
         """There is no such session any more."""
         with self._connected() as connection:
-            connection.execute("DELETE FROM heads WHERE session_id = ?", (session_id,))
+            _patiently(lambda: connection.execute("DELETE FROM heads WHERE session_id = ?", (session_id,)))
         self.forget_keys(folder)
 
     def page(self, query: ListQuery) -> list[Indexed]:
@@ -225,7 +240,7 @@ class Index:
     def note_keys(self, folder: str, scanned: Scanned | None, places: list[KeyPlace], *, anew: bool) -> None:
         """The keys of a log up to a record, beside those before it, or (`anew`) in place of all that were known."""
         with self._connected() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
             try:
                 if anew:
                     _forget(connection, folder)
@@ -244,11 +259,11 @@ class Index:
     def forget_keys(self, folder: str) -> None:
         """The log in a folder is gone, or was written anew."""
         with self._connected() as connection:
-            _forget(connection, folder)
+            _patiently(lambda: _forget(connection, folder))
 
     def _rows(self, sql: str, values: dict[str, Any]) -> list[Any]:
         with self._connected() as connection:
-            return connection.execute(sql, values).fetchall()
+            return _patiently(lambda: connection.execute(sql, values).fetchall())
 
     def close(self) -> None:
         """Close the connection."""
@@ -279,6 +294,11 @@ class Index:
 def _forget(connection: sqlite3.Connection, folder: str) -> None:
     connection.execute("DELETE FROM scanned WHERE folder = ?", (folder,))
     connection.execute("DELETE FROM commit_keys WHERE folder = ?", (folder,))
+
+
+def _patiently(action: Callable[[], R]) -> R:
+    """Do what other processes may be doing at the same moment, again and again for `BUSY_SECONDS`."""
+    return patiently(action, Deadline(BUSY_SECONDS))
 
 
 @contextmanager

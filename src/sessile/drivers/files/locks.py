@@ -60,7 +60,7 @@ class Locks:
         """Hold the lock of a name; `DeadlineError` if it does not come free."""
         number = zlib.crc32(name.encode()) % SHARDS
         thread = self._threads[number]
-        if not thread.acquire(timeout=deadline.remaining()):
+        if not deadline.acquire(thread):
             raise _late(deadline)
         try:
             with self._file(number) as file:

@@ -37,12 +37,12 @@ class Chunk(NamedTuple):
 class Log:
     """An open log. Reads what was in the file when it was opened; the file descriptor is the caller's."""
 
-    def __init__(self, file: int, size: int, form: Format, path: Path) -> None:
+    def __init__(self, file: int, size: int, form: Format, path: Path, begin: int = 0) -> None:
         self.file = file
         self.size = size
         self.form = form
         self.path = path
-        self.begin = 0
+        self.begin = begin
         """Where the commits begin, once `owner` has been asked for."""
 
     # ------------------------------------------------------------ records

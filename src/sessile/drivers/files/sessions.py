@@ -21,6 +21,7 @@ from ...storage.stats import Stats
 from . import disk, keys
 from .formats import Format, FormatError, Owner, Stored
 from .index import Index, Stamp
+from .left import LeftSessions, stamp
 from .locks import Locks
 from .log import Chunk, Log
 from .names import safe_name
@@ -82,6 +83,7 @@ class Sessions:
         self.locks = locks
         self.index = index
         self.stats = stats
+        self._left = LeftSessions()
 
         self.place = lru_cache(maxsize=1024)(self._place)
         """Where the files of a session are."""
@@ -301,19 +303,62 @@ class Sessions:
 
     def append(self, write: Append, deadline: Deadline) -> bool:
         """`Driver.append`."""
-        place = self.place(write.session_id)
-        with disk.translated("Appending to a session", place.folder), self.locked(write.session_id, deadline) as view:
-            if write.expected == 0:
-                return (view is None or view.head is None) and self._create(place, write)
-            if view is None or view.head is None:
-                return False
-            if (view.head.incarnation, view.head.revision) != (write.incarnation, write.expected):
-                return False
-            if view.top < 0:
-                view.log.decode(next(view.log.backwards()))  # names the line
-            data = self._records(write, view.top)
-            self._commit(place, write, view.log.file, view.log.size, data)
-            return True
+        session_id, place = write.session_id, self.place(write.session_id)
+        with (
+            disk.translated("Appending to a session", place.folder),
+            self.locks.hold(place.folder.name, deadline),
+            self.tree.held(place.folder),
+        ):
+            view = self._as_left(session_id, place)
+            if view is None and write.was_body is not None:
+                return False  # a person may have changed what the body does not tell, and what its writer has not seen
+            view = view or self._repaired(session_id)
+            try:
+                return self._append(place, write, view)
+            finally:
+                if view is not None:
+                    view.close()
+
+    def _append(self, place: Place, write: Append, view: View | None) -> bool:
+        if write.expected == 0:
+            return (view is None or view.head is None) and self._create(place, write)
+        if view is None or view.head is None:
+            return False
+        head = view.head
+        if (head.incarnation, head.revision) != (write.incarnation, write.expected):
+            return False
+        if write.was_body not in (None, head.body) or write.was_updated_at not in (None, head.updated_at):
+            return False
+        if view.top < 0:
+            view.log.decode(next(view.log.backwards()))  # names the line
+        data, top = self._records(write, view.top)
+        self._commit(place, write, view.log, data)
+        self._remember(place, write, view.log, top)
+        return True
+
+    def _as_left(self, session_id: str, place: Place) -> View | None:
+        """The session as this process has left it, if its files are as they were then. The lock must be held."""
+        left = self._left.get(session_id)
+        file = None if left is None else self.tree.open_file(place.log, os.O_RDWR | os.O_APPEND)
+        if left is None or file is None:
+            return None
+        try:
+            found = os.fstat(file)
+            if stamp(found) == left.log_stamp and Stamp.of(self.tree.stat(place.head), 0).head == left.head_stamp:
+                log = Log(file, found.st_size, self.form, place.log, left.begin)
+                file = -1
+                return View(left.head, log, left.owner, left.head.revision, left.top, clean=True)
+        except FileNotFoundError:  # there is a log, and no head
+            return None
+        finally:
+            if file >= 0:
+                os.close(file)
+        return None
+
+    def _remember(self, place: Place, write: Append, log: Log, top: int) -> None:
+        """Remember how this process leaves a session."""
+        with contextlib.suppress(OSError):  # the commit is made, whatever is known of it
+            self._left.put(self.tree.stat(place.head), os.fstat(log.file), write.head, log.begin, top)
 
     def _create(self, place: Place, write: Append) -> bool:
         self.tree.make_folder(place.folder)
@@ -322,20 +367,26 @@ class Sessions:
         try:
             os.ftruncate(file, 0)
             owner = self.form.encode_owner(Owner(write.session_id, write.incarnation))
-            self._commit(place, write, file, 0, owner + self._records(write, 0), new=True)
+            data, top = self._records(write, 0)
+            log = Log(file, 0, self.form, place.log, len(owner))
+            self._commit(place, write, log, owner + data, new=True)
+            self._remember(place, write, log, top)
         finally:
             os.close(file)
         return True
 
-    def _records(self, write: Append, top: int) -> bytes:
+    def _records(self, write: Append, top: int) -> tuple[bytes, int]:
+        """The commits as records, and the largest run number up to them."""
         count, records = len(write.commits), bytearray()
         for number, commit in enumerate(write.commits, 1):
             top = max(top, commit.run)
             records += self.form.encode_commit(commit, top, (number, count))
-        return bytes(records)
+        return bytes(records), top
 
-    def _commit(self, place: Place, write: Append, file: int, size: int, data: bytes, *, new: bool = False) -> None:
+    def _commit(self, place: Place, write: Append, log: Log, data: bytes, *, new: bool = False) -> None:
         """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise."""
+        file, size = log.file, log.size
+        self._left.forget(write.session_id)
         try:
             disk.write_all(file, data)
             disk.sync(file)

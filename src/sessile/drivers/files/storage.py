@@ -111,8 +111,13 @@ class FileDriver(Driver):
 
     name: ClassVar[str] = "files"
     capabilities = Capabilities(
-        commits_per_append=100, max_record_bytes=16 * 1024 * 1024, rewrites=True, bounded_pages=True
+        commits_per_append=100,
+        max_record_bytes=16 * 1024 * 1024,
+        rewrites=True,
+        bounded_pages=True,
+        checks_body=True,
     )
+    ends_promptly = True
 
     def __init__(self, root: Path, form: Format) -> None:
         self.root = root

@@ -10,8 +10,9 @@ Nothing that a caller is promised changes by that:
 - A batch that fails as a whole, and was not written, is tried one by one. If it is not known whether it was written,
   each of its callers has that error, as if its own answer had been lost.
 - Each has its own deadline: a batch is given the time of whoever has most, who leads it. Who has less leaves earlier.
-- A batch waits for no lock that it meets (`SKIP LOCKED`), so that no two of them lock each other out, and nobody is
-  held up by the session of another. Whose turn has not come within `PATIENCE` goes alone.
+- On a server a batch waits for no lock that it meets (`SKIP LOCKED`), so that no two of them lock each other out, and
+  nobody is held up by the session of another. (SQLite has one lock, for which a lone commit waits as well.) Whose turn
+  has not come within `PATIENCE` goes alone.
 - What can be interrupted goes alone: operations of the main thread. A task that is cancelled only leaves its batch,
   which is a task of its own.
 
@@ -20,12 +21,12 @@ What is large goes alone as well, and what creates a session, and all that is do
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context
+from typing import TYPE_CHECKING
 
 from ...errors import StorageError, StorageUnavailableError
 from ...storage.driver import Deadline
@@ -33,13 +34,16 @@ from ...storage.faces import kept
 from ...storage.rows import Append
 from ...storage.stats import Stats
 
+if TYPE_CHECKING:
+    import asyncio
+
 logger = logging.getLogger("sessile")
 
 AT_WORK = 2
-"""How many batches, or first ones alone, are written at the same time, before others wait."""
+"""How many batches are written at the same time, where a server writes them."""
 
 MOST = 16
-"""How many sessions a batch has at most."""
+"""How many sessions a batch has at most, where nothing else is said."""
 
 MAX_CHARS = 64 * 1024
 """What has more characters goes alone, so that small commits do not wait for its way."""
@@ -93,6 +97,8 @@ class _Waiting:
         if self.bell is not None:
             self.bell.wait(seconds)
         elif self.future is not None:
+            import asyncio
+
             await asyncio.wait([self.future], timeout=seconds)
 
 
@@ -103,10 +109,25 @@ class Batches:
         one: how one commit is written, and `many`: several.
         suspends: whether these suspend.
         stats: where is counted what happens beside the work.
+        at_work: how many batches, or first ones alone, are written at the same time, before others wait.
+        most: how many sessions a batch has at most.
+        grace: for how many seconds after its own deadline a commit waits for a batch that has begun, so as to hear what
+            has become of it. For databases that keep the deadline of whoever leads.
     """
 
-    def __init__(self, one: WriteOne, many: WriteMany, *, suspends: bool, stats: Stats) -> None:
+    def __init__(
+        self,
+        one: WriteOne,
+        many: WriteMany,
+        *,
+        suspends: bool,
+        stats: Stats,
+        at_work: int = AT_WORK,
+        most: int = MOST,
+        grace: float = 0.0,
+    ) -> None:
         self._one, self._many = one, many
+        self._may_work, self._most, self._grace = at_work, most, grace
         self._suspends = suspends
         self._stats = stats
         self._lock = threading.RLock()  # a finalizer that runs while it is held may write, too
@@ -128,7 +149,7 @@ class Batches:
             if self._leaves(mine):
                 return await self._one(write, deadline)
             if not mine.told and not mine.batch:
-                await mine.wait(deadline.remaining())
+                await mine.wait(deadline.remaining() + self._grace)
             if mine.batch:
                 await self._lead(mine.batch)
         finally:
@@ -142,9 +163,9 @@ class Batches:
 
     def _enter(self, write: Append, deadline: Deadline) -> _Waiting | None:
         """Begin at once (None), or join those who wait."""
-        future = asyncio.get_running_loop().create_future() if self._suspends else None
+        future = _loop().create_future() if self._suspends else None
         with self._lock:
-            if self._at_work < AT_WORK:
+            if self._at_work < self._may_work:
                 self._at_work += 1
                 return None
             mine = _Waiting(write, deadline, future)
@@ -181,7 +202,7 @@ class Batches:
             if not self._suspends:
                 leader.batch = batch
         if self._suspends:
-            kept(asyncio.get_running_loop().create_task(self._lead(batch), context=Context()))
+            kept(_loop().create_task(self._lead(batch), context=Context()))
         else:
             leader.ring()
 
@@ -189,7 +210,7 @@ class Batches:
         """The next batch: who has waited longest, one of each session."""
         batch: dict[str, _Waiting] = {}
         others: list[_Waiting] = []
-        while self._waiting and len(batch) < MOST:
+        while self._waiting and len(batch) < self._most:
             each = self._waiting.popleft()
             if each.write.session_id in batch:
                 others.append(each)
@@ -211,7 +232,7 @@ class Batches:
         except StorageError as error:
             outcome = None if error.written == "no" else error
             logger.info("A batch of %d commits failed: %s", len(batch), error.message)
-        except UnicodeError:  # of one of them; it will hear of it alone
+        except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
             outcome = None
         finally:
             for each in batch:
@@ -225,6 +246,12 @@ class Batches:
     def _counted(self, error: StorageError) -> StorageError:
         self._stats.unknown(error)
         return error
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import asyncio  # takes a while to import; drivers that block need it not
+
+    return asyncio.get_running_loop()
 
 
 def _may_wait(write: Append, deadline: Deadline) -> bool:

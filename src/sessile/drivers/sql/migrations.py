@@ -18,11 +18,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from ...errors import CorruptDataError, NewerVersionError, StorageError
-from .statements import put_in, split
+from .statements import folder_of, put_in, split
 
 _OLDEST = re.compile(r"^-- oldest: (\d+)", re.MULTILINE)
 
@@ -133,7 +132,7 @@ def statements_of(parts: Sequence[Part]) -> list[str]:
 def read_texts(database: str) -> Texts:
     """The migrations in a database's folder."""
     texts: dict[tuple[int, Kind], str] = {}
-    for file in files("sessile.drivers.sql").joinpath(database).iterdir():
+    for file in folder_of(database).iterdir():
         number, _, kind = file.name.removesuffix(".sql").partition("_")
         if kind in ("pre", "post"):
             texts[int(number), kind] = file.read_text(encoding="utf-8")

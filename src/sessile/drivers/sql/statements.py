@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.resources import files
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 Style = Literal["named", "pyformat"]
 """How a client wants parameters: `:name` (sqlite3), or `%(name)s` (psycopg, PyMySQL)."""
@@ -18,9 +21,19 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
 
+def folder_of(database: str) -> Path | Traversable:
+    """The folder of a database's statements and migrations."""
+    folder = Path(__file__).with_name(database)
+    if folder.is_dir():
+        return folder
+    from importlib.resources import files  # of a package in an archive; to import it takes longer than to read it all
+
+    return files("sessile.drivers.sql").joinpath(database)
+
+
 def read_file(database: str, name: str) -> str:
     """The text of a file in a database's folder."""
-    return files("sessile.drivers.sql").joinpath(database, name).read_text(encoding="utf-8")
+    return folder_of(database).joinpath(name).read_text(encoding="utf-8")
 
 
 def put_in(sql: str, words: Mapping[str, str]) -> str:

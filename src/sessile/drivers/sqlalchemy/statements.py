@@ -86,7 +86,7 @@ class Statements:
         self.log = insert(tables.commits)
         self.entries = {
             (name, newest_first): self._entries(name, newest_first=newest_first).where(of_incarnation(commits))
-            for name in ("entries", "entries_of_runs", "entries_of_few_runs", "entries_of_key")
+            for name in ("entries", "entries_of_runs", "entries_of_few_runs", "entries_of_run", "entries_of_key")
             for newest_first in (False, True)
         }
         self.sizes = {
@@ -151,9 +151,11 @@ class Statements:
         commits = self.tables.commits.c
         # An expression that no index serves, so that a few runs, and commits of a key, are found by their own, and not
         # by reading the whole log.
-        seq = commits.seq + 0 if name in ("entries_of_few_runs", "entries_of_key") else commits.seq
+        seq = commits.seq if name in ("entries", "entries_of_runs") else commits.seq + 0
         statement = select(*self.commit_columns).where(seq.between(bindparam("first"), bindparam("last")))
-        if name != "entries":
+        if name == "entries_of_run":
+            statement = statement.where(commits.run == bindparam("first_run"))
+        elif name != "entries":
             statement = statement.where(commits.run.between(bindparam("first_run"), bindparam("last_run")))
         if name == "entries_of_key":
             statement = statement.where(commits.key == bindparam("key"))

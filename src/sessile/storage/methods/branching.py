@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...records import Session, UserId
-from .. import branches
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import branches
+else:
+    branches = Later("branches")
 
 
 class Branching(Operated):

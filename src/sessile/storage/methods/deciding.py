@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import Duration, UserId, Waiting
-from .. import deciding, granting
-from ..deciding import Decision
-from ..granting import Grant, Reach
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import deciding, granting
+    from ..deciding import Decision
+    from ..granting import Grant, Reach
+else:
+    deciding = Later("deciding")
+    granting = Later("granting")
 
 
 class Deciding(Operated):

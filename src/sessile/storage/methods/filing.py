@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...records import UserId
-from .. import erasing, files
-from ..files import SessionFile
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import erasing, files
+    from ..files import SessionFile
+else:
+    erasing = Later("erasing")
+    files = Later("files")
 
 
 class Files:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import Duration, Run, Session, UserId
-from .. import erasing, holding, reads, writes
+from .. import reads, writes
 from ..core import Core
 from ..ids import check_id
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import erasing, holding
+else:
+    erasing = Later("erasing")
+    holding = Later("holding")
 
 
 class Keeping(Operated):

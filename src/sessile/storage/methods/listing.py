@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ...records import ChangedPage, Page, Session, UserId, Waiting
 from .. import lists
 from ..checks import moment_micros
 from ..core import Core
 from ..filters import SessionFilters, cursor_of, page_query, place_of_cursor, query_of
-from ..tailing import changed
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import tailing
+else:
+    tailing = Later("tailing")
 
 
 class Listing(Operated):
@@ -185,7 +190,7 @@ async def _changed(
 ) -> ChangedPage:
     start = moment_micros(since, "since")
     after = None if cursor is None else place_of_cursor(cursor, "changed")
-    found = await changed(
+    found = await tailing.changed(
         core, 0 if start is None else start, after=after, limit=limit, user_id=user_id, with_state=with_state
     )
     return ChangedPage(found.sessions, cursor_of(found.after, "changed"), {**found.unreadable}, found.complete_until)

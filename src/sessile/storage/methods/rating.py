@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import Rating, UserId
-from .. import rating
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import rating
+else:
+    rating = Later("rating")
 
 
 class Judging(Operated):

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
+from typing import TYPE_CHECKING
 
 from ...errors import SessionNotFoundError
 from ...records import Branch, Entry, Message, PartialList, Run, Session, Status, UserId
-from .. import media as keeping
-from .. import reads, tailing
+from .. import reads
 from ..checks import check_count, check_seconds
-from ..tailing import Tail
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import media as keeping
+    from .. import tailing
+    from ..tailing import Tail
+else:
+    keeping = Later("media")
+    tailing = Later("tailing")
 
 
 class Reading(Operated):

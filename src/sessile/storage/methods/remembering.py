@@ -6,15 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...records import Duration, UserId
-from .. import memories
 from ..checks import check_count
-from ..memories import UserMemory
-from ..nearness import Embed, Near
 from ..threads import elsewhere
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import memories, nearness
+    from ..memories import UserMemory
+    from ..nearness import Embed
+else:
+    memories = Later("memories")
+    nearness = Later("nearness")
 
 
 class Memories:
@@ -25,7 +31,7 @@ class Memories:
 
     def __init__(self, storage: Operated, user_id: UserId, embed: Embed | None = None) -> None:
         self._storage, self._user_id = storage, user_id
-        self._near = None if embed is None else Near(embed)
+        self._near = None if embed is None else nearness.Near(embed)
 
     def __repr__(self) -> str:
         return f"Memories(user_id={self._user_id!r})"

@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import ANY_USER, JsonObject, Page, Session, UserId
-from .. import scopes
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import scopes
+else:
+    scopes = Later("scopes")
 
 
 class Scope:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...records import Duration, JsonObject, Run, Session, Status, Usage, UserId
-from .. import taking, writes
-from ..amending import amend
+from .. import writes
 from ..vocabulary import ABSENT
 from .base import Operated
+from .later import Later
+
+if TYPE_CHECKING:
+    from .. import amending, taking
+else:
+    amending = Later("amending")
+    taking = Later("taking")
 
 
 class Writing(Operated):
@@ -104,6 +110,7 @@ class Writing(Operated):
         metadata: JsonObject | None = None,
         started_at: datetime | None = None,
         ended_at: datetime | None = None,
+        first_token: Duration | None = None,
     ) -> Run:
         """Append one finished run; the session is made if it is not there. For code that has no `Agent`.
 
@@ -131,6 +138,8 @@ class Writing(Operated):
             metadata: what the application keeps beside the run.
             started_at, ended_at: when it was, for conversations that come from elsewhere: datetimes that name their
                 time zone. Runs keep the order in which they are added. Default: now.
+            first_token: how long after it began the first part of the answer came, seconds or a `timedelta`; only of
+                an answer that was streamed.
 
         Returns:
             The run as it is stored.
@@ -159,6 +168,7 @@ class Writing(Operated):
             metadata=metadata,
             started_at=started_at,
             ended_at=ended_at,
+            first_token=first_token,
         )
 
     async def aadd_run(
@@ -180,6 +190,7 @@ class Writing(Operated):
         metadata: JsonObject | None = None,
         started_at: datetime | None = None,
         ended_at: datetime | None = None,
+        first_token: Duration | None = None,
     ) -> Run:
         """As `add_run`, for asynchronous callers."""
         return await self._arun(
@@ -200,6 +211,7 @@ class Writing(Operated):
             metadata=metadata,
             started_at=started_at,
             ended_at=ended_at,
+            first_token=first_token,
         )
 
     def amend_run(
@@ -250,7 +262,7 @@ class Writing(Operated):
             StorageError: the database failed; `error.written` says whether the change is made.
         """
         return self._run(
-            amend,
+            amending.amend,
             session_id,
             drop=drop,
             messages=messages,
@@ -279,7 +291,7 @@ class Writing(Operated):
     ) -> Run:
         """As `amend_run`, for asynchronous callers."""
         return await self._arun(
-            amend,
+            amending.amend,
             session_id,
             drop=drop,
             messages=messages,

@@ -154,6 +154,11 @@ class Pending(Fields):
     until: int | None = field(
         "of a workflow's run: when the first of its waits has lasted too long, microseconds UTC", default=None
     )
+    forms: JsonObject | None = field(
+        "of a workflow's run: by the name of an event, the form that a person is to fill: `question`, and the JSON "
+        "`schema` of the value",
+        default=None,
+    )
 
 
 class RunEnded(Word, kind="run.ended"):
@@ -183,6 +188,11 @@ class RunEnded(Word, kind="run.ended"):
         "of a run below another one: it has worked in a session of its own in the same database, and a sum over all "
         "sessions takes what it has used from there",
         default=False,
+    )
+    first_token: int | None = field(
+        "how long after it began the first part of its first model response came, microseconds; only where responses "
+        "are streamed",
+        default=None,
     )
     noted: bool = field(
         "of an interrupted run: a sweep has noted it, in a commit of nothing else", default=False, since=3
@@ -224,6 +234,7 @@ class RunEnded(Word, kind="run.ended"):
         counts = data.get("usage")
         if counts:
             run.usage.count(counts)
+        run.first_token_us = data.get("first_token", run.first_token_us)
         run.counted_there = run.counted_there or bool(data.get("counted_there"))
 
     @classmethod

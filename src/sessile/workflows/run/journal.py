@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, cast
 
 from ...agents.messages.stored import dump_requests
 from ...errors import ConflictError, InvalidInputError, SessileError, WorkflowChangedError
@@ -44,7 +45,7 @@ def path_text(path: Path) -> str:
 
 def path_of(text: str) -> Path:
     """The inverse of `path_text`."""
-    return tuple(int(part) for part in text.split("."))
+    return tuple(map(int, text.split("."))) if "." in text else (int(text),)
 
 
 class Journal:
@@ -71,9 +72,9 @@ class Journal:
         self.told: dict[str, Usage] = {}
         """Of runs of agents in sessions of their own, by their ids there: what this run has counted of them."""
         self._kept: dict[Path, Step] = {}
-        """The steps, without what they returned."""
+        """The steps, without what they returned, unless that is small."""
         self._packed: dict[Path, Packed] = {}
-        """The commits that have what they returned."""
+        """The commits that have what the others returned."""
         self._attempts: dict[Path, int] = {}
         self._lives: dict[Path, int] = {}
         self._begun: dict[Path, int] = {}
@@ -106,8 +107,9 @@ class Journal:
 
     def _read(self, entry: Entry, commit: Packed) -> None:
         step = _step_of(entry)
-        if step is not None:
+        if step is not None:  # nearly all are
             self._add(path_of(step.path), step, commit)
+            return
         if (began := StateKept.read(entry)) is not None:
             self.state = began.state
         if (patched := StatePatched.read(entry)) is not None:
@@ -131,7 +133,7 @@ class Journal:
             self.forget_failures(path)  # the next attempt does again what has failed inside this one
             return
         self._packed.pop(path, None)
-        if isinstance(step, StepFinished):
+        if isinstance(step, StepFinished) and not _is_small(step):
             self._packed[path] = commit
             step = step.but(output=None, state=None)
         self._kept[path] = step
@@ -142,11 +144,13 @@ class Journal:
 
     def _place(self, path: Path, step: Step) -> None:
         """Take note of what is around a step."""
-        for depth in range(len(path)):
+        reach = self._reach
+        for depth, position in enumerate(path):
             scope = path[:depth]
-            self._reach[scope] = max(self._reach.get(scope, 0), path[depth])
-        if step.within is not None:
-            label, depth = step.within
+            if position > reach.get(scope, 0):
+                reach[scope] = position
+        if (within := step.within) is not None:
+            label, depth = within
             self._around[path[:depth]] = label
 
     def kept(self, path: Path) -> Step | None:
@@ -174,7 +178,7 @@ class Journal:
         before = self._around.get(path) if step is None else step.name
         if before is not None and before != name:
             raise self.changed(f"{path_text(path)} was {before!r}; the code now calls {name!r} there")
-        if step is not None and None not in (step.inputs, inputs) and step.inputs != inputs:
+        if step is not None and inputs is not None and step.inputs not in (None, inputs):
             raise self.changed(f"{path_text(path)}, {name!r}, was called with other inputs than now")
 
     def changed(self, what: str) -> WorkflowChangedError:
@@ -201,10 +205,10 @@ class Journal:
         step = self._kept.pop(failed, None)
         if step is None:
             return
+        ended, inside = step.ended_at, len(failed)
         for path, other in list(self._kept.items()):
-            depth = next((at for at, (one, two) in enumerate(zip(path, failed, strict=False)) if one != two), None)
-            later = self._begun.get(path, other.started_at) >= step.ended_at
-            if depth is not None and path[depth] > failed[depth] and later:
+            behind = path > failed and path[:inside] != failed
+            if behind and self._begun.get(path, other.started_at) >= ended:
                 del self._kept[path], self._begun[path]
                 self._lives[path] = self._lives.get(path, 0) + 1
                 if isinstance(other, StepFinished) and other.event is not None:
@@ -330,7 +334,8 @@ class Journal:
                 return False
             requests = None if pause.requests is None else dump_requests(pause.requests)
             waits, asked = pause.names or None, pause.asked or None
-            pending = Pending(waits=waits, until=pause.until, requests=requests, asked=asked)
+            forms = pause.forms or None
+            pending = Pending(waits=waits, until=pause.until, requests=requests, asked=asked, forms=forms)
             paused = RunEnded(status="paused", pending=pending.json)
             try:
                 await self.end(paused, changes, only_at=revision)
@@ -342,6 +347,17 @@ class Journal:
 
 def _step_of(entry: Entry) -> Step | None:
     return StepFinished.read(entry) or StepFailed.read(entry)
+
+
+SHORT = 64
+"""Up to how many characters a text is kept as it is, which takes less than to pack it."""
+
+
+def _is_small(step: StepFinished) -> bool:
+    """Whether what a step returned takes no room, and it has changed no state."""
+    output = step.output
+    kind = cast(type[Any], type(output))
+    return (kind in (type(None), bool, int, float) or (kind is str and len(output) <= SHORT)) and not step.changes
 
 
 def waits_until(run: Run) -> int | None:

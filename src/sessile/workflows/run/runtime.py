@@ -236,9 +236,14 @@ class WorkflowRun:
         if self.stopped:
             raise SessileError("The run has ended; a step was called after that.", hint="Await all steps.")
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens to what happens."""
+        return self.emit is not unheard
+
     def tell(self, kind: Any, name: str, path: Path, **about: Any) -> None:
         """Tell whoever listens what has happened to a step."""
-        if self.emit is not unheard:
+        if self.heard:
             self.emit(WorkflowEvent(kind, name, path_text(path), **about))
 
     def note(self) -> list[JsonObject] | None:

@@ -44,7 +44,8 @@ TYPE = "$type"
 
 _HINT = "Nothing is lost: read it with the program that has kept it, or give its class back what it had."
 
-_PLAIN = (str, int, bool, type(None))
+PLAIN = (str, int, bool, type(None))
+"""What is its own JSON form."""
 
 
 def dump(value: Any, what: str) -> Any:
@@ -101,7 +102,7 @@ class _CannotStore(Exception):
 
 def _dump(value: Any, depth: int) -> Any:
     kind = cast(type[Any], type(value))
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return value
     if depth > MAX_DEPTH:
         raise _CannotStore(f"it is nested deeper than {MAX_DEPTH} levels, or contains itself")

@@ -19,7 +19,7 @@ from ...storage.vocabulary import StepFailed, StepFinished
 from ..run.journal import path_text
 from ..run.pausing import Pause
 from ..run.runtime import AtWork, CurrentStep, Scope, WorkflowRun, scope_here, step_here
-from ..run.values import dump, load
+from ..run.values import PLAIN, dump, load
 from .agents import figures_of, run_agent
 from .cached import found_in_cache, keep_in_cache, key_of
 from .call import Call, Outcome
@@ -39,7 +39,9 @@ async def areplayed(run: WorkflowRun, call: Call) -> tuple[Any] | None:
 
 
 async def _read_again(run: WorkflowRun, call: Call, step: StepFinished) -> tuple[Any]:
-    return _told_again(run, call, step, await computed(lambda: load(step.output), step.output))
+    output = step.output
+    plain = type(output) in PLAIN
+    return _told_again(run, call, step, output if plain else await computed(lambda: load(output), output))
 
 
 def _kept(run: WorkflowRun, call: Call) -> StepFinished | None:
@@ -59,7 +61,8 @@ def _kept(run: WorkflowRun, call: Call) -> StepFinished | None:
 
 
 def _told_again(run: WorkflowRun, call: Call, step: StepFinished, value: Any) -> tuple[Any]:
-    run.tell("step.finished", call.name, call.path, cached=step.cached, **_about(step))
+    if run.heard:
+        run.tell("step.finished", call.name, call.path, cached=step.cached, **_about(step))
     return (value,)
 
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_ai.agent import AbstractAgent
@@ -173,6 +174,8 @@ def step_of(target: Any) -> Step[..., Any]:
 
 
 def _target(target: Any) -> Any:
+    if type(target) is FunctionType:
+        return target
     if isinstance(target, Step):
         return target.target  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
     if isinstance(target, AbstractAgent):

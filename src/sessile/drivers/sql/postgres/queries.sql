@@ -96,6 +96,13 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :f
     AND run > 0 AND run BETWEEN :first_run AND :last_run
 ORDER BY seq + 0 {direction} LIMIT :limit;
 
+-- name: entries_of_run
+-- Of one run the index has the order, too: the commits of a long one are not sorted anew for each page.
+SELECT {commit} FROM {commits}
+WHERE session_id = :session_id AND incarnation = :incarnation AND run > 0 AND run = :first_run
+    AND seq BETWEEN :first AND :last
+ORDER BY seq {direction} LIMIT :limit;
+
 -- name: entries_of_key
 -- Ordered by an expression for the same reason.
 SELECT {commit} FROM {commits}

@@ -38,6 +38,13 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :f
     AND run > 0 AND run BETWEEN :first_run AND :last_run
 ORDER BY seq {direction} LIMIT :limit;
 
+-- name: entries_of_run
+-- Of one run the index has the order, too: the commits of a long one are not sorted anew for each page.
+SELECT {commit} FROM sessile_commits INDEXED BY sessile_commits_run
+WHERE session_id = :session_id AND incarnation = :incarnation AND run > 0 AND run = :first_run
+    AND seq BETWEEN :first AND :last
+ORDER BY seq {direction} LIMIT :limit;
+
 -- name: entries_of_key
 SELECT {commit} FROM sessile_commits INDEXED BY sessile_commits_key
 WHERE session_id = :session_id AND incarnation = :incarnation AND key = :key AND seq BETWEEN :first AND :last

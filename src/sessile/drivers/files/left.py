@@ -1,0 +1,65 @@
+"""Sessions as this process has left them: who commits again need not read head and log once more.
+
+That is believed only while the lock of the session is held, and only if the files are the ones that were left, by their
+inodes, sizes and times: a commit of another process makes the log longer, and the head another file.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ...storage.driver import HeadRow
+from .formats import Owner
+from .index import Stamp
+
+MOST, LARGEST = 256, 16 * 1024
+"""How many are remembered, and up to which size of their heads: 4 MB together at most."""
+
+FileStamp = tuple[int, int, int, int]
+"""Which file it is, and in which state."""
+
+
+def stamp(found: os.stat_result) -> FileStamp:
+    """What tells one state of a file from another. The device is part of it: another disk may be mounted there."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Left(NamedTuple):
+    """What a look at the files of a session would bring. Its log ends with a whole commit that the head covers."""
+
+    head_stamp: str
+    log_stamp: FileStamp
+    head: HeadRow
+    owner: Owner
+    begin: int
+    """Where the commits begin in the log."""
+    top: int
+
+
+class LeftSessions:
+    """The sessions that were left last. May be used by several threads, each with the lock of its session."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, Left] = {}
+
+    def get(self, session_id: str) -> Left | None:
+        """What was left of a session."""
+        return self._left.get(session_id)
+
+    def forget(self, session_id: str) -> None:
+        """Forget a session that is about to be changed, or was."""
+        self._left.pop(session_id, None)
+
+    def put(self, head: os.stat_result, log: os.stat_result, row: HeadRow, begin: int, top: int) -> None:
+        """Remember what a commit has left, and forget what was left longest ago."""
+        if len(row.body) + len(row.metadata) > LARGEST:
+            return
+        owner = Owner(row.session_id, row.incarnation)
+        self.forget(row.session_id)  # so that it becomes the newest
+        self._left[row.session_id] = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top)
+        if len(self._left) > MOST:
+            try:
+                self._left.pop(next(iter(self._left)), None)
+            except (RuntimeError, StopIteration):  # another thread has changed it at this moment, and sees to it
+                return
