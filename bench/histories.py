@@ -87,7 +87,7 @@ class Summariser:
         before, _, since = told.partition("What was said since:") if "What was said since:" in told else ("", "", told)
         kept = before.removeprefix("The summary so far:").split("\n")
         kept += [
-            line.partition(": ")[2].partition(".")[0] + "." for line in since.split("\n") if line.startswith("user")
+            line.partition(": ")[2].partition(".")[0] + "." for line in since.split("\n") if line.startswith("User: ")
         ]
         kept = [line for line in kept if line.strip(" .")]
         while sum(len(line.split()) for line in kept) > KEPT_WORDS:

@@ -15,11 +15,11 @@ from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
 from pydantic_ai.run import AgentRunResult
 
-from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
+from ..errors import InvalidInputError
 from ..live.result import OutputT, RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
-from ..records import ANY_USER, JsonObject, UserId
+from ..records import JsonObject, UserId
 from ..storage.checks import check_choice, check_seconds
 from ..storage.faces import background
 from ..storage.given import checked_patch
@@ -31,7 +31,7 @@ from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
-from .history.shortened import Shortened, read_tool_result
+from .history.shortened import tools_of
 from .history.tools import history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
@@ -41,13 +41,13 @@ from .opened import Opened
 from .options import AgentOptions, Approval, Prompt, RunOptions
 from .partial import is_text, told_to, tools_told_to
 from .placeholders import given_for_a_run, may_be_filled, shown_by
-from .remembered import remembered
+from .remembered import media_of, remembered
 from .resume.fitting import check_tools
 from .resume.repeating import run_again
 from .resume.resuming import resume_run
 from .resume.tools import Tools
 from .run.adapting import Adapting
-from .run.company import TeamRequest
+from .run.company import asked_of
 from .run.driving import drive
 from .run.job import Job
 from .run.recorder import Recorder
@@ -160,9 +160,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
-        self._toolsets = history_tools(
-            read_chat_history, search_sessions, [read_tool_result] if isinstance(self._window, Shortened) else ()
-        )
+        self._toolsets = history_tools(read_chat_history, search_sessions, tools_of(self._window))
         self._memory, self.review = checked_memory(memory), review
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
@@ -251,11 +249,11 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         return await self._run_stored(self.storage, prompt, spec, job)
 
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        prompt = await prompt_of(prompt, partial(self._media, storage, spec))
+        prompt = await prompt_of(prompt, partial(media_of, storage, spec))
         job.prompt, spec.given = prompt, remembered(job.given)
         if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
             spec.given = {**(spec.given or {}), "examples": used}
-        if (members := await job.company.choose(asked_of(spec, prompt))) is not None:
+        if (members := await job.company.choose(asked_of(question_of(prompt), spec))) is not None:
             spec.given = {**(spec.given or {}), "members": members}
         with stored_on_sigterm():
             begin = partial(Recorder.begin, storage, spec, prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
@@ -267,14 +265,6 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 with suppress(RunExistsError):  # another caller has just begun it
                     return await drive(await begin(), job)
             return await drive(await begin(), job)
-
-    async def _media(self, storage: Storage, spec: TurnSpec, digest: str) -> bytes:
-        """What the input of a stored run of this session refers to."""
-        try:
-            return await storage.amedia(spec.session_id, digest, user_id=spec.user_id)
-        except (SessionNotFoundError, CorruptDataError) as error:
-            hint = "Pass the media themselves, or storage.media(…) of the session that has them."
-            raise InvalidInputError(f"Session {spec.session_id!r} has no media {digest}.", hint=hint) from error
 
     # ------------------------------------------------------------ in the background
 
@@ -506,15 +496,14 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 f"A run takes no {', '.join(sorted(unknown))}.",
                 hint="The history comes from the storage; decisions go to resume(); options are Pydantic AI's.",
             )
-        if options.get("members") is not None:
-            raise InvalidInputError("Only the run of a team has members.")
         if self.review and (stored or self.storage is None):
             raise InvalidInputError(
                 f"Nobody could review what {self.name!r} answers here: its run is kept by another one, or not at all.",
                 hint="Give the agent a storage; of a team, review=True is for the team.",
             )
         passed: dict[str, Any] = {**options, "infer_name": False}
-        passed.pop("members", None)
+        if passed.pop("members", None) is not None:
+            raise InvalidInputError("Only the run of a team has members.")
         history = passed.pop("message_history", None)
         window = self._window if history is None else Given(history)
         if "instructions" in passed:
@@ -558,11 +547,6 @@ def member_job(member: Agent[Any], listen: Listen | None, *, answers: bool) -> J
 def member_spec(member: Agent[Any], session_id: str, user_id: UserId) -> TurnSpec:
     """Which run of which session begins, of a member that keeps a session of its own."""
     return member._spec(session_id, user_id, None)  # pyright: ignore[reportPrivateUsage] (of the same module)
-
-
-def asked_of(spec: TurnSpec, prompt: Any) -> TeamRequest:
-    """What a run is asked, for whoever chooses who works on it."""
-    return TeamRequest(question_of(prompt), spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
 
 
 def first_state_of(agent: Agent[Any]) -> JsonObject:

@@ -47,7 +47,7 @@ def fork(
     second: Second = None,
     at: Annotated[int | None, typer.Option(min=0, help="The number of the last run that is copied.")] = None,
     message: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many messages of that run: the copy ends inside of it.")
+        int | None, typer.Option(help="Keep so many messages of that run: the copy ends inside of it.")
     ] = None,
     results: Annotated[
         str | None,

@@ -121,6 +121,11 @@ async def read_tool_result(name: str, start: int = 0) -> str:
     return f"{text[first : first + PAGE]}{more}"
 
 
+def tools_of(window: Window) -> list[Any]:
+    """The tools that an agent with this history has for it."""
+    return [read_tool_result] if isinstance(window, Shortened) else []
+
+
 async def _no_media(digest: str) -> bytes:
     return b""  # only texts are read
 

@@ -10,7 +10,8 @@ from pydantic_ai import DeferredToolResults
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from ...live.result import RunResult
-from ...records import Run, Usage
+from ...records import ANY_USER, Run, Usage
+from ...storage.turns import TurnSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class TeamRequest:
     question: str
     session_id: str
     user_id: str | None = None
+
+
+def asked_of(question: str, spec: TurnSpec) -> TeamRequest:
+    """What a run is asked, for whoever chooses who works on it."""
+    return TeamRequest(question, spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
 
 
 class UnchosenError(Exception):
