@@ -9,8 +9,8 @@ SECTIONS: tuple[Section, ...] = (
     (
         "Build",
         (
-            "agents", "histories", "memory", "session-files", "capability", "teams", "workflows", "changing-workflows",
-            "engines", "storage", "users", "testing", "examples",
+            "agents", "people", "histories", "memory", "session-files", "capability", "teams", "workflows",
+            "changing-workflows", "engines", "storage", "users", "testing", "examples",
         ),
     ),
     (

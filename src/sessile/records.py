@@ -328,6 +328,8 @@ class Run(Timed):
         epoch: 1, and one more for each process that has taken it over.
         counted_there: of a run below another one: it has worked in a session of its own in the same database, whose
             runs have it as well; a sum over all sessions takes what it has used from there.
+        first_token_us: how long after it began the first part of its first model response came, microseconds; None
+            where responses are not streamed; `first_token` as a `timedelta`.
     """
 
     number: int
@@ -352,6 +354,12 @@ class Run(Timed):
     ratings: list[Rating] = field(default_factory=list)
     epoch: int = 1
     counted_there: bool = False
+    first_token_us: int | None = None
+
+    @property
+    def first_token(self) -> timedelta | None:
+        """How long after it began the first part of an answer came; None where responses are not streamed."""
+        return None if self.first_token_us is None else timedelta_of(self.first_token_us)
 
     def rating(self, source: str = "user") -> Rating | None:
         """The rating that counts of a source: the newest one."""
@@ -413,7 +421,10 @@ class Waiting:
         since_us: since when it waits, microseconds UTC; `since` as a datetime.
         asked: what is asked, one object each: `{"kind": "approval", "tool_name": …, "tool_call_id": …, "args": …}` for
             a call that needs approval, `call` for one that is executed elsewhere, `unsure` for one that may have
-            happened before an interruption, and `{"kind": "event", "name": …}` for an event of a workflow.
+            happened before an interruption, and `{"kind": "event", "name": …}` for an event of a workflow. A `form` has
+            a `question`, the JSON `schema` of what is filled in, and the `problem` with what was filled in last, if
+            there was one; an event that is to fill a form has these, too. Of a `review` the `args` are
+            `{"output": …}`, what the run answers if somebody accepts it, and its `schema`.
         pending: the same as it is stored: `Run.pending`.
         decided: what was decided already (`storage.decide`), and takes effect when the run is resumed: by tool call id
             true, false, a call's result, or how it was approved or denied.

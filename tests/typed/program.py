@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
+from pydantic_ai import RunContext
 from pydantic_ai.messages import AgentStreamEvent
 
 from sessile import (
@@ -29,6 +30,7 @@ from sessile import (
     Team,
     Usage,
     Workflow,
+    ask_person,
     step,
     workflow,
 )
@@ -93,6 +95,13 @@ async def use_agents() -> None:
     await plain.arun(3)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def ask(ctx: RunContext[None]) -> str:
+    """A tool that asks a person."""
+    assert_type(ask_person(ctx, City, "Where?"), City)
+    assert_type(ask_person(ctx, {"type": "string"}), Any)
+    return "asked"
+
+
 def count(text: str) -> int:
     """A plain function as a step."""
     return len(text)
@@ -122,6 +131,8 @@ async def post(ctx: Context, topic: str) -> City:
     assert_type(await ctx.step(shorten, topic), str)
     assert_type(await ctx.step(count, topic), int)
     assert_type(await ctx.step(slow, topic), Any)
+    assert_type(await ctx.wait_for_event("city", form=City, question="Which?"), City)
+    assert_type(await ctx.wait_for_event("anything"), Any)
     return City(topic)
 
 
@@ -130,6 +141,7 @@ def plain(ctx: SyncContext, topic: str) -> int:
     """A workflow that does not."""
     assert_type(ctx.step(post, topic), City)
     assert_type(ctx.step(shorten, topic), str)
+    assert_type(ctx.wait_for_event("city", form=City), City)
     return ctx.step(count, topic)
 
 

@@ -3,6 +3,7 @@
 import { kept } from "./texts/kept";
 import { learn } from "./texts/learn";
 import { monitor } from "./texts/monitor";
+import { people } from "./texts/people";
 
 const plural = (count: number, one: string, many: string) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 
@@ -169,6 +170,7 @@ export const t = {
   },
   run: {
     you: "User",
+    firstToken: (time: string) => `first token ${time}`,
     system: "System",
     agent: "Agent",
     thinking: "Thinking",
@@ -235,7 +237,6 @@ export const t = {
     rendered: "Rendered",
     unknownPart: "Part of an unknown kind",
     actions: "More actions",
-    firstToken: "First token",
     model: "Model",
     cached: "cached",
     attempt: (n: number) => `attempt ${n}`,
@@ -320,6 +321,7 @@ export const t = {
   },
   ...monitor,
   ...kept,
+  ...people,
   ...learn,
   theme: { title: "Appearance", system: "As the system", light: "Light", dark: "Dark", contrast: "High contrast" },
 };

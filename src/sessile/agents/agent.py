@@ -19,7 +19,7 @@ from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
 from ..live.result import OutputT, RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
-from ..records import JsonObject, UserId
+from ..records import ANY_USER, JsonObject, UserId
 from ..storage.checks import check_choice, check_seconds
 from ..storage.faces import background
 from ..storage.given import checked_patch
@@ -31,6 +31,7 @@ from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
+from .history.shortened import Shortened, read_tool_result
 from .history.tools import history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
@@ -38,7 +39,7 @@ from .messages.stored import dump_input, prompt_of
 from .models import LoopModels, has_system_prompt, pydantic_agent_of, system_prompt_again
 from .opened import Opened
 from .options import AgentOptions, Approval, Prompt, RunOptions
-from .partial import is_text, told_to
+from .partial import is_text, told_to, tools_told_to
 from .placeholders import given_for_a_run, may_be_filled, shown_by
 from .remembered import remembered
 from .resume.fitting import check_tools
@@ -46,6 +47,7 @@ from .resume.repeating import run_again
 from .resume.resuming import resume_run
 from .resume.tools import Tools
 from .run.adapting import Adapting
+from .run.company import TeamRequest
 from .run.driving import drive
 from .run.job import Job
 from .run.recorder import Recorder
@@ -53,6 +55,8 @@ from .shown import Shows, check_shows, choose, question_of
 from .started import StartedRun, begin
 from .streamed import Answers, Streamed
 from .titles import Titles, check_titles
+
+IN_A_STEP = "Give the step a session_id= of its own, or wait for an event of the workflow's."
 
 
 class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
@@ -78,7 +82,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         scopes: which states that outlive the session are at hand: `"user"` (`user_state()`), and `"app"` or
             `"app:NAME"` (`app_state()`); each costs a look at the beginning of a run, and a commit if it was changed.
         history: which earlier runs are sent along: a number of runs, `"all"`, `TokenBudget(…)`,
-            `RollingSummary(…)`, a `Window` of your own, or None.
+            `RollingSummary(…)`, `Auto(…)`, a `Window` of your own, or None.
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
             model response, and every tool call before it starts and after it ends, is committed as it happens, so that
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
@@ -98,6 +102,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             True, or a `Memory(…)`.
         titles: how a session without a name gets one from its next run: `"words"`: the first words of what is asked;
             or a small model, by name or ready, which is asked while the run is in progress. Default: not at all.
+        review: whether a person looks at each answer before it is given. The run is `paused` until somebody has
+            accepted or changed it, or has sent it back with a remark, with which the model goes on
+            (`storage.decide`, `resume`, `sessile approve`, the dashboard). Streams tell nothing of the answer.
         examples: what the model is shown before the history: what `sessile.insight.examples` has picked, messages of
             Pydantic AI's, or a function of the question that returns such. `Run.examples` has which were used.
         output_type: the type of the answers.
@@ -126,6 +133,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         search_sessions: bool | Literal["all"] = False,
         memory: MemoryOption = False,
         titles: Titles = None,
+        review: bool = False,
         examples: Shows | None = None,
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[AgentOptions],
@@ -152,8 +160,10 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
-        self._toolsets = history_tools(read_chat_history, search_sessions)
-        self._memory = checked_memory(memory)
+        self._toolsets = history_tools(
+            read_chat_history, search_sessions, [read_tool_result] if isinstance(self._window, Shortened) else ()
+        )
+        self._memory, self.review = checked_memory(memory), review
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
         self._models = LoopModels(self.pydantic_agent, model)
@@ -228,6 +238,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
 
     def _told(self, options: RunOptions, put: Put, *, events: bool) -> Job:
         """See `Streamed`."""
+        if self.review:
+            return self._job({**options, "event_stream_handler": tools_told_to(put)} if events else options)
         text = self._is_text(options)
         job = self._job({**options, "event_stream_handler": told_to(put, events=events, text=text)})
         job.placeholders = job.placeholders or not (events or text)
@@ -243,6 +255,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         job.prompt, spec.given = prompt, remembered(job.given)
         if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
             spec.given = {**(spec.given or {}), "examples": used}
+        if (members := await job.company.choose(asked_of(spec, prompt))) is not None:
+            spec.given = {**(spec.given or {}), "members": members}
         with stored_on_sigterm():
             begin = partial(Recorder.begin, storage, spec, prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
             while spec.only_once:
@@ -492,7 +506,15 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 f"A run takes no {', '.join(sorted(unknown))}.",
                 hint="The history comes from the storage; decisions go to resume(); options are Pydantic AI's.",
             )
+        if options.get("members") is not None:
+            raise InvalidInputError("Only the run of a team has members.")
+        if self.review and (stored or self.storage is None):
+            raise InvalidInputError(
+                f"Nobody could review what {self.name!r} answers here: its run is kept by another one, or not at all.",
+                hint="Give the agent a storage; of a team, review=True is for the team.",
+            )
         passed: dict[str, Any] = {**options, "infer_name": False}
+        passed.pop("members", None)
         history = passed.pop("message_history", None)
         window = self._window if history is None else Given(history)
         if "instructions" in passed:
@@ -520,6 +542,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
             choose=self._choose,
             titles=None if self.storage is None else self._titles,
             memory=self._memory,
+            review=self.review,
             remake=lambda more: self._job(more, stored=stored, listen=listen, answers=answers),
         )
 
@@ -535,6 +558,11 @@ def member_job(member: Agent[Any], listen: Listen | None, *, answers: bool) -> J
 def member_spec(member: Agent[Any], session_id: str, user_id: UserId) -> TurnSpec:
     """Which run of which session begins, of a member that keeps a session of its own."""
     return member._spec(session_id, user_id, None)  # pyright: ignore[reportPrivateUsage] (of the same module)
+
+
+def asked_of(spec: TurnSpec, prompt: Any) -> TeamRequest:
+    """What a run is asked, for whoever chooses who works on it."""
+    return TeamRequest(question_of(prompt), spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
 
 
 def first_state_of(agent: Agent[Any]) -> JsonObject:
@@ -575,6 +603,8 @@ async def run_part(
     decision continues with its `messages` and the `results`.
     """
     job = agent._job(options)  # pyright: ignore[reportPrivateUsage] (of the same module)
+    if job.review:
+        raise InvalidInputError(f"Nobody could review what {agent.name!r} answers in a step.", hint=IN_A_STEP)
     job.options.update(message_history=messages, deferred_tool_results=results)
     if messages:
         job.options["capabilities"] = [*(job.options.get("capabilities") or ()), Adapting(earlier=messages)]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.agent import EventStreamHandler
 from pydantic_ai.exceptions import ModelRetry, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent
+from pydantic_ai.messages import AgentStreamEvent, FinalResultEvent, FunctionToolCallEvent, FunctionToolResultEvent
 from pydantic_ai.result import AgentStream
 
 from ..live.result import RunResult
@@ -49,6 +49,17 @@ def told_to(put: Put, *, events: bool, text: bool) -> EventStreamHandler[Any]:
             item = event if events else text_delta(event)
             if item:
                 put(item)
+
+    return take
+
+
+def tools_told_to(put: Put) -> EventStreamHandler[Any]:
+    """A handler that puts only what tools do into a stream: what the model says is for others to see first."""
+
+    async def take(context: Any, stream: AsyncIterable[AgentStreamEvent]) -> None:
+        async for event in stream:
+            if isinstance(event, (FunctionToolCallEvent, FunctionToolResultEvent)):
+                put(event)
 
     return take
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pydantic_ai import DeferredToolResults
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, PartStartEvent, TextPart
 
 from ..live.result import RunResult
 from ..live.sigterm import stored_on_sigterm
@@ -67,4 +67,7 @@ async def resume_told(
     job.begun, job.went_on = listener.begun, listener.went_on
     spec = agent._spec(session_id, user_id, None)
     with stored_on_sigterm():
-        return await resume_run(agent.storage, spec, job, run_number, {}, results, by=by)
+        result = await resume_run(agent.storage, spec, job, run_number, {}, results, by=by)
+    if agent.review and result.status == "completed" and isinstance(result.output, str):
+        put(PartStartEvent(index=0, part=TextPart(result.output)))  # now that it is given; drafts are not told
+    return result

@@ -120,6 +120,9 @@ def approve(
     names: Calls,
     run: RunNumber = None,
     args: Annotated[str | None, typer.Option(metavar="JSON", help="Other arguments for the call.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="What is given in place of an output that is reviewed.")
+    ] = None,
     always: Annotated[
         Always | None,
         typer.Option(help="Approve also all later calls of the same tool by the same agent: there, or for the user."),
@@ -130,8 +133,11 @@ def approve(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Approve calls of tools that a run waits with."""
+    """Approve calls of tools that a run waits with, or the output that is reviewed before it is given."""
+    if args is not None and output is not None:
+        raise InvalidInputError("A call has arguments, or is an output that is reviewed: give --args or --output.")
     changed = None if args is None else _object(args)
+    changed = changed if output is None else {"output": _value(output)}
     scope: Reach | None = None if always is None else always.value
     _decide(names, True if changed is None else changed, run, by, resume, user, always=scope, ttl=ttl, json=json)
 
@@ -147,7 +153,7 @@ def deny(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Deny calls of tools that a run waits with."""
+    """Deny calls of tools that a run waits with; send an output that is reviewed back, with the reason as a remark."""
     _decide(names, False if reason is None else reason, run, by, resume, user, ttl=ttl, json=json)
 
 
@@ -168,7 +174,7 @@ def _decide(
     with opened(url) as storage:
         waits = _waits(storage, session_id, run, user)
         _check_same(agent, waits, user)
-        calls = calls or _all_calls(waits)
+        calls = calls or _all_calls(waits, forms=isinstance(decision, str) or decision is False)
         if not isinstance(decision, (bool, str)) and len(calls) > 1:
             raise InvalidInputError(
                 "Several calls would get the same arguments.", hint="Name one call, and give its arguments."
@@ -232,8 +238,8 @@ def send(
         list[str],
         typer.Argument(
             metavar="[URL] SESSION_ID NAME [VALUE]",
-            help="The session; the event that its workflow waits for, or the id of a call that is executed elsewhere; "
-            "and the value, JSON or text.",
+            help="The session; the event that its workflow waits for, or the id of a call that is executed elsewhere "
+            "or asks with a form; and the value, JSON or text.",
         ),
     ],
     run: RunNumber = None,
@@ -242,7 +248,7 @@ def send(
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Send a workflow the event that it waits for, or an agent the result of a call that was executed elsewhere."""
+    """Send a workflow its event, an agent the result of a call that was executed elsewhere; fill a form."""
     url, session_id, rest = url_and_more(names, "the id of a session, and a name")
     if len(rest) not in (1, 2):
         raise typer.BadParameter("Give the id of a session, the name of an event, and perhaps a value.")
@@ -255,7 +261,8 @@ def send(
             waits = storage.decide(session_id, waits.run, results={name: value}, by=by, user_id=whose(user))
         else:
             workflow = waits.agent or ""
-            operate(storage, send_event, session_id, workflow, name, value, waits.run, user_id=whose(user))
+            owner = whose(user)
+            operate(storage, send_event, session_id, workflow, name, value, waits.run, by=by, user_id=owner)
     _go_on(waits, [name], agent, user, json=json)
 
 
@@ -291,8 +298,10 @@ def _check_same(agent: Any, waits: Waiting, user: str | None) -> None:
         )
 
 
-def _all_calls(waits: Waiting) -> list[str]:
-    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in ("approval", "unsure")]
+def _all_calls(waits: Waiting, *, forms: bool) -> list[str]:
+    """All calls that are decided about by yes or no; `forms` by no only."""
+    kinds = ("approval", "unsure", "review", *(("form",) if forms else ()))
+    calls = [str(one["tool_call_id"]) for one in waits.asked if one["kind"] in kinds]
     if not calls:
         raise NotResumableError(
             f"Run {waits.run} of session {waits.session.session_id!r} does not wait for a decision.",
@@ -312,6 +321,9 @@ def _go_on(waits: Waiting, names: Sequence[str], agent: Any, user: str | None, *
         say_text(clean_json({**shown, "decided": waits.decided}, indent=2))
         return
     say("Told run {} of session {}: {}.", run, session_id, ", ".join(names))
+    if result is not None and result.status == "paused":
+        say("Run {} waits again: sessile waiting.", run)
+        return
     if result is not None:
         say_block(f"Run {run} is {result.status}", as_text(_plain(result.output)))
         return

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Body, Request
 from pydantic import ValidationError
 from pydantic_ai import DeferredToolResults
 from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, UserContent, UserPromptPart
-from pydantic_ai.run import AgentRunResultEvent
+from pydantic_ai.run import AgentRunResult, AgentRunResultEvent
 from starlette.responses import Response, StreamingResponse
 
 from ..agents import TeamEvent
@@ -138,9 +138,9 @@ async def _natives(telling: Telling, coming: asyncio.Queue[Any]) -> AsyncIterato
             event = event.event
         yield event
     result = telling.result
-    if result is None or result.agent_result is None:
+    if result is None or (result.agent_result is None and result.status != "completed"):
         raise RuntimeError(FAILED)
-    yield AgentRunResultEvent(result=result.agent_result)
+    yield AgentRunResultEvent(result=result.agent_result or AgentRunResult(result.output))
 
 
 async def _pieces(stream: Any, natives: AsyncIterator[Any]) -> AsyncGenerator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -34,9 +34,11 @@ from ..live.result import RunResult
 from ..live.streams import text_delta
 from ..records import ANY_USER, JsonObject, Run, UserId
 from ..storage.core import Core
+from ..storage.forms import reviews_of
 from ..storage.ids import RESERVED
 from ..storage.repeating import find_run
 from ..storage.storage import aoperate
+from ..storage.vocabulary import Pending
 from ..workflows import Workflow
 from ..workflows.run.events import WorkflowEvent
 from .problems import Problem, run_failed
@@ -383,6 +385,14 @@ async def _run_of(core: Core, session_id: str, run_id: str, *, user_id: UserId) 
 # ---------------------------------------------------------------- going on
 
 
+def check_reviewer(view: View, run: Run, approvals: Iterable[str]) -> None:
+    """Refuse what somebody who is no administrator says about an output that is reviewed before it is given to them."""
+    if view.is_administrator or run.pending is None:
+        return
+    if reviews_of(Pending.of(run.pending).requests).keys() & {*approvals}:
+        raise Problem(403, "forbidden", "What an agent answers is reviewed by administrators.")
+
+
 async def resumed(
     view: View,
     name: str,
@@ -392,7 +402,11 @@ async def resumed(
     *,
     told: Callable[[Any], None] | None = None,
 ) -> tuple[Telling, asyncio.Task[JsonObject]]:
-    """Let a run go on here, in a task of its own; who asks has decided what is given."""
+    """Let a run go on here, in a task of its own; who asks has decided what is given.
+
+    Raises a problem (403) where that is not theirs to decide.
+    """
+    check_reviewer(view, run, results.approvals)
     telling = Telling(view, name, told=told)
     by = view.caller.user_id
     runner = view.runner(name)

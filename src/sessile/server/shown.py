@@ -12,8 +12,9 @@ from ..jsons import record_json, session_json, usage_json
 from ..live.result import RunResult
 from ..records import Entry, JsonObject, Message, Run, Session, Waiting
 from ..storage.encoding import encode
+from ..storage.forms import reviews_of
 from ..storage.lists import asked_of
-from ..storage.vocabulary import Pending
+from ..storage.vocabulary import Pending, RunDecided
 from ..workflows.run.values import load
 
 MOST_BYTES = 20_000
@@ -119,7 +120,15 @@ def text_of(run: Run) -> str:
 
 def is_answer_alone(run: Run) -> bool:
     """Whether `text_of` is the answer alone, which is not what those were told who read along."""
-    return run.agent is not None and bool(run.children)
+    return run.agent is not None and (bool(run.children) or is_reviewed(run))
+
+
+def is_reviewed(run: Run) -> bool:
+    """Whether somebody looks, or has looked, at what the run answers before it is given."""
+    if run.pending is not None and reviews_of(Pending.of(run.pending).requests):
+        return True
+    decided = (RunDecided.read(step) for step in run.steps)
+    return any(one is not None and one.reviewed is not None for one in decided)
 
 
 def _said(message: Message) -> list[str]:

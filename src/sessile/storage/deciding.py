@@ -10,6 +10,7 @@ from ..records import Duration, JsonObject, Run, Session, UserId, Waiting
 from .checks import check_choice, check_count
 from .core import Core
 from .encoding import check_json
+from .forms import check_answer, check_edit, unfilled
 from .granting import KEY, Reach, grant, grant_user, granted, until_of
 from .ids import check_optional_id
 from .lists import asked_of, what_waits
@@ -131,7 +132,7 @@ def _asked_by(waits: Waiting, run: Run, approvals: Iterable[str]) -> list[tuple[
     approvals = list(approvals)
     kinds = {one["tool_call_id"]: one["kind"] for one in waits.asked if one["kind"] != "event"}
     if any(kinds[call] != "approval" for call in approvals):
-        raise InvalidInputError("Of calls that were interrupted each is decided by itself.")
+        raise InvalidInputError("Only approvals hold for later calls: all else is decided by itself.")
     pairs: list[tuple[str, str]] = []
     for call in approvals:
         found = _makers(run, call)
@@ -177,11 +178,13 @@ def _nothing_waits(head: Session, number: int | None) -> NotResumableError:
 
 def _check_asked(waits: Waiting, approvals: JsonObject, results: JsonObject) -> None:
     """Refuse decisions that the run does not wait for, before anything is written."""
-    kinds = {one["tool_call_id"]: one["kind"] for one in waits.asked if one["kind"] != "event"}
+    calls = {one["tool_call_id"]: one for one in waits.asked if one["kind"] != "event"}
+    kinds = {call: one["kind"] for call, one in calls.items()}
+    answerable = {call for call, kind in kinds.items() if kind in ("call", "form")}
     approvable = {call for call, kind in kinds.items() if kind != "call"}
-    unknown = (approvals.keys() - approvable) | (results.keys() - (kinds.keys() - approvable))
+    unknown = (approvals.keys() - approvable) | (results.keys() - answerable)
     if unknown:
-        asked = ", ".join(f"{call} ({'results' if kind == 'call' else 'approvals'})" for call, kind in kinds.items())
+        asked = ", ".join(f"{call} ({'results' if call in answerable else 'approvals'})" for call in kinds)
         raise InvalidInputError(
             f"Run {waits.run} of session {waits.session.session_id!r} does not wait for {', '.join(sorted(unknown))}.",
             hint=f"It waits for {asked or 'no decision'}.",
@@ -189,3 +192,11 @@ def _check_asked(waits: Waiting, approvals: JsonObject, results: JsonObject) -> 
     changed = {call for call, one in approvals.items() if isinstance(one, dict) and "override_args" in one}
     if changed & {call for call, kind in kinds.items() if kind == "unsure"}:
         raise InvalidInputError("The arguments of a call that was interrupted cannot be changed.")
+    for call, answer in results.items():
+        if kinds[call] == "form":
+            check_answer(call, calls[call], answer)
+    for call, said in approvals.items():
+        if kinds[call] == "form" and (said is True or (isinstance(said, dict) and "override_args" in said)):
+            raise unfilled(call)
+        if kinds[call] == "review" and isinstance(said, dict) and "override_args" in said:
+            check_edit(said["override_args"], calls[call])

@@ -8,7 +8,9 @@ from ..errors import InvalidInputError, NotResumableError, RunNotFoundError
 from ..records import Entry, Run, Session, UserId
 from .core import Core
 from .driver import Deadline, Span
+from .forms import check_answer, untyped
 from .leases import is_alive, lease_note
+from .lists import what_waits
 from .readable import read_entries
 from .repeating import key_of, same_json
 from .runs import read_run
@@ -36,12 +38,14 @@ async def send_event(
     number: int | None = None,
     *,
     event_id: str | None = None,
+    by: str | None = None,
     user_id: UserId = None,
 ) -> Sent:
     """Commit an event for a run of this workflow that is not over (default: the newest one of the current branch).
 
     One that was sent before under the same `event_id` is not written again. Raises `NotResumableError` if there is no
-    such run, and `InvalidInputError` if the event of that id had another name or value.
+    such run, and `InvalidInputError` if the event of that id had another name or value, or the value does not fill the
+    form that the run waits for.
     """
     user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()
@@ -59,11 +63,20 @@ async def send_event(
         sent[:] = [Sent(chosen, busy)]
         if before is not None or opened is None:
             return None
-        entry = EventSent(name=name, value=value).entry(opened.run_id, chosen)
+        if opened.status == "paused":
+            await _check_form(core, head, chosen, name, value, deadline)
+        entry = EventSent(name=name, value=value, by=by).entry(opened.run_id, chosen)
         return Draft([entry], chosen, None if event_id is None else key_of("event", event_id))
 
     await core.commit(session_id, user_id, change, deadline)
     return sent[0]
+
+
+async def _check_form(core: Core, head: Session, run: int, name: str, value: Any, deadline: Deadline) -> None:
+    waits = await what_waits(core, head, run, deadline)
+    form = None if waits is None else next((one for one in waits.asked if one.get("name") == name), None)
+    if form is not None and "schema" in form:
+        check_answer(name, form, untyped(value))
 
 
 async def _sent_before(

@@ -17,6 +17,7 @@ from .core import Core
 from .driver import Deadline, HeadRow, ListQuery, Span
 from .encoding import decode_head
 from .filters import cursor_of
+from .forms import FORM, REVIEW, about
 from .leases import shown_heads
 from .matching import place_of
 from .readable import read_entries
@@ -200,5 +201,20 @@ def asked_of(pending: Pending) -> list[JsonObject]:
         for call in cast("list[Any]", requests.get(kind) or []):
             if isinstance(call, dict):
                 said = cast(JsonObject, call)
-                asked.append({"kind": what, **{name: said.get(name) for name in ("tool_name", "tool_call_id", "args")}})
-    return asked + [{"kind": "event", "name": name} for name in pending.waits or []]
+                one = {name: said.get(name) for name in ("tool_name", "tool_call_id", "args")}
+                asked.append({"kind": what, **one, **_of_people(requests, str(said.get("tool_call_id")))})
+    return asked + [{**_form_of(pending, name), "kind": "event", "name": name} for name in pending.waits or []]
+
+
+def _form_of(pending: Pending, event: str) -> JsonObject:
+    forms: Any = pending.forms
+    form = cast(JsonObject, forms).get(event) if isinstance(forms, dict) else None
+    return cast(JsonObject, form) if isinstance(form, dict) else {}
+
+
+def _of_people(requests: JsonObject, call: str) -> JsonObject:
+    """What is asked beyond yes or no: a form that is to be filled, or an output that is to be looked at."""
+    for kind, key in (("form", FORM), ("review", REVIEW)):
+        if (said := about(requests, call, key)) is not None:
+            return {**said, "kind": kind}
+    return {}

@@ -143,9 +143,27 @@ def asked_text(pending: Any) -> list[str]:
 def one_asked(one: dict[str, Any]) -> str:
     """One thing that is waited for, in words."""
     if one["kind"] == "event":
-        return f"event {one['name']}"
+        return f"event {one['name']}" + (f": {_form_text(one)}" if "schema" in one else "")
+    if one["kind"] == "form":
+        return f"a form of {one['tool_name']}: {_form_text(one)} ({one['tool_call_id']})"
+    if one["kind"] == "review":
+        return f"the review of {clip(as_text((one.get('args') or {}).get('output')), FOLDED)} ({one['tool_call_id']})"
     what = {"approval": "approval of", "call": "the result of", "unsure": "whether to repeat"}[one["kind"]]
     return f"{what} {one['tool_name']} {clip(as_text(one['args']), FOLDED)} ({one['tool_call_id']})"
+
+
+def _form_text(form: JsonObject) -> str:
+    """What a form asks: its question, its fields (those that may stay empty with a question mark), what was wrong."""
+    given = form.get("schema")
+    schema = cast(JsonObject, given) if isinstance(given, dict) else {}
+    properties, required = schema.get("properties"), schema.get("required")
+    needed = cast("list[Any]", required) if isinstance(required, list) else []
+    names = list(cast(JsonObject, properties)) if isinstance(properties, dict) else []
+    fields = [name if name in needed else f"{name}?" for name in names]
+    asked = as_text(form.get("question") or "")
+    said = " ".join(part for part in (asked, f"[{', '.join(fields)}]" if fields else "") if part)
+    wrong = f"; refused before: {as_text(form['problem'])}" if form.get("problem") else ""
+    return clip(said or "a value", FOLDED) + clip(wrong, FOLDED)
 
 
 def rating_text(rating: Rating) -> str:

@@ -11,11 +11,16 @@ from uuid import UUID
 from pydantic_ai.agent import AbstractAgent
 
 from ..agents.agent import Agent
+from ..agents.forms import Form, FormError, form_of
+from ..errors import InvalidInputError
 from ..records import MICROSECOND, Duration, JsonObject
-from ..storage.checks import seconds_of
+from ..storage.checks import check_count, seconds_of
 from ..storage.computing import computed
-from ..storage.ids import check_id
+from ..storage.forms import untyped
+from ..storage.ids import check_id, check_optional_id
+from ..storage.journals import Event
 from ..storage.vocabulary import PatchPassed, StepFinished
+from .run.earlier import LOOKED_AT, EarlierRun, earlier_runs
 from .run.journal import Path
 from .run.pausing import Pause
 from .run.runtime import Scope, WorkflowRun, current_step, scope_here
@@ -26,6 +31,7 @@ from .steps.step import Nested, Step, step_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 GATHER = "gather"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,27 +138,63 @@ class BaseContext:
         within = (GATHER, len(path))
         return [Scope((*path, number), scope.now, scope.state, within) for number in range(1, count + 1)]
 
-    async def _receive(self, call: Call, name: str, timeout: Duration | None) -> Any:  # noqa: ASYNC109 (outlives tasks)
+    async def _receive(
+        self,
+        call: Call,
+        name: str,
+        timeout: Duration | None,  # noqa: ASYNC109 (outlives tasks)
+        form: Form | None,
+    ) -> Any:
         """The value of the next event of that name, kept as the result of this position; `Pause` if there is none."""
         until = None if timeout is None else call.scope.now + round(seconds_of(timeout, "timeout") * MICROSECOND)
         kept = await areplayed(self._run, call)
         if kept is not None:
-            return kept[0]
+            return kept[0] if form is None else form.filled(kept[0])
         journal = self._run.journal
-        event = journal.take_event(name)
+        event, problem = self._next_event(name, form)
         if event is None:
             await journal.look_for_events()
-            event = journal.take_event(name)
+            event, problem = self._next_event(name, form, problem)
         now = self._run.now()
         if event is None:
             if until is not None and now >= until:
                 raise await overdue(self._run, call, f"Event {name!r} was not sent in time.", now)
-            raise call.scope.paused(Pause([name], until))
-        step = StepFinished(**call.about(1, now, now), output=event.value, event=event.seq)
+            asked = None if form is None else {name: form.asked(problem)}
+            raise call.scope.paused(Pause([name], until, forms=asked))
+        value = event.value if form is None else untyped(event.value)
+        step = StepFinished(**call.about(1, now, now), output=value, event=event.seq)
         await journal.commit(call.path, step)
         call.scope.now = max(call.scope.now, step.ended_at)
         self._run.tell("step.finished", call.name, call.path)
-        return await computed(lambda: load(event.value), event.value)
+        if form is not None:
+            return form.filled(value)
+        return await computed(lambda: load(value), value)
+
+    def _next_event(self, name: str, form: Form | None, problem: str | None = None) -> tuple[Event | None, str | None]:
+        """The oldest event of that name that fills the form; what was wrong with the newest that did not."""
+        while (event := self._run.journal.take_event(name)) is not None:
+            if form is None:
+                return event, None
+            try:
+                form.filled(untyped(event.value))
+            except FormError as error:
+                problem = str(error)
+            else:
+                return event, None
+        return None, problem
+
+    def _earlier(self, last: int, agent: str | None, steps: Sequence[str]) -> Call:
+        """The reading of earlier runs as a step: what was read is kept, so that a replay finds the same."""
+        check_count(last, "last", least=1, most=LOOKED_AT)
+        check_optional_id(agent, "agent")
+        if isinstance(steps, str):
+            raise InvalidInputError(f"steps are names of steps in a list, not {steps!r}.")
+        run, whose = self._run, agent or self._run.journal.turn.spec.agent
+
+        async def read(last: int, agent: str | None, steps: Sequence[str]) -> list[EarlierRun]:
+            return await earlier_runs(run, last, agent, steps)
+
+        return self._call(Step(read, "earlier runs"), (last, whose, list(steps)), {})
 
     def _wait_call(self, name: str) -> Call:
         return self._call(Step(_nothing, f"wait for {check_id(name, 'The name of an event')}"), (), {})
@@ -214,7 +256,54 @@ class Context(BaseContext):
         """
         return _gathered(self._branches(len(branches)), branches)
 
-    def wait_for_event(self, event: str, *, timeout: Duration | None = None) -> Coroutine[Any, Any, Any]:
+    def earlier_runs(
+        self, last: int = 1, *, agent: str | None = None, steps: Sequence[str] = ()
+    ) -> Coroutine[Any, Any, list[EarlierRun]]:
+        """What the last runs of this session have returned that had completed before this one; oldest first.
+
+        ```python
+        before = await ctx.earlier_runs(3, steps=["outline"])
+        outlines = [run.steps.get("outline") for run in before]
+        ```
+
+        It stands in the journal like a step: what was read is kept with this run, and a replay finds the same,
+        whatever has been erased, rewound or added since then. Of a session that was rewound the runs of this run's
+        branch are meant; up to a hundred runs are looked through.
+
+        Args:
+            last: how many at most.
+            agent: whose runs: the name of a workflow, agent or team. Default: this workflow's.
+            steps: names of steps whose results come along.
+
+        Raises:
+            InvalidInputError: an argument is wrong.
+            StepFailedError: they could not be read; `resume` tries again.
+        """
+        return execute(self._run, self._earlier(last, agent, steps))
+
+    def last_output(self, default: Any = None, *, agent: str | None = None) -> Coroutine[Any, Any, Any]:
+        """What the run of this session before this one has returned, or `default` if none has completed.
+
+        See `earlier_runs`.
+        """
+        return _output_of(self.earlier_runs(agent=agent), default)
+
+    @overload
+    def wait_for_event(
+        self, event: str, *, form: type[T], question: str = "", timeout: Duration | None = None
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def wait_for_event(
+        self,
+        event: str,
+        *,
+        form: JsonObject | None = None,
+        question: str = "",
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def wait_for_event(
+        self, event: str, *, form: Any = None, question: str = "", timeout: Duration | None = None
+    ) -> Coroutine[Any, Any, Any]:
         """The value that `workflow.send_event(session_id, event, value)` sends, now or at any time.
 
         If none was sent yet, the run is stored as paused when nothing else of it is running, and `run` returns: its
@@ -222,6 +311,10 @@ class Context(BaseContext):
 
         Args:
             event: its name.
+            form: what a person is to fill in: a Pydantic model or another type, of which the value then is, or a JSON
+                Schema. What does not fit is refused where it is sent, and the run goes on waiting; what was sent
+                before the run waited is passed over.
+            question: what the person is asked.
             timeout: seconds (or a `timedelta`) after which it is waited for no longer, counted from when the step
                 before it ended, or the run began. Nobody wakes a paused run: who resumes it after that time (its
                 result says when, `waiting_until`) lets it go on.
@@ -230,7 +323,12 @@ class Context(BaseContext):
             EventTimeoutError: the time is over and no event has come. `except` it (or `TimeoutError`) to go on another
                 way; if it ends the run, `resume` looks again.
         """
-        return self._receive(self._wait_call(event), event, timeout)
+        return self._receive(self._wait_call(event), event, timeout, form_of(form, question))
+
+
+async def _output_of(reading: Coroutine[Any, Any, list[EarlierRun]], default: Any) -> Any:
+    found = await reading
+    return found[-1].output if found else default
 
 
 async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
@@ -314,9 +412,35 @@ class SyncContext(BaseContext):
         scopes = self._branches(len(branches))
         return self._await(_gathered(scopes, [self._run.in_thread(branch) for branch in branches]))
 
-    def wait_for_event(self, event: str, *, timeout: Duration | None = None) -> Any:
+    def earlier_runs(self, last: int = 1, *, agent: str | None = None, steps: Sequence[str] = ()) -> list[EarlierRun]:
+        """See `Context.earlier_runs`."""
+        call = self._earlier(last, agent, steps)
+        kept = replayed(self._run, call)
+        return kept[0] if kept is not None else self._await(execute(self._run, call))
+
+    def last_output(self, default: Any = None, *, agent: str | None = None) -> Any:
+        """See `Context.last_output`."""
+        found = self.earlier_runs(agent=agent)
+        return found[-1].output if found else default
+
+    @overload
+    def wait_for_event(
+        self, event: str, *, form: type[T], question: str = "", timeout: Duration | None = None
+    ) -> T: ...
+    @overload
+    def wait_for_event(
+        self,
+        event: str,
+        *,
+        form: JsonObject | None = None,
+        question: str = "",
+        timeout: Duration | None = None,
+    ) -> Any: ...
+    def wait_for_event(
+        self, event: str, *, form: Any = None, question: str = "", timeout: Duration | None = None
+    ) -> Any:
         """See `Context.wait_for_event`."""
-        return self._await(self._receive(self._wait_call(event), event, timeout))
+        return self._await(self._receive(self._wait_call(event), event, timeout, form_of(form, question)))
 
     def _await(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return scope_here.get().wait(asyncio.run_coroutine_threadsafe(coroutine, self._run.loop))

@@ -211,6 +211,7 @@ class Workflow(Nested[OutputT]):
         *,
         id: str | None = None,
         run_number: int | None = None,
+        by: str | None = None,
         user_id: UserId = None,
         resume: bool = True,
     ) -> WorkflowResult[OutputT]:
@@ -224,6 +225,7 @@ class Workflow(Nested[OutputT]):
                 client or a queue delivers twice: the event is kept once.
             run_number: the run's number; default: the newest one of this workflow in the current branch that is not
                 over.
+            by: who sends it; it stands in the log.
             user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
             resume: whether the run goes on here, if no process works on it.
 
@@ -235,13 +237,15 @@ class Workflow(Nested[OutputT]):
             NotResumableError: no run of this workflow could receive the event.
             SessionNotFoundError: there is no such session, or it is another user's.
             RunNotFoundError: the session has no run of that number.
-            InvalidInputError: the value cannot be stored, or the session has an event of that `id` with another name or
-                value.
+            InvalidInputError: the value cannot be stored, or does not fill the form that the run waits for, or the
+                session has an event of that `id` with another name or value.
             Exception: what `resume` raises, where the run goes on here.
         """
         with stored_on_sigterm(waiting=True):
             return background.run(
-                self.asend_event(session_id, event, value, id=id, run_number=run_number, user_id=user_id, resume=resume)
+                self.asend_event(
+                    session_id, event, value, id=id, run_number=run_number, by=by, user_id=user_id, resume=resume
+                )
             )
 
     async def asend_event(
@@ -252,6 +256,7 @@ class Workflow(Nested[OutputT]):
         *,
         id: str | None = None,
         run_number: int | None = None,
+        by: str | None = None,
         user_id: UserId = None,
         resume: bool = True,
     ) -> WorkflowResult[OutputT]:
@@ -267,6 +272,7 @@ class Workflow(Nested[OutputT]):
             data,
             _checked_number(run_number),
             event_id=check_optional_id(id, "id"),
+            by=check_optional_id(by, "by"),
             user_id=user_id,
         )
         if resume and not sent.at_work:

@@ -1,7 +1,8 @@
-// What is kept beside runs: files of a session, memories of a user.
+// What is kept beside runs: files of a session, memories of a user, approvals for later calls.
 
 import { queryOptions } from "@tanstack/react-query";
 import { get, part, send } from "./client";
+import type { Grant } from "./types";
 
 export type File = {
   name: string;
@@ -56,3 +57,22 @@ export const changeMemory = (user: string | null, id: string, memory: string) =>
   send<Memory>("PATCH", `memories/${part(id)}${ofUser(user)}`, { memory });
 
 export const forget = (user: string | null, id: string) => send<void>("DELETE", `memories/${part(id)}${ofUser(user)}`);
+
+/** What is approved for good: in a session, or in all sessions of a user (null: of whoever asks). */
+export const grants = (session: string | null, user: string | null) =>
+  queryOptions({
+    queryKey: ["approvals", session, user],
+    queryFn: ({ signal }) =>
+      session === null
+        ? get<Grant[]>("approvals", { user_id: user }, signal)
+        : get<Grant[]>(`sessions/${part(session)}/approvals`, {}, signal),
+  });
+
+/** Whoever is no administrator names no user: all is their own. */
+export const revoke = (grant: Grant, user: string | null) =>
+  send<{ revoked: boolean }>(
+    "DELETE",
+    grant.session_id === null
+      ? `approvals/${part(grant.grant_id)}${ofUser(user)}`
+      : `sessions/${part(grant.session_id)}/approvals/${part(grant.grant_id)}`,
+  );

@@ -74,7 +74,23 @@ export type Message = {
 
 export type Asked =
   | { kind: "approval" | "call" | "unsure"; tool_name: string; tool_call_id: string; args: Json }
-  | { kind: "event"; name: string };
+  | ({ kind: "form"; tool_name: string; tool_call_id: string; args: Json } & Form)
+  | { kind: "review"; tool_name: string; tool_call_id: string; args: Json; schema?: { [word: string]: Json } }
+  | ({ kind: "event"; name: string } & Partial<Form>);
+
+/** What a person is asked to fill in; `problem`: why what was filled in last was refused. */
+export type Form = { question: string; schema: { [word: string]: Json }; problem?: string };
+
+export type Grant = {
+  grant_id: string;
+  tool: string;
+  agent: string;
+  session_id: string | null;
+  user_id: string | null;
+  by: string | null;
+  granted_at: string;
+  expires_at: string | null;
+};
 
 export type Failure = { type?: string; message?: string; traceback?: string; [more: string]: unknown };
 
@@ -95,6 +111,8 @@ export type Run = {
   pending: Asked[];
   started_at: string;
   ended_at: string | null;
+  /** Seconds until the first part of an answer came; null where responses were not streamed. */
+  first_token: number | null;
   metadata: Json;
   ratings: Rating[];
   epoch: number;
@@ -119,6 +137,7 @@ export type FoundRun = {
   error: string | null;
   started_at: string;
   ended_at: string | null;
+  first_token: number | null;
   on_branch: boolean;
   usage: Usage;
   total_tokens: number;
@@ -219,6 +238,10 @@ export type UsageRow = {
   p50: number | null;
   p95: number | null;
   p99: number | null;
+  /** Seconds until the first part of an answer came, of the runs whose responses were streamed. */
+  first_token_p50: number | null;
+  first_token_p95: number | null;
+  first_token_p99: number | null;
   [group: string]: unknown;
 };
 

@@ -84,6 +84,14 @@ export const VIEWS: View[] = [
     key: "k",
   },
   {
+    name: "approvals",
+    title: t.approvals.title,
+    icon: "check",
+    component: lazy(() => import("./approvals/Approvals")),
+    isListed: true,
+    key: "a",
+  },
+  {
     name: "monitor",
     title: t.nav.monitor,
     icon: "monitor",

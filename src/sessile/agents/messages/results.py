@@ -74,6 +74,29 @@ async def load_output(data: Any, output_type: Any, read: ReadMedia) -> Any:
     return data
 
 
+def fits_output(data: Any, output_type: Any) -> bool:
+    """Whether JSON is an output of one of these types; of functions that make it nothing is known."""
+    kinds = _types(output_type)
+    return not kinds or any(_fits(kind, data) for kind in kinds)
+
+
+def _fits(kind: Any, data: Any) -> bool:
+    with suppress(ValidationError, PydanticUserError):
+        TypeAdapter(kind).validate_json(encode(data))
+        return True
+    return False
+
+
+def schema_of_output(output: Any, output_type: Any) -> JsonObject | None:
+    """The JSON Schema of the type that an output is of, among these; None where nobody can say."""
+    kinds = _types(output_type)
+    fitting = [kind for kind in kinds if isinstance(kind, type) and isinstance(output, kind)]
+    chosen = fitting[:1] or (kinds if len(kinds) == 1 else [])
+    with suppress(PydanticUserError):
+        return TypeAdapter(chosen[0]).json_schema() if chosen else None
+    return None
+
+
 def _in_base64(value: Any) -> Any:
     """JSON data with bytes as base64."""
     if isinstance(value, dict):

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from ...errors import InvalidInputError, NotResumableError
 from ...records import FINISHED, JsonObject, Run
+from ...storage.forms import FORM, REVIEW, about, check_answer, forms_of, unfilled
 from ...storage.vocabulary import DecisionSent, Pending, RunDecided, ToolEnded
 from ..messages.stored import ReadMedia, dump_tool_result, requests_of, to_plain
 from ..options import Approval
@@ -48,6 +49,31 @@ def _newest(run: Run, epoch: int) -> dict[str, DecisionSent]:
     """By tool call id: what was decided last about this pause, before anybody has resumed the run."""
     sent = [one for step in run.steps if (one := DecisionSent.read(step)) is not None and one.epoch == epoch]
     return {call: one for one in sent for call in (*one.approvals, *one.calls)}
+
+
+def with_answers(run: Run, given: DeferredToolResults, dumped: RunDecided) -> tuple[DeferredToolResults, RunDecided]:
+    """What is given, with forms that were filled as their tools will read it; as stored, too.
+
+    Raises `InvalidInputError` for a form that was approved and not filled, or not as it asks.
+    """
+    forms = forms_of(Pending.of(run.pending).requests) if run.status == "paused" and run.pending is not None else {}
+    answers = {call: to_plain(given.calls[call]) for call in forms if call in given.calls}
+    for call, answer in answers.items():
+        check_answer(call, forms[call], answer)
+    if unsaid := [call for call in forms if call not in answers and is_yes(given.approvals.get(call, False))]:
+        raise unfilled(unsaid[0])
+    yes, said = dict.fromkeys(answers, True), {call: {FORM: answer} for call, answer in answers.items()}
+    whole = DeferredToolResults(
+        approvals={**given.approvals, **yes},
+        calls={call: result for call, result in given.calls.items() if call not in answers},
+        metadata={**given.metadata, **said},
+    )
+    stored = dumped.but(
+        approvals={**dumped.approvals, **yes},
+        calls={call: result for call, result in dumped.calls.items() if call not in answers},
+        metadata={**dumped.metadata, **said},
+    )
+    return (whole, stored) if answers else (given, dumped)
 
 
 def check_in_time(run: Run, epoch: int, now: int, given: DeferredToolResults) -> None:
@@ -147,7 +173,9 @@ def check_resumable(run: Run, given: DeferredToolResults) -> None:
     """Refuse a run that cannot continue with what is given, before anything is written."""
     if run.durability == "workflow":
         raise NotResumableError(f"Run {run.number} is a workflow's.", hint="Resume it with the workflow.")
-    if run.status != "paused" and run.durability != "step":
+    accepted = progress_of(run).answers if run.status == "interrupted" else None
+    is_given = accepted is not None and "output" in (accepted.reviewed or {})  # no model, and no tool, is asked
+    if run.status != "paused" and run.durability != "step" and not is_given:
         raise NotResumableError(
             f"Run {run.number} was interrupted, and its steps were not stored.",
             hint='Run its input again; agents with durability="step" can be resumed.',
@@ -202,6 +230,7 @@ def redacted_calls(run: Run) -> set[str]:
     waiting: JsonObject = {} if run.pending is None else Pending.of(run.pending).requests or {}
     said: list[Any] = [*(last.get("parts") or []), *(waiting.get("approvals") or [])]
     calls = [cast(JsonObject, one) for one in said if isinstance(one, dict)]
+    calls = [one for one in calls if about(waiting, str(one.get("tool_call_id")), REVIEW) is None]
     redacted = [call for call in calls if call.get("redacted")]
     return {call.get("tool_call_id", TEXT_OUTPUT) for call in redacted}
 

@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelResponse
 
 from ...live.queue import in_turn
 from ...live.result import RunResult
-from ...records import Entry, Run
+from ...records import ANY_USER, Entry, JsonObject, Run
 from ...storage import taking
 from ...storage.ids import check_optional_id, uuid7
 from ...storage.storage import Storage, aoperate
@@ -20,6 +20,7 @@ from ...storage.uninterrupted import to_the_end
 from ..messages.stored import load_input, load_messages
 from ..options import Approval
 from ..remembered import holding
+from ..run.company import UnchosenError
 from ..run.driving import drive, join
 from ..run.job import Job
 from ..run.recorder import TEXT_OUTPUT, Recorder, Replay, text_output_call
@@ -36,10 +37,12 @@ from .decisions import (
     own_part,
     redacted_calls,
     waits,
+    with_answers,
     with_sent,
 )
 from .fitting import Abilities, check_owner
 from .progress import Progress, drop_cut, progress_of, unsaved_state, unstored_usage, without_cut
+from .reviewing import give, remark_of, unfinished_review, with_review
 from .tools import Tools, UnlistedError
 
 
@@ -66,44 +69,58 @@ async def resume_run(
     said = all_given(approvals, results)
     dumped = await dump_decisions(said, by)
     whole = [said]
+    reviews: list[JsonObject | None] = [None]
 
     abilities = Abilities()
 
     def check(turn: Turn, run: Run) -> list[Entry]:
         now = turn.clock.now()
         check_in_time(run, turn.epoch - 1, now, said)
-        given, stored = with_sent(run, turn.epoch - 1, now, said, dumped)
+        given, stored = with_answers(run, *with_sent(run, turn.epoch - 1, now, said, dumped))
         if not (from_start and run.status == "interrupted" and run.durability == "run"):
             check_resumable(run, given)
         if not adopt:
             check_owner(turn.before.head, run, spec)
         holding(run, job.given)
+        job.company.check_chosen(run)
         abilities.check(run, given, job)
-        whole[:] = [given]
+        stored = with_review(run, given, stored, job)
+        whole[:], reviews[:] = [given], [stored.reviewed]
         return [*without_cut(run), *(turn.entry(decided) for decided in noted(run, given, stored))]
 
-    try:
-        turn, run = await _take(storage, spec, number, job, check)
-    except UnlistedError:
-        await abilities.ask()
-        turn, run = await _take(storage, spec, number, job, check)
+    while True:
+        try:
+            turn, run = await _take(storage, spec, number, job, check)
+            break
+        except UnlistedError:
+            await abilities.ask()
+        except UnchosenError as unchosen:
+            await job.company.find(unchosen.run, spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
     drop_cut(run)
     if job.remake is not None and run.given:
-        begun, went_on, job = job.begun, job.went_on, job.remake(holding(run, job.given))
-        job.begun, job.went_on = begun, went_on
+        before, job = job, job.remake(holding(run, job.given))
+        job.begun, job.went_on = before.begun, before.went_on
+        job.company.take_members(before.company)
     recorder = await Recorder.of(storage, turn, refuse_conflicts=job.refuse_conflicts)
     recorder.transcript.attempt_id = uuid7()
     recorder.take_over(run)
     if taken is not None:
         taken(recorder)
-    return await go_on(recorder, job, run, whole[0])
+    return await go_on(recorder, job, run, whole[0], reviews[0] or unfinished_review(run))
 
 
-async def go_on(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> RunResult[Any]:
-    """Prepare a run that was taken over, and drive it. If it cannot be prepared, it is left as it was."""
+async def go_on(
+    recorder: Recorder, job: Job, run: Run, given: DeferredToolResults, reviewed: JsonObject | None = None
+) -> RunResult[Any]:
+    """Prepare a run that was taken over, and drive it. If it cannot be prepared, it is left as it was.
+
+    One whose output somebody has accepted (`reviewed`) ends with it.
+    """
     join(recorder, job)
+    if reviewed is not None and "output" in reviewed:
+        return await give(recorder, job, run, reviewed)
     try:
-        asked = await _prepare(recorder, job, run, given)
+        asked = await _prepare(recorder, job, run, given, reviewed)
     except BaseException:
         await to_the_end(recorder.put_back(run))
         raise
@@ -131,12 +148,17 @@ async def _take(
     return await in_turn(attempt, storage, spec.session_id, queue=spec.on_busy == "queue", limit=spec.queue_timeout)
 
 
-async def _prepare(recorder: Recorder, job: Job, run: Run, given: DeferredToolResults) -> DeferredToolRequests | None:
+async def _prepare(
+    recorder: Recorder, job: Job, run: Run, given: DeferredToolResults, reviewed: JsonObject | None = None
+) -> DeferredToolRequests | None:
     """Put together what the run continues with; returns the calls that must be decided about first, if any."""
     job.own = await load_messages(run.messages, recorder.media)
     recorder.transcript.earlier = list(job.own)
     recorder.meter.earlier = run.own_usage
     job.company.given = given
+    if reviewed is not None:
+        job.prompt = remark_of(reviewed)
+        return None
     if waits(run):
         job.results = own_part(given, delegated(run), job.own)
         return None

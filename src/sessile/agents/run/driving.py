@@ -48,7 +48,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
     """
     join(recorder, job)
     if job.went_on is not None:
-        job.went_on(recorder.turn.epoch, job.own)
+        job.went_on(recorder.turn.epoch, () if job.review else job.own)
     if job.begun is not None:
         job.begun(recorder.session.session_id, recorder.run_id, recorder.turn.number)
     with working_on(recorder.storage):
@@ -59,7 +59,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
             except BaseException as error:
                 await store_failure(recorder, error)
                 raise
-        return await store_result(recorder, result)
+        return await store_result(recorder, result, job)
 
 
 def join(recorder: Recorder, job: Job) -> None:

@@ -26,17 +26,24 @@ from ...storage.faces import background
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end
 from .company import usage_of_all
+from .job import Job
 from .recorder import Recorder, StatePart
+from .reviewed import under_review
 
 logger = logging.getLogger("sessile")
 
 
-async def store_result(recorder: Recorder, result: AgentRunResult[Any]) -> RunResult[Any]:
-    """Commit a run that has a result. The result is not lost when that fails: the error carries it."""
+async def store_result(recorder: Recorder, result: AgentRunResult[Any], job: Job | None = None) -> RunResult[Any]:
+    """Commit a run that has a result. The result is not lost when that fails: the error carries it.
+
+    Where the job says that somebody looks at it first, the run waits.
+    """
     paused = isinstance(result.output, DeferredToolRequests)
     if not paused:
         recorder.company.dismiss()
     made = result_of(recorder, result, "paused" if paused else "completed")
+    if job is not None and job.review and not paused:
+        made = under_review(made, job)
 
     async def store(state: StatePart = "all") -> RunResult[Any]:
         await recorder.finish(result.all_messages(), result.usage, made.output, state=state)

@@ -41,7 +41,7 @@ class Job:
         company: who works beside the run, for it.
         begun: is told the session, the id and the number of the run when it has begun, or goes on.
         went_on: is told, before that, which turn it is (1, and one more for each process that has taken it over),
-            and the messages that the run has made before.
+            and the messages that the run has made before, unless these are reviewed first.
         partial: of a team's stream: takes the leader's output as far as it has come.
         given: the options as the caller has given them.
         remake: makes the job anew, of other options that it is given.
@@ -49,6 +49,7 @@ class Job:
         shown: those that were chosen, if that was done already.
         titles: how a session without a name gets one.
         memory: how the agent remembers its users.
+        review: whether somebody looks at the output before it is given.
     """
 
     agent: AbstractAgent[Any, Any]
@@ -74,6 +75,7 @@ class Job:
     shown: ShownMessages | None = None
     titles: Titles = None
     memory: Memory | None = None
+    review: bool = False
 
     async def show(self, question: str) -> ShownMessages:
         """The examples for a question, chosen once."""

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, RunContext, ToolApproved
-from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.tools import AgentDepsT
 
 from ...errors import SessileError
 from ...storage import granting
+from ...storage.forms import FORM
 from ...storage.granting import Grant
 from ...storage.storage import Storage, aoperate
 from ...storage.vocabulary import CallApproved
+from .first import FirstPart, HearsFirst
 from .recorder import Recorder
 
 logger = logging.getLogger("sessile")
@@ -49,7 +50,7 @@ def approved(call: ToolCallPart, grant: Grant) -> CallApproved:
 
 async def approve(recorder: Recorder, requests: DeferredToolRequests) -> DeferredToolResults | None:
     """What was approved before of these calls of a run, which is noted there; None: nothing."""
-    own = [call for call in requests.approvals if not recorder.company.delegates(call.tool_name)]
+    own = [call for call in yes_or_no(requests) if not recorder.company.delegates(call.tool_name)]
     session = recorder.session
     grants = await granted_calls(recorder.root.storage, session.session_id, session.user_id, recorder.record.agent, own)
     for call in own:
@@ -58,18 +59,28 @@ async def approve(recorder: Recorder, requests: DeferredToolRequests) -> Deferre
     return answers(grants)
 
 
+def yes_or_no(requests: DeferredToolRequests) -> list[ToolCallPart]:
+    """The calls that are only to be approved: nobody has filled a form for later calls."""
+    return [call for call in requests.approvals if FORM not in (requests.metadata.get(call.tool_call_id) or {})]
+
+
 def answers(grants: Mapping[str, Grant]) -> DeferredToolResults | None:
     """What Pydantic AI is told; None: nothing."""
     return DeferredToolResults(approvals={call: ToolApproved() for call in grants}) if grants else None
 
 
 @dataclass
-class StandingApprovals(AbstractCapability[AgentDepsT]):
+class StandingApprovals(HearsFirst[AgentDepsT]):
     """Approves what was granted before, in a run of which nothing else is watched."""
 
     _: KW_ONLY
     recorder: Recorder = field(repr=False)
     id: str | None = "sessile_approvals"
+
+    @property
+    def first_part(self) -> FirstPart | None:
+        """See `HearsFirst`."""
+        return self.recorder.first
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests

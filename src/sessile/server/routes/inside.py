@@ -18,6 +18,7 @@ from ...transfer.giving import give
 from ...workflows.run.result import step_records
 from ..models import AnyOut, EntryPage, RunOut, SessionOut, StatesOut, StepOut, WaitingOut
 from ..pages import run_entries, states_of
+from ..running import check_reviewer
 from ..shown import cut, entry_shown, error_of, run_shown, session_shown, waiting_shown
 from .common import LARGEST, PROBLEMS, Body, Known, RunNumber, Seen, Session, administrators, answer
 from .runs import DecisionIn, granted
@@ -106,6 +107,9 @@ class DecideIn(Body):
 )
 async def decide(view: Seen, session_id: Session, number: RunNumber, body: DecideIn) -> Response:
     """For where the agent is not served: whoever resumes the run, anywhere, continues with them."""
+    if body.approvals and not view.is_administrator:
+        run = await view.storage.aget_run(session_id, number, user_id=view.reads)
+        check_reviewer(view, run, body.approvals)
     await granted(view, session_id, number, body.approvals)
     together: dict[float | None, dict[str, Any]] = {}
     for call, one in body.approvals.items():

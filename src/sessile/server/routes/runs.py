@@ -26,6 +26,7 @@ from ..running import (
     asked_by,
     awaited,
     begun,
+    check_reviewer,
     checked,
     finished,
     joined,
@@ -93,7 +94,8 @@ class ResumeIn(Body):
 
     approvals: dict[str, bool | DecisionIn] = Field(default_factory=dict, description="Decisions, by `tool_call_id`.")
     results: dict[str, Any] = Field(
-        default_factory=dict, description="Results of calls that were made elsewhere, by `tool_call_id`."
+        default_factory=dict,
+        description="Results of calls that were made elsewhere, and what forms are filled with, by `tool_call_id`.",
     )
     stream: bool = False
     background: bool = False
@@ -288,6 +290,7 @@ async def resume(request: Request, view: Seen, session_id: Session, number: RunN
     results = DeferredToolResults(
         approvals={call: _decision(one) for call, one in body.approvals.items()}, calls=dict(body.results)
     )
+    check_reviewer(view, found, body.approvals)
     await granted(view, session_id, number, body.approvals)
     telling, task = await resumed(view, found.agent or "", session_id, found, results)
     return await _answered(request, telling, task, stream=body.stream, background=body.background)
@@ -341,6 +344,7 @@ async def send_event(view: Seen, session_id: Session, body: EventIn) -> Response
         body.value,
         id=body.id,
         run_number=body.run_number,
+        by=view.caller.user_id,
         user_id=view.reads,
         resume=False,
     )

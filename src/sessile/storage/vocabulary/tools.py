@@ -59,6 +59,12 @@ class RunDecided(Word, kind="run.decided", droppable=True):
     by: str | None = field(
         "who has resumed it with that: a person's or a program's id", default=None, erased=_erased_text
     )
+    reviewed: JsonObject | None = field(
+        "of a run whose output was looked at: `output`, what is given, and whether it was `edited`; or `remark`, "
+        "which the model is told",
+        default=None,
+        erased=erased_value,
+    )
 
 
 class DecisionSent(Word, kind="decision.sent", droppable=True):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...records import JsonObject
 from .runs import erased_error
-from .words import Word, erased_value, field
+from .words import ERASED, Word, erased_value, field
 
 
 class Step(Word):
@@ -69,3 +69,4 @@ class EventSent(Word, kind="event.sent", droppable=True):
 
     name: str = field("the event's name")
     value: Any = field("what was sent, JSON", erased=erased_value)
+    by: str | None = field("who has sent it: a person's or a program's id", default=None, erased=lambda _: ERASED)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_ai import DeferredToolResults
 
 from ...agents.messages.stored import requests_of
-from ...agents.resume.decisions import UNSURE, check_unredacted, dump_decisions, with_sent
+from ...agents.resume.decisions import UNSURE, check_unredacted, dump_decisions, with_answers, with_sent
 from ...errors import InvalidInputError, LeaseLostError, NotResumableError, RunCancelledError
 from ...live.lease import kept_alive
 from ...live.session import enter
@@ -49,7 +49,7 @@ async def take(
     noted: list[RunDecided] = []
 
     def check(turn: Turn, run: Run) -> list[Entry]:
-        decided, stored = with_sent(run, turn.epoch - 1, turn.clock.now(), given, dumped)
+        decided, stored = with_answers(run, *with_sent(run, turn.epoch - 1, turn.clock.now(), given, dumped))
         _check_resumable(storage, spec, turn, run, decided)
         taken[:] = [run]
         noted[:] = [_decided(run, stored)] if decided.approvals or decided.calls else []

@@ -334,7 +334,8 @@ class Journal:
                 return False
             requests = None if pause.requests is None else dump_requests(pause.requests)
             waits, asked = pause.names or None, pause.asked or None
-            pending = Pending(waits=waits, until=pause.until, requests=requests, asked=asked)
+            forms = pause.forms or None
+            pending = Pending(waits=waits, until=pause.until, requests=requests, asked=asked, forms=forms)
             paused = RunEnded(status="paused", pending=pending.json)
             try:
                 await self.end(paused, changes, only_at=revision)

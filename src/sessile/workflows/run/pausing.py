@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic_ai import DeferredToolRequests
 
 from ...errors import NotResumableError
+from ...records import JsonObject
 
 
 class Pause(BaseException):
@@ -17,6 +18,7 @@ class Pause(BaseException):
         requests: the tool calls of agents in steps that wait for a decision.
         asked: the ids of the agents' runs, with the ids of their calls.
         until: when the first of them is waited for no longer, microseconds UTC.
+        forms: by the name of an event, the form that a person is to fill.
         refusal: why a decision that was made cannot be carried out, if that is why it is still waited for.
     """
 
@@ -28,11 +30,13 @@ class Pause(BaseException):
         until: int | None = None,
         requests: DeferredToolRequests | None = None,
         asked: Mapping[str, list[str]] | None = None,
+        forms: Mapping[str, JsonObject] | None = None,
     ) -> None:
         self.names = list(dict.fromkeys(names))
         self.until = until
         self.requests = requests
         self.asked = dict(asked or {})
+        self.forms = dict(forms or {})
         super().__init__(f"waits for {self.text}")
 
     @property
@@ -49,7 +53,8 @@ class Pause(BaseException):
         requests = [pause.requests for pause in pauses if pause.requests is not None]
         names = [name for pause in pauses for name in pause.names]
         asked = {run_id: calls for pause in pauses for run_id, calls in pause.asked.items()}
-        one = cls(names, min(ends, default=None), together(requests) if requests else None, asked)
+        forms = {name: form for pause in pauses for name, form in pause.forms.items()}
+        one = cls(names, min(ends, default=None), together(requests) if requests else None, asked, forms)
         one.refusal = next((pause.refusal for pause in pauses if pause.refusal is not None), None)
         return one
 

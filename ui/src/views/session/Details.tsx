@@ -1,14 +1,18 @@
 import { useQuery } from "@tanstack/react-query";
 import { to } from "../../address";
-import { branches } from "../../api/queries";
+import { grants } from "../../api/kept";
+import { about, branches } from "../../api/queries";
 import type { Session } from "../../api/types";
 import { CopyButton, Cost } from "../../parts/basics";
 import { Value } from "../../parts/Value";
 import { count, plain, wholeTime } from "../../shown";
 import { t } from "../../texts";
+import { Grants } from "../approvals/Grants";
 
 export function Details({ session }: { session: Session }) {
   const found = useQuery(branches(session.session_id)).data ?? [];
+  const approved = useQuery(grants(session.session_id, null)).data ?? [];
+  const who = useQuery(about()).data;
   const usage = Object.entries(session.usage).filter(([name, value]) => name !== "cost" && typeof value === "number");
   return (
     <div className="columns">
@@ -25,7 +29,8 @@ export function Details({ session }: { session: Session }) {
               t.common.anonymous
             ) : (
               <>
-                {plain(session.user_id)} · <a href={to(["memories"], { user: session.user_id })}>{t.memories.open}</a>
+                {plain(session.user_id)} · <a href={to(["memories"], { user: session.user_id })}>{t.memories.open}</a> ·{" "}
+                <a href={to(["approvals"], { user: session.user_id })}>{t.approvals.title}</a>
               </>
             )}
           </Line>
@@ -46,6 +51,12 @@ export function Details({ session }: { session: Session }) {
       <section className="card" aria-label={t.session.metadata}>
         <h2>{t.session.metadata}</h2>
         <Value value={session.metadata} />
+        {approved.length === 0 ? null : (
+          <>
+            <h2>{t.approvals.title}</h2>
+            <Grants grants={approved} user={who?.administrator === false ? null : session.user_id} />
+          </>
+        )}
         {found.length < 2 ? null : (
           <>
             <h2>{t.session.branches}</h2>

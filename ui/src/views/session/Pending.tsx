@@ -4,15 +4,17 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Button, Input, Label, TextArea, TextField } from "react-aria-components";
 import { part, send } from "../../api/client";
-import { agents } from "../../api/queries";
-import type { Asked, Json, Run, Session } from "../../api/types";
+import { about, agents } from "../../api/queries";
+import type { Asked, Form, Json, Run, Session } from "../../api/types";
 import { said } from "../../parts/basics";
+import { Choice } from "../../parts/fields";
 import { Icon } from "../../parts/Icon";
+import { SchemaForm } from "../../parts/SchemaForm";
 import { Value } from "../../parts/Value";
 import { plain } from "../../shown";
 import { t } from "../../texts";
 
-type Decision = boolean | { approved: boolean; message?: string; args?: Json };
+type Decision = boolean | { approved: boolean; message?: string; args?: Json; always?: "session" | "user" };
 
 export function Pending({
   run,
@@ -47,7 +49,7 @@ export function Pending({
       setFailed(said(error));
     }
     await Promise.all(
-      ["window", "session", "waiting", "run"].map((key) => client.invalidateQueries({ queryKey: [key] })),
+      ["window", "session", "waiting", "run", "approvals"].map((key) => client.invalidateQueries({ queryKey: [key] })),
     );
     setBusy(false);
     return isDone;
@@ -127,16 +129,46 @@ type QuestionProps = {
 
 function Question({ asked, isDisabled, decided, onDecide, onResult }: QuestionProps) {
   const [mode, setMode] = useState<"ask" | "deny" | "edit">("ask");
+  const [always, setAlways] = useState<string | null>(null);
   if (asked.kind === "event") {
     return (
       <div className="question">
         <p>
           <Icon name="waiting" /> <strong>{t.run.waitsEvent(plain(asked.name))}</strong>
         </p>
-        <GivenValue label={t.run.sendEvent} isDisabled={isDisabled} onGive={onResult} />
+        {asked.schema === undefined ? (
+          <GivenValue label={t.run.sendEvent} isDisabled={isDisabled} onGive={onResult} />
+        ) : (
+          <Filled form={{ question: "", ...asked, schema: asked.schema }} isDisabled={isDisabled} onDone={onResult} />
+        )}
       </div>
     );
   }
+  if (asked.kind === "form") {
+    return (
+      <div className="question">
+        <p>
+          <Icon name="waiting" /> <strong>{t.form.asks(plain(asked.tool_name))}</strong>
+        </p>
+        {mode === "deny" ? (
+          <Denial
+            label={t.run.reason}
+            action={t.run.denyNow}
+            isDisabled={isDisabled}
+            onDone={onDecide}
+            onCancel={() => setMode("ask")}
+          />
+        ) : (
+          <Filled form={asked} isDisabled={isDisabled} onDone={onResult}>
+            <Button className="button danger" isDisabled={isDisabled} onPress={() => setMode("deny")}>
+              <Icon name="close" /> {t.run.deny}
+            </Button>
+          </Filled>
+        )}
+      </div>
+    );
+  }
+  if (asked.kind === "review") return <Review asked={asked} isDisabled={isDisabled} onDecide={onDecide} />;
   const title = { approval: t.run.waitsFor, call: t.run.waitsResult, unsure: t.run.unsure }[asked.kind](
     plain(asked.tool_name),
   );
@@ -161,10 +193,22 @@ function Question({ asked, isDisabled, decided, onDecide, onResult }: QuestionPr
           <Button
             className={decided === true ? "button primary decided" : "button primary"}
             isDisabled={isDisabled}
-            onPress={() => onDecide(true)}
+            onPress={() => onDecide(always === null ? true : { approved: true, always: always as "session" | "user" })}
           >
             <Icon name="check" /> {t.run.approve}
           </Button>
+          {asked.kind === "approval" ? (
+            <Choice
+              label={t.approvals.always}
+              any={t.approvals.once}
+              value={always}
+              options={[
+                ["session", t.approvals.alwaysSession],
+                ["user", t.approvals.alwaysUser],
+              ]}
+              onChange={setAlways}
+            />
+          ) : null}
           <Button className="button danger" isDisabled={isDisabled} onPress={() => setMode("deny")}>
             <Icon name="close" /> {t.run.deny}
           </Button>
@@ -174,27 +218,120 @@ function Question({ asked, isDisabled, decided, onDecide, onResult }: QuestionPr
         </div>
       ) : null}
       {mode === "deny" ? (
-        <form
-          className="denial"
-          onSubmit={(event) => {
-            event.preventDefault();
-            const message = String(new FormData(event.currentTarget).get("message") ?? "");
-            onDecide(message === "" ? false : { approved: false, message });
-          }}
+        <Denial
+          label={t.run.reason}
+          action={t.run.denyNow}
+          isDisabled={isDisabled}
+          onDone={onDecide}
+          onCancel={() => setMode("ask")}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+function Denial(props: {
+  label: string;
+  action: string;
+  isDisabled: boolean;
+  onDone: (decision: Decision) => void;
+  onCancel: () => void;
+}) {
+  return (
+    <form
+      className="denial"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const message = String(new FormData(event.currentTarget).get("message") ?? "");
+        props.onDone(message === "" ? false : { approved: false, message });
+      }}
+    >
+      <TextField className="field" name="message" autoFocus>
+        <Label>{props.label}</Label>
+        <Input />
+      </TextField>
+      <div className="decisions">
+        <Button className="button danger" type="submit" isDisabled={props.isDisabled}>
+          {props.action}
+        </Button>
+        <Button className="button" onPress={props.onCancel}>
+          {t.common.cancel}
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+function Filled(props: { form: Form; isDisabled: boolean; onDone: (value: Json) => void; children?: React.ReactNode }) {
+  const { question, schema, problem } = props.form;
+  return (
+    <>
+      {question === "" ? null : <p dir="auto">{plain(question)}</p>}
+      {problem === undefined ? null : (
+        <p className="wrong" role="alert">
+          {t.form.refused} {plain(problem)}
+        </p>
+      )}
+      <SchemaForm schema={schema} label={t.form.fill} isDisabled={props.isDisabled} onDone={props.onDone}>
+        {props.children}
+      </SchemaForm>
+    </>
+  );
+}
+
+/** An answer that somebody looks at before it is given. */
+function Review(props: {
+  asked: Extract<Asked, { kind: "review" }>;
+  isDisabled: boolean;
+  onDecide: (decision: Decision) => void;
+}) {
+  const { asked, isDisabled, onDecide } = props;
+  const [mode, setMode] = useState<"ask" | "deny" | "edit">("ask");
+  const isReviewer = useQuery(about()).data?.administrator !== false;
+  const output = (asked.args as { output?: Json } | null)?.output ?? null;
+  const schema = asked.schema ?? (typeof output === "string" ? { type: "string" } : {});
+  return (
+    <div className="question">
+      <p>
+        <Icon name="waiting" /> <strong>{t.reviewed.title}</strong>
+      </p>
+      {mode === "edit" ? (
+        <SchemaForm
+          schema={schema}
+          value={output}
+          label={t.reviewed.give}
+          isDisabled={isDisabled}
+          onDone={(value) => onDecide({ approved: true, args: { output: value } })}
         >
-          <TextField className="field" name="message" autoFocus>
-            <Label>{t.run.reason}</Label>
-            <Input />
-          </TextField>
-          <div className="decisions">
-            <Button className="button danger" type="submit" isDisabled={isDisabled}>
-              {t.run.denyNow}
-            </Button>
-            <Button className="button" onPress={() => setMode("ask")}>
-              {t.common.cancel}
-            </Button>
-          </div>
-        </form>
+          <Button className="button" onPress={() => setMode("ask")}>
+            {t.common.cancel}
+          </Button>
+        </SchemaForm>
+      ) : (
+        <Value value={output} />
+      )}
+      {isReviewer ? null : <p className="muted">{t.reviewed.others}</p>}
+      {mode === "ask" && isReviewer ? (
+        <div className="decisions">
+          <Button className="button primary" isDisabled={isDisabled} onPress={() => onDecide(true)}>
+            <Icon name="check" /> {t.reviewed.accept}
+          </Button>
+          <Button className="button" isDisabled={isDisabled} onPress={() => setMode("edit")}>
+            <Icon name="edit" /> {t.reviewed.change}
+          </Button>
+          <Button className="button danger" isDisabled={isDisabled} onPress={() => setMode("deny")}>
+            <Icon name="rewind" /> {t.reviewed.sendBack}
+          </Button>
+        </div>
+      ) : null}
+      {mode === "deny" ? (
+        <Denial
+          label={t.reviewed.remark}
+          action={t.reviewed.sendBackNow}
+          isDisabled={isDisabled}
+          onDone={onDecide}
+          onCancel={() => setMode("ask")}
+        />
       ) : null}
     </div>
   );
