@@ -178,7 +178,7 @@ def test_every_view_is_reached_on_a_phone(address: str, open_page: OpenPage) -> 
     page = open_page(address, size="phone")
     page.set_viewport_size({"width": 360, "height": 740})
     bar = page.get_by_role("navigation", name="Views")
-    expect(page.get_by_role("link", name="Sessions")).to_have_attribute("aria-current", "page")
+    expect(bar.get_by_role("link", name="Sessions")).to_have_attribute("aria-current", "page")
     seen = [link.inner_text() for link in bar.get_by_role("link").all() if link.is_visible()]
     for name in ("Waiting", "New session", "Monitor"):
         assert name in seen
