@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,7 @@ class Writers:
 
 
 @contextmanager
-def writers(url: str, folder: Path, how: signal.Signals) -> Iterator[Writers]:
+def writers(url: str, folder: Path, how: signal.Signals) -> Generator[Writers]:
     at_work = Writers(url, folder, how)
     try:
         at_work.wait_for(60)
@@ -164,7 +164,7 @@ def test_lists_that_lag(monkeypatch: pytest.MonkeyPatch, target: MemoryStorage) 
     written: dict[str, float] = {}
 
     class Lagging(WrappedDriver):
-        capabilities = replace(MemoryDriver.capabilities, exact_order=False)  # pyright: ignore[reportAssignmentType]
+        capabilities = replace(MemoryDriver.capabilities, exact_order=False)  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
         async def append(self, write: Any, deadline: Any) -> bool:
             written[write.session_id] = time.monotonic()
