@@ -37,6 +37,12 @@ QUARTER = 15 * 60 * 1_000_000
 AT_ONCE = 200
 """How many times one statement asks for."""
 
+FEW = 8
+"""How many ranges of sums are asked for one by one."""
+
+BLOCKS = 2000
+"""How many blocks of sums one statement asks for."""
+
 SUMMED = frozenset({"since", "until", "agent", "status", "members"})
 """Filters that sums know."""
 
@@ -279,9 +285,8 @@ class Adding:
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}
         columns = [names.get(one, "c.block") for one in groups]
         windows = sorted(self._summed or [], key=lambda one: one.start)
-        for some in batches(_ranges(windows), AT_ONCE):
-            blocks = " OR ".join(f"c.block >= {first} AND c.block < {end}" for first, end in some)
-            sql = _select(columns, selected, "{sums} c", f"{where.text} AND ({blocks})", grouped=grouped)
+        for blocks in _which_blocks(_ranges(windows)):
+            sql = _select(columns, selected, "{sums} c", f"{where.text} AND {blocks}", grouped=grouped)
             yield from self._keyed(sql, where, groups, lambda block: _window_of(windows, block).period)
 
     def _keyed(
@@ -325,6 +330,16 @@ def _ranges(windows: Sequence[Window]) -> list[tuple[int, int]]:
         else:
             ranges.append((one.start, one.end))
     return ranges
+
+
+def _which_blocks(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Conditions on the blocks of ranges: these, or each block, where they are many, as of days of most zones."""
+    if len(ranges) <= FEW:
+        for first, end in ranges:
+            yield f"c.block >= {first} AND c.block < {end}"
+        return
+    for some in batches([block for one in ranges for block in range(*one)], BLOCKS):
+        yield f"c.block IN ({', '.join(map(str, some))})"
 
 
 def _window_of(windows: Sequence[Window], block: int) -> Window:
