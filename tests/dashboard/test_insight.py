@@ -184,7 +184,7 @@ def test_every_view_is_reached_on_a_phone(address: str, open_page: OpenPage) -> 
         assert name in seen
         bar.get_by_role("link", name=name).tap()
         expect(bar.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
-    for name in ("Runs", "Review", "Examples", "Evaluations", "Memories", "Health"):
+    for name in ("Runs", "Review", "Examples", "Evaluations", "Memories", "Approvals", "Health"):
         bar.get_by_role("button", name="More").tap()
         page.get_by_role("menuitem", name=name).tap()
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
