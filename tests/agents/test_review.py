@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[TextPart(f"Re: {said}")])
 
 
-async def streamed(messages: list[ModelMessage], info: AgentInfo) -> Any:
+async def streamed(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
     for part in answer(messages, info).parts:
         if isinstance(part, TextPart):
             for word in part.content.split():

@@ -85,7 +85,7 @@ def _inside(said: JsonObject) -> Iterator[tuple[str, Any]]:
         if name in said:
             yield name, said[name]
     for name in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        for one in said.get(name) or []:
+        for one in cast("list[Any]", said.get(name) or []):
             yield name, one
 
 
@@ -128,7 +128,7 @@ def _problems(schema: Any, value: Any, root: JsonObject, place: str, depth: int)
 
 def _of_members(said: JsonObject, value: JsonObject, root: JsonObject, place: str, depth: int) -> Iterator[str]:
     known = cast(JsonObject, said.get("properties") or {})
-    for name in said.get("required") or []:
+    for name in cast("list[str]", said.get("required") or []):
         if name not in value:
             yield _at(_below(place, name), "it is missing")
     others = said.get("additionalProperties", True)
@@ -197,7 +197,7 @@ def _size(
     kinds: type | tuple[type, ...], check: Callable[[int, int], bool], words: str
 ) -> Callable[[Any, Any], str | None]:
     def rule(limit: Any, value: Any) -> str | None:
-        return words.format(limit) if isinstance(value, kinds) and not check(len(cast(Any, value)), limit) else None
+        return words.format(limit) if isinstance(value, kinds) and not check(len(value), limit) else None
 
     return rule
 
