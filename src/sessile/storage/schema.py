@@ -94,7 +94,8 @@ def _referred(reference: Any, root: JsonObject) -> Any:
     found: Any = root
     for part in str(reference).removeprefix("#").strip("/").split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
-        found = cast(JsonObject, found).get(key) if isinstance(found, dict) and key else found
+        if key:
+            found = cast(Any, found).get(key) if isinstance(found, dict) else None
     if not str(reference).startswith("#") or not isinstance(found, (dict, bool)):
         raise InvalidInputError(f"The schema refers to {reference!r}, which is not in it.")
     return cast(Any, found)
