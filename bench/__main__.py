@@ -27,6 +27,7 @@ PARTS = (
     "lists-postgres",
     "lists-mariadb",
     "dashboard",
+    "dashboard-peers",
     "server",
     "encryption",
     "moving",
@@ -145,6 +146,10 @@ def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
         from . import dashboard
 
         dashboard.run(data, options.sessions).print()
+    if "dashboard-peers" in parts:
+        from . import dashboard_peers
+
+        dashboard_peers.run(data, CACHE / "envs").print()
     if "lists" in parts:
         for table in lists.on_sqlite(data, options.sessions):
             table.print()

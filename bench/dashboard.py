@@ -144,13 +144,13 @@ def served(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium, without a screen."""
+def chromium(*more: str) -> Iterator[Any]:
+    """Debian's Chromium, without a screen; `more` are arguments of its own."""
     from playwright.sync_api import sync_playwright
 
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", *more])
         yield browser
         browser.close()
 

@@ -166,7 +166,7 @@ class Module:
 
 def given_to(name: str, scope: Scope) -> Iterator[ast.expr]:
     """The values that a scope assigns to a name, without those that are made of its own."""
-    for node in ast.walk(scope):
+    for node in ast.walk(scope):  # of a module its functions, too: they pass texts to each other
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             inside = {one.id for one in ast.walk(node.value) if isinstance(one, ast.Name)}

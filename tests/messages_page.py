@@ -24,6 +24,7 @@ EXCEPTIONS = {
     f"Warning: {FILLED}": PASSED_ON,
     f"{FILLED} {FILLED}.": "the parts have headings: what is refused, and why",
     f"{FILLED} {FILLED}: {FILLED}.": "the parts have headings: what is refused, and why",
+    "There is nothing to write.": "is caught where it is raised: an update that changes nothing",
     "A driver that declares suspends=False has awaited something.": "only the author of a driver can cause it",
     f"The driver {FILLED} cannot push changes.": "only a driver that says that it can is asked",
     "A storage needs a driver.": "only the author of a storage class can cause it",
@@ -200,10 +201,22 @@ _INTRO = (
 def _entry(entry: Entry, told: str) -> Iterator[str]:
     yield f"### {heading(entry.text)}"
     classes = ", ".join(f"`{one}`" for one in entry.kinds)
-    if told or classes:
-        yield f"{classes}: {told}" if told and classes else told or f"{classes}."
+    if said := told or ("" if entry.needs_words else _untold(entry)):
+        yield f"{classes}: {said}" if classes else said
     if does := _to_do(entry):
         yield does
+
+
+REFUSALS = {
+    ANSWER: "The request was refused; nothing was written.",
+    SAID: "The command has done nothing.",
+}
+UNTOLD = "The argument was refused; nothing was written."
+"""What is said of messages that are the whole story."""
+
+
+def _untold(entry: Entry) -> str:
+    return REFUSALS.get(entry.places[0].kind, UNTOLD)
 
 
 def _to_do(entry: Entry) -> str:
@@ -211,7 +224,7 @@ def _to_do(entry: Entry) -> str:
     hints: dict[str, set[tuple[str, str]]] = {}
     for one in entry.places:
         hint = one.hint if one.hint is not None else _default_hint(one.kind)
-        if hint and hint.strip(f" {FILLED}"):
+        if hint and hint.strip(f" {FILLED}") and hint != errors.InvalidInputError.default_hint:
             hints.setdefault(hint, set()).add((one.kind, _room_of(one.path)[1]))
     if len(hints) == 1:
         return f"**Do:** {plain(next(iter(hints)))}"
@@ -255,7 +268,8 @@ def words_of(text: str) -> dict[str, str]:
     for part in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
         title, _, body = re.split(r"^## |^Next: ", part, flags=re.MULTILINE)[0].partition("\n")
         said = body.partition("**Do:**")[0].strip()
-        told[re.sub(r"\\(.)", r"\1", title)] = re.sub(r"^(`\w+`(, )?)+[:.] ?", "", said)
+        words = re.sub(r"^(`\w+`(, )?)+: ", "", said)
+        told[re.sub(r"\\(.)", r"\1", title)] = "" if words in (UNTOLD, *REFUSALS.values()) else words
     return told
 
 

@@ -243,6 +243,11 @@ def test_fills_forms_and_reviews_answers(sessile: Run, path: Path) -> None:
         (["approve", "a", "--resume", "json"], "names nothing"),
         (["rewind", "a", "x"], "is none"),
         (["fork", "nobody"], "There is no session"),
+        (["fork", "nobody", "--message", "1"], "There is no session"),
+        (["fork", "done", "--message", "1"], "no messages that an agent has stored"),
+        (["fork", "done", "--results", "{"], "is no JSON"),
+        (["fork", "done", "--results", "[1]"], "a JSON object"),
+        (["fork", "done", "--results", '{"c1": 1}', "--message", "1"], "either how many messages"),
     ],
 )
 def test_what_is_wrong_is_one_clear_error(sessile: Run, path: Path, command: list[str], said: str) -> None:
@@ -368,3 +373,30 @@ def test_completion_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--install-completion" in capsys.readouterr().out
+
+
+def test_a_fork_ends_inside_of_a_run(sessile: Run, path: Path) -> None:
+    """The copy is what the storage and the server make of the same point, and the agent goes on from there."""
+    from pydantic_ai.models.test import TestModel
+
+    from sessile import Agent
+
+    def weather(city: str) -> str:
+        return "rain"
+
+    with SqliteStorage(path) as storage:
+        guide = Agent(TestModel(), name="guide", storage=storage, tools=[weather], durability="step")
+        first = guide.run("Where to?", session_id="s", user_id="ada")
+        (call,) = [part for part in first.new_messages()[1].parts if part.part_kind == "tool-call"]
+        whole = storage.get_session("s", user_id="ada")
+    results = json.dumps({call.tool_call_id: "sun"})
+    assert "is a copy of s" in sessile("fork", "s", "--results", results, "--to", "sunny")[1]
+    made = json.loads(sessile("fork", "s", "--at", "1", "--message", "2", "--to", "again", "--name", "N", "--json")[1])
+    assert (made["session_id"], made["name"], made["user_id"]) == ("again", "N", "ada")
+    with SqliteStorage(path) as storage:
+        guide = Agent(TestModel(), name="guide", storage=storage, tools=[weather], durability="step")
+        assert storage.get_session("s", user_id="ada") == whole
+        assert "sun" in guide.resume("sunny", user_id="ada").output
+        assert "rain" in guide.resume("again", user_id="ada").output
+    code, _, err = sessile("fork", "s", "--message", "9")
+    assert (code, "has 4 messages, not 9" in err) == (1, True), err

@@ -96,7 +96,7 @@ VALUES = {"model": [ATTACK], "db": [], "user": [ATTACK, STRANGER], "agent": [ATT
           "key_file": [ATTACK],
           "keep": ["1h", ATTACK], "keep_runs": ["1"],
           "always": ["session", "user"], "ttl": ["60"], "session": [ATTACK, STRANGER],
-          "revoke": [ATTACK],
+          "revoke": [ATTACK], "results": ["{}", ATTACK],
           "find": ["forged", ATTACK], "add": [ATTACK], "version": ["1"], "replaces": [ATTACK], "forget": [ATTACK],
           "storage": [ATTACK], "host": [ATTACK], "port": ["1"], "index": []}  # fmt: skip
 """What options with a value are tried with; a command with an option that is not here fails the test."""

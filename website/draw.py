@@ -167,12 +167,16 @@ def chart() -> Iterator[str]:
 # ---------------------------------------------------------------- the dashboard
 
 
-SEEN = (("sessions", "#/"), ("session", "#/session/refund-4711?run=2"))
-"""Views of the demonstration."""
+SEEN = (
+    ("sessions", "#/", 1120, 640),
+    ("session", "#/session/refund-4711?run=2", 1120, 640),
+    ("monitor", "#/monitor?by=agent", 1290, 740),
+)
+"""Views of the demonstration, and how large they are drawn."""
 
 
 def dashboard() -> Iterator[str]:
-    """The dashboard over the demonstration's sessions: the list, and a session in which a refund failed."""
+    """The dashboard over the demonstration's sessions: the list, a session in which a refund failed, the monitor."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -182,9 +186,9 @@ def dashboard() -> Iterator[str]:
             address = _address(serving)
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             for mode in ("light", "dark"):
-                for name, place in SEEN:
+                for name, place, width, height in SEEN:
                     context = browser.new_context(
-                        viewport={"width": 1120, "height": 640},
+                        viewport={"width": width, "height": height},
                         color_scheme=mode,
                         reduced_motion="reduce",
                         locale="en-GB",

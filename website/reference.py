@@ -33,8 +33,8 @@ GROUPS: dict[str, Group] = {
         "What `sessile` and `sessile.agents` export.",
         (
             *_of("sessile", "Agent Team AgentSession RunResult LastRuns TokenBudget RollingSummary SessionCapability"),
-            *_of("sessile", "Auto Relevant Memory UserMemory"),
-            *_of("sessile.agents", "AllRuns CurrentSession Window TeamEvent from_openai to_openai"),
+            *_of("sessile", "Auto Relevant Budget Shortened Memory UserMemory"),
+            *_of("sessile.agents", "AllRuns CurrentSession Window TeamEvent TeamRequest from_openai to_openai"),
             *_of("sessile", "session_state user_state app_state temp_state current_session session_files ask_person"),
         ),
     ),
@@ -44,7 +44,7 @@ GROUPS: dict[str, Group] = {
         (
             *_of("sessile", "Workflow workflow step Context SyncContext WorkflowResult Retry current_step"),
             *_of("sessile", "Step Parallel Condition Loop Router Wait"),
-            *_of("sessile.workflows", "CurrentStep StepRecord WorkflowEvent register_value_type"),
+            *_of("sessile.workflows", "CurrentStep EarlierRun StepRecord WorkflowEvent register_value_type"),
         ),
     ),
     "reference/storage": Group(

@@ -20,6 +20,7 @@ _SEEN_AS = {
     "expires_us": "expires_at",
     "started_us": "started_at",
     "ended_us": "ended_at",
+    "first_token_us": "first_token",
     "ttl_us": "ttl",
     "time_us": "time",
     "written_us": "written_at",
@@ -67,6 +68,13 @@ class UsageGroup(Protocol):
     p50: timedelta | None
     p95: timedelta | None
     p99: timedelta | None
+    first_token_p50: timedelta | None
+    first_token_p95: timedelta | None
+    first_token_p99: timedelta | None
+
+
+PERCENTILES = ("p50", "p95", "p99", "first_token_p50", "first_token_p95", "first_token_p99")
+"""How long runs took, and how long it took until the first part of an answer came."""
 
 
 def usage_row_json(groups: Sequence[str], row: UsageGroup) -> JsonObject:
@@ -75,7 +83,7 @@ def usage_row_json(groups: Sequence[str], row: UsageGroup) -> JsonObject:
     `known_cost` is what the requests cost whose price is known, also where `cost`, the whole, is not.
     """
     named = {name: _plain_moment(value) for name, value in zip(groups, row.group, strict=True)}
-    seconds = {name: _plain(value) for name, value in (("p50", row.p50), ("p95", row.p95), ("p99", row.p99))}
+    seconds = {name: _plain(getattr(row, name)) for name in PERCENTILES}
     known = _plain(Decimal(row.usage.nano_dollars).scaleb(-9).normalize())
     return {
         **named,

@@ -328,6 +328,8 @@ class Run(Timed):
         epoch: 1, and one more for each process that has taken it over.
         counted_there: of a run below another one: it has worked in a session of its own in the same database, whose
             runs have it as well; a sum over all sessions takes what it has used from there.
+        first_token_us: how long after it began the first part of its first model response came, microseconds; None
+            where responses are not streamed; `first_token` as a `timedelta`.
     """
 
     number: int
@@ -352,6 +354,12 @@ class Run(Timed):
     ratings: list[Rating] = field(default_factory=list)
     epoch: int = 1
     counted_there: bool = False
+    first_token_us: int | None = None
+
+    @property
+    def first_token(self) -> timedelta | None:
+        """How long after it began the first part of an answer came; None where responses are not streamed."""
+        return None if self.first_token_us is None else timedelta_of(self.first_token_us)
 
     def rating(self, source: str = "user") -> Rating | None:
         """The rating that counts of a source: the newest one."""

@@ -175,3 +175,15 @@ def _delegates(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     if isinstance(last, ToolReturnPart):
         return ModelResponse([TextPart("Done.")])
     return ModelResponse([ToolCallPart("delegate_task", {"member": "planner"})])
+
+
+def test_results_cannot_name_media_that_are_not_there(storage: Storage) -> None:
+    agent = planner(storage)
+    agent.run("Where to?", session_id="s")
+    calls = [
+        part for one in agent.session("s").messages() for part in one.data["parts"] if part["part_kind"] == "tool-call"
+    ]
+    forged = {"kind": "binary", "media_type": "image/png", "data": {"$blob": "0" * 64, "size": 3}}
+    with pytest.raises(InvalidInputError, match="does not have"):
+        agent.session("s").fork(at=1, results={calls[0]["tool_call_id"]: {"picture": [forged]}})
+    assert [one.session_id for one in storage.sessions()] == ["s"]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import sent, turns
 from tests.model_server import ModelServer
 
 from sessile import ANY_USER, Agent, Memory, SqliteStorage, Team, workflow
-from sessile.errors import InvalidInputError
-from sessile.storage.scopes import ScopeName
+from sessile.errors import InvalidInputError, NotStoredError
+from sessile.storage.scopes import MEMORY, ScopeName
 
 
 def extracting(asked: list[str], **changes: Any) -> FunctionModel:
@@ -187,3 +188,50 @@ def test_what_is_no_memory(tmp_path: Path) -> None:
     for options in ({"tokens": -1}, {"ttl": "soon"}, {"extract": 3}, {"extract": ""}):
         with pytest.raises(InvalidInputError):
             Memory(**options)  # pyright: ignore[reportArgumentType]
+
+
+def answers(*calls: Any) -> FunctionModel:
+    """A model that makes these calls, one after the other, and then is done."""
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        made = sum(isinstance(one, ModelResponse) for one in messages)
+        return ModelResponse([ToolCallPart(*calls[made]) if made < len(calls) else TextPart("done")])
+
+    return FunctionModel(answer)
+
+
+@pytest.mark.parametrize("extract", [False, True])
+def test_a_run_of_a_user_who_was_deleted_remembers_nothing(storage: SqliteStorage, extract: bool) -> None:
+    """What is still running when a user is deleted must not write down again what was deleted."""
+    deleted: list[int] = []
+
+    def leave() -> str:
+        """Delete the account."""
+        deleted.append(storage.delete_user("ada"))
+        return "gone"
+
+    def note(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        while not deleted:
+            time.sleep(0.01)
+        found = {"add": [{"memory": "Lives in Oslo."}]}
+        return ModelResponse([ToolCallPart(info.output_tools[0].name, found)])
+
+    memory = Memory(tools=not extract, extract=FunctionModel(note) if extract else False)
+    calls = [("leave", {})] if extract else [("leave", {}), ("add_memory", {"memory": "Lives in Oslo."})]
+    agent = Agent(answers(*calls), storage=storage, memory=memory, tools=[leave])
+    storage.memories("ada").add("Works as a nurse.")
+    with pytest.raises(NotStoredError):
+        agent.run("I live in Oslo. Delete my account.", session_id="s", user_id="ada")
+    assert deleted
+    assert storage.memories("ada").all() == []
+    assert storage.all_memories() == []
+
+
+def test_memories_that_are_held_end_no_run(storage: SqliteStorage) -> None:
+    one = storage.memories("ada").add("Works as a nurse.")
+    storage.hold(ScopeName(MEMORY, "ada").stored_id, "a dispute", user_id=ANY_USER)
+    agent = Agent(answers(("delete_memory", {"memory_id": one.memory_id})), storage=storage, memory=True)
+    result = agent.run("Forget it.", session_id="s", user_id="ada")
+    assert result.output == "done"
+    assert "must be kept" in str(result.new_messages())
+    assert storage.memories("ada").all() == [one]

@@ -42,6 +42,7 @@ VIEWS = {
     "evaluations": "#/evaluations",
     "evaluation": "#/evaluations?start=1",
     "no such evaluation": "#/evaluations/zanzibar",
+    "memories": "#/memories",
     "monitor": "#/monitor?time=30d&by=agent",
     "nothing in the monitor": "#/monitor?agent=zanzibar",
     "health": "#/health",

@@ -151,6 +151,50 @@ def test_dragging_over_a_chart_looks_at_that_time(storage: SqliteStorage, addres
     expect(page.get_by_role("link", name="s6")).to_have_count(0)
 
 
+def test_how_long_people_wait_until_an_answer_begins(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
+    """It is told of streamed answers, by agent as all else is; where nothing was streamed there is no chart of it."""
+    begin = datetime.now(UTC) - timedelta(hours=1)
+    for number, (agent, first) in enumerate([("quick", 0.2), ("quick", 0.2), ("slow", 4), ("batch", None)]):
+        ended = begin + timedelta(seconds=9)
+        storage.add_run(
+            f"s{number}", input="Hi", output="x", agent=agent, started_at=begin, ended_at=ended, first_token=first
+        )
+    page = open_page(f"{address}#/monitor")
+    expect(page.get_by_role("link", name=re.compile("^First token"))).to_contain_text("95 % within 4.0 s")
+    card = page.get_by_role("region", name="Time to first token", exact=True)
+    card.get_by_role("radio", name="Table").or_(card.get_by_role("button", name="Table")).click()
+    expect(card.get_by_role("row").nth(1)).to_contain_text("200 ms4.0 s4.0 s")
+    rows = page.get_by_role("region", name="Who and what: Table").get_by_role("row")
+    expect(rows.filter(has_text="slow")).to_contain_text("4.0 s")
+    expect(rows.filter(has_text="batch").get_by_role("cell").last).to_have_text("–")
+    page.goto(f"{address}#/monitor?agent=batch")
+    expect(page.get_by_role("link", name=re.compile("^First token"))).to_contain_text("nothing was streamed")
+    expect(page.locator("canvas")).to_have_count(5)
+    page.goto(f"{address}#/session/s2")
+    expect(page.get_by_role("article", name="Run 1")).to_contain_text("first token 4.0 s")
+
+
+def test_every_view_is_reached_on_a_phone(address: str, open_page: OpenPage) -> None:
+    page = open_page(address, size="phone")
+    page.set_viewport_size({"width": 360, "height": 740})
+    bar = page.get_by_role("navigation", name="Views")
+    expect(bar.get_by_role("link", name="Sessions")).to_have_attribute("aria-current", "page")
+    seen = [link.inner_text() for link in bar.get_by_role("link").all() if link.is_visible()]
+    for name in ("Waiting", "New session", "Monitor"):
+        assert name in seen
+        bar.get_by_role("link", name=name).tap()
+        expect(bar.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
+    for name in ("Runs", "Review", "Examples", "Evaluations", "Memories", "Health"):
+        bar.get_by_role("button", name="More").tap()
+        page.get_by_role("menuitem", name=name).tap()
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    bar.get_by_role("button", name="More").tap()
+    page.get_by_role("menuitem", name="Appearance: Dark").tap()
+    expect(page.locator("html[data-theme=dark]")).to_be_attached()
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    assert width <= 360
+
+
 def test_runs_by_what_they_cost_and_how_long_they_took(
     storage: SqliteStorage, address: str, open_page: OpenPage
 ) -> None:

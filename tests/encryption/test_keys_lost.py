@@ -123,8 +123,8 @@ class Between(WrappedDriver):
 
     happens: Any = None
 
-    async def entries(self, *args: Any) -> Any:
-        rows = await self.inner.entries(*args)
+    async def entries(self, session_id: str, incarnation: str, span: Any, deadline: Any) -> Any:
+        rows = await self.inner.entries(session_id, incarnation, span, deadline)
         happens, self.happens = self.happens, None
         if happens is not None:
             happens()
@@ -166,7 +166,7 @@ def test_two_that_give_another_key_at_once_take_different_numbers(path: Path, mo
     with opened(path, apart=True) as one, opened(path, apart=True) as two:
         one.add_run("s1", input="x")
         two.runs("s1")
-        put, late = SqliteKeyStore.put, []
+        put, late = SqliteKeyStore.put, list[Any]()
 
         def put_late(store: SqliteKeyStore, key: Any) -> None:
             if not late:

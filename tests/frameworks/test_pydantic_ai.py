@@ -20,6 +20,7 @@ from pydantic_ai.conversation_store import (
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import UsageLimits
 from tests.frameworks.helpers import page_runs
 from tests.frameworks.writers import killed_in_the_middle, written_together
 
@@ -51,7 +52,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Conversati
 async def say(store: ConversationStore, conversation_id: str, prompt: Any, **given: Any) -> Conversation:
     limit = given.pop("limit", None)
     conversation = await store.load(conversation_id, limit=limit) or Conversation(conversation_id=conversation_id)
-    result = await agent.run(prompt, conversation=conversation)
+    result = await agent.run(prompt, conversation=conversation, usage_limits=UsageLimits(request_limit=None))
     await store.save(result, **given)
     return result.conversation
 

@@ -38,7 +38,10 @@ def add_at(index: Index, session: str, began: datetime, seconds: float, **more: 
             number = head.run_count + 1
             common = (f"r{number}", number, None, "a")
             ended = RunEnded(
-                status=more.get("status", "completed"), usage=USED.to_json(), ended_at=start + round(seconds * 1e6)
+                status=more.get("status", "completed"),
+                usage=USED.to_json(),
+                ended_at=start + round(seconds * 1e6),
+                first_token=more.get("first_token"),
             )  # type: ignore[arg-type] (a status)
             entries += [RunStarted(input="x", started_at=start).entry(*common), ended.entry(*common)]
             return Draft(entries, number)
@@ -91,6 +94,27 @@ def test_percentiles_are_of_all_runs(index: Index) -> None:
     assert (row.group, row.runs, row.errors) == (("a",), 10, 10)
     assert row.p50 is not None
     assert row.p50.total_seconds() == pytest.approx(50, rel=0.01)
+
+
+def test_times_to_the_first_token_are_of_the_streamed_runs(index: Index) -> None:
+    """Out of sums as from runs one by one, of all, and of those that filters leave."""
+    began = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    for number in range(1, 101):
+        add_at(index, "s", began, number, first_token=number * 100_000 if number % 2 else None)
+    add_at(index, "odd", began, 1, first_token="soon")  # whatever somebody has written: the run is told all the same
+    add_at(index, "paused", began, 5, status="paused", first_token=40_000_000)
+    assert index.usage(by="model").total.first_token_p50 == index.usage().total.first_token_p50
+    assert index._place.read("SELECT COUNT(*) FROM {sums} WHERE first_took <> '[]'")[0][0] > 0
+    some = {"since": began - timedelta(minutes=1), "until": began + timedelta(minutes=1)}
+    whole = [index.usage(), index.usage(**some), index.usage(by=("day", "agent"))]
+    over = index.usage(min_duration=0)  # looked at one by one, without the run that is not over
+    for table, runs in (*((one, 102) for one in whole), (over, 101)):
+        total = table.total
+        assert total.runs == runs
+        for told, exact in ((total.first_token_p50, 5.1), (total.first_token_p95, 9.7)):
+            assert told is not None
+            assert told.total_seconds() == pytest.approx(exact, rel=0.05)
+    assert index.usage(min_duration=1000).total.first_token_p50 is None
 
 
 BEGAN = datetime(2026, 3, 27, 21, 40, tzinfo=UTC)

@@ -16,7 +16,7 @@ from tests.model_server import ModelServer
 from tests.teams.helpers import ask, call, member, team_of
 
 import sessile
-from sessile import Agent, MemoryStorage, SqliteStorage, Storage, Team, current_session, session_state
+from sessile import Agent, MemoryStorage, SqliteStorage, Storage, Team, app_state, current_session, session_state
 from sessile.agents import Members
 from sessile.errors import ConflictError, InvalidStateError
 
@@ -196,3 +196,56 @@ async def test_two_members_in_one_event_loop_over_memory() -> None:
         head = await storage.aget_session("s1")
         assert head is not None
         assert len(head.state["a"]) == MEMBERS * WRITES
+
+
+# ---------------------------------------------------------------- across sessions
+
+
+def noters(storage: Storage, prefix: str) -> Team[Any]:
+    """A team whose members all note what they do for all sessions of the team, at the same time."""
+
+    def of(name: str) -> Agent[Any]:
+        async def scribble(n: int) -> int:
+            app_state()[f"{prefix}.{name}.{n}"] = n
+            app_state().setdefault("by", {})[f"{prefix}.{name}"] = n + 1
+            await asyncio.sleep(0)
+            return n
+
+        return Agent(FunctionModel(scribbler), name=name, tools=[scribble], history=None, scopes=["app:crew"])
+
+    async def together(task: str, members: Members) -> int:
+        return len(await asyncio.gather(*(one.run(task) for one in members.values())))
+
+    return Team([of(f"m{n}") for n in range(4)], mode=together, name="crew", storage=storage)
+
+
+def test_teams_of_many_sessions_share_the_state_of_their_application(storages: tuple[Storage, Storage]) -> None:
+    """Four sessions of four members each, over two storages: no write of anybody is lost, and each session sees all."""
+    one, two = storages
+    runs = [
+        threading.Thread(target=noters(storage, str(number)).run, args=("Work.",), kwargs={"session_id": f"s{number}"})
+        for number, storage in enumerate((one, two, one, two))
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    state = one.scope(app="crew").state()
+    keys = {f"{prefix}.m{member}" for prefix in range(4) for member in range(4)}
+    assert state.pop("by") == dict.fromkeys(keys, WRITES)
+    assert state == {f"{key}.{n}": n for key in keys for n in range(WRITES)}
+    assert one.scope(app="other").state() == {}
+    seen: list[Any] = []
+    reader: Agent[Any] = Agent(
+        FunctionModel(lambda messages, info: ModelResponse([TextPart(str(info.instructions))])),
+        name="reader",
+        instructions="So far: {app:by}",
+        scopes=["app:crew"],
+    )
+
+    async def ask_reader(task: str, members: Members) -> str:
+        seen.append((await members["reader"].run(task)).output)
+        return "read"
+
+    Team([reader], mode=ask_reader, name="crew", storage=two).run("Tell.", session_id="later")
+    assert all(key in seen[0] for key in keys)

@@ -170,6 +170,7 @@ export const t = {
   },
   run: {
     you: "User",
+    firstToken: (time: string) => `first token ${time}`,
     system: "System",
     agent: "Agent",
     thinking: "Thinking",
@@ -236,7 +237,6 @@ export const t = {
     rendered: "Rendered",
     unknownPart: "Part of an unknown kind",
     actions: "More actions",
-    firstToken: "First token",
     model: "Model",
     cached: "cached",
     attempt: (n: number) => `attempt ${n}`,

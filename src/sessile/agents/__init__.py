@@ -9,10 +9,13 @@ from .filing import session_files
 from .forms import ask_person
 from .handle import AgentSession
 from .history.chosen import Auto, Relevant
+from .history.measured import Budget
+from .history.shortened import Shortened
 from .history.summary import RollingSummary
 from .history.windows import AllRuns, LastRuns, TokenBudget, Window
 from .memory import Memory
 from .messages.openai import from_openai, to_openai
+from .run.company import TeamRequest
 from .started import StartedRun
 from .team import Team
 from .team.modes import Members
@@ -21,6 +24,7 @@ __all__ = [
     "Agent",
     "AllRuns",
     "Auto",
+    "Budget",
     "CurrentSession",
     "LastRuns",
     "MemberEnded",
@@ -31,10 +35,12 @@ __all__ = [
     "RollingSummary",
     "RunResult",
     "SessionCapability",
+    "Shortened",
     "AgentSession",
     "StartedRun",
     "Team",
     "TeamEvent",
+    "TeamRequest",
     "TokenBudget",
     "Window",
     "app_state",

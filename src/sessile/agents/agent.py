@@ -15,7 +15,7 @@ from pydantic_ai.models import KnownModelName, Model
 from pydantic_ai.output import OutputSpec
 from pydantic_ai.run import AgentRunResult
 
-from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
+from ..errors import InvalidInputError
 from ..live.result import OutputT, RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
@@ -31,6 +31,7 @@ from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
+from .history.shortened import tools_of
 from .history.tools import history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
@@ -40,12 +41,13 @@ from .opened import Opened
 from .options import AgentOptions, Approval, Prompt, RunOptions
 from .partial import is_text, told_to, tools_told_to
 from .placeholders import given_for_a_run, may_be_filled, shown_by
-from .remembered import remembered
+from .remembered import media_of, remembered
 from .resume.fitting import check_tools
 from .resume.repeating import run_again
 from .resume.resuming import resume_run
 from .resume.tools import Tools
 from .run.adapting import Adapting
+from .run.company import asked_of
 from .run.driving import drive
 from .run.job import Job
 from .run.recorder import Recorder
@@ -80,7 +82,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         scopes: which states that outlive the session are at hand: `"user"` (`user_state()`), and `"app"` or
             `"app:NAME"` (`app_state()`); each costs a look at the beginning of a run, and a commit if it was changed.
         history: which earlier runs are sent along: a number of runs, `"all"`, `TokenBudget(…)`,
-            `RollingSummary(…)`, a `Window` of your own, or None.
+            `RollingSummary(…)`, `Auto(…)`, a `Window` of your own, or None.
         durability: `"run"`: the start of a run is committed at once, its messages when it ends. `"step"`: every
             model response, and every tool call before it starts and after it ends, is committed as it happens, so that
             `resume` can go on after a crash. `"exit"`: one commit, at the end; a crash loses the run, and no other
@@ -158,7 +160,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         self._scopes, self._titles = checked_scopes(scopes), check_titles(titles)
         self._refuse_conflicts = on_state_conflict == "error"
         self._session_usage = usage_scope == "session"
-        self._toolsets = history_tools(read_chat_history, search_sessions)
+        self._toolsets = history_tools(read_chat_history, search_sessions, tools_of(self._window))
         self._memory, self.review = checked_memory(memory), review
         self._memory_tools = memory_tools(self._memory)
         self.pydantic_agent = pydantic_agent_of(model, name, output_type, options)
@@ -247,10 +249,12 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         return await self._run_stored(self.storage, prompt, spec, job)
 
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        prompt = await prompt_of(prompt, partial(self._media, storage, spec))
+        prompt = await prompt_of(prompt, partial(media_of, storage, spec))
         job.prompt, spec.given = prompt, remembered(job.given)
         if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
             spec.given = {**(spec.given or {}), "examples": used}
+        if (members := await job.company.choose(asked_of(question_of(prompt), spec))) is not None:
+            spec.given = {**(spec.given or {}), "members": members}
         with stored_on_sigterm():
             begin = partial(Recorder.begin, storage, spec, prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
             while spec.only_once:
@@ -261,14 +265,6 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 with suppress(RunExistsError):  # another caller has just begun it
                     return await drive(await begin(), job)
             return await drive(await begin(), job)
-
-    async def _media(self, storage: Storage, spec: TurnSpec, digest: str) -> bytes:
-        """What the input of a stored run of this session refers to."""
-        try:
-            return await storage.amedia(spec.session_id, digest, user_id=spec.user_id)
-        except (SessionNotFoundError, CorruptDataError) as error:
-            hint = "Pass the media themselves, or storage.media(…) of the session that has them."
-            raise InvalidInputError(f"Session {spec.session_id!r} has no media {digest}.", hint=hint) from error
 
     # ------------------------------------------------------------ in the background
 
@@ -506,6 +502,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 hint="Give the agent a storage; of a team, review=True is for the team.",
             )
         passed: dict[str, Any] = {**options, "infer_name": False}
+        if passed.pop("members", None) is not None:
+            raise InvalidInputError("Only the run of a team has members.")
         history = passed.pop("message_history", None)
         window = self._window if history is None else Given(history)
         if "instructions" in passed:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ..errors import InvalidInputError
+from ..errors import CorruptDataError, InvalidInputError, SessionNotFoundError
 from ..records import Entry, JsonObject, Message, Run, Session, UserId
 from ..storage import branches, patch
 from ..storage.checks import check_count
 from ..storage.encoding import check_json
+from ..storage.media import put_back
 from ..storage.snapshots import Draft
 from ..storage.storage import Storage, aoperate
 from ..storage.vocabulary import MessageAdded, RunEnded, RunStarted, StatePatched, ToolEnded
@@ -31,13 +32,15 @@ async def fork_inside(
     name: str | None = None,
 ) -> Session:
     """See `AgentSession.fork`: a copy whose last run ends after one of its messages, or with other results of tools."""
-    run = await storage.aget_run(source, number, user_id=user_id)
-    _check(run)
     if (message is None) == (results is None):
         raise InvalidInputError("Say either how many messages of the run are kept, or which results are others.")
+    head = await storage.aget_session(source, user_id=user_id)
+    run = await storage.aget_run(source, number, user_id=user_id)
+    _check(run)
     ended: list[ToolEnded] = []
     if results is not None:
         check_json(dict(results), "results")
+        await _check_media(storage, source, user_id, results)
         count = _asked_at(run, results)
         ended = list(_ended(run, count, results))
     else:
@@ -46,8 +49,9 @@ async def fork_inside(
         if count > len(run.messages):
             raise InvalidInputError(f"Run {number} has {len(run.messages)} messages, not {count}.")
     kept = run.messages[:count]
-    head = await storage.aget_session(source, user_id=user_id)
-    before = 0 if head is None else _before(head, number)
+    if head is None:
+        raise SessionNotFoundError(f"There was no session {source!r} a moment ago.")
+    before = _before(head, number)
     returned = sum(one.outcome == "returned" for one in ended)
     counted = (
         kept[:-1] if kept[-1].data.get("kind") == "response" else kept
@@ -75,10 +79,24 @@ async def fork_inside(
         ]
 
     changes = list(_changed(run, kept[-1].seq))
-    last = branches.Part(drafts, changes, of=number, upto=_upto(run, count, told=results is not None))
+    last = branches.Part(
+        drafts, changes, of=number, upto=_upto(run, count, told=results is not None), incarnation=head.incarnation
+    )
     return await aoperate(
         storage, branches.fork, source, at=before, session_id=session_id, user_id=user_id, name=name, last=last
     )
+
+
+async def _check_media(storage: Storage, source: str, user_id: UserId, results: Mapping[str, Any]) -> None:
+    """Refuse results that name media which the session does not have: nobody could read the copy."""
+
+    async def read(digest: str) -> bytes:
+        return await storage.amedia(source, digest, user_id=user_id)
+
+    try:
+        await put_back(dict(results), read)
+    except CorruptDataError as error:
+        raise InvalidInputError(f"The results name media that session {source!r} does not have.") from error
 
 
 def _check(run: Run) -> None:

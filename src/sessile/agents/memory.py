@@ -20,7 +20,7 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import RequestUsage
 
-from ..errors import InvalidInputError, SessileError, TooLargeError
+from ..errors import HeldError, InvalidInputError, SessileError, SessionNotFoundError, TooLargeError
 from ..live.session import CurrentSession, current_session
 from ..records import Duration, Usage
 from ..storage import memories
@@ -266,6 +266,8 @@ async def _added(memory: str, topics: list[str] | None, replaces: str | None, li
         (made,) = await _write(session, [wanted])
         if made is None:  # what it replaces is not there
             (made,) = await _write(session, [replace(wanted, memory_id=None)])
+    except SessionNotFoundError:
+        return "Not kept: this conversation was deleted."
     except TooLargeError:
         return "Not kept: there is no room. Replace or delete other memories first."
     return "Not kept." if made is None else f"Kept as {made.memory_id}."
@@ -278,12 +280,16 @@ async def delete_memory(memory_id: str) -> str:
         memory_id: the id of the memory.
     """
     session = current_session()
-    (gone,) = await _write(session, [MemoryChange(memory_id, forget=True)])
+    try:
+        (gone,) = await _write(session, [MemoryChange(memory_id, forget=True)])
+    except HeldError:
+        return "Not forgotten: what is known about the user must be kept for now."
     return "There is no such memory." if gone is None else "Forgotten."
 
 
 async def _write(session: CurrentSession, changes: Sequence[MemoryChange]) -> list[UserMemory | None]:
-    source = Source(session.top.session_id, session.top.run_id, session.agent)
+    top = session.top
+    source = Source(top.session_id, top.run_id, session.agent, top.incarnation)
     return await aoperate(session.storage, memories.change, session.user_id, changes, source)
 
 

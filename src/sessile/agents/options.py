@@ -46,7 +46,10 @@ class AgentOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """Further arguments of `pydantic_ai.Agent.run`, for one run."""
+    """Further arguments of `pydantic_ai.Agent.run`, for one run.
+
+    Of a team's run, `members` says who works in it: names of the team's members, or agents and teams.
+    """
 
     output_type: OutputSpec[Any]
     model: Model | KnownModelName | str
@@ -61,6 +64,7 @@ class RunOptions(TypedDict, total=False):
     toolsets: Sequence[AbstractToolset[Any]] | None
     event_stream_handler: EventStreamHandler[Any] | None
     capabilities: Sequence[AgentCapability[Any]] | None
+    members: Sequence[Any] | None
 
 
 class StreamOptions(RunOptions, total=False):

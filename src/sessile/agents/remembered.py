@@ -12,9 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_ai import UsageLimits
 
-from ..errors import InvalidInputError, InvalidStateError
+from ..errors import CorruptDataError, InvalidInputError, InvalidStateError, SessionNotFoundError
 from ..records import JsonObject, Run
 from ..storage.encoding import check_json
+from ..storage.storage import Storage
+from ..storage.turns import TurnSpec
 from ..storage.vocabulary import Given
 
 SILENT = ("event_stream_handler", "metadata")
@@ -64,3 +66,12 @@ def holding(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
         kept = {**kept, "usage_limits": _limits.validate_python(kept["usage_limits"])}
     without = {name for name in given.asked or () if options[name] is None}
     return {name: value for name, value in {**kept, **options}.items() if name not in without}
+
+
+async def media_of(storage: Storage, spec: TurnSpec, digest: str) -> bytes:
+    """What the input of a stored run of this session refers to."""
+    try:
+        return await storage.amedia(spec.session_id, digest, user_id=spec.user_id)
+    except (SessionNotFoundError, CorruptDataError) as error:
+        hint = "Pass the media themselves, or storage.media(…) of the session that has them."
+        raise InvalidInputError(f"Session {spec.session_id!r} has no media {digest}.", hint=hint) from error

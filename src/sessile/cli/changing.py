@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+import json as json_of
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
+from ..errors import InvalidInputError
 from ..jsons import record_json, session_json
-from ..records import ANY_USER, Status
+from ..records import ANY_USER, JsonObject, Session, Status, UserId
+from ..storage import Storage
+from ..storage.faces import background
 from ..terminal import clean_json, say_text
 from ..transcripts import moment
-from .opening import AsJson, First, Second, Url, User, number_of, opened, url_and, url_and_session, whose
+from .opening import AsJson, First, Second, Url, User, not_found, number_of, opened, url_and, url_and_session, whose
 from .output import Table, paged, print_table, told
 
 changing = typer.Typer()
@@ -42,17 +46,56 @@ def fork(
     first: First = None,
     second: Second = None,
     at: Annotated[int | None, typer.Option(min=0, help="The number of the last run that is copied.")] = None,
+    message: Annotated[
+        int | None, typer.Option(help="Keep so many messages of that run: the copy ends inside of it.")
+    ] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="What tools of that run have returned instead, by the id of the call."),
+    ] = None,
     to: Annotated[str | None, typer.Option(metavar="ID", help="The id of the copy.")] = None,
     name: Annotated[str | None, typer.Option(help="The name of the copy.")] = None,
     user: User = None,
     json: AsJson = False,
 ) -> None:
-    """Copy a session, up to and including a run, into a new one."""
+    """Copy a session, up to and including a run, into a new one.
+
+    With --message or --results the copy ends inside of that run (default: the newest), as interrupted; the agent's
+    `resume` goes on from there.
+    """
     url, session_id = url_and_session(first, second)
+    given = None if results is None else _results(results)
     with opened(url) as storage:
-        copy = storage.fork(session_id, at=at, session_id=to, name=name, user_id=whose(user))
+        if message is None and given is None:
+            copy = storage.fork(session_id, at=at, session_id=to, name=name, user_id=whose(user))
+        else:
+            copy = _forked_inside(storage, session_id, at, to, whose(user), message=message, results=given, name=name)
     told(session_json(copy), "Session {} is a copy of {}, runs: {}.", copy.session_id, session_id, copy.run_count,
          json=json)  # fmt: skip
+
+
+def _results(text: str) -> JsonObject:
+    """The results of tools that were given as text."""
+    try:
+        given: Any = json_of.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"--results is no JSON: {error}.") from None
+    if not isinstance(given, dict):
+        raise InvalidInputError("--results is a JSON object: the ids of calls, and what each has returned.")
+    return cast(JsonObject, given)
+
+
+def _forked_inside(
+    storage: Storage, session_id: str, at: int | None, to: str | None, user_id: UserId, **inside: Any
+) -> Session:
+    from ..agents.inside import fork_inside
+
+    if at is None:
+        head = storage.get_session(session_id, user_id=user_id)
+        if head is None:
+            raise not_found(session_id)
+        at = head.tip
+    return background.run(fork_inside(storage, session_id, at, session_id=to, user_id=user_id, **inside))
 
 
 @changing.command()

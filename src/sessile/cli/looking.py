@@ -223,7 +223,7 @@ def usage(
     chart: Annotated[bool, typer.Option("--chart", help="Print lines of bars over the rows as well.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Tell what was used: runs, errors, tokens, cost, and how long runs took."""
+    """Tell what was used: runs, errors, tokens, cost, how long runs took, and until an answer began."""
     if csv + prometheus + json > 1:
         raise typer.BadParameter("Choose one of --csv, --prometheus and --json.")
     groups = cast("list[Group]", [name.strip() for some in by or ["day"] for name in some.split(",")])
@@ -237,10 +237,12 @@ def usage(
     if csv or prometheus:
         say_text((table.csv() if csv else table.prometheus()).rstrip("\n"))
         return
-    columns = (*groups, "runs", "errors", "input", "output", "cost", "p50", "p95")
+    is_streamed = any(row.first_token_p50 is not None for row in (*table.rows, table.total))
+    columns = (*groups, "runs", "errors", "input", "output", "cost", "p50", "p95", *(["first"] if is_streamed else []))
     rows = [[*map(_group_text, groups, row.group), *_usage_row(row)] for row in table.rows]
     total = [["total", *[""] * (len(groups) - 1), *_usage_row(table.total)]]
-    print_table(Table(columns, rows + total, spare=("p95", "p50", "errors", "output", "input")))
+    rows, total = ([row[: len(columns)] for row in some] for some in (rows, total))
+    print_table(Table(columns, rows + total, spare=("first", "p95", "p50", "errors", "output", "input")))
     if chart:
         for name, bars in table.charts().items():
             say_text(f"{name:>6}  {bars}")
@@ -254,7 +256,7 @@ def _group_text(group: Group, value: datetime | str | None) -> str:
 
 def _usage_row(row: UsageRow) -> list[str]:
     known = row.known_cost.normalize() if row.known_cost else row.known_cost
-    seconds = ["" if one is None else f"{one.total_seconds():.1f}" for one in (row.p50, row.p95)]
+    seconds = ["" if one is None else f"{one.total_seconds():.1f}" for one in (row.p50, row.p95, row.first_token_p50)]
     counts = [row.runs, row.errors, row.usage.input_tokens, row.usage.output_tokens]
     price = f"${known:f}" if row.cost is not None else f"${known:f} and unknown" if known else "unknown"
     return [*map(str, counts), price, *seconds]

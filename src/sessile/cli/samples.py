@@ -64,6 +64,7 @@ class Filling:
 
     def __init__(self, storage: Storage) -> None:
         self._storage, self._random = storage, random.Random(16)
+        self._times = random.Random(5)  # apart, so that what is said does not depend on it
         self._thens: list[_Then] = []
         wrap(storage, self._wrapped)
         self.now = datetime.now(UTC).replace(microsecond=0)
@@ -109,6 +110,7 @@ class Filling:
                 format=FORMAT,
                 started_at=moment,
                 ended_at=ended,
+                first_token=round(self._times.uniform(0.15, 0.45) * seconds, 3) if self._times.random() < 0.7 else None,
             )
             if one.rated is not None:
                 score, comment = one.rated

@@ -23,7 +23,7 @@ from .filters import RunFilters, Where, Whose, where_of
 from .histograms import Histogram
 from .place import Place, batches
 from .spans import DAYS, HOUR, HOURS, first_id, hours_of, larger, last_id
-from .sums import ALL, sums_of
+from .sums import ALL, TIMED, sums_of
 
 Group = Literal["hour", "day", "week", "month", "agent", "model", "user", "session", "tool", "status"]
 """What usage is told by."""
@@ -36,6 +36,12 @@ QUARTER = 15 * 60 * 1_000_000
 
 AT_ONCE = 200
 """How many times one statement asks for."""
+
+FEW = 8
+"""How many ranges of sums are asked for one by one."""
+
+BLOCKS = 2000
+"""How many blocks of sums one statement asks for."""
 
 SUMMED = frozenset({"since", "until", "agent", "status", "members"})
 """Filters that sums know."""
@@ -63,6 +69,7 @@ class Sum:
     errors: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(COUNTED))
     took: Histogram = field(default_factory=dict[int, int])
+    first_took: Histogram = field(default_factory=dict[int, int])
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Sum:
@@ -76,6 +83,7 @@ class Sum:
         self.errors += other.errors
         self.counts = list(map(add, self.counts, other.counts))
         histograms.add(self.took, other.took)
+        histograms.add(self.first_took, other.first_took)
 
 
 class Window(NamedTuple):
@@ -173,9 +181,9 @@ class Adding:
         made = self._sums(self._groups, part)
         if part is not None:
             whole = self._sums((), None)
-            self._add_durations((), whole)
+            self._add_times((), whole)
             return made, whole.get((), Sum())
-        self._add_durations(self._groups, made)
+        self._add_times(self._groups, made)
         total = Sum()
         for row in made.values():
             total.add(row)
@@ -200,19 +208,21 @@ class Adding:
                     known.add(found_sum)
         return made
 
-    def _add_durations(self, groups: tuple[Group, ...], rows: dict[Key, Sum]) -> None:
+    def _add_times(self, groups: tuple[Group, ...], rows: dict[Key, Sum]) -> None:
         counted = "" if self._by_agent else " AND r.parent_run_id IS NULL"
-        for key, (duration,) in self._single_rows(groups, None, "r.duration", f" AND r.duration IS NOT NULL{counted}"):
+        times = "r.duration, r.first_token"
+        for key, (duration, first) in self._single_rows(groups, None, times, f" AND {TIMED}{counted}"):
             if (row := rows.get(key)) is not None:  # else it was written a moment ago
-                place = histograms.bucket(duration)
-                row.took[place] = row.took.get(place, 0) + 1
+                histograms.count(row.took, duration)
+                histograms.count(row.first_took, first)
         which = "1 = 1" if self._by_agent else "c.below = 0"
-        kept: defaultdict[Key, list[str]] = defaultdict(list)
-        for key, (one,) in self._summed_rows(groups, self._whole, "c.took", which, grouped=False):
-            kept[key].append(one)
+        kept: defaultdict[Key, list[tuple[str, str]]] = defaultdict(list)
+        for key, (took, first) in self._summed_rows(groups, self._whole, "c.took, c.first_took", which, grouped=False):
+            kept[key].append((took, first))
         for key, some in kept.items():
             if (row := rows.get(key)) is not None:
-                histograms.add_kept(row.took, some)
+                histograms.add_kept(row.took, [took for took, _ in some])
+                histograms.add_kept(row.first_took, [first for _, first in some])
 
     # ------------------------------------------------------------ from runs
 
@@ -275,9 +285,8 @@ class Adding:
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}
         columns = [names.get(one, "c.block") for one in groups]
         windows = sorted(self._summed or [], key=lambda one: one.start)
-        for some in batches(_ranges(windows), AT_ONCE):
-            blocks = " OR ".join(f"c.block >= {first} AND c.block < {end}" for first, end in some)
-            sql = _select(columns, selected, "{sums} c", f"{where.text} AND ({blocks})", grouped=grouped)
+        for blocks in _which_blocks(_ranges(windows)):
+            sql = _select(columns, selected, "{sums} c", f"{where.text} AND {blocks}", grouped=grouped)
             yield from self._keyed(sql, where, groups, lambda block: _window_of(windows, block).period)
 
     def _keyed(
@@ -321,6 +330,16 @@ def _ranges(windows: Sequence[Window]) -> list[tuple[int, int]]:
         else:
             ranges.append((one.start, one.end))
     return ranges
+
+
+def _which_blocks(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Conditions on the blocks of ranges: these, or each block, where they are many, as of days of most zones."""
+    if len(ranges) <= FEW:
+        for first, end in ranges:
+            yield f"c.block >= {first} AND c.block < {end}"
+        return
+    for some in batches([block for one in ranges for block in range(*one)], BLOCKS):
+        yield f"c.block IN ({', '.join(map(str, some))})"
 
 
 def _window_of(windows: Sequence[Window], block: int) -> Window:

@@ -134,11 +134,12 @@ class Engine(ABC):
         "sessions_updated": "name_number",
         "sessions_created": "name_number, user_facet, agent_facet, status_facet, kind_facet",
         "sessions_name": "user_facet, agent_facet, status_facet, kind_facet",
-        "runs_user": "error, total_cost, total_unpriced, duration, parent_run_id, number",
-        "runs_agent": "error, total_cost, total_unpriced, duration, parent_run_id, number",
-        "runs_status": "error, total_cost, total_unpriced, duration, parent_run_id, number",
-        "runs_kind": "error, total_cost, total_unpriced, duration, parent_run_id, number",
-        "runs_error": "status, kind, agent, user_id, total_cost, total_unpriced, duration, parent_run_id, number",
+        "runs_user": "error, total_cost, total_unpriced, duration, first_token, parent_run_id, number",
+        "runs_agent": "error, total_cost, total_unpriced, duration, first_token, parent_run_id, number",
+        "runs_status": "error, total_cost, total_unpriced, duration, first_token, parent_run_id, number",
+        "runs_kind": "error, total_cost, total_unpriced, duration, first_token, parent_run_id, number",
+        "runs_error": "status, kind, agent, user_id, total_cost, total_unpriced, duration, first_token, parent_run_id, "
+        "number",
         "runs_duration": "parent_run_id, number, started_at, status, kind, agent, user_id, error",
         "runs_cost": "parent_run_id, number, started_at, total_unpriced, status, kind, agent, user_id, error",
     }

@@ -103,6 +103,12 @@ class Facts:
         return None if run.ended_us is None else max(0, run.ended_us - run.started_us)
 
     @property
+    def first_token(self) -> int | None:
+        """Microseconds from its start to the first part of an answer; None where responses are not streamed."""
+        found: Any = self.run.first_token_us
+        return found if type(found) is int and 0 <= found <= MOST else None
+
+    @property
     def error(self) -> str | None:
         """The type of its error."""
         error = self.run.error

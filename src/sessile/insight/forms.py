@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from ..jsons import PERCENTILES
 from ..records import NANO, JsonObject, Usage, datetime_of
 from .adding import Group
 
@@ -21,6 +22,16 @@ COUNTS = (
     "cache_write_tokens",
     "tool_calls",
 )
+TIMES = (
+    ("run_seconds", "How long runs took that are over.", ""),
+    (
+        "first_token_seconds",
+        "How long it took until the first part of an answer came, where it was streamed.",
+        "first_token_",
+    ),
+)
+"""Percentiles that are told: the name of each measure, what it is, and how its fields begin."""
+
 BARS = "▁▂▃▄▅▆▇█"
 
 _HELP = {
@@ -49,6 +60,8 @@ class UsageRow:
         usage: what they used; by tool only `tool_calls`.
         p50, p95, p99: how long the runs took that are over, as percentiles, within one percent; None where there are
             none, and by model and tool, which take a part of a run.
+        first_token_p50, first_token_p95, first_token_p99: how long it took until the first part of an answer came, of
+            the runs whose responses were streamed; None where those are.
     """
 
     group: tuple[datetime | str | None, ...]
@@ -58,6 +71,9 @@ class UsageRow:
     p50: timedelta | None = None
     p95: timedelta | None = None
     p99: timedelta | None = None
+    first_token_p50: timedelta | None = None
+    first_token_p95: timedelta | None = None
+    first_token_p99: timedelta | None = None
 
     @property
     def cost(self) -> Decimal | None:
@@ -112,7 +128,7 @@ def row_json(groups: Sequence[str], row: UsageRow) -> JsonObject:
     """A row as an object: its groups, counts, cost in dollars as text (null if unknown), and percentiles in seconds."""
     named: JsonObject = {group: _plain(value) for group, value in zip(groups, row.group, strict=True)}
     counts = {name: getattr(row.usage, name) for name in COUNTS}
-    took = {name: _seconds(getattr(row, name)) for name in ("p50", "p95", "p99")}
+    took = {name: _seconds(getattr(row, name)) for name in PERCENTILES}
     cost = {
         "cost": None if row.cost is None else f"{row.cost:f}",
         "known_cost": f"{row.known_cost:f}",
@@ -157,13 +173,14 @@ def measures(table: UsageTable) -> Iterator[Measure]:
     for name, about in _HELP.items():
         yield Measure(name, about, [(labels, _metric(name, row)) for labels, row in labelled])
     shares = (("p50", "0.5"), ("p95", "0.95"), ("p99", "0.99"))
-    took = [
-        ({**labels, "quantile": share}, seconds)
-        for labels, row in labelled
-        for name, share in shares
-        if (seconds := _seconds(getattr(row, name))) is not None
-    ]
-    yield Measure("run_seconds", "How long runs took that are over.", took)
+    for measure, about, prefix in TIMES:
+        took = [
+            ({**labels, "quantile": share}, seconds)
+            for labels, row in labelled
+            for name, share in shares
+            if (seconds := _seconds(getattr(row, prefix + name))) is not None
+        ]
+        yield Measure(measure, about, took)
 
 
 def _prometheus(table: UsageTable) -> str:

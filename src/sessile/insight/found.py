@@ -23,6 +23,8 @@ class FoundRun(Timed):
         status: what has become of it, as the log says; one whose process is gone is `interrupted` once that is noted.
         error: the type of its error, or None.
         started_us, ended_us: when; `started_at`, `ended_at`, `duration` as datetimes and as a `timedelta`.
+        first_token_us: how long it took until the first part of an answer came, microseconds; None where responses were
+            not streamed; `first_token` as a `timedelta`.
         on_branch: whether it lies on its session's current branch, or (False) was left by a rewind.
         usage: what it used itself, without the runs below it.
         total_tokens: input and output tokens, with all runs below it.
@@ -45,6 +47,7 @@ class FoundRun(Timed):
     error: str | None
     started_us: int
     ended_us: int | None
+    first_token_us: int | None
     on_branch: bool
     usage: Usage
     total_tokens: int
@@ -58,6 +61,11 @@ class FoundRun(Timed):
     def duration(self) -> timedelta | None:
         """How long it took; None while it is not over."""
         return None if self.ended_us is None else timedelta_of(max(0, self.ended_us - self.started_us))
+
+    @property
+    def first_token(self) -> timedelta | None:
+        """How long it took until the first part of an answer came; None where responses were not streamed."""
+        return None if self.first_token_us is None else timedelta_of(self.first_token_us)
 
     @property
     def cost(self) -> Decimal | None:

@@ -29,9 +29,15 @@ def histogram(values: Iterable[int]) -> Histogram:
     """Of some values."""
     found: Histogram = {}
     for value in values:
-        place = bucket(max(0, value))
-        found[place] = found.get(place, 0) + 1
+        count(found, value)
     return found
+
+
+def count(into: Histogram, value: int | None) -> None:
+    """Count one more value, where there is one."""
+    if value is not None:
+        place = bucket(max(0, value))
+        into[place] = into.get(place, 0) + 1
 
 
 def add(into: Histogram, other: Mapping[int, int]) -> None:

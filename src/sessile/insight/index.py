@@ -492,7 +492,7 @@ class Index:
         zone: str | tzinfo = "UTC",
         **filters: Unpack[RunFilters],
     ) -> UsageTable:
-        """What was used: runs, errors, tokens, cost, and how long runs took.
+        """What was used: runs, errors, tokens, cost, how long runs took, and until the first part of an answer came.
 
         Of all that was committed before, on all branches. Cost is what each response cost when it was made; where the
         price of any is not known, it is None, and `known_cost` says what is known.

@@ -32,6 +32,7 @@ _COLUMNS = (
     "error",
     "started_at",
     "ended_at",
+    "first_token",
     "on_branch",
     *COUNTED,
     "total_tokens",
@@ -184,14 +185,13 @@ async def _living(core: Core, sessions: set[tuple[str, str]]) -> set[tuple[str, 
 
 def found_run(row: Sequence[Any], whose: Whose) -> FoundRun:
     """A row as a record."""
-    session_id, name, _, _, number, run_id, parent, agent, user_id, model, status, error, started, ended, branch = row[
-        :15
-    ]
-    counts = dict(zip(COUNTED, row[15:], strict=False))
+    session_id, name, _, _, number, run_id, parent, agent, user_id, model, status, error, *others = row
+    (started, ended, first_token, branch), others = others[:4], others[4:]
+    counts = dict(zip(COUNTED, others, strict=False))
     cost, unpriced = counts.pop("cost"), counts.pop("unpriced")
     usage = Usage(**counts)
     usage.nano_dollars, usage.unpriced = cost, unpriced
-    tokens, total_cost, total_unpriced = row[15 + len(COUNTED) :]
+    tokens, total_cost, total_unpriced = others[len(COUNTED) :]
     return FoundRun(
         session_id=whose.said(session_id),
         number=number,
@@ -205,6 +205,7 @@ def found_run(row: Sequence[Any], whose: Whose) -> FoundRun:
         error=error,
         started_us=started,
         ended_us=ended,
+        first_token_us=first_token,
         on_branch=bool(branch),
         usage=usage,
         total_tokens=tokens,

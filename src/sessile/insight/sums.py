@@ -28,10 +28,27 @@ ALL = 3
 OVER = 600 * MICROSECOND
 """How long after its end a block is summed up; most runs are over by then."""
 
+TIMED = "(r.duration IS NOT NULL OR r.first_token IS NOT NULL)"
+"""Which runs have times to tell of."""
+
 TOGETHER = 8
 """How many blocks are written in one transaction."""
 
-COLUMNS = ("block", "cell", "part", "nobody", "below", "agent", "status", "name", "runs", "errors", *COUNTED, "took")
+COLUMNS = (
+    "block",
+    "cell",
+    "part",
+    "nobody",
+    "below",
+    "agent",
+    "status",
+    "name",
+    "runs",
+    "errors",
+    *COUNTED,
+    "took",
+    "first_took",
+)
 
 
 class Cell(NamedTuple):
@@ -51,11 +68,17 @@ class _Sums:
     def __init__(self) -> None:
         self.counts: dict[Cell, list[int]] = {}
         self.took: defaultdict[Cell, Histogram] = defaultdict(dict)
+        self.first_took: defaultdict[Cell, Histogram] = defaultdict(dict)
 
     def add(self, cell: Cell, counts: Sequence[Any]) -> None:
         have = self.counts.get(cell)
         added = [int(one or 0) for one in counts]
         self.counts[cell] = added if have is None else [one + other for one, other in zip(have, added, strict=True)]
+
+    def add_times(self, cell: Cell, other: _Sums, its: Cell) -> None:
+        """Add the times of a cell of other sums."""
+        histograms.add(self.took[cell], other.took[its])
+        histograms.add(self.first_took[cell], other.first_took[its])
 
     def rows(self, block: int) -> Iterator[tuple[Any, ...]]:
         """The rows of a block, with those that are about all agents and states."""
@@ -64,10 +87,11 @@ class _Sums:
             if cell.part == 0:
                 all_of_them = cell._replace(part=ALL, agent="", status="")
                 whole.add(all_of_them, counts)
-                histograms.add(whole.took[all_of_them], self.took[cell])
+                whole.add_times(all_of_them, self, cell)
         cells = [(one, cell) for one in (self, whole) for cell in sorted(one.counts)]
         for number, (sums, cell) in enumerate(cells):
-            yield (block, number, *cell, *sums.counts[cell], histograms.dump(sums.took[cell]))
+            times = (histograms.dump(sums.took[cell]), histograms.dump(sums.first_took[cell]))
+            yield (block, number, *cell, *sums.counts[cell], *times)
 
 
 def sum_up(place: Place, now: int) -> int:
@@ -94,7 +118,7 @@ def _together(hours: Iterable[_Sums]) -> _Sums:
     for hour in hours:
         for cell, counts in hour.counts.items():
             made.add(cell, counts)
-            histograms.add(made.took[cell], hour.took[cell])
+            made.add_times(cell, hour, cell)
     return made
 
 
@@ -114,12 +138,11 @@ def _summed(place: Place, hours: range) -> dict[int, _Sums]:
         sql = f"SELECT {by}, {name}, {sums_of(part)} FROM {source} WHERE {when} GROUP BY {grouped}"
         for at, nobody_is, below_is, agent, status, of, *counts in place.read(sql, values):
             made[int(at)].add(Cell(part, int(nobody_is), int(below_is), agent, status, of), counts)
-    sql = f"SELECT {by}, r.duration FROM {{runs}} r WHERE {when} AND r.duration IS NOT NULL"
-    took: defaultdict[tuple[int, Cell], list[int]] = defaultdict(list)
-    for at, nobody_is, below_is, agent, status, duration in place.read(sql, values):
-        took[int(at), Cell(0, int(nobody_is), int(below_is), agent, status, "")].append(duration)
-    for (at, cell), durations in took.items():
-        made[at].took[cell] = histograms.histogram(durations)
+    sql = f"SELECT {by}, r.duration, r.first_token FROM {{runs}} r WHERE {when} AND {TIMED}"
+    for at, nobody_is, below_is, agent, status, *times in place.read(sql, values):
+        cell = Cell(0, int(nobody_is), int(below_is), agent, status, "")
+        histograms.count(made[int(at)].took[cell], times[0])
+        histograms.count(made[int(at)].first_took[cell], times[1])
     return made
 
 

@@ -62,6 +62,7 @@ CREATE TABLE IF NOT EXISTS {runs} (
     started_at {id} NOT NULL,
     ended_at {id},
     duration {id},
+    first_token {id},
     on_branch INTEGER NOT NULL,
     cut INTEGER NOT NULL,
     {counted},
@@ -116,7 +117,8 @@ CREATE TABLE IF NOT EXISTS {spans} (
 
 -- Sums over the runs of a block. part: 0 of whole runs, 1 by model, 2 by tool (name), 3 of whole runs
 -- of all agents and states. nobody: 1 for sessions without a
--- user. below: 1 for runs below others. '' stands for no agent. took: how long the runs took, as a histogram, JSON.
+-- user. below: 1 for runs below others. '' stands for no agent. took: how long the runs took, as a histogram, JSON;
+-- first_took: how long it took until the first part of an answer came, of the streamed ones.
 CREATE TABLE IF NOT EXISTS {sums} (
     block {id} NOT NULL,
     cell {id} NOT NULL,
@@ -130,6 +132,7 @@ CREATE TABLE IF NOT EXISTS {sums} (
     errors {id} NOT NULL,
     {counted},
     took {long} NOT NULL,
+    first_took {long} NOT NULL,
     PRIMARY KEY (part, block, cell)
 ){ending};
 

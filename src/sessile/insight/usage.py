@@ -18,6 +18,8 @@ from .forms import UsageRow, UsageTable
 from .place import Place
 from .sums import sum_up
 
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
 
 def _columns(*names: str) -> Callable[[Sequence[int]], tuple[int, ...]]:
     return itemgetter(*map(COUNTED.index, names))
@@ -55,8 +57,9 @@ def _row(key: Key, found: Sum, zone: tzinfo) -> UsageRow:
     used.nano_dollars, used.unpriced = _paid(found.counts)
     shown = tuple([datetime_of(one).astimezone(zone) if isinstance(one, int) else one for one in key])
     row = UsageRow(shown, found.runs, found.errors, used)
-    if found.took:
-        row.p50, row.p95, row.p99 = map(timedelta_of, histograms.percentiles(found.took, (0.5, 0.95, 0.99)))
+    for prefix, times in (("", found.took), ("first_token_", found.first_took)):
+        for name, took in zip(SHARES, histograms.percentiles(times, SHARES.values()), strict=False):
+            setattr(row, prefix + name, timedelta_of(took))
     return row
 
 

@@ -221,7 +221,9 @@ async def _save(core: Core, place: Place, said: dict[str, Any]) -> int:
         run, entries = run_added(head, f"version:{version}", messages=[told], format=FORMAT)
         return Draft([*entries, *state_changed(head, {"versions": version + 1})], run, key=_key(version))
 
-    return _count((await commit(core, place.stored, change, known=known, user_id=user)).head) - 1
+    after = (await commit(core, place.stored, change, known=known, user_id=user)).head
+    await keep_media(core, after, said)  # again only what has gone: who erases at this moment saw nobody name it
+    return _count(after) - 1
 
 
 async def _load(core: Core, place: Place, version: int | None) -> types.Part | None:

@@ -37,6 +37,7 @@ from .agno_sessions import (
     write_run,
 )
 from .ids import short, stored_id
+from .lines import ThreadLines
 from .stored import passing_over, reading
 
 try:
@@ -96,6 +97,7 @@ class SessileDb(_Rest):
         self.storage = storage
         self.rest = InMemoryDb() if rest is None else rest
         self._table = session_table
+        self._lines = ThreadLines()
 
     def close(self) -> None:
         """Close `rest`; the storage is the caller's."""
@@ -221,7 +223,8 @@ class SessileDb(_Rest):
             raise ValueError("Run must have a run_id")
         if run_index is not None:
             said.setdefault("run_index", run_index)
-        operate(self.storage, write_run, self._id(session_id), said, user_id)
+        with self._lines.at(session_id):
+            operate(self.storage, write_run, self._id(session_id), said, user_id)
 
     def get_run(self, run_id: str, deserialize: bool | None = True) -> Any:
         """A run by its id. Looks into all sessions."""
@@ -325,7 +328,8 @@ class SessileDb(_Rest):
         stored, user = self._id(row["session_id"]), row.get("user_id")
         for _ in range(2):
             try:
-                return operate(self.storage, put_row, stored, row, user, with_runs=with_runs)
+                with self._lines.at(row["session_id"]):
+                    return operate(self.storage, put_row, stored, row, user, with_runs=with_runs)
             except UnclaimedError:
                 with suppress(SessionNotFoundError):  # then it is another's by now, which is seen the next time
                     self.storage.claim(stored, short(user or ""))

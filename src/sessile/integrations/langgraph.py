@@ -61,6 +61,7 @@ from .langgraph_threads import (
     sessions_of,
 )
 from .langgraph_values import serializer
+from .lines import Lines, ThreadLines
 from .stored import passing_over, reads_stored
 
 try:
@@ -96,8 +97,8 @@ class SessileSaver(BaseCheckpointSaver[str]):
     def __init__(self, storage: Storage, *, serde: Any = None) -> None:
         super().__init__(serde=serializer() if serde is None else serde)
         self.storage = storage
-        pieces = Pieces() if serde is None else None  # another one may do more than write down
-        self._values = Values(self.serde, storage.settings.inline_media_bytes, pieces)
+        self._lines, self._alines = ThreadLines(), Lines()
+        self._values = Values(self.serde, storage.settings.inline_media_bytes, Pieces() if serde is None else None)
 
     # ------------------------------------------------------------ one checkpoint
 
@@ -105,26 +106,25 @@ class SessileSaver(BaseCheckpointSaver[str]):
         self, config: Config, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> Config:
         """Store a checkpoint; one of the same id is replaced. One commit."""
-        operate(self.storage, self._put, *place_of(config), self._drafted(config, checkpoint, metadata, new_versions))
+        self._in_line(config, self._drafted(config, checkpoint, metadata, new_versions))
         return config_of(*place_of(config), checkpoint["id"])
 
     async def aput(
         self, config: Config, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> Config:
         """As `put`."""
-        draft = self._drafted(config, checkpoint, metadata, new_versions)
-        await aoperate(self.storage, self._put, *place_of(config), draft)
+        await self._ain_line(config, self._drafted(config, checkpoint, metadata, new_versions))
         return config_of(*place_of(config), checkpoint["id"])
 
     def put_writes(self, config: Config, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Store what a task has written, also before its checkpoint. One commit."""
-        operate(self.storage, self._put, *place_of(config), self._written(config, writes, task_id, task_path))
+        self._in_line(config, self._written(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: Config, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`."""
-        await aoperate(self.storage, self._put, *place_of(config), self._written(config, writes, task_id, task_path))
+        await self._ain_line(config, self._written(config, writes, task_id, task_path))
 
     def get_tuple(self, config: Config) -> CheckpointTuple | None:
         """The checkpoint of `checkpoint_id`, or the newest one by its id; None if there is none."""
@@ -291,6 +291,15 @@ class SessileSaver(BaseCheckpointSaver[str]):
 
         return make
 
+    def _in_line(self, config: Config, make: Making) -> None:
+        """Write, one after the other in this process: the tasks of a step end together."""
+        with self._lines.at(session_id_of(*place_of(config))):
+            operate(self.storage, self._put, *place_of(config), make)
+
+    async def _ain_line(self, config: Config, make: Making) -> None:
+        async with self._alines.at(session_id_of(*place_of(config))):
+            await aoperate(self.storage, self._put, *place_of(config), make)
+
     async def _put(self, core: Core, thread_id: str, ns: str, make: Making) -> None:
         session_id = session_id_of(thread_id, ns)
         made: tuple[Moment, Entry] | None = None
@@ -323,9 +332,7 @@ class SessileSaver(BaseCheckpointSaver[str]):
         if head is None:
             return None
         checkpoint_id = checkpoint_id or str(head.state.get("latest") or "")
-        if not checkpoint_id:
-            return None
-        entries = await entries_at(core, head, key_of(checkpoint_id))
+        entries = await entries_at(core, head, key_of(checkpoint_id)) if checkpoint_id else []
         if pruned(head):
             entries = sorted([*entries, *await entries_at(core, head, GONE)], key=lambda entry: entry.seq)
         saved = folded(entries).get(checkpoint_id)

@@ -7,6 +7,8 @@ all but one look again and draft again, and some would not have their turn befor
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 
@@ -21,3 +23,14 @@ class Lines:
         """The line of a session: `async with lines.at(session_id): …`."""
         here = self._locks.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
         return here.setdefault(session_id, asyncio.Lock())
+
+
+class ThreadLines:
+    """The same for threads: `with lines.at(session_id): …`."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[tuple[int, str], threading.Lock] = WeakValueDictionary()
+
+    def at(self, session_id: str) -> threading.Lock:
+        """The line of a session in this process: a forked child has lines of its own, in which nobody stands."""
+        return self._locks.setdefault((os.getpid(), session_id), threading.Lock())

@@ -45,6 +45,7 @@ from ..storage.extending import (
     started_session,
 )
 from .ids import stored_id
+from .lines import Lines
 from .openai_items import FORMAT, input_of, is_asked, is_item, output_of
 from .openai_items import items as items_of
 
@@ -113,11 +114,11 @@ class SessileSession(SessionABC):
     ) -> None:
         """Append the items, all or none. They belong to the run that `wrapper` stands for."""
         if items:
-            await _settled(aoperate(self.storage, self._add, [dict(item) for item in items], wrapper))
+            await _settled(self._in_line(self._add, [dict(item) for item in items], wrapper))
 
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
         """Remove the newest item and return it; None if there is none. The log keeps what was there."""
-        return cast("TResponseInputItem | None", await _settled(aoperate(self.storage, self._pop)))
+        return cast("TResponseInputItem | None", await _settled(self._in_line(self._pop)))
 
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
         """Delete the session with all that it has; it may be used again at once."""
@@ -135,7 +136,7 @@ class SessileSession(SessionABC):
 
         async def replace_suffix(start: int, output: list[TResponseInputItem]) -> bool:
             new = [dict(one) for one in output]
-            return await _settled(aoperate(self.storage, self._replace, seen[start:], new, prune_prefix))
+            return await _settled(self._in_line(self._replace, seen[start:], new, prune_prefix))
 
         items = cast("list[TResponseInputItem]", [message.data for message in seen])
         return _CompactionSnapshot(items, complete, replace_suffix)
@@ -156,6 +157,10 @@ class SessileSession(SessionABC):
         return await newest_messages(core, snapshot, count)
 
     # ------------------------------------------------------------ writing
+
+    async def _in_line(self, operation: Any, *given: Any) -> Any:
+        async with _lines.setdefault(self.storage, Lines()).at(self.stored_id):
+            return await aoperate(self.storage, operation, *given)
 
     async def _add(self, core: Core, items: list[dict[str, Any]], wrapper: Any) -> None:
         place = None if wrapper is None else self._runs.setdefault(wrapper, _Place())
@@ -367,6 +372,7 @@ _kept: weakref.WeakKeyDictionary[Storage, OrderedDict[str, _Kept]] = weakref.Wea
 """Of each storage the sessions that were read whole last: servers make a session object for each request."""
 
 _keeping = threading.Lock()
+_lines: weakref.WeakKeyDictionary[Storage, Lines] = weakref.WeakKeyDictionary()
 
 
 async def _followed(core: Core, storage: Storage, session_id: str, snapshot: Snapshot) -> _Kept:

@@ -23,6 +23,7 @@ class CurrentSession:
         outer: the `CurrentSession` of the run inside of which this one has begun, in a tool or a step; or None.
         ended: whether the run has ended, or pauses.
         scopes: which states that outlive the session stand in `state`: of `"user"` and `"app"`.
+        incarnation: what tells the session from others that had or will have its id; None: it is not stored yet.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class CurrentSession:
         "_temp",
         "agent",
         "ended",
+        "incarnation",
         "outer",
         "run_id",
         "session_id",
@@ -53,9 +55,10 @@ class CurrentSession:
         agent: str | None = None,
         scopes: frozenset[str] = frozenset(),
         temp: dict[str, Any] | None = None,
+        incarnation: str | None = None,
     ) -> None:
         self.session_id, self.user_id, self.run_id, self.storage = session_id, user_id, run_id, storage
-        self.team, self.agent = team, agent
+        self.team, self.agent, self.incarnation = team, agent, incarnation
         self.top: CurrentSession = team.top if shared and team is not None else self
         self._state, self._scopes = state, scopes
         self._temp: dict[str, Any] = {} if temp is None else temp

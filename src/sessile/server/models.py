@@ -101,6 +101,9 @@ class RunOut(Out):
     pending: list[Any]
     started_at: str
     ended_at: str | None
+    first_token: float | None = Field(
+        description="Seconds from its start to the first part of an answer; null where responses are not streamed."
+    )
     metadata: Any
     ratings: list[RatingOut]
     epoch: int

@@ -45,12 +45,14 @@ class Part:
         changes: what it had changed in the state by then.
         of: the number of that run.
         upto: the revision whose files the copy has; None: those of the moment when the run began.
+        incarnation: of the session that the run was read from.
     """
 
     drafts: Callable[[int], list[Draft]]
     changes: patch.Patch
     of: int
     upto: int | None
+    incarnation: str
 
 
 async def fork(
@@ -68,6 +70,8 @@ async def fork(
     target = uuid7() if session_id is None else check_session_id(session_id)
     deadline = core.deadline()
     head = await core.head_of(source, user_id, deadline)
+    if last is not None and last.incarnation != head.incarnation:  # made again, perhaps by another user
+        raise _gone(head)
     at = head.tip if at is None else at
     _check_run(head, at)
     await _make_room(core, target, deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from ..errors import InvalidInputError, RunNotFoundError, SessionBusyError, UnsupportedError
@@ -209,12 +209,8 @@ async def remove_orphans(core: Core, committed: Committed, named: set[str]) -> N
         if not keys:
             break
         after = keys[-1]
-    if orphans and await _is_busy(core, head):
-        raise SessionBusyError(
-            f"All is erased but media, because a run of session {head.session_id!r} is running, which may need them.",
-            hint="Call it again when that run has ended.",
-            written="yes",
-        )
+    if orphans:
+        await _check_idle(core, head)
     contents: dict[str, list[str]] = {}
     for key in sorted(orphans):  # what names the parts of a content comes before them
         contents.setdefault(_digest_in(key), []).append(key)
@@ -227,19 +223,30 @@ def _digest_in(key: str) -> str:
 
 
 async def _remove(core: Core, head: Session, digest: str, keys: list[str]) -> None:
-    """Remove a content, and put it back if a commit has named it meanwhile, whose writer saw that it was there.
+    """Remove a content, and put it back if a commit has named it meanwhile, or a run has begun that may name it.
 
-    Who names it later than that sees that it has gone, and writes it again (`files.write`).
+    They may have seen that it was there. Who looks later than that sees that it has gone, and writes it again
+    (`files.write`, `turns.start_turn`).
     """
     deadline = core.deadline()
     where = (head.session_id, head.incarnation)
     values = await core.driver.get_records([RecordName(*where, key) for key in keys], deadline)
     for key in keys:
         await core.driver.put_record(*where, key, None, deadline)
-    if digest in await _named_since(core, head):
-        for key, value in reversed(list(zip(keys, values, strict=True))):
-            if value is not None:
-                await core.driver.put_record(*where, key, value, deadline)
+    try:
+        await _check_idle(core, head)
+        back = digest in await _named_since(core, head)
+    except SessionBusyError:
+        await _put_back(core, head, keys, values)
+        raise
+    if back:
+        await _put_back(core, head, keys, values)
+
+
+async def _put_back(core: Core, head: Session, keys: list[str], values: Sequence[bytes | None]) -> None:
+    for key, value in reversed(list(zip(keys, values, strict=True))):
+        if value is not None:
+            await core.driver.put_record(head.session_id, head.incarnation, key, value, core.deadline())
 
 
 async def _named_since(core: Core, head: Session) -> set[str]:
@@ -250,7 +257,17 @@ async def _named_since(core: Core, head: Session) -> set[str]:
     return {digest for entry in found for digest in references(entry.data)}
 
 
-async def _is_busy(core: Core, head: Session) -> bool:
-    snapshot = Snapshot(head, [], core.clock.now())
-    at_work = running(head)
-    return any([await is_alive(core, snapshot, number, run, core.deadline()) for number, run in at_work.items()])
+async def _check_idle(core: Core, head: Session) -> None:
+    """Raise `SessionBusyError` if a run of the session is in progress now."""
+    snapshot = await core.look(head.session_id, core.deadline())
+    now = snapshot.head
+    if now is None or now.incarnation != head.incarnation:
+        return
+    for number, run in running(now).items():
+        if await is_alive(core, snapshot, number, run, core.deadline()):
+            raise SessionBusyError(
+                f"All is erased but media, because a run of session {head.session_id!r} is running, which may need "
+                "them.",
+                hint="Call it again when that run has ended.",
+                written="yes",
+            )

@@ -331,8 +331,9 @@ async def keep_media(core: Core, session: Session | Callable[[], Awaitable[Sessi
 
     A part is `{"kind": "binary", "media_type": …, "data": <base64>}`, large is over `inline_media_bytes`; a content is
     stored once in a session, and goes with it. A session that may have to be made first is given as a function, which
-    is called only where there is something to store. Raises `TooLargeError` if one is over `max_media_bytes`, and
-    `SessionNotFoundError` if the session is gone.
+    is called only where there is something to store. Called again after the commit, with the head that this gave, it
+    writes what somebody has removed who erased something at that moment, and saw nobody name it. Raises `TooLargeError`
+    if one is over `max_media_bytes`, and `SessionNotFoundError` if the session is gone.
     """
 
     async def there() -> Session:

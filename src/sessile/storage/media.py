@@ -155,8 +155,13 @@ def check_media(core: Core, content: bytes) -> None:
         raise TooLargeError(f"A binary part has {len(content):,} bytes; the limit is {limit:,}.")
 
 
-async def keep_apart(core: Core, value: Any, session: Callable[[], Awaitable[Session]]) -> Any:
-    """The value with its large binary parts stored with a session, which is asked for only then, and as references."""
+async def keep_apart(
+    core: Core, value: Any, session: Callable[[], Awaitable[Session]], kept: dict[str, bytes] | None = None
+) -> Any:
+    """The value with its large binary parts stored with a session, which is asked for only then, and as references.
+
+    `kept` gets the contents by their hashes.
+    """
     inline = core.settings.inline_media_bytes
     reduced, found = await compute(core.driver, lambda: put_aside(value, inline), value)
     if found:
@@ -166,6 +171,8 @@ async def keep_apart(core: Core, value: Any, session: Callable[[], Awaitable[Ses
         head = await session()
         for digest, content in found.items():
             await write_media(core, head, digest, content, deadline)
+    if kept is not None:
+        kept.update(found)
     return reduced
 
 

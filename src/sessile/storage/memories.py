@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from ..errors import InvalidInputError, MemoryNotFoundError
+from ..errors import InvalidInputError, MemoryNotFoundError, SessionNotFoundError
 from ..records import ANY_USER, Duration, Entry, Session, UserId
 from ..times import datetime_of
 from ..tokens import ranked
@@ -33,6 +33,7 @@ from .redacting import redacted_value
 from .rewriting import rewrite_commits
 from .scopes import MEMORIES, MEMORY, ScopeName, look_at, made, shared
 from .vocabulary import MemoryForgotten, MemoryWritten
+from .writes import delete as delete_session
 
 LONGEST = 2_000
 """How many characters a memory has at most."""
@@ -86,11 +87,12 @@ class UserMemory:
 
 @dataclass(slots=True, frozen=True)
 class Source:
-    """The run that memories come from."""
+    """The run that memories come from; and of a run in progress the incarnation of its session, which must be there."""
 
     session_id: str | None = None
     run_id: str | None = None
     agent: str | None = None
+    incarnation: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -296,6 +298,7 @@ async def change(
     redacted = [replace(one, memory=redacted_value(core.settings.redact, one.memory)) for one in changes]
     done: list[_Work] = []
     gone: list[str] = []
+    first: list[bool] = []
 
     async def draft(snapshot: Snapshot) -> Draft | None:
         done.clear()
@@ -314,6 +317,9 @@ async def change(
         gone.extend(sorted(before.keys() - left.keys()) if snapshot.head and snapshot.head.hold is None else ())
         if not work.written and not gone:
             return None
+        if work.written:
+            await _check_there(core, work.source)
+        first[:] = [snapshot.head is None]
         _, entries = made(reach, scope, snapshot.head)
         written = [_word(one).entry() for one in work.written.values() if one.memory_id in left]
         forgotten = [MemoryForgotten(ids=gone).entry()] if gone else []
@@ -322,7 +328,22 @@ async def change(
     committed = await reach.commit(scope.stored_id, scope.user_id, draft, deadline)
     if committed is not None and gone:
         await _erase_forgotten(reach, committed.head)
+    if committed is not None and first == [True]:
+        try:
+            await _check_there(core, done[-1].source)
+        except SessionNotFoundError:  # all of the user's was deleted at this moment
+            await delete_session(reach, scope.stored_id, user_id=ANY_USER)
+            raise
     return done[-1].results if done else []
+
+
+async def _check_there(core: Core, source: Source) -> None:
+    """Raise `SessionNotFoundError` if the session of a run in progress was deleted: its user may want all forgotten."""
+    if source.incarnation is None or source.session_id is None:
+        return
+    found = (await core.look(source.session_id, core.deadline())).found  # one that has expired meanwhile goes on
+    if found is None or found.hidden is not None or found.incarnation != source.incarnation:
+        raise SessionNotFoundError(f"Session {source.session_id!r} was deleted while a run of it was in progress.")
 
 
 def _word(memory: UserMemory) -> MemoryWritten:

@@ -26,7 +26,7 @@ from .core import Core
 from .driver import Deadline, Span
 from .hearing import Key
 from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
-from .media import keep_apart, put_aside, read_media
+from .media import keep_apart, put_aside, read_media, write_media
 from .readable import read_entries
 from .reads import page_for
 from .repeating import Found, RunExistsError, check_same, find_run, find_started, run_key
@@ -101,6 +101,7 @@ class Turn:
         began_us: when the run began that has to be begun again, because its start was lost.
         scoped: the states that outlive the session.
         title: the name that the session gets with the run's end, if it has none by then.
+        unseen: contents that were put aside before the run's first commit, by their hashes.
     """
 
     spec: TurnSpec
@@ -115,6 +116,7 @@ class Turn:
     began_us: int | None = None
     scoped: Scoped = field(default_factory=lambda: NO_SCOPES)
     title: str | None = None
+    unseen: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     @property
     def own_state(self) -> JsonObject:
@@ -225,6 +227,19 @@ async def start_turn(core: Core, turn: Turn) -> None:
     committed = await core.commit(spec.session_id, spec.user_id, change, deadline, known=turn.before, attempt=attempt)
     assert committed is not None, "this change always drafts something"
     turn.wrote(committed)
+    await _see_to_media(core, turn)
+
+
+async def _see_to_media(core: Core, turn: Turn) -> None:
+    """Put contents aside once more that have gone before the run's first commit.
+
+    Who erased at that moment saw neither a run in progress nor anybody that names them; or the session was made again.
+    """
+    contents, turn.unseen = turn.unseen, {}
+    assert turn.head is not None, "the run has just been committed"
+    for digest, content in contents.items():
+        with suppress(StorageError):  # the run has begun; mostly they are there
+            await write_media(core, turn.head, digest, content, core.deadline())
 
 
 def _check_busy(snapshot: Snapshot, spec: TurnSpec, interrupted: set[int | None]) -> None:
@@ -397,6 +412,7 @@ async def _commit(
     assert committed is not None, "this change always drafts something"
     turn.wrote(committed)
     turn.number = next(entry.run for entry in committed.entries if entry.run is not None)  # of a repeated commit, too
+    await _see_to_media(core, turn)
     if turn.scoped.scopes:
         await _settle(core, turn, committed)
 
@@ -487,7 +503,8 @@ async def keep_media(core: Core, turn: Turn, value: Any) -> Any:
     """
     if not isinstance(value, (dict, list)):
         return value
-    return await keep_apart(core, value, lambda: session_of(core, turn))
+    kept = turn.unseen if turn.head is None else None
+    return await keep_apart(core, value, lambda: session_of(core, turn), kept)
 
 
 async def session_of(core: Core, turn: Turn) -> Session:

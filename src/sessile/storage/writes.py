@@ -103,6 +103,7 @@ async def add_run(
     metadata: JsonObject | None = None,
     started_at: datetime | None = None,
     ended_at: datetime | None = None,
+    first_token: Duration | None = None,
 ) -> Run:
     """See `Storage.add_run`."""
     user_id = core.check_access(session_id, user_id)
@@ -127,9 +128,10 @@ async def add_run(
     check_optional_id(format, "format")
     format = format_of(messages, format)
     began, over = _checked_times(core, started_at, ended_at)
+    first = ttl_micros(first_token, "first_token")
     started = RunStarted(input=input, metadata=metadata or None, started_at=began)
     counts = None if usage is None else checked_usage(usage)
-    ended = RunEnded(status=status, output=output, error=error, usage=counts, ended_at=over)
+    ended = RunEnded(status=status, output=output, error=error, usage=counts, ended_at=over, first_token=first)
     created = creation(core, session_id, user_id=user_id, agent=agent, kind=kind)
     deadline = core.deadline()
     key = None if run_id is None else run_key(run_id)

@@ -21,7 +21,13 @@ SCOPE = "sessile"
 TOGETHER = 1.0
 """Seconds for which the instruments of one collection share an answer."""
 
-UNITS = {"cost_dollars": "{USD}", "run_seconds": "s", "input_tokens": "{token}", "output_tokens": "{token}"}
+UNITS = {
+    "cost_dollars": "{USD}",
+    "run_seconds": "s",
+    "first_token_seconds": "s",
+    "input_tokens": "{token}",
+    "output_tokens": "{token}",
+}
 
 
 def observe_usage(

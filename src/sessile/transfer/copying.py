@@ -258,7 +258,7 @@ class _Copying:
         if self._deadline is not None and self._deadline.remaining() <= 0:
             raise DeadlineError(
                 f"Copying what has come before the stop did not end within {self._deadline.timeout:g} s.",
-                hint="What was stopped can go on with the source, which is as it was. Call it again, with more time.",
+                hint="What was stopped can continue with the source, which is as it was. Call it again with more time.",
             )
 
     def _listed(self, query: ListQuery) -> Iterator[HeadRow]:

@@ -2,6 +2,7 @@
 
 from .context import Context, SyncContext
 from .declared.elements import Condition, Loop, Parallel, Router, Wait
+from .run.earlier import EarlierRun
 from .run.events import WorkflowEvent
 from .run.result import StepRecord, WorkflowResult
 from .run.runtime import CurrentStep, current_step
@@ -16,6 +17,7 @@ __all__ = [
     "Condition",
     "Context",
     "CurrentStep",
+    "EarlierRun",
     "Loop",
     "Parallel",
     "Retry",

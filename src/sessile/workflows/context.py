@@ -12,13 +12,15 @@ from pydantic_ai.agent import AbstractAgent
 
 from ..agents.agent import Agent
 from ..agents.forms import Form, FormError, form_of
+from ..errors import InvalidInputError
 from ..records import MICROSECOND, Duration, JsonObject
-from ..storage.checks import seconds_of
+from ..storage.checks import check_count, seconds_of
 from ..storage.computing import computed
 from ..storage.forms import untyped
-from ..storage.ids import check_id
+from ..storage.ids import check_id, check_optional_id
 from ..storage.journals import Event
 from ..storage.vocabulary import PatchPassed, StepFinished
+from .run.earlier import LOOKED_AT, EarlierRun, earlier_runs
 from .run.journal import Path
 from .run.pausing import Pause
 from .run.runtime import Scope, WorkflowRun, current_step, scope_here
@@ -181,6 +183,19 @@ class BaseContext:
                 return event, None
         return None, problem
 
+    def _earlier(self, last: int, agent: str | None, steps: Sequence[str]) -> Call:
+        """The reading of earlier runs as a step: what was read is kept, so that a replay finds the same."""
+        check_count(last, "last", least=1, most=LOOKED_AT)
+        check_optional_id(agent, "agent")
+        if isinstance(steps, str):
+            raise InvalidInputError(f"steps are names of steps in a list, not {steps!r}.")
+        run, whose = self._run, agent or self._run.journal.turn.spec.agent
+
+        async def read(last: int, agent: str | None, steps: Sequence[str]) -> list[EarlierRun]:
+            return await earlier_runs(run, last, agent, steps)
+
+        return self._call(Step(read, "earlier runs"), (last, whose, list(steps)), {})
+
     def _wait_call(self, name: str) -> Call:
         return self._call(Step(_nothing, f"wait for {check_id(name, 'The name of an event')}"), (), {})
 
@@ -241,6 +256,38 @@ class Context(BaseContext):
         """
         return _gathered(self._branches(len(branches)), branches)
 
+    def earlier_runs(
+        self, last: int = 1, *, agent: str | None = None, steps: Sequence[str] = ()
+    ) -> Coroutine[Any, Any, list[EarlierRun]]:
+        """What the last runs of this session have returned that had completed before this one; oldest first.
+
+        ```python
+        before = await ctx.earlier_runs(3, steps=["outline"])
+        outlines = [run.steps.get("outline") for run in before]
+        ```
+
+        It stands in the journal like a step: what was read is kept with this run, and a replay finds the same,
+        whatever has been erased, rewound or added since then. Of a session that was rewound the runs of this run's
+        branch are meant; up to a hundred runs are looked through.
+
+        Args:
+            last: how many at most.
+            agent: whose runs: the name of a workflow, agent or team. Default: this workflow's.
+            steps: names of steps whose results come along.
+
+        Raises:
+            InvalidInputError: an argument is wrong.
+            StepFailedError: they could not be read; `resume` tries again.
+        """
+        return execute(self._run, self._earlier(last, agent, steps))
+
+    def last_output(self, default: Any = None, *, agent: str | None = None) -> Coroutine[Any, Any, Any]:
+        """What the run of this session before this one has returned, or `default` if none has completed.
+
+        See `earlier_runs`.
+        """
+        return _output_of(self.earlier_runs(agent=agent), default)
+
     @overload
     def wait_for_event(
         self, event: str, *, form: type[T], question: str = "", timeout: Duration | None = None
@@ -277,6 +324,11 @@ class Context(BaseContext):
                 way; if it ends the run, `resume` looks again.
         """
         return self._receive(self._wait_call(event), event, timeout, form_of(form, question))
+
+
+async def _output_of(reading: Coroutine[Any, Any, list[EarlierRun]], default: Any) -> Any:
+    found = await reading
+    return found[-1].output if found else default
 
 
 async def _gathered(scopes: Sequence[Scope], branches: Sequence[Awaitable[Any]]) -> list[Any]:
@@ -359,6 +411,17 @@ class SyncContext(BaseContext):
         """
         scopes = self._branches(len(branches))
         return self._await(_gathered(scopes, [self._run.in_thread(branch) for branch in branches]))
+
+    def earlier_runs(self, last: int = 1, *, agent: str | None = None, steps: Sequence[str] = ()) -> list[EarlierRun]:
+        """See `Context.earlier_runs`."""
+        call = self._earlier(last, agent, steps)
+        kept = replayed(self._run, call)
+        return kept[0] if kept is not None else self._await(execute(self._run, call))
+
+    def last_output(self, default: Any = None, *, agent: str | None = None) -> Any:
+        """See `Context.last_output`."""
+        found = self.earlier_runs(agent=agent)
+        return found[-1].output if found else default
 
     @overload
     def wait_for_event(

@@ -11,6 +11,7 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict, ConversationStore
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import UsageLimits
 
 import sessile
 from sessile.integrations.pydantic_ai import SessileConversationStore
@@ -22,12 +23,15 @@ def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 
 agent = Agent(FunctionModel(answer))
 
+ENDLESS = UsageLimits(request_limit=None)
+"""The requests of a whole conversation count, and 50 are the most if nothing is said."""
+
 
 async def say(store: ConversationStore, conversation_id: str, prompt: str) -> str:
     """One turn; whoever is too late loads again and tries again."""
     while True:
         conversation = await store.load(conversation_id) or Conversation(conversation_id=conversation_id)
-        result = await agent.run(prompt, conversation=conversation)
+        result = await agent.run(prompt, conversation=conversation, usage_limits=ENDLESS)
         try:
             await store.save(result)
         except ConversationConflict:

@@ -111,6 +111,8 @@ export type Run = {
   pending: Asked[];
   started_at: string;
   ended_at: string | null;
+  /** Seconds until the first part of an answer came; null where responses were not streamed. */
+  first_token: number | null;
   metadata: Json;
   ratings: Rating[];
   epoch: number;
@@ -135,6 +137,7 @@ export type FoundRun = {
   error: string | null;
   started_at: string;
   ended_at: string | null;
+  first_token: number | null;
   on_branch: boolean;
   usage: Usage;
   total_tokens: number;
@@ -235,6 +238,10 @@ export type UsageRow = {
   p50: number | null;
   p95: number | null;
   p99: number | null;
+  /** Seconds until the first part of an answer came, of the runs whose responses were streamed. */
+  first_token_p50: number | null;
+  first_token_p95: number | null;
+  first_token_p99: number | null;
   [group: string]: unknown;
 };
 

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
-import { Button, Menu, MenuItem, MenuTrigger, Popover } from "react-aria-components";
-import { to } from "../address";
+import { Button, Menu, MenuItem, MenuTrigger, Popover, Separator } from "react-aria-components";
+import { go, to } from "../address";
 import { access } from "../api/client";
 import { about, waiting } from "../api/queries";
 import { useLater } from "../parts/basics";
@@ -11,9 +11,14 @@ import { choose, chosen, subscribe, type Theme } from "../theme";
 import { VIEWS } from "../views";
 import { openHelp, openPalette } from "./commands";
 
+const LISTED = VIEWS.filter((view) => view.isListed);
+
+/** The views that a narrow page has room for; the others are under "more" there. */
+const AT_HAND = new Set(["sessions", "waiting", "new", "monitor"]);
+
 /** At the side, or at the foot where the page is narrow. */
 export function Navigation({ current, onSkip }: { current: string; onSkip: () => void }) {
-  const shown = current === "session" || current === "compare" || current === "new" ? "sessions" : current;
+  const shown = current === "session" || current === "compare" ? "sessions" : current;
   const waits = useQuery({ ...waiting(), enabled: useLater() }).data?.items.length ?? 0;
   return (
     <nav className="navigation" aria-label={t.nav.label}>
@@ -37,8 +42,8 @@ export function Navigation({ current, onSkip }: { current: string; onSkip: () =>
         <kbd>/</kbd>
       </Button>
       <ul>
-        {VIEWS.filter((view) => view.isListed).map((view) => (
-          <li key={view.name}>
+        {LISTED.map((view) => (
+          <li key={view.name} className={AT_HAND.has(view.name) ? undefined : "spare"}>
             <a href={to([view.name])} aria-current={view.name === shown ? "page" : undefined}>
               <Icon name={view.icon} />
               <span>{view.title}</span>
@@ -47,8 +52,71 @@ export function Navigation({ current, onSkip }: { current: string; onSkip: () =>
           </li>
         ))}
       </ul>
+      <More shown={shown} />
       <Foot />
     </nav>
+  );
+}
+
+/** What the foot of a narrow page has no room for. */
+function More({ shown }: { shown: string }) {
+  const theme = useSyncExternalStore(subscribe, chosen);
+  const others = LISTED.filter((view) => !AT_HAND.has(view.name));
+  const isHere = others.some((view) => view.name === shown);
+  const run = (key: string) => {
+    if (key === "search") openPalette();
+    else if (key === "leave") access.forget();
+    else if (key.startsWith("theme ")) choose(key.slice(6) as Theme);
+    else go(to([key]), { replace: false });
+  };
+  return (
+    <MenuTrigger>
+      <Button className={isHere ? "more here" : "more"}>
+        <Icon name="menu" />
+        <span>{t.nav.more}</span>
+      </Button>
+      <Popover className="popover" placement="top end">
+        <Menu className="menu" aria-label={t.nav.more} onAction={(key) => run(String(key))}>
+          {others.map((view) => (
+            <MenuItem
+              key={view.name}
+              id={view.name}
+              className="menu-item"
+              textValue={view.title}
+              aria-current={view.name === shown ? "page" : undefined}
+            >
+              <Icon name={view.icon} />
+              {view.title}
+              {view.name === shown ? <Icon name="check" /> : null}
+            </MenuItem>
+          ))}
+          <Separator className="menu-line" />
+          <MenuItem id="search" className="menu-item" textValue={t.sessions.searchShort}>
+            <Icon name="search" />
+            {t.sessions.searchShort}
+          </MenuItem>
+          {THEMES.map((one) => (
+            <MenuItem
+              key={one}
+              id={`theme ${one}`}
+              className="menu-item"
+              textValue={`${t.theme.title}: ${t.theme[one]}`}
+              aria-label={`${t.theme.title}: ${t.theme[one]}`}
+            >
+              <Icon name="theme" />
+              {t.theme[one]}
+              {one === theme ? <Icon name="check" /> : null}
+            </MenuItem>
+          ))}
+          {access.has() ? (
+            <MenuItem id="leave" className="menu-item" textValue={t.access.leave}>
+              <Icon name="user" />
+              {t.access.leave}
+            </MenuItem>
+          ) : null}
+        </Menu>
+      </Popover>
+    </MenuTrigger>
   );
 }
 

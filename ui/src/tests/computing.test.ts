@@ -234,7 +234,12 @@ describe("usage over time", () => {
         MEASURES.cost,
       ),
     ).toEqual([]);
-    expect(percentilesOf([row(1, null, 1)], times, "day", ["p95"])).toEqual([{ name: "p95", values: [null, 2, null] }]);
+    expect(percentilesOf([row(1, null, 1)], times, "day")[1]).toEqual({ name: "p95", values: [null, 2, null] });
+    const first = { ...(row(1, null, 1) as object), first_token_p50: 0.4, first_token_p95: null } as never;
+    expect(percentilesOf([first], times, "day", "first_token_").slice(0, 2)).toEqual([
+      { name: "p50", values: [null, 0.4, null] },
+      { name: "p95", values: [null, null, null] },
+    ]);
   });
   it("is a table in which nothing is a formula", () => {
     expect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic_ai.messages import ModelMessage
@@ -12,6 +12,7 @@ from ...records import Run
 from ...tokens import ranked
 from ..messages.spoken import text_of
 from ..messages.tokens import estimate_tokens
+from .measured import Count, correction
 from .past import Past, Summary
 from .sendable import flat, question_and_answer, sendable
 from .summary import PATIENCE, SUMMARY_INSTRUCTIONS, RollingSummary, summary_message
@@ -24,8 +25,6 @@ AUTO_INSTRUCTIONS = (
     f"{SUMMARY_INSTRUCTIONS} Under the headings Facts, Decisions, Open tasks; what is done or withdrawn goes. Keep "
     "every open task and every decision that holds, word for word if need be."
 )
-
-Count = Callable[[Sequence[ModelMessage]], int]
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,9 @@ class Auto(RollingSummary):
     Args:
         tokens: how many tokens of runs are sent along at most, beside the summary: a quarter of what the model takes
             leaves room for its work.
+        share: which share of what the model takes is sent instead, for example 0.25, where Pydantic AI knows how much
+            it takes (`model.context_window`); else `tokens` holds.
+        calibrate: whether the count is set right by what the provider has counted of the runs at hand.
         model, instructions: as for `RollingSummary`.
         count: counts the tokens of messages; default: an estimate.
     """
@@ -49,10 +51,14 @@ class Auto(RollingSummary):
     tokens: int = 16_000
     instructions: str = AUTO_INSTRUCTIONS
     count: Count = estimate_tokens
+    share: float | None = None
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         if type(self.tokens) is not int or self.tokens < 1:
             raise InvalidInputError(f"tokens must be a whole number of at least 1; it is {self.tokens!r}.")
+        if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"share must be above 0, and 1 at most; it is {self.share!r}.")
         object.__setattr__(self, "newest", 8)
 
     async def select(self, past: Past) -> list[ModelMessage]:
@@ -63,22 +69,29 @@ class Auto(RollingSummary):
         if numbers and numbers[0] > summary.upto + 1:  # there is more that no summary tells
             numbers = past.numbers(PATIENCE * ALL_PAGE)
         runs = await past.runs([*late, *(number for number in numbers if number > summary.upto)])
-        sizes = [sum(map(self.count, await sendable(past, [run]))) for run in runs]
-        older = self._too_much(runs, sizes)
+        each = [await sendable(past, [run]) for run in runs]
+        right = correction([group for groups in each for group in groups], self.count) if self.calibrate else 1.0
+        most = max(1, round(self._most(past) / right))
+        older = self._too_much(runs, [sum(map(self.count, one)) for one in each], most)
         if older:
             renewed = await self._renewed(past, summary, older)
             if renewed is not None:
                 summary, runs = renewed, runs[len(older) :]
                 await past.keep_summary(summary)
-        groups = _fitting(await sendable(past, runs), self.tokens, self.count)
+        groups = _fitting(await sendable(past, runs), most, self.count)
         return [*([summary_message(summary.text)] if summary.text else []), *flat(groups)]
 
-    def _too_much(self, runs: Sequence[Run], sizes: Sequence[int]) -> Sequence[Run]:
+    def _most(self, past: Past) -> int:
+        """How many tokens are sent along."""
+        takes = getattr(past.asked(None), "context_window", None) if self.share is not None else None
+        return self.tokens if takes is None or self.share is None else max(1, int(takes * self.share))
+
+    def _too_much(self, runs: Sequence[Run], sizes: Sequence[int], most: int) -> Sequence[Run]:
         """The oldest runs, if all are more than is sent: as many as must go until half of that is left."""
-        if sum(sizes) <= self.tokens:
+        if sum(sizes) <= most:
             return []
         kept, size = 0, 0
-        while kept < len(runs) - 1 and size + sizes[-1 - kept] <= self.tokens // 2:
+        while kept < len(runs) - 1 and size + sizes[-1 - kept] <= most // 2:
             size += sizes[-1 - kept]
             kept += 1
         return self._older(runs if kept == 0 else runs[: len(runs) - kept + 1])

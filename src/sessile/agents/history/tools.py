@@ -49,9 +49,11 @@ LONGEST_ANSWER = 16_000
 """How many characters a tool's answer has at most: it is sent to the model with every later request of the run."""
 
 
-def history_tools(read_chat_history: bool, search_sessions: bool | Literal["all"]) -> list[FunctionToolset[Any]]:
+def history_tools(
+    read_chat_history: bool, search_sessions: bool | Literal["all"], more: Sequence[Any] = ()
+) -> list[FunctionToolset[Any]]:
     """The toolset with the chosen tools, or none."""
-    tools: list[Any] = []
+    tools: list[Any] = [*more]
     if read_chat_history:
         tools.append(read_history)
     if search_sessions:

@@ -5,7 +5,7 @@ A decision is used up when the run goes on: by code that cannot carry it out it 
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 
 from pydantic_ai import DeferredToolResults
 
@@ -64,14 +64,25 @@ class Abilities:
             calls = set[str]() if child.status in FINISHED else set[str]().union(*decidable(child))
             below |= calls
             if calls & decided:
-                member = job.company.member_job(child.agent or "")
+                member = job.company.member_job(child.agent or "", child.run_id)
                 if member is None:
                     raise _missing(run.agent, f"member {child.agent!r}")
                 self.check(child, given, member, f"{path}/{child.agent}")
-        tools = self._tools.setdefault(path, Tools(job))
-        missing = tools.without(_names(run, decided - below))
+        names = _names(run, decided - below)
+        own = "session_id" not in run.metadata  # else the runs below it stand in that session, with their tools
+        missing = self._tools_of(job, path).without(names) if own else self._without(names, job, path)
         if missing:
             raise _missing(run.agent, f"tool {', '.join(map(repr, missing))}")
+
+    def _tools_of(self, job: Job, path: str) -> Tools:
+        return self._tools.setdefault(path, Tools(job))
+
+    def _without(self, names: Collection[str], job: Job, path: str) -> Collection[str]:
+        """Which of these tools neither the agent has nor anybody below it."""
+        missing = self._tools_of(job, path).without(names)
+        for name, member in job.company.member_jobs().items() if missing else ():
+            missing = self._without(missing, member, f"{path}/{name}")
+        return missing
 
 
 async def check_tools(agent: str | None, tools: Tools, names: Set[str]) -> None:

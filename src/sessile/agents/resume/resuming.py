@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelResponse
 
 from ...live.queue import in_turn
 from ...live.result import RunResult
-from ...records import Entry, JsonObject, Run
+from ...records import ANY_USER, Entry, JsonObject, Run
 from ...storage import taking
 from ...storage.ids import check_optional_id, uuid7
 from ...storage.storage import Storage, aoperate
@@ -20,6 +20,7 @@ from ...storage.uninterrupted import to_the_end
 from ..messages.stored import load_input, load_messages
 from ..options import Approval
 from ..remembered import holding
+from ..run.company import UnchosenError
 from ..run.driving import drive, join
 from ..run.job import Job
 from ..run.recorder import TEXT_OUTPUT, Recorder, Replay, text_output_call
@@ -81,20 +82,25 @@ async def resume_run(
         if not adopt:
             check_owner(turn.before.head, run, spec)
         holding(run, job.given)
+        job.company.check_chosen(run)
         abilities.check(run, given, job)
         stored = with_review(run, given, stored, job)
         whole[:], reviews[:] = [given], [stored.reviewed]
         return [*without_cut(run), *(turn.entry(decided) for decided in noted(run, given, stored))]
 
-    try:
-        turn, run = await _take(storage, spec, number, job, check)
-    except UnlistedError:
-        await abilities.ask()
-        turn, run = await _take(storage, spec, number, job, check)
+    while True:
+        try:
+            turn, run = await _take(storage, spec, number, job, check)
+            break
+        except UnlistedError:
+            await abilities.ask()
+        except UnchosenError as unchosen:
+            await job.company.find(unchosen.run, spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
     drop_cut(run)
     if job.remake is not None and run.given:
-        begun, went_on, job = job.begun, job.went_on, job.remake(holding(run, job.given))
-        job.begun, job.went_on = begun, went_on
+        before, job = job, job.remake(holding(run, job.given))
+        job.begun, job.went_on = before.begun, before.went_on
+        job.company.take_members(before.company)
     recorder = await Recorder.of(storage, turn, refuse_conflicts=job.refuse_conflicts)
     recorder.transcript.attempt_id = uuid7()
     recorder.take_over(run)

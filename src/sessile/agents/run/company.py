@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic_ai import DeferredToolResults
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from ...live.result import RunResult
-from ...records import Usage
+from ...records import ANY_USER, Run, Usage
+from ...storage.turns import TurnSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRequest:
+    """What a team is asked, for a function that chooses who works on it.
+
+    Attributes:
+        question: the text of the request; of one with media, what of it is text.
+        session_id: the session of the team's run.
+        user_id: whose session it is; None: nobody's.
+    """
+
+    question: str
+    session_id: str
+    user_id: str | None = None
+
+
+def asked_of(question: str, spec: TurnSpec) -> TeamRequest:
+    """What a run is asked, for whoever chooses who works on it."""
+    return TeamRequest(question, spec.session_id, None if spec.user_id is ANY_USER else spec.user_id)
+
+
+class UnchosenError(Exception):
+    """Of a run that is to be resumed, those who work beside it must be found first; nothing was written."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("members must be found first")
+        self.run = run
 
 
 class Company(Protocol):
@@ -24,8 +54,31 @@ class Company(Protocol):
     delegated: Sequence[str]
     """Of a run that is paused: its own calls that wait because they do."""
 
-    def member_job(self, name: str) -> Any:
-        """What a run of one of them is driven with, a `Job`; None if there is nobody of that name."""
+    async def choose(self, request: TeamRequest) -> list[str] | None:
+        """Decide who they are, for a new run: the names that are stored; None where they are always the same."""
+        ...
+
+    def check_chosen(self, run: Run) -> None:
+        """Raise `UnchosenError` if it was decided when this run began who they are, and they are not found yet."""
+        ...
+
+    async def find(self, run: Run, session_id: str, user_id: str | None) -> None:
+        """Find those again who were chosen when this run began; `NotResumableError` if one of them is not there."""
+        ...
+
+    def take_members(self, other: Any) -> None:
+        """Take those whom another object for the same run has found."""
+        ...
+
+    def member_job(self, name: str, run_id: str | None = None) -> Any:
+        """What a run of one of them is driven with, a `Job`; None if there is nobody of that name.
+
+        `run_id` names one of their runs that goes on.
+        """
+        ...
+
+    def member_jobs(self) -> dict[str, Any]:
+        """What runs of each of them are driven with, by name."""
         ...
 
     @property
@@ -66,9 +119,26 @@ class Alone:
         self.given = DeferredToolResults()
         self.delegated: Sequence[str] = ()
 
-    def member_job(self, name: str) -> Any:
+    async def choose(self, request: TeamRequest) -> list[str] | None:
         """See `Company`."""
         return None
+
+    def check_chosen(self, run: Run) -> None:
+        """See `Company`."""
+
+    async def find(self, run: Run, session_id: str, user_id: str | None) -> None:
+        """See `Company`."""
+
+    def take_members(self, other: Any) -> None:
+        """See `Company`."""
+
+    def member_job(self, name: str, run_id: str | None = None) -> Any:
+        """See `Company`."""
+        return None
+
+    def member_jobs(self) -> dict[str, Any]:
+        """See `Company`."""
+        return {}
 
     @property
     def speaks(self) -> bool:

@@ -47,6 +47,7 @@ from ..messages.stored import (
 )
 from .budget import Budget
 from .company import Alone, Company, usage_of_all
+from .first import FirstPart
 from .meter import Meter
 from .oversize import end_in_parts, failed_without
 from .transcript import Transcript
@@ -108,6 +109,8 @@ class Recorder:
         self.root: Recorder = self if above is None else above.root
         self.run_id = turn.spec.run_id if above is None else uuid7()
         self.meter = Meter()
+        self.first: FirstPart | None = FirstPart()
+        """When the first part of an answer comes; None: the run had begun before, in another process or turn."""
         self.transcript = Transcript(self.run_id)
         self.prefix: tuple[str, ...] = ()
         """Of a run in a member's own session: the names from the team down to the member."""
@@ -140,9 +143,15 @@ class Recorder:
     def _current_session(self, state: JsonObject | None) -> CurrentSession:
         spec = self.turn.spec
         own: JsonObject = copied(self.turn.state) if state is None else state
-        scopes = frozenset(self.turn.scoped.scopes)
         return CurrentSession(
-            spec.session_id, self.turn.user_id, self.run_id, self.storage, own, agent=spec.agent, scopes=scopes
+            spec.session_id,
+            self.turn.user_id,
+            self.run_id,
+            self.storage,
+            own,
+            agent=spec.agent,
+            scopes=frozenset(self.turn.scoped.scopes),
+            incarnation=None if self.turn.head is None else self.turn.head.incarnation,
         )
 
     def entry(self, said: Word, format: str | None = None) -> Entry:
@@ -173,12 +182,15 @@ class Recorder:
         spec.input = await computed(lambda: dump_input(prompt), prompt)
 
         async def attempt() -> Recorder:
+            first = FirstPart()
             beginning = asyncio.ensure_future(aoperate(storage, turns.begin_turn, spec, newest))
             cancelled = await wait_out(beginning)
             if cancelled is not None:
                 await _end_begun(storage, beginning, cancelled)
                 raise cancelled
-            return await cls.of(storage, beginning.result(), refuse_conflicts=refuse_conflicts)
+            recorder = await cls.of(storage, beginning.result(), refuse_conflicts=refuse_conflicts)
+            recorder.first = first
+            return recorder
 
         return await in_turn(attempt, storage, spec.session_id, queue=spec.on_busy == "queue", limit=spec.queue_timeout)
 
@@ -291,7 +303,7 @@ class Recorder:
 
     def take_over(self, run: Run) -> None:
         """Continue a run that is stored, and keep what it says in case that is lost."""
-        self.record = run
+        self.record, self.first = run, None
         entries = list(entries_of(run))
         self._below = [Written(Packed(entries), turns.NO_CHANGE)] if entries else []
 
@@ -378,7 +390,8 @@ class Recorder:
                 return
             used = self.used()
             stored = used + self.meter.earlier if self._was_lost else used  # with the attempts whose ends are gone
-            ended = ended.but(usage=stored.to_json())
+            took = None if self.first is None else self.first.took
+            ended = ended.but(usage=stored.to_json(), first_token=took)
             too_large: list[str] = []
             keep = partial(self._keep_what_fits, too_large)
             entries = [*self.held, *await self._unstored(self.transcript.messages, keep)]
@@ -406,6 +419,7 @@ class Recorder:
             record = self.record
             record.status, record.output, record.error = ended.status, ended.output, ended.error
             record.pending = ended.pending
+            record.first_token_us = took if took is not None else record.first_token_us
             record.usage = self.meter.earlier + used + usage_of_all(self.company)
             if refused is not None:
                 raise refused

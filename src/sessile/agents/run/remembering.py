@@ -31,7 +31,7 @@ class Remembering:
         if question.strip():
             own = job.options.get("model") or getattr(job.agent, "model", None)
             model = override_of(job.agent) or (own if memory.extract is True else memory.extract)
-            source = Source(session.session_id, recorder.run_id, session.agent)
+            source = Source(session.session_id, recorder.run_id, session.agent, session.incarnation)
             self._task = asyncio.create_task(
                 extract(memory, model, recorder.storage, session.user_id, question, source)
             )

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, RunContext, ToolApproved
-from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.tools import AgentDepsT
 
@@ -17,6 +16,7 @@ from ...storage.forms import FORM
 from ...storage.granting import Grant
 from ...storage.storage import Storage, aoperate
 from ...storage.vocabulary import CallApproved
+from .first import FirstPart, HearsFirst
 from .recorder import Recorder
 
 logger = logging.getLogger("sessile")
@@ -70,12 +70,17 @@ def answers(grants: Mapping[str, Grant]) -> DeferredToolResults | None:
 
 
 @dataclass
-class StandingApprovals(AbstractCapability[AgentDepsT]):
+class StandingApprovals(HearsFirst[AgentDepsT]):
     """Approves what was granted before, in a run of which nothing else is watched."""
 
     _: KW_ONLY
     recorder: Recorder = field(repr=False)
     id: str | None = "sessile_approvals"
+
+    @property
+    def first_part(self) -> FirstPart | None:
+        """See `HearsFirst`."""
+        return self.recorder.first
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext, ToolDenied
 from pydantic_ai.capabilities import (
-    AbstractCapability,
     ValidatedToolArgs,
     WrapModelRequestHandler,
     WrapOutputProcessHandler,
@@ -27,6 +26,7 @@ from ..history.accepted import told
 from ..messages.counted import MADE_UP
 from ..placeholders import with_state
 from .budget import Budget
+from .first import FirstPart, HearsFirst
 from .recorder import Recorder, Replay, kept_result, text_output_call
 from .standing import approve
 
@@ -40,7 +40,7 @@ NOT_KEPT = (
 
 
 @dataclass
-class SessionSteps(AbstractCapability[AgentDepsT]):
+class SessionSteps(HearsFirst[AgentDepsT]):
     """What happens inside a run: placeholders filled, steps committed, finished ones given again.
 
     Added by `Agent` to each of its runs, which loads before and stores after; alone it does neither.
@@ -52,6 +52,11 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
     _: KW_ONLY
     recorder: Recorder | None = field(default=None, repr=False)
     id: str | None = "sessile_session"
+
+    @property
+    def first_part(self) -> FirstPart | None:
+        """See `HearsFirst`."""
+        return None if self.recorder is None else self.recorder.first
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests
@@ -85,12 +90,15 @@ class SessionSteps(AbstractCapability[AgentDepsT]):
             response, recorder.replay.response = recorder.replay.response, None
             made_up = response.provider_name == MADE_UP
             recorder.meter.made_up += made_up
+            _note_speaker(recorder, is_model=False)
             if recorder.root.budget is not None and not made_up:
                 recorder.root.budget.answered(response)
             return response
+        _note_speaker(recorder, is_model=True)
         recorder.replay = None  # what the model asks for from here on is new, under whatever ids
         if (known := recorder.company.next_response(ctx.messages)) is not None:
             recorder.meter.made_up += 1
+            _note_speaker(recorder, is_model=False)
             handler = partial(_at_hand, known)
         elif recorder.root.budget is not None:
             handler = partial(_within, recorder.root.budget, handler)
@@ -225,6 +233,12 @@ async def _replayed(recorder: Recorder, replay: Replay, call: ToolCallPart) -> t
     if isinstance(decision, ToolDenied):
         return (decision,)
     return None if decision else (ToolDenied(),)
+
+
+def _note_speaker(recorder: Recorder, *, is_model: bool) -> None:
+    """Take note of who answers next, for when it is heard."""
+    if recorder.first is not None:
+        recorder.first.is_of_model = is_model
 
 
 async def _within(

@@ -87,6 +87,7 @@ async def work_elsewhere(
 
 
 async def _begin(storage: Storage, recorder: MemberRecorder, job: Job, spec: TurnSpec) -> RunResult[Any]:
+    spec.given = recorder.record.given or None
     own = await Recorder.begin(storage, spec, job.prompt, job.newest, refuse_conflicts=job.refuse_conflicts)
     recorder.hold_together(own)
     return await drive(own, job)

@@ -20,7 +20,7 @@ from ...storage.ids import uuid7
 from ...storage.sameness import shared_by
 from ...storage.storage import Storage
 from ...storage.uninterrupted import to_the_end
-from ...storage.vocabulary import Pending, RunDecided, RunEnded, RunStarted, RunTaken, Word
+from ...storage.vocabulary import Given, Pending, RunDecided, RunEnded, RunStarted, RunTaken, Word
 from ..messages.stored import dump_input, dump_output, dump_requests
 from ..run.recorder import Recorder, StatePart
 
@@ -54,14 +54,22 @@ class MemberRecorder(Recorder):
         key: str,
         prompt: str | Sequence[UserContent] | None,
         metadata: JsonObject | None = None,
+        members: list[str] | None = None,
     ) -> MemberRecorder:
-        """Commit that a member begins to work."""
+        """Commit that a member begins to work, and which `members` of its own it has, where these were chosen."""
         recorder = cls(above, name, key)
         dumped = await computed(lambda: dump_input(prompt), prompt)
         recorder.record.input = dumped if isinstance(prompt, str) else await recorder.keep(dumped)
         recorder.record.metadata = metadata or {}
-        durability = recorder.turn.spec.durability
-        started = RunStarted(input=recorder.record.input, durability=durability, key=key, metadata=metadata)
+        given = None if members is None else Given(members=members).json
+        recorder.record.given = given or {}
+        started = RunStarted(
+            input=recorder.record.input,
+            durability=recorder.turn.spec.durability,
+            key=key,
+            metadata=metadata,
+            given=given,
+        )
         try:
             await to_the_end(recorder.append([recorder.entry(started)]))
         except asyncio.CancelledError as error:
@@ -76,7 +84,7 @@ class MemberRecorder(Recorder):
         recorder = cls(above, run.agent or "", run.key or "")
         recorder.run_id = recorder.session.run_id = run.run_id
         recorder.transcript.attempt_id = uuid7()
-        recorder.record = run
+        recorder.record, recorder.first = run, None
         taken = RunTaken(epoch=recorder.turn.epoch, until=0, was=run.status)
         entries = [recorder.entry(taken), *(recorder.entry(one) for one in decided)]
         await to_the_end(recorder.append(entries))

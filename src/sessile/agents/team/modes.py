@@ -100,7 +100,8 @@ class Teamwork(MemberRuns):
         tool = self._tool()
         # A member that was interrupted goes on where it was, and asks about what it must not repeat.
         tool.metadata = {"idempotent": True}
-        return FunctionToolset([tool], id="sessile_team", instructions=self.roster.briefing)
+        told: Any = self.roster.briefing if self.pool.is_fixed else lambda: self.roster.briefing
+        return FunctionToolset([tool], id="sessile_team", instructions=told)
 
     def _tool(self) -> Tool[Any]:
         return Tool(self._delegate, name=DELEGATE, description=DELEGATE_HELP, prepare=self._described)
@@ -232,8 +233,8 @@ class OwnFunction(Teamwork):
         return Tool(self._call, name=WORK)
 
     async def _call(self, context: RunContext[Any]) -> Any:
-        function = self.roster.mode
-        assert callable(function), "the team's mode is a function"
+        function: Any = self.roster.mode
+        assert not isinstance(function, str), "the team's mode is a function"
         try:
             given = await function(await self._request(), Members(self, context.usage))
         except (ModelRetry, ToolFailed) as error:

@@ -11,6 +11,7 @@ from ...records import FINISHED, Run
 from ..history.past import SessionPast, Summary
 from ..history.sendable import question_and_answer
 from ..shown import question_of
+from .answers import without_answers
 from .member import MemberRecorder
 from .roster import MemberHistory
 
@@ -55,7 +56,7 @@ class MemberPast(SessionPast):
         """See `Past`."""
         said = self._root.said.get(run.run_id)
         messages = await super().messages(run) if said is None else said
-        return question_and_answer(messages) if self._brief else messages
+        return question_and_answer(messages) if self._brief else [without_answers(message) for message in messages]
 
     @property
     def question(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
-from ...errors import InvalidInputError
+from ...errors import InvalidInputError, NotResumableError
 from ..agent import Agent
+from ..run.company import TeamRequest
 
 BRIEFINGS = {
     "coordinate": (
@@ -39,6 +42,7 @@ class Roster:
         mode: how they work together: a name, or a function of what the team was asked and of its members.
         member_history: what they are sent along.
         briefing: what their leader is told about them; None where a function leads.
+        shared_answers: how many tokens of what has been answered in a run the next members are shown.
     """
 
     title: str
@@ -46,6 +50,74 @@ class Roster:
     mode: str | Callable[[Any, Any], Awaitable[Any]]
     member_history: MemberHistory
     briefing: str | None
+    shared_answers: int = 0
+
+    def of(self, members: Mapping[str, Agent[Any]]) -> Roster:
+        """The same team with these members."""
+        return replace(self, members=members, briefing=briefing(self.mode, members))
+
+
+ChooseMembers = Callable[[TeamRequest], Any]
+"""A function of what the team is asked, synchronous or not, that returns the members of one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Where the members of a run come from.
+
+    Attributes:
+        fixed: those that the team was made with.
+        function: what the team was made with instead.
+        given: those that a run was given: names of fixed ones, or agents.
+        check: raises an error where they cannot be members.
+    """
+
+    fixed: Mapping[str, Agent[Any]]
+    function: ChooseMembers | None
+    given: Sequence[Agent[Any] | str] | None
+    check: Callable[[Mapping[str, Agent[Any]]], None]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every run has the same members."""
+        return self.function is None and self.given is None
+
+    async def chosen(self, request: TeamRequest) -> dict[str, Agent[Any]]:
+        """The members of a new run. A synchronous function is called in a thread: it may ask a database."""
+        if self.given is not None:
+            return self._checked([self._named(one) for one in self.given])
+        assert self.function is not None, "the members are fixed"
+        found: Any = await asyncio.to_thread(self.function, request)
+        found = await found if inspect.isawaitable(found) else found
+        if isinstance(found, str) or not isinstance(found, Sequence):
+            raise InvalidInputError(f"A function that chooses members returns a list of agents, not {found!r}.")
+        return self._checked(cast("Sequence[Agent[Any]]", found))
+
+    async def found(self, names: Sequence[str], request: TeamRequest, number: int) -> dict[str, Agent[Any]]:
+        """The members of these names, which a run has begun with."""
+        there = dict(self.fixed)
+        if self.function is not None and self.given is None:
+            there.update(await self.chosen(request))
+        there.update({one.name: one for one in self.given or () if isinstance(one, Agent) and one.name is not None})
+        if missing := [name for name in names if name not in there]:
+            raise NotResumableError(
+                f"Run {number} of session {request.session_id!r} was begun with the members "
+                f"{', '.join(map(repr, names))}; {', '.join(map(repr, missing))} cannot be found.",
+                hint="Pass them as members=, or end the run with storage.cancel_run; nothing was written.",
+            )
+        return self._checked([there[name] for name in names])
+
+    def _named(self, one: Agent[Any] | str) -> Agent[Any]:
+        if not isinstance(one, str):
+            return one
+        if one not in self.fixed:
+            raise InvalidInputError(f"The team has no member {one!r}; it has {', '.join(map(repr, self.fixed))}.")
+        return self.fixed[one]
+
+    def _checked(self, members: Sequence[Agent[Any]]) -> dict[str, Agent[Any]]:
+        named = by_name(members)
+        self.check(named)
+        return named
 
 
 def by_name(members: Sequence[Agent[Any]]) -> dict[str, Agent[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -17,12 +17,13 @@ from ...errors import InvalidInputError
 from ...live.result import OutputT
 from ...live.streams import AsyncRunStream, Put, RunStream
 from ...records import JsonObject
-from ...storage.checks import check_choice
+from ...storage.checks import check_choice, check_count
 from ...storage.scopes import checked_scopes
 from ...storage.storage import Storage
 from ...storage.turns import Durability, OnBusy
 from ..agent import Agent
 from ..events import Listen, TeamEvent
+from ..history.shortened import Shortened
 from ..history.summary import RollingSummary
 from ..history.windows import History
 from ..memory import MemoryOption
@@ -33,7 +34,7 @@ from ..run.job import Job
 from ..titles import Titles
 from .modes import Mode, teamwork_of
 from .printing import TeamView
-from .roster import MemberHistory, Roster, briefing, by_name
+from .roster import ChooseMembers, MemberHistory, Pool, Roster, briefing, by_name
 from .voice import listener
 
 MOST_NEWEST = 50
@@ -79,7 +80,9 @@ class Team(Agent[OutputT]):
     Args:
         members: agents and teams, each with a name of its own. What they do within the team is stored in its
             session: the team's storage, durability and busy rule hold for them. A member with a storage of its own
-            keeps its messages there, in its own session.
+            keeps its messages there, in its own session. Or a function of the request (`TeamRequest`), synchronous or
+            not, which returns the members of one run; the log has their names, and a run that is resumed must find
+            them again. A run may also be given its own: `team.run(…, members=["researcher", writer])`.
         model: the leader's model, or a ready `pydantic_ai.Agent`. Not needed where the mode is a function.
         mode: `"coordinate"`: the leader delegates tasks to members and writes the answer. `"route"`: it picks one
             member, whose answer is returned as it is. `"collaborate"`: all members work on the request at the same
@@ -87,6 +90,8 @@ class Team(Agent[OutputT]):
             asks them and returns the answer.
         member_history: what a member is sent along: its `"own"` earlier work in the session (as many runs of it as its
             own `history` says), or the `"team"`'s conversation, questions and answers.
+        shared_answers: about how many tokens of what members have answered before in the same run each next one is
+            shown, behind its task. 0: a member knows only what it is told.
         output_type: the type of the leader's answers.
         options: the further arguments of `Agent`. `description` is what the leader of a team above is told about it.
     """
@@ -95,22 +100,26 @@ class Team(Agent[OutputT]):
 
     def __init__(
         self,
-        members: Sequence[Agent[Any]],
+        members: Sequence[Agent[Any]] | ChooseMembers,
         model: Model | KnownModelName | str | AbstractAgent[Any, OutputT] | None = None,
         *,
         mode: Mode = "coordinate",
         member_history: MemberHistory = "own",
+        shared_answers: int = 0,
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[TeamOptions],
     ) -> None:
         _check_mode(mode, model.output_type if isinstance(model, AbstractAgent) else output_type)
         check_choice(member_history, "member_history", ("own", "team"))
-        self.members = by_name(members)
+        check_count(shared_answers, "shared_answers", least=0)
+        self._choose_members = members if callable(members) else None
+        self.members = {} if callable(members) else by_name(members)
         self.mode: Mode = mode
         self.member_history: MemberHistory = member_history
+        self.shared_answers = shared_answers
         self._briefing = briefing(mode, self.members)
         super().__init__(TestModel() if model is None and callable(mode) else model, output_type=output_type, **options)
-        self._check_windows()
+        self._check_windows(self.members)
         states = [member._state for member in self.members.values()]
         self._scopes = checked_scopes([*self._scopes, *(name for one in self.members.values() for name in one._scopes)])
         self._state = deepcopy(reduce(lambda one, other: {**one, **other}, [*states, self._state]))
@@ -125,10 +134,11 @@ class Team(Agent[OutputT]):
         for member in self.members.values():
             yield from member._held_open()
 
-    def _check_windows(self) -> None:
-        for name, member in self.members.items():
+    def _check_windows(self, members: Mapping[str, Agent[Any]]) -> None:
+        for name, member in members.items():
             own = member.storage is not None and member.storage is not self.storage
-            if isinstance(member._window, RollingSummary) and self.member_history == "own" and not own:
+            window = member._window.window if isinstance(member._window, Shortened) else member._window
+            if isinstance(window, RollingSummary) and self.member_history == "own" and not own:
                 raise InvalidInputError(
                     f"The member {name!r} cannot keep a RollingSummary of its work in a session that it shares.",
                     hint='Use another history, member_history="team", or a storage of its own.',
@@ -137,7 +147,7 @@ class Team(Agent[OutputT]):
     @property
     def _newest(self) -> int:
         """See `Agent`. A team's run has more commits than an agent's: each member's has as many."""
-        most = max(self._window.newest, *(member._newest for member in self.members.values()))
+        most = max([self._window.newest, *(member._newest for member in self.members.values())])
         return min(most * (1 + len(self.members)), MOST_NEWEST)
 
     def _job(
@@ -146,9 +156,11 @@ class Team(Agent[OutputT]):
         """See `Agent`."""
         if "output_type" in options:
             _check_mode(self.mode, options["output_type"])
-        job = super()._job(options, stored=stored, listen=listen, answers=answers)
-        roster = Roster(self._title, self.members, self.mode, self.member_history, self._briefing)
-        work = teamwork_of(self.mode)(roster, listen, answers=answers)
+        given = options.get("members")
+        job = super()._job({**options, "members": None}, stored=stored, listen=listen, answers=answers)
+        roster = Roster(self._title, self.members, self.mode, self.member_history, self._briefing, self.shared_answers)
+        pool = Pool(self.members, self._choose_members, given, self._check_windows)
+        work = teamwork_of(self.mode)(roster, pool, listen, answers=answers)
         job.company = work
         job.options["toolsets"] = [*(job.options.get("toolsets") or ()), work.toolset()]
         return job

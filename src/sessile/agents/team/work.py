@@ -16,20 +16,24 @@ from ...live.result import RunResult
 from ...records import FINISHED, Run, Usage
 from ...storage.storage import seen_like
 from ...storage.uninterrupted import wait_out
+from ...storage.vocabulary import Given
 from ..agent import member_job
 from ..events import Listen, MemberEnded, MemberStarted
 from ..messages.counted import run_usage, usage_of
 from ..messages.results import as_result
 from ..options import Prompt
 from ..resume.decisions import undecided
+from ..run.company import TeamRequest, UnchosenError
 from ..run.driving import drive
 from ..run.job import Job
 from ..run.recorder import Recorder
+from ..shown import question_of
+from .answers import with_answers
 from .elsewhere import own_spec, work_elsewhere
 from .member import MemberRecorder, path_of
 from .past import MemberPast
 from .resuming import resume_member, take_member
-from .roster import Roster
+from .roster import Pool, Roster
 from .voice import Voice
 
 SHARED = ("deps", "usage_limits")
@@ -46,8 +50,9 @@ class MemberRuns:
     recorder: Recorder
     job: Job
 
-    def __init__(self, roster: Roster, listen: Listen | None, *, answers: bool) -> None:
+    def __init__(self, roster: Roster, pool: Pool, listen: Listen | None, *, answers: bool) -> None:
         self.roster = roster
+        self.pool = pool
         self.given = DeferredToolResults()
         """What was decided about calls that members wait for."""
         self.results: dict[str, RunResult[Any]] = {}
@@ -59,6 +64,43 @@ class MemberRuns:
         self._kept: dict[str, Run] = {}
         self._recorders: dict[str, MemberRecorder] = {}
         self._living: set[asyncio.Task[Any]] = set()
+        self._found: str | None = None
+        self._going_on: dict[str, Job] = {}
+
+    # ------------------------------------------------------------ who they are
+
+    async def choose(self, request: TeamRequest) -> list[str] | None:
+        """See `Company`."""
+        if self.pool.is_fixed:
+            return None
+        self.roster = self.roster.of(await self.pool.chosen(request))
+        return list(self.roster.members)
+
+    def check_chosen(self, run: Run) -> None:
+        """See `Company`."""
+        if self._found == run.run_id:
+            return
+        if _was_chosen(run):
+            raise UnchosenError(run)
+
+    async def find(self, run: Run, session_id: str, user_id: str | None) -> None:
+        """See `Company`. Members that go on, and have members of their own, find these, too."""
+        names = _names_of(run)
+        if names is not None:
+            request = TeamRequest(question_of(run.input), session_id, user_id)
+            self.roster = self.roster.of(await self.pool.found(names, request, run.number))
+        for child in run.children:
+            job = None if child.status in FINISHED else self.member_job(child.agent or "")
+            if job is not None:
+                await job.company.find(child, session_id, user_id)
+                self._going_on[child.run_id] = job
+        self._found = run.run_id
+
+    def take_members(self, other: Any) -> None:
+        """See `Company`."""
+        self.roster, self._found, self._going_on = other.roster, other._found, other._going_on
+
+    # ------------------------------------------------------------ what they do
 
     def begin(self, recorder: Recorder, job: Job) -> None:
         """Take up the team's run: a new one, or one that is resumed, with what members have done in it."""
@@ -71,10 +113,16 @@ class MemberRuns:
             voice = Voice(self._listen, self.roster.title, recorder, self._leader_answers, job.partial)
             job.options["event_stream_handler"] = voice.pass_on
 
-    def member_job(self, name: str) -> Job | None:
+    def member_job(self, name: str, run_id: str | None = None) -> Job | None:
         """See `Company`."""
+        if run_id in self._going_on:
+            return self._going_on[run_id]
         member = self.roster.members.get(name)
         return None if member is None else member_job(member, None, answers=True)
+
+    def member_jobs(self) -> dict[str, Job]:
+        """See `Company`."""
+        return {name: member_job(member, None, answers=True) for name, member in self.roster.members.items()}
 
     def _leader_answers(self) -> bool:
         """Whether the leader's text is the answer of the whole team's run."""
@@ -116,6 +164,10 @@ class MemberRuns:
     async def _work(self, name: str, prompt: Prompt, key: str, kept: Run | None, before: Usage) -> RunResult[Any]:
         """A member's run, to its end."""
         job = member_job(self.roster.members[name], self._listen, answers=self._member_answers())
+        if kept is None:
+            prompt = with_answers(prompt, self.recorder.record.children, self.roster.shared_answers)
+        elif kept.run_id in self._going_on:
+            job.company.take_members(self._going_on[kept.run_id].company)
         job.usage_before = before
         job.options.update({name: self.job.options[name] for name in SHARED if name in self.job.options})
         recorder, work = await self._begun(name, prompt, key, kept, job)
@@ -141,9 +193,10 @@ class MemberRuns:
         elsewhere = None if member.storage is None else seen_like(own, member.storage)
         elsewhere = None if elsewhere is own else elsewhere
         job.prompt = prompt if kept is None else None
+        chosen = await job.company.choose(self._asked(prompt)) if kept is None else None
         if elsewhere is None:
             if kept is None:
-                recorder = await MemberRecorder.start(self.recorder, name, key, prompt)
+                recorder = await MemberRecorder.start(self.recorder, name, key, prompt, members=chosen)
                 work = drive(recorder, job)
             else:
                 recorder, work = await resume_member(self.recorder, kept, job, self.given)
@@ -154,8 +207,12 @@ class MemberRuns:
             recorder, _ = await take_member(self.recorder, kept, self.given)
             return recorder, work_elsewhere(elsewhere, recorder, job, spec, self.given)
         place = {"session_id": spec.session_id}
-        recorder = await MemberRecorder.start(self.recorder, name, key, prompt, place)
+        recorder = await MemberRecorder.start(self.recorder, name, key, prompt, place, chosen)
         return recorder, work_elsewhere(elsewhere, recorder, job, spec)
+
+    def _asked(self, prompt: Prompt) -> TeamRequest:
+        session = self.recorder.session
+        return TeamRequest(question_of(prompt), session.session_id, session.user_id)
 
     def _voice_of(self, recorder: MemberRecorder, job: Job) -> Voice | None:
         if self._listen is None:
@@ -203,3 +260,13 @@ class MemberRuns:
         for task in living:
             if (cancelled := await wait_out(task)) is not None:
                 raise cancelled
+
+
+def _names_of(run: Run) -> list[str] | None:
+    """The names of the members that a run was begun with, where they were chosen for it."""
+    return Given.of(run.given or {}).members
+
+
+def _was_chosen(run: Run) -> bool:
+    """Whether the members of a run were chosen for it, or those of a run below it."""
+    return _names_of(run) is not None or any(_was_chosen(child) for child in run.children)

@@ -110,6 +110,7 @@ class Writing(Operated):
         metadata: JsonObject | None = None,
         started_at: datetime | None = None,
         ended_at: datetime | None = None,
+        first_token: Duration | None = None,
     ) -> Run:
         """Append one finished run; the session is made if it is not there. For code that has no `Agent`.
 
@@ -137,6 +138,8 @@ class Writing(Operated):
             metadata: what the application keeps beside the run.
             started_at, ended_at: when it was, for conversations that come from elsewhere: datetimes that name their
                 time zone. Runs keep the order in which they are added. Default: now.
+            first_token: how long after it began the first part of the answer came, seconds or a `timedelta`; only of
+                an answer that was streamed.
 
         Returns:
             The run as it is stored.
@@ -165,6 +168,7 @@ class Writing(Operated):
             metadata=metadata,
             started_at=started_at,
             ended_at=ended_at,
+            first_token=first_token,
         )
 
     async def aadd_run(
@@ -186,6 +190,7 @@ class Writing(Operated):
         metadata: JsonObject | None = None,
         started_at: datetime | None = None,
         ended_at: datetime | None = None,
+        first_token: Duration | None = None,
     ) -> Run:
         """As `add_run`, for asynchronous callers."""
         return await self._arun(
@@ -206,6 +211,7 @@ class Writing(Operated):
             metadata=metadata,
             started_at=started_at,
             ended_at=ended_at,
+            first_token=first_token,
         )
 
     def amend_run(

@@ -31,6 +31,9 @@ class Given(Fields):
         "the runs that were shown as examples before the history: `session_id`, `run` (number) and `run_id` of each",
         default=None,
     )
+    members: list[str] | None = field(
+        "of a team's run whose members were chosen when it began: their names, in their order", default=None
+    )
 
 
 class RunStarted(Word, kind="run.started"):
@@ -56,7 +59,8 @@ class RunStarted(Word, kind="run.started"):
     )
     given: JsonObject | None = field(
         "what an agent's run was given beside its input: `kept`, options that hold when it is resumed; `asked`, the "
-        "names of those that must be given again; `examples`, the runs that were shown before the history",
+        "names of those that must be given again; `examples`, the runs that were shown before the history; `members`, "
+        "the names of those that were chosen to work in a team's run",
         default=None,
         erased=erased_value,
     )
@@ -185,6 +189,11 @@ class RunEnded(Word, kind="run.ended"):
         "sessions takes what it has used from there",
         default=False,
     )
+    first_token: int | None = field(
+        "how long after it began the first part of its first model response came, microseconds; only where responses "
+        "are streamed",
+        default=None,
+    )
     noted: bool = field(
         "of an interrupted run: a sweep has noted it, in a commit of nothing else", default=False, since=3
     )
@@ -225,6 +234,7 @@ class RunEnded(Word, kind="run.ended"):
         counts = data.get("usage")
         if counts:
             run.usage.count(counts)
+        run.first_token_us = data.get("first_token", run.first_token_us)
         run.counted_there = run.counted_there or bool(data.get("counted_there"))
 
     @classmethod

@@ -227,6 +227,7 @@ class WorkflowRun:
             agent=agent,
             scopes=frozenset(self.journal.turn.scoped.scopes),
             temp=self.temp,
+            incarnation=None if self.journal.turn.head is None else self.journal.turn.head.incarnation,
         )
 
     def check_at_work(self) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, RunContext, capture_run_messages
-from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import AgentStreamEvent, ModelMessage
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.run import AgentRunResult
@@ -29,6 +28,7 @@ from ...agents.messages.stored import (
 )
 from ...agents.placeholders import with_state
 from ...agents.resume.decisions import UNSURE, load_decisions, part_of
+from ...agents.run.first import FirstPart, HearsFirst
 from ...agents.run.standing import answers, approved, granted_calls, yes_or_no
 from ...agents.team import Team
 from ...errors import InvalidInputError, NotResumableError, SessileError, SessionBusyError, problem_of
@@ -54,11 +54,17 @@ PAUSE = 0.2
 
 
 @dataclass
-class FilledInstructions(AbstractCapability[Any]):
+class FilledInstructions(HearsFirst[Any]):
     """Puts the workflow's state into an agent's instructions, counts what is used, approves what was granted before."""
 
     usage: RunUsage = field(default_factory=RunUsage)
     approve: Callable[[DeferredToolRequests], Awaitable[DeferredToolResults | None]] | None = None
+    first: FirstPart | None = None
+
+    @property
+    def first_part(self) -> FirstPart | None:
+        """See `HearsFirst`."""
+        return self.first
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
@@ -118,6 +124,7 @@ class AgentPart:
         self._approved: list[Word] = []
         self._started = run.now()
         self._kept = run.journal.parts.get(self.run_id)
+        self.watcher.first = FirstPart() if self._kept is None else None
 
     async def answered(self, prompt: Any, options: dict[str, Any]) -> AgentRunResult[Any]:
         """What the agent returns; one that has waited for a decision continues with it, or waits on."""
@@ -153,11 +160,12 @@ class AgentPart:
         if self._kept is not None:
             started = RunTaken(epoch=self.run.journal.turn.epoch, until=0, was=self._kept.status)
         self.run.journal.usage = self.run.journal.usage + usage
+        first = self.watcher.first
         return [
             self._entry(started),
             *[self._entry(MessageAdded(await dump_message(one, self._keep)), FORMAT) for one in messages],
             *map(self._entry, self._approved),
-            self._entry(ended.but(usage=usage.to_json())),
+            self._entry(ended.but(usage=usage.to_json(), first_token=first and first.took)),
         ]
 
     async def _approve(self, requests: DeferredToolRequests) -> DeferredToolResults | None:

@@ -34,6 +34,7 @@ export function Breakdown({ group, filters, links }: Props) {
     t.monitor.cost,
     t.monitor.percentiles.p50 ?? "",
     t.monitor.percentiles.p95 ?? "",
+    t.monitor.firstTokenHalf,
   ];
   const csv = () =>
     csvOf(
@@ -46,6 +47,7 @@ export function Breakdown({ group, filters, links }: Props) {
         row.known_cost,
         row.p50,
         row.p95,
+        row.first_token_p50,
       ]),
     );
   return (
@@ -116,6 +118,7 @@ function Cells({ name, row, links }: { name: string; row: UsageRow; links?: Link
       </td>
       <td className="end number">{row.p50 === null ? "–" : figure(seconds(row.p50), { min_duration: row.p50 })}</td>
       <td className="end number">{row.p95 === null ? "–" : figure(seconds(row.p95), { min_duration: row.p95 })}</td>
+      <td className="end number">{row.first_token_p50 === null ? "–" : figure(seconds(row.first_token_p50))}</td>
     </tr>
   );
 }

@@ -141,6 +141,15 @@ function useLook(): string {
   );
 }
 
+/** A point of time under a chart, as the viewer writes it: the hour, or at midnight the day. */
+const written = (second: number) => {
+  const date = new Date(second * 1000);
+  const isDay = date.getHours() === 0 && date.getMinutes() === 0;
+  return isDay
+    ? date.toLocaleDateString(undefined, { day: "numeric", month: "short" })
+    : date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+};
+
 /** Seconds for which the last bar needs room. */
 const STEPS: Record<Step, number> = { hour: 3600, day: 86_400, week: 604_800 };
 
@@ -183,13 +192,16 @@ function Chart({
         width: place.clientWidth,
         height: place.clientHeight,
         legend: { show: false },
-        padding: [10, 12, 0, 0],
+        padding: [10, 24, 0, 0],
         cursor: { drag: { x: true, y: false, setScale: false }, points: { show: kind === "lines" } },
         scales: {
           x: { range: (_, first, last) => [first, last + (kind === "bars" ? STEPS[step] : 0)] },
           y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] },
         },
-        axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map(shown) }],
+        axes: [
+          { ...axis, size: 30, space: 64, values: (_, ticks) => ticks.map(written) },
+          { ...axis, size: 62, values: (_, ticks) => ticks.map(shown) },
+        ],
         series: [
           {},
           ...order.map((index): uPlot.Series => {

@@ -56,10 +56,10 @@ export default function Monitor() {
     const of = (measure: keyof typeof MEASURES) => linesOf(rows ?? [], times, step, group, MEASURES[measure]);
     return { runs: of("runs"), errors: of("errors"), tokens: of("tokens"), cost: of("cost") };
   }, [rows, times, step, group]);
-  const latency = useMemo(
-    () => percentilesOf(all.data?.rows ?? [], times, step, ["p50", "p95", "p99"]),
-    [all.data, times, step],
-  );
+  const [latency, firstToken] = useMemo(() => {
+    const told = all.data?.rows ?? [];
+    return [percentilesOf(told, times, step), percentilesOf(told, times, step, "first_token_")];
+  }, [all.data, times, step]);
   const onBrush = (from: number, end: number) =>
     change({ since: new Date(from).toISOString(), until: new Date(end).toISOString() }, { replace: false });
   const links = { ...span, ...names };
@@ -118,6 +118,16 @@ export default function Monitor() {
               {...chart}
               href={(index, line) => runsOf(index, undefined, slowest(line, index))}
             />
+            {all.data.total.first_token_p50 === null ? null : (
+              <ChartCard
+                title={t.monitor.firstToken}
+                lines={firstToken}
+                kind="lines"
+                shown={seconds}
+                {...chart}
+                href={(index) => runsOf(index)}
+              />
+            )}
           </div>
           <Breakdown group={group ?? "agent"} filters={filters} links={links} />
         </>
@@ -222,6 +232,16 @@ function Tiles({ total, links }: { total: UsageRow; links: Links }) {
         name={t.monitor.most}
         value={total.p95 === null ? "–" : seconds(total.p95)}
         href={to(["runs"], { ...links, min_duration: total.p95 })}
+      />
+      <Tile
+        name={t.monitor.firstTokenHalf}
+        value={total.first_token_p50 === null ? "–" : seconds(total.first_token_p50)}
+        note={
+          total.first_token_p95 === null
+            ? t.monitor.notStreamed
+            : t.monitor.firstTokenNote(seconds(total.first_token_p95))
+        }
+        href={to(["runs"], links)}
       />
       <Tile
         name={t.monitor.waiting}

@@ -78,15 +78,17 @@ export function linesOf(
   return shown;
 }
 
-/** Lines of percentiles: where nothing ran there is no point. */
+const SHARES = ["p50", "p95", "p99"] as const;
+
+/** Lines of percentiles, of durations or of times to the first token: where nothing ran there is no point. */
 export function percentilesOf(
   rows: readonly UsageRow[],
   times: readonly number[],
   step: Step,
-  names: readonly ("p50" | "p95" | "p99")[],
+  kind: "" | "first_token_" = "",
 ): Line[] {
   const byTime = new Map(rows.map((row) => [Date.parse(String(row[step])), row]));
-  return names.map((name) => ({ name, values: times.map((time) => byTime.get(time)?.[name] ?? null) }));
+  return SHARES.map((name) => ({ name, values: times.map((time) => byTime.get(time)?.[`${kind}${name}`] ?? null) }));
 }
 
 /** Each line on top of those before it. */

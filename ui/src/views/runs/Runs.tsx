@@ -199,7 +199,12 @@ function Row({ run }: { run: FoundRun }) {
         <Cost usage={{ cost: run.cost }} />
         {isTeam ? <span className="row-own muted">{own}</span> : null}
       </td>
-      <td className="end number">{run.duration === null ? "–" : seconds(run.duration)}</td>
+      <td
+        className="end number"
+        title={run.first_token === null ? undefined : t.run.firstToken(seconds(run.first_token))}
+      >
+        {run.duration === null ? "–" : seconds(run.duration)}
+      </td>
       <td className="end">
         <Score value={score} />
       </td>

@@ -72,6 +72,7 @@ function Facts({ run }: { run: Run }) {
       {run.ended_at === null && run.status !== "running" ? null : (
         <span className="number">{seconds(durationOf(run, now))}</span>
       )}
+      {run.first_token === null ? null : <span className="number">{t.run.firstToken(seconds(run.first_token))}</span>}
       {tokensOf(run.usage) === 0 ? null : <Tokens usage={run.usage} />}
       {tokensOf(run.usage) === 0 && run.usage.cost === "0" ? null : <Cost usage={run.usage} />}
       <Own run={run} />
