@@ -31,7 +31,7 @@ run arun stream astream resume aresume
 AGENT = f"""
 {RUNS} stream_resume astream_resume print_response aprint_response session for_user
 start astart attach
-name description storage session_id durability on_busy queue_timeout pydantic_agent
+name description storage session_id durability on_busy queue_timeout pydantic_agent review
 """
 
 READS = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[TextPart(f"Re: {said}")])
 
 
-async def streamed(messages: list[ModelMessage], info: AgentInfo) -> Any:
+async def streamed(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
     for part in answer(messages, info).parts:
         if isinstance(part, TextPart):
             for word in part.content.split():
@@ -223,8 +223,10 @@ def decided(world: World, said: Any) -> None:
     world.storage.decide("s", approvals={waiting(world.storage)[0]: said}, by="bob")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("said", [True, {"output": "Changed"}, "Say more."])
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [("before", True), ("after", {"output": "Changed"}), ("before", "Say more."), ("after", "Say more.")],
+)
 def test_killed_at_any_commit(nursery: Nursery, tmp_path: Path, when: str, said: Any) -> None:
     """Wherever its process dies, what was decided is carried out, once, and no tool is called again."""
     for which in range(1, 9):

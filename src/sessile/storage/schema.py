@@ -85,7 +85,7 @@ def _inside(said: JsonObject) -> Iterator[tuple[str, Any]]:
         if name in said:
             yield name, said[name]
     for name in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        for one in said.get(name) or []:
+        for one in cast("list[Any]", said.get(name) or []):
             yield name, one
 
 
@@ -94,7 +94,8 @@ def _referred(reference: Any, root: JsonObject) -> Any:
     found: Any = root
     for part in str(reference).removeprefix("#").strip("/").split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
-        found = cast(JsonObject, found).get(key) if isinstance(found, dict) and key else found
+        if key:
+            found = cast(Any, found).get(key) if isinstance(found, dict) else None
     if not str(reference).startswith("#") or not isinstance(found, (dict, bool)):
         raise InvalidInputError(f"The schema refers to {reference!r}, which is not in it.")
     return cast(Any, found)
@@ -128,7 +129,7 @@ def _problems(schema: Any, value: Any, root: JsonObject, place: str, depth: int)
 
 def _of_members(said: JsonObject, value: JsonObject, root: JsonObject, place: str, depth: int) -> Iterator[str]:
     known = cast(JsonObject, said.get("properties") or {})
-    for name in said.get("required") or []:
+    for name in cast("list[str]", said.get("required") or []):
         if name not in value:
             yield _at(_below(place, name), "it is missing")
     others = said.get("additionalProperties", True)
@@ -197,7 +198,7 @@ def _size(
     kinds: type | tuple[type, ...], check: Callable[[int, int], bool], words: str
 ) -> Callable[[Any, Any], str | None]:
     def rule(limit: Any, value: Any) -> str | None:
-        return words.format(limit) if isinstance(value, kinds) and not check(len(cast(Any, value)), limit) else None
+        return words.format(limit) if isinstance(value, kinds) and not check(len(value), limit) else None
 
     return rule
 

@@ -147,7 +147,9 @@ def one_asked(one: dict[str, Any]) -> str:
     if one["kind"] == "form":
         return f"a form of {one['tool_name']}: {_form_text(one)} ({one['tool_call_id']})"
     if one["kind"] == "review":
-        return f"the review of {clip(as_text((one.get('args') or {}).get('output')), FOLDED)} ({one['tool_call_id']})"
+        args = one.get("args")
+        output = cast(JsonObject, args).get("output") if isinstance(args, dict) else args
+        return f"the review of {clip(as_text(output), FOLDED)} ({one['tool_call_id']})"
     what = {"approval": "approval of", "call": "the result of", "unsure": "whether to repeat"}[one["kind"]]
     return f"{what} {one['tool_name']} {clip(as_text(one['args']), FOLDED)} ({one['tool_call_id']})"
 

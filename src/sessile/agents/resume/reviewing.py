@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.messages import ModelRequest, UserPromptPart
@@ -57,7 +57,7 @@ def with_review(run: Run, given: DeferredToolResults, stored: RunDecided, job: J
                 f"{run.agent!r} gives no such output: it is of none of its types.",
                 hint="Nothing was written; the run goes on waiting.",
             )
-    output = (changed or cast(JsonObject, asked.args_as_dict()))["output"]
+    output = (changed or asked.args_as_dict())["output"]
     return stored.but(reviewed={"output": output, "edited": changed is not None})
 
 
