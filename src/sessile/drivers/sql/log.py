@@ -31,7 +31,7 @@ def span_statement(span: Span) -> tuple[str, dict[str, Any]]:
         return "entries_of_key", {**parameters, "key": span.key}
     if span.runs is None:
         return "entries", parameters
-    if first == last:
+    if 1 <= first == last:  # no commit is of run 0
         del parameters["last_run"]
         return "entries_of_run", parameters
     return "entries_of_few_runs" if last - first < FEW_RUNS else "entries_of_runs", parameters
