@@ -96,7 +96,8 @@ VALUES = {"model": [ATTACK], "db": [], "user": [ATTACK, STRANGER], "agent": [ATT
           "key_file": [ATTACK],
           "keep": ["1h", ATTACK], "keep_runs": ["1"],
           "always": ["session", "user"], "ttl": ["60"], "session": [ATTACK, STRANGER],
-          "revoke": [ATTACK], "results": ["{}", ATTACK],
+          "revoke": [ATTACK], "results": ["{}", ATTACK], "output": ["{}", ATTACK],
+          "stop_command": ["true", "false"], "stop_seconds": ["60"],
           "find": ["forged", ATTACK], "add": [ATTACK], "version": ["1"], "replaces": [ATTACK], "forget": [ATTACK],
           "storage": [ATTACK], "host": [ATTACK], "port": ["1"], "index": []}  # fmt: skip
 """What options with a value are tried with; a command with an option that is not here fails the test."""
@@ -189,6 +190,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", written[0])
         patch.setattr(sys, "stderr", written[1])
+        patch.setattr(sys, "stdin", io.StringIO("\n"))
         try:
             code = main(arguments)
         except SystemExit as end:
