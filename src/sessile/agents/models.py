@@ -54,6 +54,11 @@ def may_call_tools(agent: Any, options: Mapping[str, Any]) -> bool:
     return any(getattr(one, "tools", None) != {} for one in known.toolsets)
 
 
+def tells_events(agent: Any, options: Mapping[str, Any]) -> bool:
+    """Whether somebody hears the events of a run of an agent with these options, so that responses are streamed."""
+    return (options.get("event_stream_handler") or getattr(agent, "event_stream_handler", None)) is not None
+
+
 @cache
 def _of_every_agent() -> frozenset[type[Any]]:
     """The capabilities that Pydantic AI gives to each agent, which find tools and bring none."""

@@ -25,7 +25,7 @@ from ..history.accepted import accepted, is_refused, plain, provider_of
 from ..history.past import SessionPast
 from ..messages.captured import captured
 from ..messages.counted import run_usage
-from ..models import may_call_tools, override_of
+from ..models import may_call_tools, override_of, tells_events
 from ..shown import question_of
 from .adapting import Adapting
 from .budget import Budget
@@ -137,7 +137,8 @@ async def _asked(
     if job.placeholders or recorder.watched or job.company.speaks or job.own:
         adapting = [Adapting(earlier=recorder.transcript.earlier)] if recorder.transcript.earlier else []
         options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder), *adapting]
-    elif may_call_tools(job.agent, options):  # each capability takes Pydantic AI as long as a commit takes us
+    # Each capability takes Pydantic AI as long as a commit takes us.
+    elif may_call_tools(job.agent, options) or tells_events(job.agent, options):
         options["capabilities"] = [*(options.get("capabilities") or ()), StandingApprovals(recorder=recorder)]
     with captured() as transcript.messages:
         try:
