@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, field_serializer
 from pydantic_ai import BinaryContent, Tool
 from pydantic_ai.exceptions import UsageLimitExceeded
-from pydantic_ai.messages import ModelRequest, ModelResponse
+from pydantic_ai.messages import ModelRequest, ModelResponse, UserPromptPart
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import UsageLimits
@@ -228,7 +228,7 @@ def test_ids_and_state_are_checked_before_anything_happens(
         Agent(model, name="")
     with pytest.raises(InvalidStateError):
         Agent(model, state={"a": {1}})
-    agent = Agent(model, storage=storage)
+    agent, examples = Agent(model, storage=storage), [ModelRequest(parts=[UserPromptPart("Hi")])]
     for call in (
         lambda: agent.run("Hello", session_id="a\0b"),
         lambda: agent.run("Hello", session_id=""),
@@ -239,6 +239,7 @@ def test_ids_and_state_are_checked_before_anything_happens(
         lambda: agent.run(7, session_id="s"),  # type: ignore[arg-type]
         lambda: agent.run(b"Hello", session_id="s"),  # type: ignore[arg-type]
         lambda: agent.run({"text": "Hello"}, session_id="s"),  # type: ignore[arg-type]
+        lambda: Agent(model, storage=storage, examples=examples).run(7, session_id="s"),  # type: ignore[arg-type]
         lambda: Agent(model, state=["x"]),  # type: ignore[arg-type]
     ):
         with pytest.raises(InvalidInputError):

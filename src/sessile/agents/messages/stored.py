@@ -250,11 +250,15 @@ def _said(run: Run) -> list[ModelMessage]:
 
 def dump_input(prompt: str | Sequence[UserContent] | None) -> Any:
     """A run's input as JSON, binary parts included; refuses what is no prompt at all."""
+    _check_prompt(prompt)
     if prompt is None or isinstance(prompt, str):
         return prompt
-    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInputError(f"A prompt is text, or a list of text and media; this is a {type(prompt).__name__}.")
     return readable(_content.dump_python(list(prompt), mode="json", warnings=False))
+
+
+def _check_prompt(prompt: Any) -> None:
+    if prompt is not None and (not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray))):
+        raise InvalidInputError(f"A prompt is text, or a list of text and media; this is a {type(prompt).__name__}.")
 
 
 async def load_input(data: Any, read: ReadMedia) -> str | Sequence[UserContent] | None:
@@ -267,8 +271,10 @@ async def load_input(data: Any, read: ReadMedia) -> str | Sequence[UserContent] 
 async def prompt_of(given: Any, read: ReadMedia) -> Any:
     """What a run is given as a prompt; the input of a stored run (`run.input`) as what it was made of.
 
-    Its media are looked up with `read`. Raises `InvalidInputError` for objects that are no content.
+    Its media are looked up with `read`. Raises `InvalidInputError` for what is no prompt, or has objects that are no
+    content.
     """
+    _check_prompt(given)
     if not isinstance(given, list) or not any(isinstance(item, dict) for item in cast(list[Any], given)):
         return cast(Any, given)
     try:
