@@ -182,6 +182,23 @@ def test_lists_that_lag(monkeypatch: pytest.MonkeyPatch, target: MemoryStorage) 
         assert everything(target).keys() == {"old", "new"}
 
 
+def test_what_is_deleted_before_it_is_compared_is_gone(busy: SqliteStorage) -> None:
+    """It stands in the target as a whole by then."""
+
+    class Met(WrappedDriver):
+        async def append(self, write: Any, deadline: Any) -> bool:
+            appended = await self.inner.append(write, deadline)
+            if write.session_id == "s3":
+                busy.delete("s3")
+            return appended
+
+    with Storage(Met(MemoryDriver())) as target:
+        copied = copy(busy, target)
+        assert not copied.skipped
+        assert "s3" not in everything(busy)
+        assert everything(target) == everything(busy)
+
+
 def test_what_was_deleted_before_the_stop_is_gone(busy: SqliteStorage, target: MemoryStorage) -> None:
     def stop(_: Copied) -> None:
         busy.delete("s1")

@@ -299,8 +299,14 @@ class _Copying:
 
     def _one_try(self, session_id: str) -> None:
         found = operate(self._source, reading.find, session_id)
-        if found is not None and not found.deleted and found.head.hidden != "building":
+        if found is None or found.deleted or found.head.hidden == "building":
+            return
+        try:
             self.bring(found.head)
+        except SessionNotFoundError:  # it was deleted meanwhile, and may stand in the target as a whole
+            with self._lock:
+                self._touched.add(_mark(session_id, found.head.incarnation))
+            raise
 
     def bring(self, head: Session) -> None:
         """Bring one session up to date in the target; raises what stands in the way."""
