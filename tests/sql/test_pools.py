@@ -41,8 +41,9 @@ def counts(storage: Storage) -> dict[str, int]:
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
+    """Ask until it is so; seldom enough for InnoDB, which tells what it told before to who asks within 0.1 s."""
     while not condition():
-        time.sleep(0.02)
+        time.sleep(0.15)
 
 
 class Locked:
