@@ -196,6 +196,15 @@ def _trace_here(anew: bool) -> None:
         sys.settrace(threading.gettrace())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The processes that run tests are measured by pytest-cov alone.
+
+    As children of one that is measured they would begin by themselves, too, and go on with that where pytest-cov stops.
+    """
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
 def pytest_collection_finish() -> None:
     """Coverage takes what it patches for new each time it goes on after a test that is not measured.
 

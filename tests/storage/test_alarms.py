@@ -38,8 +38,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.param}:///{tmp_path}/sessions"
 
 
-# What a handler raises in coverage's own code would leave its lock held: these campaigns are not measured.
-@pytest.mark.no_cover
 def test_alarms_at_any_moment(url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     with sessile.open(url) as storage:
         check(run_alarms(storage, scale.seed, ALARMS), capsys)
@@ -64,7 +62,6 @@ def nothing_but_ctrl_c() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.no_cover
 @pytest.mark.usefixtures("nothing_but_ctrl_c")
 @pytest.mark.parametrize("kept", ["memory://", "sqlite:///{}/sessions.db", "sqlite://", "json:///{}/sessions"])
 def test_ctrl_c_at_any_moment(kept: str, tmp_path: Path, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:

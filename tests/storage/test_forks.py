@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, cast
 
 import pytest
+from tests.alarms import untraced
 from tests.campaigns import TORTURE
 from tests.forking import EXIT, in_child
 
@@ -337,7 +338,7 @@ def module_of(storage: Storage) -> Any:
     return sys.modules[type(storage._core.driver).__module__]
 
 
-@pytest.mark.no_cover  # coverage has a lock of its own, which is not
+@untraced()  # coverage has a lock of its own, which is not
 def test_a_lock_is_free_after_a_handler_has_raised_anywhere() -> None:
     lock = forking.Lock()
     handler = signal.signal(signal.SIGALRM, strike)
