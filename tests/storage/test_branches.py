@@ -13,6 +13,7 @@ from sessile import ANY_USER, MemoryStorage, SqliteStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import (
     AlreadyExistsError,
+    DeadlineError,
     RunNotFoundError,
     SessionNotFoundError,
     StorageUnavailableError,
@@ -285,7 +286,7 @@ def test_a_fork_that_fails_leaves_nothing_and_may_be_repeated() -> None:
 
     driver.before["append"] = down
     hurry(storage, 1)
-    with pytest.raises(StorageUnavailableError):
+    with pytest.raises((StorageUnavailableError, DeadlineError)):  # whatever the last of its attempts has met
         storage.fork("s", session_id="f")
     hurry(storage, 30)
     driver.before.clear()
