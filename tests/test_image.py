@@ -148,4 +148,6 @@ def test_the_image_serves_as_a_user_of_its_own(builder: Builder, image: str, tmp
         assert answer.json()["status"] == "completed", answer.text
         os.killpg(serving.pid, signal.SIGTERM)
         serving.wait(60)
-    assert "user: My name is Ada." in builder(*inside(container, "sessile", "show", "s1"))
+    [session] = json.loads(builder(*inside(container, "sessile", "sessions", "--json")))
+    assert session["user_id"] == "ada"
+    assert "user: My name is Ada." in builder(*inside(container, "sessile", "show", session["session_id"]))
