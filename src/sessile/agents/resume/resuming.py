@@ -22,6 +22,7 @@ from ..options import Approval
 from ..remembered import holding
 from ..run.company import UnchosenError
 from ..run.driving import drive, join
+from ..run.ending import result_without_model
 from ..run.job import Job
 from ..run.recorder import TEXT_OUTPUT, Recorder, Replay, text_output_call
 from .decisions import (
@@ -208,16 +209,4 @@ def _replay(job: Job, progress: Progress) -> Replay:
 
 
 def _paused(recorder: Recorder, requests: DeferredToolRequests) -> RunResult[Any]:
-    return RunResult(
-        output=requests,
-        session_id=recorder.session.session_id,
-        run_id=recorder.run_id,
-        number=recorder.turn.number,
-        status="paused",
-        usage=recorder.record.usage,
-        state=recorder.session.state,
-        pending=requests,
-        agent=recorder.record.agent,
-        members=list(recorder.company.results.values()),
-        stored_messages=list(recorder.transcript.earlier),
-    )
+    return result_without_model(recorder, requests, "paused", recorder.transcript.earlier, pending=requests)

@@ -16,6 +16,7 @@ from ...storage.undivided import kept_whole
 from ...storage.vocabulary import MessageAdded, Pending, RunDecided
 from ..messages.results import fits_output, load_output
 from ..messages.stored import FORMAT, dump_message, load_messages, requests_of
+from ..run.ending import result_without_model
 from ..run.job import Job
 from ..run.recorder import Recorder
 from ..run.reviewed import output_type_of
@@ -89,15 +90,5 @@ async def give(recorder: Recorder, job: Job, run: Run, reviewed: JsonObject) -> 
         recorder.held.append(recorder.entry(MessageAdded(await dump_message(note, recorder.keep)), FORMAT))
         own.append(note)
     await kept_whole(recorder.storage, recorder.give(output))
-    return RunResult(
-        output=await load_output(output, output_type_of(job), recorder.media),
-        session_id=recorder.session.session_id,
-        run_id=recorder.run_id,
-        number=recorder.turn.number,
-        status="completed",
-        usage=recorder.record.usage,
-        state=recorder.session.state,
-        agent=recorder.record.agent,
-        members=list(recorder.company.results.values()),
-        stored_messages=own,
-    )
+    given = await load_output(output, output_type_of(job), recorder.media)
+    return result_without_model(recorder, given, "completed", own)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pydantic_ai import DeferredToolRequests
 from pydantic_ai.exceptions import RunCancelled
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.run import AgentRunResult
 
 from ...errors import (
@@ -129,6 +130,25 @@ def _tell(problem: SessileError, error: BaseException, store: Any) -> None:
 def _is_cancelled(recorder: Recorder, error: BaseException) -> bool:
     """Whether somebody has cancelled the run: from elsewhere, in a tool, or with the run of its team."""
     return isinstance(error, RunCancelled) or recorder.root.token.cancelled
+
+
+def result_without_model(
+    recorder: Recorder, output: Any, status: Status, own: Sequence[ModelMessage], *, pending: Any = None
+) -> RunResult[Any]:
+    """What comes of a resumed run that no model was asked for again: it waits, or has the output that it had made."""
+    return RunResult(
+        output=output,
+        session_id=recorder.session.session_id,
+        run_id=recorder.run_id,
+        number=recorder.turn.number,
+        status=status,
+        usage=recorder.record.usage,
+        state=recorder.session.state,
+        pending=pending,
+        agent=recorder.record.agent,
+        members=list(recorder.company.results.values()),
+        stored_messages=list(own),
+    )
 
 
 def result_of(recorder: Recorder, result: AgentRunResult[Any], status: Status) -> RunResult[Any]:
