@@ -51,6 +51,11 @@ def scoped(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, A
     return own, scopes
 
 
+def named(scopes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The values of `user` and `app` by the names that they have in a session's state."""
+    return {f"{scope}:{name}": value for scope, values in scopes.items() for name, value in values.items()}
+
+
 def text_of(event: dict[str, Any]) -> str | None:
     """What an event says in words, without what was thought; None if nothing."""
     parts = (event.get("content") or {}).get("parts") or []
