@@ -5,24 +5,23 @@ None of it is believed without the session's revision: it spares reading what wa
 
 from __future__ import annotations
 
-import pickle
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import SessileError
 from ..storage.extending import Core, Entry, Message, Session, Snapshot, find_in, messages_added, newest_messages
 
 MOST_KEYS = 8192
 """Of how many events of one session the keys are known; of longer ones the database is asked."""
 
 MOST_SESSIONS = 256
-MOST_BYTES = 32 * 1024 * 1024
-"""How much of events is kept in memory, of all sessions; and how many sessions."""
+MOST_KEPT = 32 * 1024 * 1024
+"""How many characters of events are kept in memory, of all sessions; and how many sessions."""
 LARGEST = 8 * 1024 * 1024
-"""How much of one session, all of it or nothing."""
+"""How many of one session, all of it or nothing."""
 
 
 class Keys:
@@ -60,86 +59,69 @@ class Keys:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The newest events of a session at a revision, as this process has pickled them; `whole`: all of them."""
+    """The newest events of a session at a revision, as JSON; `whole`: all of them."""
 
     revision: int
     whole: bool
-    packed: tuple[bytes, ...]
+    texts: tuple[str, ...]
     size: int
 
 
 class KeptEvents:
     """The newest events of sessions, by their incarnations: who asks again reads only what has followed.
 
-    Whoever asks has objects of their own. May be used by several threads.
+    They are kept as JSON, so that whoever asks has objects of their own. May be used by several threads.
 
     Args:
-        made: makes events of a message.
+        said: an event as JSON, for a message; None if that is none.
     """
 
-    def __init__(self, made: Callable[[Message], list[Any]]) -> None:
-        self._made = made
+    def __init__(self, said: Callable[[Message], Any]) -> None:
+        self._said = said
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
 
-    async def newest(self, core: Core, snapshot: Snapshot, count: int | None) -> list[Any]:
+    async def newest(self, core: Core, snapshot: Snapshot, count: int | None) -> Sequence[str]:
         """The newest `count` events of the snapshot's session, all if it is None, oldest first."""
         head = snapshot.head
         if head is None or count == 0:
-            return []
+            return ()
         kept = self._sessions.get(head.incarnation)
         added = None if kept is None else messages_added(snapshot, kept.revision)
-        if kept is not None and added is not None:
-            if added:
-                kept = self._followed(kept, head, added)
-            if kept.whole or (count is not None and len(kept.packed) >= count):
-                chosen = kept.packed if count is None else kept.packed[-count:]
-                return [pickle.loads(one) for one in chosen]  # noqa: S301 (nothing that was stored anywhere)
-        messages = await newest_messages(core, snapshot, count)
-        events = self._events(messages)
-        whole = count is None or len(messages) < count
-        self._keep(head, _kept(head, events, whole=whole))
-        return events if count is None else events[-count:]
+        if kept is None or added is None or not (kept.whole or (count and len(kept.texts) + len(added) >= count)):
+            messages = await newest_messages(core, snapshot, count)
+            kept = self._keep(head, messages, whole=count is None or len(messages) < count)
+        elif kept.revision < head.revision:
+            kept = self._keep(head, added, whole=kept.whole, before=kept)
+        return kept.texts if count is None else kept.texts[-count:]
 
     def appended(self, head: Session, entries: Sequence[Entry]) -> None:
-        """Note what a commit has added after which this is the head; what cannot be read costs a look later."""
+        """Note what a commit has added after which this is the head."""
         kept = self._sessions.get(head.incarnation)
         if kept is None or kept.revision != head.revision - 1:
             return
-        said = [
+        added = [
             Message(one.data, one.format, one.run or 0, one.run_id, one.agent, one.seq, one.time_us)
             for one in entries
             if one.kind == "message"
         ]
-        try:
-            self._followed(kept, head, said)
-        except SessileError:
-            self._keep(head, None)
+        self._keep(head, added, whole=kept.whole, before=kept)
 
-    def _events(self, messages: Sequence[Message]) -> list[Any]:
-        return [event for one in messages for event in self._made(one)]
-
-    def _followed(self, kept: _Kept, head: Session, added: Sequence[Message]) -> _Kept:
-        now = _kept(head, self._events(added), whole=kept.whole, before=kept)
-        self._keep(head, now)
-        return now
-
-    def _keep(self, head: Session, kept: _Kept | None) -> None:
-        """Keep this of a session; while runs of it are open nothing, because their messages come when they end."""
+    def _keep(self, head: Session, messages: Sequence[Message], *, whole: bool, before: _Kept | None = None) -> _Kept:
+        """Keep the events of these messages, and those before; none while runs are open, whose messages come later."""
+        said = [one for message in messages if (one := self._said(message)) is not None]
+        texts = tuple(json.dumps(one) for one in said)
+        size = sum(map(len, texts))
+        if before is not None:
+            texts, size = (*before.texts, *texts), before.size + size
+        kept = _Kept(head.revision, whole, texts, size)
         with self._lock:
-            before = self._sessions.pop(head.incarnation, None)
-            self._size -= before.size if before is not None else 0
-            if kept is not None and kept.size <= LARGEST and not head.open_runs:
+            replaced = self._sessions.pop(head.incarnation, None)
+            self._size -= replaced.size if replaced is not None else 0
+            if size <= LARGEST and not head.open_runs:
                 self._sessions[head.incarnation] = kept
-                self._size += kept.size
-            while self._size > MOST_BYTES or len(self._sessions) > MOST_SESSIONS:
+                self._size += size
+            while self._size > MOST_KEPT or len(self._sessions) > MOST_SESSIONS:
                 self._size -= self._sessions.popitem(last=False)[1].size
-
-
-def _kept(head: Session, events: Sequence[Any], *, whole: bool, before: _Kept | None = None) -> _Kept:
-    packed = tuple(pickle.dumps(one, 5) for one in events)
-    size = sum(map(len, packed))
-    if before is None:
-        return _Kept(head.revision, whole, packed, size)
-    return _Kept(head.revision, whole, (*before.packed, *packed), before.size + size)
+        return kept

@@ -100,7 +100,7 @@ class SessileSessionService(BaseSessionService):
         """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._keys: OrderedDict[str, Keys] = OrderedDict()
-        self._events = KeptEvents(_events)
+        self._events = KeptEvents(_said)
         self._lines = Lines()
 
     # ------------------------------------------------------------ the framework's methods
@@ -329,7 +329,7 @@ class SessileSessionService(BaseSessionService):
         snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=owner(names[1]))
         if snapshot.head is None:
             return None
-        events = await self._events.newest(core, snapshot, count)
+        events = [_event(text) for text in await self._events.newest(core, snapshot, count)]
         since = None if config is None else config.after_timestamp
         if since is not None:
             older = [place for place, event in enumerate(events) if event.timestamp < since]
@@ -391,7 +391,11 @@ def _delta(entry: Entry) -> dict[str, Any]:
 
 
 @reads_stored
-def _events(message: Message) -> list[Event]:
-    """The message as events: one of ADK's as it is, one of an agent of Sessile's translated."""
-    said = message.data if message.format == FORMAT else event_of(message)
-    return [] if said is None else [Event.model_validate(said)]
+def _said(message: Message) -> dict[str, Any] | None:
+    """The message as an event's JSON: one of ADK's as it is, one of an agent of Sessile's translated."""
+    return message.data if message.format == FORMAT else event_of(message)
+
+
+@reads_stored
+def _event(text: str) -> Event:
+    return Event.model_validate_json(text)
