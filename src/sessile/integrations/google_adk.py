@@ -46,7 +46,7 @@ from ..storage.extending import (
     tail,
 )
 from .adk_artifacts import SessileArtifactService
-from .adk_events import FORMAT, Invocations, event_of, named, owner, scoped, text_of, usage_of
+from .adk_events import FORMAT, Invocations, event_of, named, owner, pending, scoped, text_of, usage_of
 from .adk_known import KeptEvents, Keys
 from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
@@ -223,7 +223,7 @@ class SessileSessionService(BaseSessionService):
                 asked = text if said.get("author") == "user" else None
                 number, entries = run_added(head, run_id, input=asked, output=answer, usage=usage, **common)
             told: dict[str, Any] = {"last_update_time": said.get("timestamp", core.clock.now() / 1e6)}
-            waiting = [one for one in _pending(head) if (head.incarnation, one) not in self._settled]
+            waiting = [one for one in pending(head) if (head.incarnation, one) not in self._settled]
             waiting += [key] if scopes else []
             told |= {"pending": waiting} if waiting else {}
             left = [] if waiting or "pending" not in head.metadata else ["pending"]
@@ -285,7 +285,7 @@ class SessileSessionService(BaseSessionService):
 
         Whose states these are is in its id; metadata, which others may change, could name another user.
         """
-        for key in _pending(head) if "pending" in head.metadata else ():
+        for key in pending(head) if "pending" in head.metadata else ():
             if (head.incarnation, key) in self._settled:
                 continue
             scopes = (known or {}).get(key)
@@ -360,15 +360,6 @@ class _ThereError(Exception):
 @reads_stored
 def _session(**given: Any) -> AdkSession:
     return AdkSession(**given)
-
-
-@reads_stored
-def _pending(head: Session) -> list[str]:
-    """The keys of commits whose changes of other states may not be written yet."""
-    keys = head.metadata.get("pending") or []
-    if not isinstance(keys, list) or not all(isinstance(key, str) and is_usable(key) for key in keys):
-        raise ValueError("these are no keys")
-    return keys
 
 
 @reads_stored
