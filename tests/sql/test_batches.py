@@ -22,7 +22,7 @@ from tests.servers.networks import TORTURE
 
 from sessile import PostgresStorage
 from sessile.drivers.sql import batches
-from sessile.drivers.sql.batches import Batches
+from sessile.drivers.sql.batches import CommitBatches
 from sessile.errors import DeadlineError, StorageError, StorageUnavailableError
 from sessile.storage.driver import Append, CommitRow, Deadline, HeadRow
 from sessile.storage.faces import step
@@ -68,11 +68,11 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(database: Database, names: Sequence[str], timeout: float = 30.0) -> list[bool | BaseException]:
     """What the callers of some commits are told, all of which wait for two that came first."""
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
 
     def append(name: str) -> bool | BaseException:
         try:
-            return step(group.append(commit_of(name), Deadline(timeout)))
+            return step(group.ask(commit_of(name), Deadline(timeout)))
         except StorageError as error:
             return error
 
@@ -95,9 +95,9 @@ def written(database: Database, names: Sequence[str], timeout: float = 30.0) -> 
 def test_who_finds_nobody_at_work_goes_alone() -> None:
     database = Database()
     database.go.set()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     for number in range(5):
-        assert step(group.append(commit_of(f"s{number}"), Deadline(5)))
+        assert step(group.ask(commit_of(f"s{number}"), Deadline(5)))
     assert (len(database.alone), database.together) == (5, [])
 
 
@@ -134,11 +134,11 @@ def test_a_lost_answer_of_a_batch_is_one_for_each() -> None:
 
 def test_what_is_large_new_or_of_several_commits_goes_at_once() -> None:
     database = Database()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 2
     two = commit_of("two")
     for write in (commit_of("new", 0), commit_of("large", size=100_000), two._replace(commits=two.commits * 2)):
-        assert step(group.append(write, Deadline(5)))
+        assert step(group.ask(write, Deadline(5)))
     assert database.alone == ["new", "large", "two"]
 
 
@@ -146,9 +146,9 @@ def test_who_has_waited_too_long_goes_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """Others stand still: that holds nobody up for long."""
     monkeypatch.setattr(batches, "PATIENCE", 0.01)
     database = Database()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 2
-    assert step(group.append(commit_of("a"), Deadline(5)))
+    assert step(group.ask(commit_of("a"), Deadline(5)))
     assert (database.alone, len(group._waiting)) == (["a"], 0)
 
 
@@ -161,10 +161,10 @@ def test_each_keeps_its_own_deadline() -> None:
         return {write.session_id for write in writes}
 
     async def run() -> None:
-        group = Batches(Database().one, slow, suspends=True, stats=Stats())
+        group = CommitBatches(Database().one, slow, suspends=True, stats=Stats())
         group._at_work = 2
-        hasty = asyncio.create_task(group.append(commit_of("hasty"), Deadline(0.1)))
-        calm = asyncio.create_task(group.append(commit_of("calm"), Deadline(30)))
+        hasty = asyncio.create_task(group.ask(commit_of("hasty"), Deadline(0.1)))
+        calm = asyncio.create_task(group.ask(commit_of("calm"), Deadline(30)))
         await asyncio.sleep(0)
         group._next()
         with pytest.raises(DeadlineError) as caught:
@@ -190,11 +190,11 @@ def test_a_batch_may_take_longer_than_one_waits_for_its_beginning(
         return {write.session_id for write in writes}
 
     database = Database()
-    group = Batches(database.one, slow, suspends=suspends, stats=Stats())
+    group = CommitBatches(database.one, slow, suspends=suspends, stats=Stats())
     group._at_work = 2
 
     async def run() -> list[bool]:
-        tasks = [asyncio.create_task(group.append(commit_of(name), Deadline(30))) for name in "abc"]
+        tasks = [asyncio.create_task(group.ask(commit_of(name), Deadline(30))) for name in "abc"]
         await asyncio.sleep(0)
         group._next()
         return [await task for task in tasks]
@@ -203,7 +203,7 @@ def test_a_batch_may_take_longer_than_one_waits_for_its_beginning(
         assert asyncio.run(run()) == [True] * 3
     else:
         with ThreadPoolExecutor(3) as threads:
-            told = [threads.submit(lambda n=name: step(group.append(commit_of(n), Deadline(30)))) for name in "abc"]
+            told = [threads.submit(lambda n=name: step(group.ask(commit_of(n), Deadline(30)))) for name in "abc"]
             while len(group._waiting) + len(database.alone) < 3:
                 pass
             group._next()
@@ -219,9 +219,9 @@ def test_a_cancelled_task_leaves_the_others_alone(*, begun: bool) -> None:
             await may_go.wait()
             return await database.many(writes, deadline)
 
-        group = Batches(database.one, many, suspends=True, stats=Stats())
+        group = CommitBatches(database.one, many, suspends=True, stats=Stats())
         group._at_work = 2
-        tasks = [asyncio.create_task(group.append(commit_of(name), Deadline(30))) for name in "abc"]
+        tasks = [asyncio.create_task(group.ask(commit_of(name), Deadline(30))) for name in "abc"]
         await asyncio.sleep(0)
         if begun:
             group._next()
@@ -247,12 +247,12 @@ def test_who_should_lead_and_is_struck_holds_nobody_up() -> None:
 
     database = Database()
     database.fails = StruckError()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 1
 
     def append(name: str) -> object:
         try:
-            return step(group.append(commit_of(name), Deadline(30)))
+            return step(group.ask(commit_of(name), Deadline(30)))
         except BaseException as error:  # noqa: BLE001 (what it is, is asked)
             return error
 
