@@ -186,7 +186,7 @@ class Batches(ABC, Generic[Q, A]):
         """The answer, got alone or with others. Raises what a lone one raises."""
         if not self._may_wait(asked, deadline):
             return await self._alone(asked, deadline)
-        mine = self._enter(asked, deadline)
+        mine = self._enter(asked, deadline) or await self._with_who_comes(asked, deadline)
         if mine is None:
             try:
                 return await self._alone(asked, deadline)
@@ -224,6 +224,25 @@ class Batches(ABC, Generic[Q, A]):
             mine = _Waiting[Q, A](asked, deadline, suspends=self._suspends)
             self._waiting.append(mine)
             return mine
+
+    async def _with_who_comes(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
+        """Who begins goes with the tasks that are as far at this moment, once around the event loop; None: with nobody.
+
+        Else the first ones of many that become ready together would go alone, each for itself.
+        """
+        if not self._suspends:
+            return None
+        try:
+            await _around_the_loop()
+        except BaseException:
+            self._next()
+            raise
+        if not self._waiting:
+            return None
+        mine = _Waiting[Q, A](asked, deadline, suspends=True)
+        self._waiting.appendleft(mine)
+        self._next()
+        return mine
 
     def _leaves(self, mine: _Waiting[Q, A]) -> bool:
         """Stop waiting for a batch, unless there is one already."""
@@ -279,14 +298,14 @@ class Batches(ABC, Generic[Q, A]):
     async def _lead(self, batch: list[_Waiting[Q, A]]) -> None:
         """Ask for a batch, and tell all of it what has become of it."""
         deadline = max((each.deadline for each in batch), key=Deadline.remaining)
-        failed = self._lost()  # unless it is learned what has happened
+        lost = failed = self._lost()  # unless it is learned what has happened
         answers: Mapping[str, A] = {}
         try:
             if len(batch) > 1:
                 answers = await self._together([each.asked for each in batch], deadline)
             failed = None
         except StorageError as error:
-            failed = None if error.written == "no" else error
+            failed = None if error.written == "no" or lost is None else error
             logger.info("A batch of %d failed. %s: %s", len(batch), self.what, error.message)
         except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
             failed = None
@@ -374,6 +393,12 @@ def _loop() -> asyncio.AbstractEventLoop:
     import asyncio  # takes a while to import; drivers that block need it not
 
     return asyncio.get_running_loop()
+
+
+async def _around_the_loop() -> None:
+    import asyncio
+
+    await asyncio.sleep(0)
 
 
 def _copy(error: StorageError) -> StorageError:
