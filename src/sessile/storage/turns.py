@@ -183,7 +183,7 @@ async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     """`open_turn`, and `start_turn` unless the run is only to be written at its end; large media are put aside."""
     turn = await open_turn(core, spec, last_runs)
     kept = await keep_media(core, turn, spec.input)
-    if kept is not spec.input:  # in a copy: whoever has to try again passes it as it was, and nothing is put aside twice
+    if kept is not spec.input:  # in a copy: who tries again passes it as it was, and nothing is put aside twice
         turn.spec = replace(spec, input=kept)
     if spec.durability == "exit":
         await _check_start(core, turn)

@@ -30,6 +30,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ...errors import StorageError, StorageUnavailableError
@@ -62,6 +63,10 @@ PATIENCE = 0.1
 """For how many seconds one waits at most until its batch begins."""
 
 
+MORE_TIME = 1.0
+"""By how many seconds the deadlines of a batch are later at most than that of the thread which leads it."""
+
+
 class Asked(Protocol):
     """Something that is asked for about one session."""
 
@@ -86,7 +91,7 @@ A = TypeVar("A")
 class _Waiting(Generic[Q, A]):
     """Something that is asked for, and what its caller is told."""
 
-    __slots__ = ("answer", "asked", "batch", "begun", "bell", "deadline", "error", "future", "told")
+    __slots__ = ("answer", "asked", "begun", "bell", "deadline", "error", "future", "leads", "told")
 
     def __init__(self, asked: Q, deadline: Deadline, *, suspends: bool) -> None:
         self.asked = asked
@@ -95,10 +100,10 @@ class _Waiting(Generic[Q, A]):
         self.bell = None if suspends else allocate_lock()
         if self.bell is not None:
             self.bell.acquire()
-        self.batch: list[_Waiting[Q, A]] = []
-        """The batch that it leads, itself included. Of tasks nobody leads: a batch is a task of its own."""
+        self.leads = False
+        """Whether it is to lead a batch, and has not begun to. Of tasks nobody leads: a batch is a task of its own."""
         self.begun = False
-        """Whether its batch has been made, so that it cannot be left any more."""
+        """Whether it waits no more to be taken into a batch."""
         self.told = False
         self.answer: A | None = None
         """What the batch has brought; None: it is to go alone."""
@@ -161,6 +166,8 @@ class Batches(ABC, Generic[Q, A]):
         self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for something, too
         self._waiting: deque[_Waiting[Q, A]] = deque()
         self._at_work = 0
+        self._beginning = False
+        """Whether a batch is about to begin, which those who wait will be taken into."""
 
     @abstractmethod
     def _may_wait(self, asked: Q, deadline: Deadline) -> bool:
@@ -196,10 +203,10 @@ class Batches(ABC, Generic[Q, A]):
             await mine.wait(min(PATIENCE, deadline.remaining()))
             if self._leaves(mine):
                 return await self._alone(asked, deadline)
-            if not mine.told and not mine.batch:
+            if not mine.told and not mine.leads:
                 await mine.wait(deadline.remaining() + self._grace)
-            if mine.batch:
-                await self._lead(mine.batch)
+            if mine.leads:
+                await self._lead(self._led_by(mine))
         finally:
             self._out(mine)
         if not mine.told:
@@ -256,38 +263,64 @@ class Batches(ABC, Generic[Q, A]):
             return True
 
     def _out(self, mine: _Waiting[Q, A]) -> None:
-        """Whatever ends a caller's waiting: nobody is kept by it, and a batch that it should have led goes on."""
+        """Whatever ends a caller's waiting: nobody is kept by it, and somebody else leads the batch that it should."""
         if not mine.begun:
             self._leaves(mine)
-        batch, mine.batch = mine.batch, []
-        if batch:  # what interrupted it came before it could lead
-            for each in batch:
-                each.tell(None)
+        if mine.leads:  # what interrupted it came before it could
+            mine.leads = self._beginning = False
             self._next()
 
     def _next(self) -> None:
-        """Somebody has ended its work: let those who wait go, as one batch."""
+        """Somebody has ended its work: let those who wait go, as one batch.
+
+        Which these are is decided when it begins: until a leader has its turn in the interpreter, more of them come.
+        """
         with self._lock:
-            batch = self._taken()
-            if not batch:
+            if not self._waiting or self._beginning:
                 self._at_work -= 1
                 return
-            leader = max(batch, key=lambda each: each.deadline.remaining())
+            self._beginning = True
             if not self._suspends:
-                leader.batch = batch
-        if self._suspends:
-            kept(_loop().create_task(self._lead(batch), context=Context()))
-        else:
-            leader.ring()
+                leader = self._waiting.pop()  # who came last has most time
+                leader.begun = leader.leads = True
+                leader.ring()
+                return
+        kept(_loop().create_task(self._lead_those_who_wait(), context=Context()))
 
-    def _taken(self) -> list[_Waiting[Q, A]]:
-        """The next batch: who has waited longest and what goes with it, one of each session."""
-        batch: dict[str, _Waiting[Q, A]] = {}
+    async def _lead_those_who_wait(self) -> None:
+        await self._lead(self._begun({}))
+
+    def _led_by(self, leader: _Waiting[Q, A]) -> list[_Waiting[Q, A]]:
+        """A leader and those who go with it."""
+        leader.leads = False
+        return self._begun({leader.asked.session_id: leader})
+
+    def _begun(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """The batch that begins, with who waits by now; if it does not take all of them, another one may."""
+        with self._lock:
+            self._beginning = False
+            taken = self._taken(batch)
+            others = bool(self._waiting) and self._at_work < self._may_work
+            self._at_work += others
+        if others:
+            self._next()
+        return taken
+
+    def _taken(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """The next batch, by session: who has waited longest and what goes with it, one of each.
+
+        Who leads is not held up by somebody who has much more time.
+        """
+        most = next((each.deadline.remaining() + MORE_TIME for each in batch.values()), inf)
         others: list[_Waiting[Q, A]] = []
         while self._waiting and len(batch) < self._most:
             each = self._waiting.popleft()
             first = next(iter(batch.values()), each)
-            if each.asked.session_id in batch or not self._go_together(first.asked, each.asked):
+            if (
+                each.asked.session_id in batch
+                or each.deadline.remaining() > most
+                or not self._go_together(first.asked, each.asked)
+            ):
                 others.append(each)
             else:
                 batch[each.asked.session_id] = each
@@ -297,11 +330,11 @@ class Batches(ABC, Generic[Q, A]):
 
     async def _lead(self, batch: list[_Waiting[Q, A]]) -> None:
         """Ask for a batch, and tell all of it what has become of it."""
-        deadline = max((each.deadline for each in batch), key=Deadline.remaining)
         lost = failed = self._lost()  # unless it is learned what has happened
         answers: Mapping[str, A] = {}
         try:
             if len(batch) > 1:
+                deadline = max((each.deadline for each in batch), key=Deadline.remaining)
                 answers = await self._together([each.asked for each in batch], deadline)
             failed = None
         except StorageError as error:

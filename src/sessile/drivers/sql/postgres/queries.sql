@@ -27,10 +27,10 @@ UNION ALL
 SELECT NULL, commit_id, seq, session_id, counted.key, NULL, NULL, NULL, time, run, NULL, false, '', counted.body, 0
 FROM heads CROSS JOIN LATERAL (
     SELECT {commit}, sum(octet_length(body)) OVER (
-        ORDER BY seq DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS newer FROM {commits} AS log
+        ORDER BY seq DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS size FROM {commits} AS log
     WHERE log.session_id = heads.session_id AND log.incarnation = heads.incarnation AND seq > heads.revision - :newest
-) AS counted WHERE coalesce(newer, 0) < :max_bytes;
+) AS counted WHERE size <= :max_bytes;
 
 -- name: create
 WITH created AS (
