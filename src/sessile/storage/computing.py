@@ -41,11 +41,11 @@ def weight(*values: Any) -> int:
         value = todo.pop()
         kind = cast(type[Any], type(value))
         if kind is dict:
-            total += len(value)
             items: Iterable[Any] = value.values()
-        elif kind is list or kind is tuple:
             total += len(value)
+        elif kind is list or kind is tuple:
             items = value
+            total += len(value)
         elif isinstance(value, (str, bytes, bytearray)):
             total += len(value) // IN_TEXT
             continue
@@ -53,10 +53,16 @@ def weight(*values: Any) -> int:
             fields = getattr(value, "__dict__", None)
             if type(fields) is not dict:
                 continue
-            total += len(cast("dict[str, Any]", fields))
             items = cast("dict[str, Any]", fields).values()
-        if total < LARGE:
-            todo.extend(items)
+            total += len(cast("dict[str, Any]", fields))
+        if total >= LARGE:
+            break
+        for item in items:  # most are small, and need not be looked at again
+            kind = cast(type[Any], type(item))
+            if kind is str:
+                total += len(item) // IN_TEXT
+            elif kind not in _LIGHT:
+                todo.append(item)
     return total
 
 
