@@ -38,23 +38,8 @@ def weight(*values: Any) -> int:
         elif kind not in _LIGHT and not (kind is dict and not value):
             todo.append(value)
     while todo and total < LARGE:
-        value = todo.pop()
-        kind = cast(type[Any], type(value))
-        if kind is dict:
-            items: Iterable[Any] = value.values()
-            total += len(value)
-        elif kind is list or kind is tuple:
-            items = value
-            total += len(value)
-        elif isinstance(value, (str, bytes, bytearray)):
-            total += len(value) // IN_TEXT
-            continue
-        else:
-            fields = getattr(value, "__dict__", None)
-            if type(fields) is not dict:
-                continue
-            items = cast("dict[str, Any]", fields).values()
-            total += len(cast("dict[str, Any]", fields))
+        size, items = _parts(todo.pop())
+        total += size
         if total >= LARGE:
             break
         for item in items:  # most are small, and need not be looked at again
@@ -64,6 +49,19 @@ def weight(*values: Any) -> int:
             elif kind not in _LIGHT:
                 todo.append(item)
     return total
+
+
+def _parts(value: Any) -> tuple[int, Iterable[Any]]:
+    """What a value weighs without its parts, and these."""
+    kind = cast(type[Any], type(value))
+    if kind is dict:
+        return len(value), value.values()
+    if kind is list or kind is tuple:
+        return len(value), value
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value) // IN_TEXT, ()
+    fields = getattr(value, "__dict__", None)
+    return (len(cast("dict[str, Any]", fields)), fields.values()) if type(fields) is dict else (0, ())
 
 
 async def computed(work: Callable[[], R], *values: Any, size: int = 0) -> R:
