@@ -82,8 +82,10 @@ def test_a_right_request_needs_nothing_of_fastapi(monkeypatch: pytest.MonkeyPatc
     async def solved(**given: Any) -> None:
         raise AssertionError("FastAPI was asked")
 
+    agent = Agent(OfflineModel(), name="support", storage=MemoryStorage())
+    client = TestClient(create_app([agent]), base_url="http://localhost", headers={"X-Sessile": "1"})
     monkeypatch.setattr("fastapi.routing.solve_dependencies", solved)
-    assert answer(PLAIN, BODIES["right"])[0] == 200
+    assert client.post("/agents/support/runs", json={"input": "Hello"}).status_code == 200
 
 
 def test_each_route_is_looked_for_once() -> None:
