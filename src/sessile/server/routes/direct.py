@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from ..serving import View
@@ -50,8 +51,12 @@ class Direct(Known):
 
     async def _read(self, request: Request) -> Body | None:
         try:
-            return self.body.model_validate_json(await request.body())
-        except Exception:  # noqa: BLE001 (who reads it again finds out what is wrong)
+            content = await request.body()
+        except Exception as error:  # too large, or the client has gone: nothing is left to be read again
+            raise HTTPException(400, "There was an error parsing the body") from error
+        try:
+            return self.body.model_validate_json(content)
+        except ValidationError:
             return None
 
 
