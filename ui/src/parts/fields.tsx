@@ -16,6 +16,7 @@ import {
 } from "react-aria-components";
 import { choices } from "../api/insight";
 import { useSettled } from "./basics";
+import { t } from "../texts";
 import { Icon } from "./Icon";
 
 /** Milliseconds for which nothing is typed before it is asked for: what was asked before is cancelled by then. */
@@ -145,4 +146,19 @@ export function Numbered({
   const number = (text: string | null) =>
     text !== null && Number.isFinite(Number(text)) && Number(text) >= 0 ? text : null;
   return <Named label={label} value={value} inputMode="decimal" onChange={(text) => onChange(number(text))} />;
+}
+
+/** Filters; on a narrow page behind a button, which says how many are set. */
+export function Foldable({ active, children }: { active: number; children: React.ReactNode }) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <div className={isOpen ? "asked foldable open" : "asked foldable"}>
+      <Button className="button filters-toggle" onPress={() => setOpen(!isOpen)} aria-expanded={isOpen}>
+        <Icon name="filter" />
+        {t.sessions.filters}
+        {active > 0 ? <span className="count">{active}</span> : null}
+      </Button>
+      {children}
+    </div>
+  );
 }
