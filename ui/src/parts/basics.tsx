@@ -141,15 +141,7 @@ export function Empty({
 }
 
 /** What has gone wrong, and what to do. */
-export function Trouble({
-  error,
-  onRetry,
-  children,
-}: {
-  error: unknown;
-  onRetry?: () => void;
-  children?: ReactNode;
-}) {
+export function Trouble({ error, onRetry, children }: { error: unknown; onRetry?: () => void; children?: ReactNode }) {
   const { title, hint } = said(error);
   return (
     <div role="alert">

@@ -15,8 +15,8 @@ import {
   TextField,
 } from "react-aria-components";
 import { choices } from "../api/insight";
-import { useSettled } from "./basics";
 import { t } from "../texts";
+import { useSettled } from "./basics";
 import { Icon } from "./Icon";
 
 /** Milliseconds for which nothing is typed before it is asked for: what was asked before is cancelled by then. */

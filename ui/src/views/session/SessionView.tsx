@@ -1,8 +1,8 @@
 // One session: what was said and done in it, its state, and what can be done with it.
 
 import { useQuery } from "@tanstack/react-query";
-import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { useEffect } from "react";
+import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { change, to, useAddress } from "../../address";
 import { session } from "../../api/queries";
 import { Skeleton, Trouble } from "../../parts/basics";

@@ -64,7 +64,13 @@ function Pager({ left, right }: { left: number; right: number }) {
   );
 }
 
-type SideProps = { name: "a" | "b"; id: string; side: ReturnType<typeof useSide>; other: Run | undefined; isWaiting: boolean };
+type SideProps = {
+  name: "a" | "b";
+  id: string;
+  side: ReturnType<typeof useSide>;
+  other: Run | undefined;
+  isWaiting: boolean;
+};
 
 function Side({ name, id, side, other, isWaiting }: SideProps) {
   const found = isWaiting ? undefined : side.data; // both come at once: what stands below does not move

@@ -22,10 +22,12 @@ export function differences(left: string, right: string): Piece[] | null {
     ...middle,
     { text: a.slice(a.length - end).join(""), side: "both" },
   ]);
-  return isAlike(found) ? found : [
-    { text: `${left}\n`, side: "left" },
-    { text: right, side: "right" },
-  ];
+  return isAlike(found)
+    ? found
+    : [
+        { text: `${left}\n`, side: "left" },
+        { text: right, side: "right" },
+      ];
 }
 
 /** Of texts that have little in common, a few words that happen to be the same tell nothing. */
