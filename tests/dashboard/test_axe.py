@@ -53,7 +53,8 @@ VIEWS = {
 SHIFTS = """() => new PerformanceObserver(list => {
     for (const one of list.getEntries()) {
         const what = one.sources.map(source => source.node?.className ?? source.node?.nodeName).join(", ");
-        if (!one.hadRecentInput && one.value > 0.01) window.shifts?.push(`${one.value.toFixed(3)} of the page: ${what}`);
+        const isMuch = !one.hadRecentInput && one.value > 0.01;
+        if (isMuch) window.shifts?.push(`${one.value.toFixed(3)} of the page: ${what}`);
     }
 }).observe({type: 'layout-shift'})"""
 """Notes what is moved by what comes later: more than a hundredth of the page, by its own measure."""
@@ -86,7 +87,10 @@ def settled(page: Page) -> None:
 
 
 def test_axe_finds_nothing(samples: str, open_page: OpenPage) -> None:
-    """Each view is loaded once, moves nothing, and is looked at in light, and in dark or as narrow as a phone (in torture, in both)."""
+    """Each view is loaded once, moves nothing, and is looked at in light, and in dark or as narrow as a phone.
+
+    In torture, in both.
+    """
     page = open_page(samples)
     page.evaluate(SHIFTS)
     wrong: list[str] = []
