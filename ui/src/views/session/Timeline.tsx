@@ -19,7 +19,8 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
   // The window stays where it is while one reads; it moves when the address asks for a run that is not in it.
   const [begin, setBegin] = useState(at);
   const window = useRunWindow(session, begin);
-  const { runs } = window;
+  const hasSteps = useFirstSteps(session, window.runs);
+  const runs = hasSteps ? window.runs : NONE;
   const box = useRef<HTMLDivElement>(null);
   const here = useRef<number | null>(at);
   const client = useQueryClient();
@@ -63,7 +64,6 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
     { id: "last-run", title: t.session.last, icon: "down", keys: "G", run: () => goTo(null) },
   ]);
 
-  const hasSteps = useFirstSteps(session, runs);
   if (window.isPending || !hasSteps) return <Skeleton lines={8} />;
   if (window.error !== null && runs.length === 0)
     return <Trouble error={window.error} onRetry={() => window.refetch()} />;
@@ -119,6 +119,8 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
     </>
   );
 }
+
+const NONE: Run[] = [];
 
 /** Whether the steps of a workflow's runs are there, which would move what stands below them if they came later. */
 function useFirstSteps(session: Session, runs: readonly Run[]): boolean {
