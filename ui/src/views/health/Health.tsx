@@ -96,7 +96,7 @@ function Looked({ examined, error, isBusy, onMore }: LookedProps) {
       <h2>{t.health.sessions}</h2>
       {examined === undefined ? (
         error === null ? (
-          <Skeleton lines={2} />
+          <Skeleton lines={1} />
         ) : (
           <Trouble error={error} onRetry={onMore} />
         )

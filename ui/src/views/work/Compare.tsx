@@ -134,8 +134,9 @@ function Chooser({ name, id, number }: { name: "a" | "b"; id: string; number: nu
 }
 
 function Changes({ left, right }: { left: Run; right: Run }) {
-  const pieces = useMemo(() => differences(textOf(left.output), textOf(right.output)), [left, right]);
-  if (pieces === null || pieces.every((one) => one.side === "both")) return null;
+  const [one, other] = [textOf(left.output), textOf(right.output)];
+  const pieces = useMemo(() => differences(one, other), [one, other]);
+  if (pieces === null || one === "" || other === "" || pieces.every((one) => one.side === "both")) return null;
   return (
     <section className="card differences" aria-label={t.work.changes}>
       <h2>{t.work.changes}</h2>
