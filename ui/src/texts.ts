@@ -171,6 +171,8 @@ export const t = {
   run: {
     you: "User",
     firstToken: (time: string) => `first token ${time}`,
+    answeredBy: (name: string) => `answered by ${name}`,
+    handedOver: (to: string) => `handed over to ${to}`,
     system: "System",
     agent: "Agent",
     thinking: "Thinking",

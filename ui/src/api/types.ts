@@ -116,6 +116,12 @@ export type Run = {
   metadata: Json;
   ratings: Rating[];
   epoch: number;
+  /** Of a member's run: it answers the user in the place of its team. */
+  answers: boolean;
+  /** To whom a member has handed over, instead of an output. */
+  handoff: { to: string; reason: string } | null;
+  /** The member that has answered in the place of its team. */
+  answered_by: string | null;
   messages: Message[];
   message_count: number;
   children: Run[];
