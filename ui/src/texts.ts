@@ -154,6 +154,7 @@ export const t = {
     noRuns: "Nothing has run in this session yet.",
     forkedFrom: "Forked from",
     expires: "Expires",
+    answers: "Answers",
     revision: "Revision",
     created: "Created",
     metadata: "Metadata",

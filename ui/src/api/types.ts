@@ -45,6 +45,8 @@ export type Session = {
   expires_at: string | null;
   forked_from: { session_id?: string; run?: number; at?: number } | null;
   tip: number;
+  /** The member of its team to whom the conversation was handed over last. */
+  lead: string | null;
   waiting: number[];
   last?: Last | null;
 };
