@@ -3,7 +3,7 @@
     celery -A celery_later worker --beat               # a worker, which also sends what a schedule says
     python celery_later.py ID SECONDS QUESTION         # ask after so many seconds, and wait for the answer
 
-Each delivery is one run, by the id of Celery's task: what is delivered again after a crash goes on with it.
+Each delivery is one run, by the id of Celery's task: what is delivered again after a crash continues it.
 """
 
 import os

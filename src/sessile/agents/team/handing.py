@@ -142,7 +142,7 @@ class Handing(Teamwork):
         return passed_in(path_of(self.recorder), lost, name)
 
     async def _noted(self, asked: Any, name: str) -> Prompt:
-        """What a member is asked, with how it came to be the one that answers."""
+        """What a member is asked, and why it is the one that answers."""
         led, named = self._led, self._named
         if led is not None and led.handoff is not None:
             said = {"from": led.agent, "reason": led.handoff.reason, "said": await self._text_of(led)}
