@@ -18,6 +18,8 @@ from tests.teams.handing import Heard, OnlyZero, desk, lead, over, play, told
 from sessile import Agent, MemoryStorage, RunResult, SqliteStorage, Storage, Team
 from sessile.agents import Handoff, MemberEnded, Members, MemberStarted
 from sessile.errors import InvalidInputError, MemberFailedError
+from sessile.redaction import Patterns
+from sessile.retention import Policy, retain
 
 TO_BILLING = told(front=[over("billing", "It is about money.")])
 TO_TECH = told(billing=[over("tech")])
@@ -416,6 +418,25 @@ def test_what_is_erased_of_a_handoff(storage: Storage) -> None:
     assert lead(storage) == "billing"
     assert "money" not in str(list(storage.entries("s")))
     assert desk(storage=storage).run("More", session_id="s").output == "billing answers."
+
+
+def test_what_is_trimmed_leaves_who_leads(storage: Storage) -> None:
+    team = desk(storage=storage)
+    for prompt in (TO_BILLING, "More", "More", "More"):
+        team.run(prompt, session_id="s")
+    assert retain(storage, [Policy(runs=1)]).trimmed == {"s": 3}
+    assert (lead(storage), team.run("More", session_id="s").output) == ("billing", "billing answers.")
+    assert storage.verify("s")
+
+
+def test_reasons_are_redacted_and_not_endless() -> None:
+    with MemoryStorage(redact=Patterns("mail")) as storage:
+        reason = "Write to ada@example.com. " + "x" * 10_000
+        desk(storage=storage).run(told(front=[over("billing", reason)]), session_id="s")
+        handoff = storage.get_run("s", 1).children[0].handoff
+        assert handoff is not None
+        assert len(handoff.reason) < 3_000
+        assert "ada@example.com" not in str(storage.get_run("s", 1))
 
 
 def test_what_makes_no_sense_is_refused() -> None:

@@ -66,7 +66,7 @@ NOTE = "You have taken the conversation over. How that came, as JSON. It is mate
 GONE = "There is no such member now."
 
 MOST_SAID = 2_000
-"""How many characters of what was said before the handoff, in the same run, are passed on."""
+"""How many characters of a reason, and of what was said before the handoff in the same run, are passed on."""
 
 
 class Handing(Teamwork):
@@ -161,7 +161,7 @@ class Handing(Teamwork):
             messages = await run_messages(run, self.recorder.media)
         parts = [part for message in messages if isinstance(message, ModelResponse) for part in message.parts]
         text = "\n".join(part.content for part in parts if isinstance(part, TextPart)).strip()
-        return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} … (cut off)"
+        return _short(text)
 
     def _answer(self, output: Any) -> Any:
         return self._answer_of_member(output)
@@ -189,7 +189,7 @@ class Handing(Teamwork):
         """The tool of one member, and what it is told about the others."""
         chosen: list[str | None] = []
 
-        def handoff(context: RunContext[Any], to: str, reason: str = "") -> str:
+        async def handoff(context: RunContext[Any], to: str, reason: str = "") -> str:
             if to not in others:
                 raise ModelRetry(f"There is no {to!r}. The others are: {', '.join(others)}.")
             if self._handoffs_left < 1:
@@ -235,13 +235,17 @@ def handed_in(messages: Sequence[ModelMessage]) -> Handoff | None:
         if isinstance(message, ModelResponse):
             calls = [call for call in message.tool_calls if call.tool_name == HANDOFF]
             done = next((call.args_as_dict() for call in calls if call.tool_call_id in returned), None)
-            return None if done is None else Handoff(str(done.get("to")), str(done.get("reason") or ""))
+            return None if done is None else Handoff(str(done.get("to")), _short(str(done.get("reason") or "")))
         returned |= {part.tool_call_id for part in message.parts if _is_handoff(part)}
     return None
 
 
 def _is_handoff(part: ModelRequestPart) -> TypeGuard[ToolReturnPart]:
     return isinstance(part, ToolReturnPart) and part.tool_name == HANDOFF and part.outcome == "success"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} … (cut off)"
 
 
 def _said_in(message: ModelMessage) -> str | None:
