@@ -20,8 +20,13 @@ CAMPAIGNS = ("test_model", "test_writers", "test_kill")
 ABOVE_DRIVERS = ("test_sessions", "test_branches", "test_damage", "test_people")
 """Tests of the suite that call drivers only by way of the storage: on each they run the same lines of it."""
 
-SHARES = {"test_a_mutant_is_killed": 3, "test_a_wrong_driver_is_caught": 2, "test_the_report_names_what_failed": 3}
-"""Tests of the suite itself, of whose parameters one of so many runs in CI, chosen by the seed of the run."""
+SHARES = {
+    "test_a_mutant_is_killed": 3,
+    "test_a_wrong_driver_is_caught": 2,
+    "test_the_report_names_what_failed": 3,
+    "test_cuts_on_postgresql": 2,  # through SQLAlchemy
+}
+"""Long tests, of whose parameters about one of so many runs in CI, chosen by the seed of the run."""
 
 
 class SampledConformance(DriverConformance):

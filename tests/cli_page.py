@@ -40,7 +40,7 @@ CHANGING = (
 """What differs from one time to the next, and what stands for it on the page."""
 
 
-SECONDS = re.compile(r"(?<=  )\d\.\d{1,3} *(?= |$)", re.MULTILINE)
+SECONDS = re.compile(r"(?<=  )\d{1,3}\.\d{1,3} *(?= |$)", re.MULTILINE)
 """How long something took, in a table, with the blanks up to the next column."""
 
 

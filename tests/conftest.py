@@ -50,6 +50,8 @@ HANG = 600.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells let what they start with `&` ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return  # it inherits all that
     # Hundreds of child processes, and each worker, would compile the same modules again.

@@ -70,7 +70,7 @@ def test_every_call_may_fail(
     for work, session_id in ((changes, "s"), (creation, "t")):
         for number in count(1):
             shutil.copytree(template.path, tmp_path / "folder")
-            storage = KINDS[kind](tmp_path / "folder", timeout=1)
+            storage = KINDS[kind](tmp_path / "folder")
             storage.setup()
             failing = FailingOs(number, code, lasting=lasting)
             error: StorageError | None = None

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 from .dynamodb import DynoxideServer, dynoxide
 from .mariadb import MariaDbServer, MySqlServer
@@ -20,9 +23,19 @@ from .redis import RedisServer
 
 
 def build() -> int:
-    """Get what is not there yet, and say what could not be had."""
+    """Get what is not there yet, and say what could not be had.
+
+    A download waits for the network, and a compiler often for one of its processes: one of each goes on at a time.
+    """
+    with ThreadPoolExecutor() as pool:
+        return max(
+            pool.map(_build, ([MySqlServer.build], [FerretServer.build, GoFakeS3.build, FakeGcs.build], [dynoxide]))
+        )
+
+
+def _build(makers: Sequence[Callable[[], Path]]) -> int:
     code = 0
-    for make in (MySqlServer.build, FerretServer.build, GoFakeS3.build, FakeGcs.build, dynoxide):
+    for make in makers:
         try:
             print(make(), flush=True)
         except (ServerMissingError, ServerFailedError) as error:

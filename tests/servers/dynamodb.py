@@ -25,6 +25,8 @@ from .building import alone, kept
 from .process import Server, ServerMissingError, find_program
 
 VERSION = "3.2.0"
+# Its releases are optimised as a whole, by one process: that takes minutes, and is for programs that are shipped.
+QUICKLY = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
 # One request at a time: with several threads moto's transactions are not atomic.
 RUN_MOTO = """\
 import sys
@@ -178,7 +180,10 @@ def _build_dynoxide(folder: Path) -> Path:
     crate = ["dynoxide-rs", "--version", VERSION, "--locked"]
     features = ["--no-default-features", "--features", "native-sqlite,http-server,cli"]
     command = [str(cargo), "install", "--quiet", *crate, *features, "--root", str(folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **QUICKLY}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise ServerMissingError(f"{GET_DYNOXIDE}\n{done.stderr}")
     return folder / "bin" / "dynoxide"

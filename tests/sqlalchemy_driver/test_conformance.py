@@ -68,7 +68,7 @@ class TestPostgres(Conformance):
 class TestPostgresAsync(Conformance):
     """An asynchronous driver: synchronous callers are served by the background loop."""
 
-    one_of_sync, one_of_async = 4, 1
+    one_of, one_of_sync = 2, 4
 
     @pytest.fixture(autouse=True)
     def _database(self, one_postgres_url: str) -> None:

@@ -35,7 +35,7 @@ def stall(work: Work) -> float:
             await storage.aadd_run("s", format="test/1", messages=MESSAGES)
             return await longest_stall(work(storage))
 
-    return min(asyncio.run(run()) for _ in range(2))
+    return min(asyncio.run(run()) for _ in range(4))
 
 
 async def patched(storage: Storage) -> None:

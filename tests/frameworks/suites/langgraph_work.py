@@ -148,11 +148,11 @@ def stored(storage: sessile.Storage) -> list[Any]:
     assert first.created_at < first.updated_at
     found = [first.value, [item.key for item in again.search(("memories",), filter={"n": {"$gt": 2}})]]
     found.append(again.list_namespaces(prefix=("memories",)))
-    short = SessileStore(storage, ttl={"default_ttl": 0.005, "refresh_on_read": True})
+    short = SessileStore(storage, ttl={"default_ttl": 0.02, "refresh_on_read": True})
     short.put(("brief",), "read", {"n": 1})
     short.put(("brief",), "left", {"n": 2})
     for _ in range(3):
-        time.sleep(0.15)
+        time.sleep(0.5)
         assert short.get(("brief",), "read") is not None
     found.append([item.key for item in short.search(("brief",), refresh_ttl=False)])
     again.delete(("other",), "k")
