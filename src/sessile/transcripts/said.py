@@ -38,7 +38,8 @@ class Said(NamedTuple):
 def head_lines(head: Session) -> Iterator[tuple[str, str]]:
     """What a session's head says, as names and values, without what is empty."""
     yield "kind", head.kind
-    for name, value in (("agent", head.agent), ("user", head.user_id), ("name", head.name)):
+    named = (("agent", head.agent), ("answers", head.lead), ("user", head.user_id), ("name", head.name))
+    for name, value in named:
         if value is not None:
             yield name, value
     yield "status", head.status or "no runs yet"
