@@ -91,7 +91,7 @@ A = TypeVar("A")
 class _Waiting(Generic[Q, A]):
     """Something that is asked for, and what its caller is told."""
 
-    __slots__ = ("answer", "asked", "begun", "bell", "deadline", "error", "future", "leads", "told")
+    __slots__ = ("answer", "asked", "batch", "begun", "bell", "deadline", "error", "future", "leads", "told")
 
     def __init__(self, asked: Q, deadline: Deadline, *, suspends: bool) -> None:
         self.asked = asked
@@ -102,6 +102,8 @@ class _Waiting(Generic[Q, A]):
             self.bell.acquire()
         self.leads = False
         """Whether it is to lead a batch, and has not begun to. Of tasks nobody leads: a batch is a task of its own."""
+        self.batch: list[_Waiting[Q, A]] = []
+        """The batch that it leads, itself included, until all of it are told."""
         self.begun = False
         """Whether it waits no more to be taken into a batch."""
         self.told = False
@@ -266,8 +268,13 @@ class Batches(ABC, Generic[Q, A]):
         """Whatever ends a caller's waiting: nobody is kept by it, and somebody else leads the batch that it should."""
         if not mine.begun:
             self._leaves(mine)
-        if mine.leads:  # what interrupted it came before it could
+        batch, mine.batch = mine.batch, []
+        for each in batch:  # what interrupted it came before it could lead them
+            each.tell(None)
+        if mine.leads:
             mine.leads = self._beginning = False
+            self._next()
+        elif batch:
             self._next()
 
     def _next(self) -> None:
@@ -292,8 +299,9 @@ class Batches(ABC, Generic[Q, A]):
 
     def _led_by(self, leader: _Waiting[Q, A]) -> list[_Waiting[Q, A]]:
         """A leader and those who go with it."""
+        leader.batch = self._begun({leader.asked.session_id: leader})
         leader.leads = False
-        return self._begun({leader.asked.session_id: leader})
+        return leader.batch
 
     def _begun(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
         """The batch that begins, with who waits by now; if it does not take all of them, another one may."""
