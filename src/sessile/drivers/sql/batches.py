@@ -1,7 +1,7 @@
 """What several sessions want of the database at one moment, asked for together: commits (group commit) and loads.
 
 Who finds nobody else goes at once, alone. Who comes while others are on their way waits for them, and then goes with
-all who wait, in one statement or transaction. So nobody waits who need not, and the more come the less each of them costs.
+all who wait, in one statement or transaction. So nobody waits who need not, and the more come the less each costs.
 
 Nothing that a caller is promised changes by that:
 
