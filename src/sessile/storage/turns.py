@@ -435,7 +435,7 @@ async def _settle(core: Core, turn: Turn, committed: Committed) -> None:
     """Write to the turn's scopes what its commit has told of them, by this call, or by the one that it repeats."""
     for entry in committed.entries:
         if (said := ScopesPatched.read(entry)) is not None:
-            await settle(core, turn.scoped, said)
+            await settle(core, turn.scoped, said, committed.head.incarnation)
 
 
 async def _check_not_lost(core: Core, turn: Turn, snapshot: Snapshot, deadline: Deadline) -> None:
