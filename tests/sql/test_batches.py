@@ -306,7 +306,16 @@ def test_loads_go_together_those_that_want_the_same_of_their_sessions() -> None:
         wanted = [Load("c", 4), Load("a", 4), Load("b", 0), Load("a", 4), Load("d", 0)]
         assert await loaded(reading, *wanted) == [[tuple(load)] for load in wanted]
         assert reading.together == [["a", "c"], ["b", "d"]]
-        assert reading.alone == ["a"]  # one of each session in a batch, and a batch of one goes alone
+        assert reading.alone == []  # who asks for the same session gets the same
+
+    asyncio.run(run())
+
+
+def test_a_session_that_many_load_is_loaded_once() -> None:
+    async def run() -> None:
+        reading = Reading()
+        assert await loaded(reading, *[Load("a", 4)] * 30) == [[("a", 4)]] * 30
+        assert (reading.together, reading.alone) == ([], ["a"])
 
     asyncio.run(run())
 

@@ -61,7 +61,10 @@ def _parts(value: Any) -> tuple[int, Iterable[Any]]:
     if isinstance(value, (str, bytes, bytearray)):
         return len(value) // IN_TEXT, ()
     fields = getattr(value, "__dict__", None)
-    return (len(cast("dict[str, Any]", fields)), fields.values()) if type(fields) is dict else (0, ())
+    if type(fields) is not dict:
+        return 0, ()
+    named = cast("dict[str, Any]", fields)
+    return len(named), named.values()
 
 
 async def computed(work: Callable[[], R], *values: Any, size: int = 0) -> R:

@@ -1,12 +1,12 @@
 """What several sessions want of the database at one moment, asked for together: commits (group commit) and loads.
 
-Who finds nobody at work goes at once, alone. Who comes while others are at work waits for them, and then goes with all
-that wait, in one statement or transaction. So nobody waits who need not, and the more come the less each of them costs.
+Who finds nobody else goes at once, alone. Who comes while others are on their way waits for them, and then goes with
+all who wait, in one statement or transaction. So nobody waits who need not, and the more come the less each costs.
 
 Nothing that a caller is promised changes by that:
 
-- A load begins after it was asked for, so it sees what was acknowledged before. What it brings is made out by its
-  caller alone, and what is wrong with one session costs no other.
+- A load begins after it was asked for, so it sees what was acknowledged before. Who asks for the same session at that
+  moment gets the same. What it brings is made out by each caller, and what is wrong with one session costs no other.
 - Compare and set is done for each session by itself. A batch says who has won; whoever else is in it tries again by
   itself, and so learns alone what has become of its commit.
 - A batch that fails as a whole, and was not written, is tried one by one. If it is not known whether it was written,
@@ -91,7 +91,7 @@ A = TypeVar("A")
 class _Waiting(Generic[Q, A]):
     """Something that is asked for, and what its caller is told."""
 
-    __slots__ = ("answer", "asked", "begun", "bell", "deadline", "error", "future", "leads", "told")
+    __slots__ = ("answer", "asked", "batch", "begun", "bell", "deadline", "error", "future", "leads", "told")
 
     def __init__(self, asked: Q, deadline: Deadline, *, suspends: bool) -> None:
         self.asked = asked
@@ -102,6 +102,8 @@ class _Waiting(Generic[Q, A]):
             self.bell.acquire()
         self.leads = False
         """Whether it is to lead a batch, and has not begun to. Of tasks nobody leads: a batch is a task of its own."""
+        self.batch: list[_Waiting[Q, A]] = []
+        """The batch that it leads, itself included, until all of it are told."""
         self.begun = False
         """Whether it waits no more to be taken into a batch."""
         self.told = False
@@ -156,6 +158,8 @@ class Batches(ABC, Generic[Q, A]):
 
     what: str
     """What is asked for, in messages."""
+    shares = False
+    """Whether who asks for the same session gets the same answer; else a batch has one of each."""
 
     def __init__(
         self, *, suspends: bool, stats: Stats, at_work: int = AT_WORK, most: int = MOST, grace: float = 0.0
@@ -266,8 +270,13 @@ class Batches(ABC, Generic[Q, A]):
         """Whatever ends a caller's waiting: nobody is kept by it, and somebody else leads the batch that it should."""
         if not mine.begun:
             self._leaves(mine)
-        if mine.leads:  # what interrupted it came before it could
+        batch, mine.batch = mine.batch, []
+        for each in batch:  # what interrupted it came before it could lead them
+            each.tell(None)
+        if mine.leads:
             mine.leads = self._beginning = False
+            self._next()
+        elif batch:
             self._next()
 
     def _next(self) -> None:
@@ -288,14 +297,15 @@ class Batches(ABC, Generic[Q, A]):
         kept(_loop().create_task(self._lead_those_who_wait(), context=Context()))
 
     async def _lead_those_who_wait(self) -> None:
-        await self._lead(self._begun({}))
+        await self._lead(self._begun([]))
 
     def _led_by(self, leader: _Waiting[Q, A]) -> list[_Waiting[Q, A]]:
         """A leader and those who go with it."""
+        leader.batch = self._begun([leader])
         leader.leads = False
-        return self._begun({leader.asked.session_id: leader})
+        return leader.batch
 
-    def _begun(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+    def _begun(self, batch: list[_Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
         """The batch that begins, with who waits by now; if it does not take all of them, another one may."""
         with self._lock:
             self._beginning = False
@@ -306,27 +316,27 @@ class Batches(ABC, Generic[Q, A]):
             self._next()
         return taken
 
-    def _taken(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
-        """The next batch, by session: who has waited longest and what goes with it, one of each.
+    def _taken(self, batch: list[_Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """The next batch, by session, with a leader or none so far: who has waited longest and what goes with it.
 
         Who leads is not held up by somebody who has much more time.
         """
-        most = next((each.deadline.remaining() + MORE_TIME for each in batch.values()), inf)
+        most_time = batch[0].deadline.remaining() + MORE_TIME if batch else inf
+        sessions = {each.asked.session_id for each in batch}
         others: list[_Waiting[Q, A]] = []
-        while self._waiting and len(batch) < self._most:
+        while self._waiting and (len(sessions) < self._most or self.shares):
             each = self._waiting.popleft()
-            first = next(iter(batch.values()), each)
-            if (
-                each.asked.session_id in batch
-                or each.deadline.remaining() > most
-                or not self._go_together(first.asked, each.asked)
-            ):
-                others.append(each)
-            else:
-                batch[each.asked.session_id] = each
+            first = batch[0] if batch else each
+            there = each.asked.session_id in sessions
+            fits = self.shares if there else len(sessions) < self._most
+            if fits and each.deadline.remaining() <= most_time and self._go_together(first.asked, each.asked):
+                sessions.add(each.asked.session_id)
+                batch.append(each)
                 each.begun = True
+            else:
+                others.append(each)
         self._waiting.extendleft(reversed(others))
-        return [batch[session_id] for session_id in sorted(batch)]
+        return sorted(batch, key=lambda each: each.asked.session_id)
 
     async def _lead(self, batch: list[_Waiting[Q, A]]) -> None:
         """Ask for a batch, and tell all of it what has become of it."""
@@ -335,7 +345,11 @@ class Batches(ABC, Generic[Q, A]):
         try:
             if len(batch) > 1:
                 deadline = max((each.deadline for each in batch), key=Deadline.remaining)
-                answers = await self._together([each.asked for each in batch], deadline)
+                asked = {each.asked.session_id: each.asked for each in batch}
+                if len(asked) > 1:
+                    answers = await self._together([*asked.values()], deadline)
+                else:
+                    answers = {batch[0].asked.session_id: await self._alone(batch[0].asked, deadline)}
             failed = None
         except StorageError as error:
             failed = None if error.written == "no" or lost is None else error
@@ -401,6 +415,7 @@ class LoadBatches(Batches[Load, Rows]):
     """Loads: `one` brings the rows of one session, `many` those of several. Any of them may be asked for again."""
 
     what = "Loading a session"
+    shares = True
 
     def __init__(self, one: LoadOne, many: LoadMany, **settings: Any) -> None:
         super().__init__(**settings)
