@@ -358,4 +358,7 @@ def test_who_has_answered_in_a_team_that_hands_over(storage: Storage) -> None:
     assert (session["lead"], first["answered_by"], second["answered_by"]) == ("billing", "billing", "billing")
     handed = [(one["agent"], one["answers"], one["handoff"]) for one in first["children"]]
     assert handed == [("front", True, {"to": "billing", "reason": "money"}), ("billing", True, None)]
-    assert "".join(json.loads(one["data"]).get("text", "") for one in later) == "billing answers. "
+    for told_of in (had, later):  # what each says to the user; the answer is in the end of the run
+        said = [json.loads(one["data"])["text"] for one in told_of if one["event"] == "text"]
+        assert "".join(said) == "One moment. billing answers. "
+        assert json.loads(told_of[-1]["data"])["output"] == "billing answers. "
