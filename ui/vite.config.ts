@@ -16,11 +16,14 @@ const begunWith: PluginOption = {
       const wanted = [begun?.fileName, ...(begun?.imports ?? [])].filter(
         (one) => one !== undefined && one !== first?.fileName && !first?.imports.includes(one),
       );
-      return wanted.map((name) => ({
-        tag: "link",
-        attrs: { rel: "modulepreload", crossorigin: true, href: `./${name}` },
-        injectTo: "head" as const,
-      }));
+      const fonts = Object.keys(bundle ?? {}).filter((name) => name.endsWith(".woff2"));
+      const link = (attrs: Record<string, string | boolean>) => ({ tag: "link", attrs, injectTo: "head" as const });
+      return [
+        ...wanted.map((name) => link({ rel: "modulepreload", crossorigin: true, href: `./${name}` })),
+        ...fonts.map((name) =>
+          link({ rel: "preload", as: "font", type: "font/woff2", crossorigin: true, href: `./${name}` }),
+        ),
+      ];
     },
   },
 };

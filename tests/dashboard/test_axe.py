@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from tests.campaigns import TORTURE, sampled
-from tests.dashboard.axe import needs_axe, violations
+from tests.dashboard.axe import needs_packages, violations
 from tests.dashboard.conftest import PICTURES, SIZES, OpenPage, serving
 
 from sessile import SqliteStorage
@@ -50,9 +50,25 @@ VIEWS = {
 }
 
 
+SHIFTS = """() => new PerformanceObserver(list => {
+    for (const one of list.getEntries()) {
+        const what = one.sources.map(source => source.node?.className ?? source.node?.nodeName).join(", ");
+        const isMuch = !one.hadRecentInput && one.value > 0.01;
+        if (isMuch) window.shifts?.push(`${one.value.toFixed(3)} of the page: ${what}`);
+    }
+}).observe({type: 'layout-shift'})"""
+"""Notes what is moved by what comes later: more than a hundredth of the page, by its own measure."""
+
+BEGIN = """() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => {
+    window.shifts = [];
+    done();
+})))"""
+"""Forgets what a change of the window's size has moved."""
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory):
-    needs_axe()
+    needs_packages()
     path = tmp_path_factory.mktemp("samples") / "sessions.db"
     with SqliteStorage(path) as storage:
         fill_samples(Filling(storage), 30)
@@ -71,15 +87,21 @@ def settled(page: Page) -> None:
 
 
 def test_axe_finds_nothing(samples: str, open_page: OpenPage) -> None:
-    """Each view is loaded once, and looked at in light, and in dark or as narrow as a phone (in torture, in both)."""
+    """Each view is loaded once, moves nothing, and is looked at in light, and in dark or as narrow as a phone.
+
+    In torture, in both.
+    """
     page = open_page(samples)
+    page.evaluate(SHIFTS)
     wrong: list[str] = []
     chosen = set(islice(sampled(2), len(VIEWS)))
     for number, (name, place) in enumerate(VIEWS.items(), 1):
         page.set_viewport_size({"width": SIZES["desktop"][0], "height": SIZES["desktop"][1]})
         page.emulate_media(color_scheme="light")
+        page.evaluate(BEGIN)
         page.goto(samples + place)
         settled(page)
+        wrong += [f"{name}: moves while it loads: {one}" for one in page.evaluate("() => window.shifts")]
         if name in ("run", "team"):
             for fold in page.locator("button.fold").all():
                 fold.click()

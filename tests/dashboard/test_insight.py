@@ -174,9 +174,14 @@ def test_how_long_people_wait_until_an_answer_begins(storage: SqliteStorage, add
     expect(page.get_by_role("article", name="Run 1")).to_contain_text("first token 4.0 s")
 
 
-def test_every_view_is_reached_on_a_phone(address: str, open_page: OpenPage) -> None:
+def test_every_view_is_reached_on_a_phone(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
+    storage.add_run("s1", input="Hello", output="Hi", user_id="ada", agent="support")
+    storage.rate("s1", 1, score=4, user_id="ada")
     page = open_page(address, size="phone")
     page.set_viewport_size({"width": 360, "height": 740})
+    row = page.get_by_role("row").filter(has_text="Hello")
+    for what in ("Completed", "ada", "support", "1 run", "4", "now"):
+        expect(row.get_by_text(what)).to_be_visible()
     bar = page.get_by_role("navigation", name="Views")
     expect(bar.get_by_role("link", name="Sessions")).to_have_attribute("aria-current", "page")
     seen = [link.inner_text() for link in bar.get_by_role("link").all() if link.is_visible()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.sync_api import expect
-from tests.dashboard.axe import needs_axe, violations
+from tests.dashboard.axe import needs_packages, violations
 from tests.dashboard.conftest import OpenPage
 
 from sessile import SqliteStorage
@@ -16,7 +16,7 @@ HOSTILE = "<img src=x onerror=alert(1)>/page.html"
 def test_files_are_saved_and_deleted_with_all_their_versions(
     storage: SqliteStorage, address: str, open_page: OpenPage
 ) -> None:
-    needs_axe()
+    needs_packages()
     storage.add_run("s1", input="Write a report", output="Done")
     files = storage.files("s1")
     files.write("report.md", "first")
@@ -43,7 +43,7 @@ def test_files_are_saved_and_deleted_with_all_their_versions(
 def test_memories_are_found_added_changed_and_forgotten(
     storage: SqliteStorage, address: str, open_page: OpenPage
 ) -> None:
-    needs_axe()
+    needs_packages()
     storage.memories("ada").add("Likes tea <b>very</b> much")
     storage.memories("ben").add("Likes coffee")
     page = open_page(f"{address}#/memories?user=ada")

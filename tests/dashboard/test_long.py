@@ -88,3 +88,11 @@ def test_filters_are_kept_in_the_address(storage: SqliteStorage, address: str, o
     page.reload()
     expect(page.get_by_role("row")).to_have_count(2)
     expect(page.get_by_text("Two")).to_be_visible()
+    # Search is among what the filters leave; so are figures of runs and metadata together.
+    storage.set_metadata("s2", {"tier": "gold"}, user_id="bob")
+    page.goto(f"{address}#/sessions?status=failed&max_duration=60&metadata=tier%3Dgold")
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_role("searchbox").fill("one")
+    expect(page.get_by_role("heading", name="Nothing was said about")).to_be_visible()
+    page.get_by_role("searchbox").fill("two")
+    expect(page.locator(".hit")).to_have_count(1)

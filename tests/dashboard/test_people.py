@@ -7,11 +7,11 @@ from datetime import date
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from pydantic import BaseModel, Field, field_validator
 from pydantic_ai import RunContext, Tool
 from tests.agents.resume_tools import wait_until
-from tests.dashboard.axe import needs_axe, violations
+from tests.dashboard.axe import needs_packages, violations
 from tests.dashboard.conftest import OpenPage, serving
 
 from sessile import Agent, SqliteStorage, ask_person
@@ -66,7 +66,7 @@ def desk(storage: SqliteStorage, travel: Agent[Any], writer: Agent[Any]) -> Iter
 
 
 def test_a_form_is_filled(storage: SqliteStorage, travel: Agent[Any], desk: str, open_page: OpenPage) -> None:
-    needs_axe()
+    needs_packages()
     travel.run('call book {"city": "Oslo"}', session_id="s1")
     page = open_page(f"{desk}#/waiting")
     expect(page.get_by_text("Who travels to Oslo?")).to_be_visible()
@@ -97,7 +97,7 @@ def test_a_form_is_filled(storage: SqliteStorage, travel: Agent[Any], desk: str,
 def test_an_answer_is_sent_back_and_changed(
     storage: SqliteStorage, writer: Agent[Any], desk: str, open_page: OpenPage
 ) -> None:
-    needs_axe()
+    needs_packages()
     writer.run("Hello", session_id="s1")
     page = open_page(f"{desk}#/session/s1")
     expect(page.get_by_text("The answer waits until somebody has looked at it")).to_be_visible()
@@ -106,16 +106,37 @@ def test_an_answer_is_sent_back_and_changed(
     page.get_by_role("textbox", name="What should be different?").fill("Shorter, please.")
     page.get_by_role("button", name="Send back with this remark").click()
     wait_until(lambda: len(storage.get_run("s1", 1).messages) == 4)
+    expect(page.locator(".said")).to_have_count(4)  # before, the answer that was sent back is still to be decided on
     page.get_by_role("button", name="Change", exact=True).click()
     page.get_by_role("textbox", name="value").fill("Hi!")
     page.get_by_role("button", name="Give this answer").click()
     wait_until(lambda: storage.get_run("s1", 1).output == "Hi!")
 
 
+def test_an_answer_to_what_is_asked_next_goes_alone(
+    storage: SqliteStorage, writer: Agent[Any], desk: str, open_page: OpenPage
+) -> None:
+    """Also where the page has not seen that the run went on in between."""
+    writer.run("Hello", session_id="s1")
+    page = open_page(f"{desk}#/session/s1")
+    page.get_by_role("button", name="Send back").click()
+    page.get_by_role("textbox", name="What should be different?").fill("Shorter, please.")
+    held: list[Route] = []
+    page.route("**/sessions/s1/*", lambda route: held.append(route))
+    page.get_by_role("button", name="Send back with this remark").click()
+    wait_until(lambda: (run := storage.get_run("s1", 1)).status == "paused" and len(run.messages) == 4)
+    page.unroute("**/sessions/s1/*")
+    for late in held:
+        late.continue_()
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("The answer waits until somebody has looked at it")).to_be_hidden()
+    wait_until(lambda: storage.get_run("s1", 1).status == "completed")
+
+
 def test_what_is_approved_for_good_is_listed_and_taken_back(
     storage: SqliteStorage, travel: Agent[Any], desk: str, open_page: OpenPage
 ) -> None:
-    needs_axe()
+    needs_packages()
     storage.grant("pay", "travel", user_id="ada", by="<b>bob</b>", ttl=3600)
     storage.grant("pay", "travel", user_id="ben")
     travel.run('call pay {"to": "Curie"}', session_id="s1", user_id="eve")

@@ -44,7 +44,10 @@ def test_all_steps_of_a_long_workflow_can_be_seen(storage: SqliteStorage, addres
         return count
 
     many.run(230, session_id="s1")
-    page = open_page(f"{address}#/session/s1")
+    many.run(1, session_id="s1")
+    page = open_page(f"{address}#/session/s1?run=2")
+    expect(page.get_by_role("article", name="Run 2")).to_be_in_viewport()  # below the many steps of run 1
+    expect(page.get_by_role("textbox", name="Go to run")).to_have_value("2")
     steps = page.get_by_role("region", name="Steps, Run 1")
     expect(steps.get_by_role("listitem")).to_have_count(200)
     steps.get_by_role("button", name="Show more: 200 of 230 steps").click()

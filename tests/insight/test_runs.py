@@ -42,6 +42,8 @@ def filled(index: Index) -> Index:
     rate("s1", 1, score=True, label="good", comment="now it is", by="ada", user_id="ada")
     rate("s1", 2, score=0.3, source="judge", label="vague", user_id="ada")
     rate("s3", 1, label="good")
+    index._storage.set_metadata("s1", {"tier": "gold", "seats": 3}, user_id="ada")
+    index._storage.set_metadata("s2", {"tier": "gold"}, user_id="bob")
     return index
 
 
@@ -88,6 +90,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"max_duration": timedelta(seconds=1)}, "654321"),
     ({"min_duration": 1}, ""),
     ({"on_branch": False}, ""),
+    ({"metadata": {"tier": "gold"}}, "4321"),
+    ({"metadata": {"tier": "gold", "seats": 3}}, "21"),
+    ({"metadata": {"seats": "3"}}, ""),
+    ({"metadata_keys": ["seats"]}, "21"),
+    ({"metadata": {"tier": "gold"}, "model": "m1", "min_score": 0.5}, "1"),
     ({"since": datetime(2020, 1, 1, tzinfo=UTC)}, "654321"),
     ({"until": datetime(2020, 1, 1, tzinfo=UTC)}, ""),
 ]

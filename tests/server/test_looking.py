@@ -160,6 +160,11 @@ def test_sessions_are_listed_by_what_their_runs_have(ada: TestClient, storage: S
             break
     assert sorted(found) == sorted(f"s{number}" for number in range(12) if number % 2)
     assert ada.get("/sessions", params={"min_score": 0.5, "order": "created"}).status_code == 422
+    own.set_metadata("s3", {"tenant": "acme"})
+    both = ada.get("/sessions", params={"min_score": 0.5, "metadata": "tenant=acme"}).json()["items"]
+    assert [one["session_id"] for one in both] == ["s3"]
+    hits = ada.get("/search", params={"text": "question", "min_score": 0.5, "metadata": "tenant=acme"}).json()["items"]
+    assert [one["session_id"] for one in hits] == ["s3"]
 
 
 def test_a_list_tells_what_the_last_run_was_about(ada: TestClient, storage: Storage) -> None:

@@ -2,10 +2,10 @@
 
 import { useQuery } from "@tanstack/react-query";
 import { Component, type ReactNode, Suspense, useEffect, useRef, useSyncExternalStore } from "react";
-import { useAddress } from "./address";
+import { to, useAddress } from "./address";
 import { access, Problem } from "./api/client";
 import { about } from "./api/queries";
-import { Skeleton, Trouble } from "./parts/basics";
+import { Empty, Skeleton, Trouble } from "./parts/basics";
 import { Login } from "./shell/Login";
 import { Navigation } from "./shell/Navigation";
 import { Palette } from "./shell/Palette";
@@ -13,8 +13,21 @@ import { t } from "./texts";
 import { VIEWS, type View } from "./views";
 
 function viewAt(path: string[]): View {
-  return VIEWS.find((view) => view.name === (path[0] ?? "sessions")) ?? (VIEWS[0] as View);
+  return VIEWS.find((view) => view.name === (path[0] ?? "sessions")) ?? NOWHERE;
 }
+
+/** Where an address leads to nothing, as one that was cut short. */
+const NOWHERE: View = {
+  name: "nowhere",
+  title: t.trouble.nowhere,
+  icon: "warning",
+  isListed: false,
+  component: () => (
+    <Empty icon="warning" title={t.trouble.nowhere} hint={t.trouble.nowhereHint}>
+      <a href={to(["sessions"])}>{t.session.back}</a>
+    </Empty>
+  ),
+};
 
 export function App() {
   const isWanted = useSyncExternalStore(access.subscribe, access.isWanted);
@@ -60,6 +73,7 @@ function Frame() {
 function useTitle(view: View, path: string[]) {
   const what = path[1];
   useEffect(() => {
+    if (view.name === "session" && what !== undefined) return; // it says what it is about
     document.title = what === undefined ? `${view.title} · ${t.product}` : `${what} · ${t.product}`;
   }, [view, what]);
 }

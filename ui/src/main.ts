@@ -19,7 +19,7 @@ const [view = "sessions", id] = path;
 if (view === "sessions" && query.size === 0) ahead("sessions", { limit: PAGE, details: true });
 if (view === "session" && id !== undefined && !query.has("tab")) {
   const around = Number(query.get("run")) || null;
-  ahead(`sessions/${part(id)}`);
+  ahead(`sessions/${part(id)}`, { details: true });
   ahead(`sessions/${part(id)}/runs`, { last: FIRST_RUNS, around, messages: true });
   import("./views/session/SessionView");
 }

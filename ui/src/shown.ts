@@ -1,5 +1,7 @@
 // Times, durations, money and counts as people read them, in the viewer's own zone and language.
 
+import type { Session } from "./api/types";
+
 const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
@@ -76,4 +78,9 @@ export function plain(text: string): string {
     /[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]/g,
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
+}
+
+/** What a session is called: by its name, else by what was asked last in it. */
+export function titleOf(session: Pick<Session, "name" | "last" | "session_id">): string {
+  return session.name ?? (session.last?.input || session.session_id);
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -13,8 +13,12 @@ from typing import Any, NamedTuple, TypedDict
 from ..errors import InvalidInputError
 from ..records import ANY_USER, NANO, Duration, Status, UserId
 from ..storage.checks import STATUSES, check_choice, moment_micros, ttl_micros
+from ..storage.filters import check_metadata
 from ..storage.ids import check_id, check_optional_id
+from ..storage.matching import filter_token
+from ..storage.rows import Json
 from .place import one_of
+from .postings import facet_of_token
 from .spans import first_id, last_id
 
 
@@ -41,6 +45,8 @@ class RunFilters(TypedDict, total=False):
     min_cost: Decimal | float | None
     max_cost: Decimal | float | None
     on_branch: bool | None
+    metadata: Mapping[str, Json] | None
+    metadata_keys: Collection[str]
     members: bool
 
 
@@ -152,6 +158,7 @@ def where_of(whose: Whose, filters: RunFilters) -> Where:
         where.add("r.parent_run_id IS NULL")
     _whose(where, whose)
     _which(where, whose, filters)
+    _metadata(where, filters)
     _when(where, filters)
     _measures(where, filters)
     _ratings(where, filters)
@@ -198,6 +205,17 @@ def _which(where: Where, whose: Whose, filters: RunFilters) -> None:
         where.add_indexed("runs_branch", "r.on_branch = :on_branch", on_branch=int(_flag(on_branch, "on_branch")))
     if (agent := filters.get("agent")) is not None:
         where.add_indexed("runs_agent", "r.agent = :agent", agent=agent)
+
+
+def _metadata(where: Where, filters: RunFilters) -> None:
+    """The session's metadata, by the facets that stand for them."""
+    metadata, keys = filters.get("metadata"), filters.get("metadata_keys") or ()
+    check_metadata(metadata, keys)
+    tokens = [filter_token(key) for key in keys]
+    tokens += [filter_token(key, value) for key, value in (metadata or {}).items()]
+    for facet in dict.fromkeys(map(facet_of_token, tokens)):
+        has = f"SELECT 1 FROM {{facets}} g WHERE g.facet = {facet} AND g.updated_at = o.updated_at AND g.session = o.id"
+        where.add(f"EXISTS (SELECT 1 FROM {{sessions}} o WHERE o.id = r.session AND EXISTS ({has}))")
 
 
 def _error(where: Where, error: str | bool | None) -> None:

@@ -318,6 +318,7 @@ class Index:
                   score in that range; `rated`: whether there is any rating (of that source).
                 * `min_duration`, `max_duration`: of runs that are over; seconds or a `timedelta`.
                 * `min_cost`, `max_cost`: dollars, with all runs below it; runs of unknown cost match neither.
+                * `metadata`, `metadata_keys`: of its session, as `sessions` takes them.
                 * `on_branch`: whether it lies on its session's current branch, or was left by a rewind.
                 * `members`: True also lists the runs of a team's members, and others below a run.
 

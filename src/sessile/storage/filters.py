@@ -69,7 +69,7 @@ def query_of(
         check_optional_id(value, what)
     if status is not None:
         check_choice(status, "status", STATUSES)
-    _check_metadata(metadata, metadata_keys)
+    check_metadata(metadata, metadata_keys)
     check_choice(order, "order", ("updated", "created"))
     return ListQuery(
         kind=kind,
@@ -85,7 +85,8 @@ def query_of(
     )
 
 
-def _check_metadata(metadata: Any, keys: Any) -> None:
+def check_metadata(metadata: Any, keys: Any) -> None:
+    """Raises `InvalidInputError` where a filter on metadata is none."""
     if not isinstance(metadata or {}, Mapping) or not isinstance(keys, (list, tuple, set, frozenset)):
         raise InvalidInputError("metadata must be a dict, and metadata_keys a list of keys.")
     for key, value in cast("Mapping[Any, Any]", metadata or {}).items():

@@ -58,7 +58,7 @@ export const sessions = (filters: SessionFilters, cursor: string | null) =>
 export const session = (id: string) =>
   queryOptions({
     queryKey: ["session", id],
-    queryFn: ({ signal }) => get<Session>(`sessions/${part(id)}`, {}, signal),
+    queryFn: ({ signal }) => get<Session>(`sessions/${part(id)}`, { details: true }, signal),
     refetchInterval: (query) => (query.state.data?.status === "running" ? 2000 : 10_000),
   });
 
@@ -92,7 +92,7 @@ export const branches = (id: string) =>
     queryFn: ({ signal }) => get<Branch[]>(`sessions/${part(id)}/branches`, {}, signal),
   });
 
-export const search = (text: string, filters: { user_id?: string; agent?: string; since?: string; until?: string }) =>
+export const search = (text: string, filters: SessionFilters) =>
   queryOptions({
     queryKey: ["search", text, filters],
     queryFn: ({ signal }) => get<FoundPage<Hit>>("search", { text, ...filters, limit: 50 }, signal),

@@ -2,7 +2,14 @@
 
 import { Component, lazy, type ReactNode, Suspense } from "react";
 
-const Markdown = lazy(() => import("./Markdown"));
+type Markdown = typeof import("./Markdown")["default"];
+
+let ready: Markdown | null = null;
+const coming = import("./Markdown").then((module) => {
+  ready = module.default;
+  return module;
+});
+const Later = lazy(() => coming);
 
 /** Longer texts are shown as they are: to take them apart would stop the page. */
 const MOST = 60_000;
@@ -14,11 +21,16 @@ export function Prose({ text }: { text: string }) {
     </div>
   );
   if (text.length > MOST) return asItIs;
+  const Ready = ready as Markdown;
   return (
     <Fallback otherwise={asItIs}>
-      <Suspense fallback={asItIs}>
-        <Markdown text={text} />
-      </Suspense>
+      {ready === null ? (
+        <Suspense fallback={asItIs}>
+          <Later text={text} />
+        </Suspense>
+      ) : (
+        <Ready text={text} />
+      )}
     </Fallback>
   );
 }

@@ -141,7 +141,7 @@ export function Empty({
 }
 
 /** What has gone wrong, and what to do. */
-export function Trouble({ error, onRetry }: { error: unknown; onRetry?: () => void }) {
+export function Trouble({ error, onRetry, children }: { error: unknown; onRetry?: () => void; children?: ReactNode }) {
   const { title, hint } = said(error);
   return (
     <div role="alert">
@@ -151,6 +151,7 @@ export function Trouble({ error, onRetry }: { error: unknown; onRetry?: () => vo
             {t.common.retry}
           </Button>
         )}
+        {children}
       </Empty>
     </div>
   );

@@ -15,6 +15,7 @@ import {
   TextField,
 } from "react-aria-components";
 import { choices } from "../api/insight";
+import { t } from "../texts";
 import { useSettled } from "./basics";
 import { Icon } from "./Icon";
 
@@ -145,4 +146,19 @@ export function Numbered({
   const number = (text: string | null) =>
     text !== null && Number.isFinite(Number(text)) && Number(text) >= 0 ? text : null;
   return <Named label={label} value={value} inputMode="decimal" onChange={(text) => onChange(number(text))} />;
+}
+
+/** Filters; on a narrow page behind a button, which says how many are set. */
+export function Foldable({ active, children }: { active: number; children: React.ReactNode }) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <div className={isOpen ? "asked foldable open" : "asked foldable"}>
+      <Button className="button filters-toggle" onPress={() => setOpen(!isOpen)} aria-expanded={isOpen}>
+        <Icon name="filter" />
+        {t.sessions.filters}
+        {active > 0 ? <span className="count">{active}</span> : null}
+      </Button>
+      {children}
+    </div>
+  );
 }

@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { describe, expect, it } from "vitest";
 import { parse, to } from "../address";
+import { access } from "../api/client";
 import { EventParser } from "../api/events";
 import type { StepRecord } from "../api/types";
 import { contentOf, isOutputSaid, itemsOf } from "../messages";
@@ -8,7 +9,7 @@ import { DEEPEST, type MarkdownNode, shallow } from "../parts/depth";
 import { dollars, plain, seconds } from "../shown";
 import { csvOf, linesOf, MEASURES, MOST, percentilesOf, stacked, stepOf, timesOf } from "../views/monitor/series";
 import { byPosition, layout, stepsOf } from "../views/session/steps";
-import { curlOf, quoted } from "../views/work/copying";
+import { curlOf, pythonOf, quoted } from "../views/work/copying";
 import { differences } from "../views/work/differences";
 
 describe("addresses", () => {
@@ -177,6 +178,13 @@ describe("differences", () => {
         .join(""),
     ).toBe(right);
   });
+  it("of texts that have little in common are the texts", () => {
+    const [left, right] = ["Noted: your iban is on file.", "The capital of France is Paris."];
+    expect(differences(left, right)).toEqual([
+      { text: `${left}\n`, side: "left" },
+      { text: right, side: "right" },
+    ]);
+  });
 });
 
 describe("what people read", () => {
@@ -194,6 +202,16 @@ describe("what people read", () => {
   it("is quoted for a shell", () => {
     expect(quoted("it's")).toBe("'it'\\''s'");
     expect(curlOf({ agent: "a", input: "it's", session_id: "s" })).toContain("it'\\''s");
+  });
+  it("names the token by a variable, and never says it", () => {
+    access.give("secret-token-0123456789");
+    const texts = [curlOf({ agent: "a", input: "x", session_id: "s" }), pythonOf({ session_id: "s", number: 1 })];
+    access.forget();
+    for (const text of texts) {
+      expect(text).toContain("SESSILE_TOKEN");
+      expect(text).not.toContain("secret-token");
+    }
+    expect(pythonOf({ session_id: "s", number: 1 })).not.toContain("SESSILE_TOKEN");
   });
 });
 

@@ -26,6 +26,7 @@ export const kept = {
     empty: "Nothing is remembered",
     noMatch: "No memory has these words",
     emptyHint: "What agents with memory, or you, note about the user appears here.",
+    nameHint: "Name a user to look for what is remembered, or to add to it.",
     find: "Find in memories",
     user: "User",
     add: "Remember something",

@@ -18,6 +18,12 @@ export type View = {
   key?: string;
 };
 
+/** Shown when Markdown is there, too: it would move what is read if it came later. */
+const withMarkdown = async <T>(view: Promise<T>): Promise<T> => {
+  await import("../parts/Markdown");
+  return view;
+};
+
 export const VIEWS: View[] = [
   { name: "sessions", title: t.nav.sessions, icon: "sessions", component: Sessions, isListed: true, key: "s" },
   {
@@ -55,7 +61,7 @@ export const VIEWS: View[] = [
     name: "review",
     title: t.nav.review,
     icon: "review",
-    component: lazy(() => import("./learn/Review")),
+    component: lazy(() => withMarkdown(import("./learn/Review"))),
     isListed: true,
     key: "v",
   },
@@ -63,7 +69,7 @@ export const VIEWS: View[] = [
     name: "examples",
     title: t.nav.examples,
     icon: "examples",
-    component: lazy(() => import("./learn/Examples")),
+    component: lazy(() => withMarkdown(import("./learn/Examples"))),
     isListed: true,
     key: "e",
   },
@@ -71,7 +77,7 @@ export const VIEWS: View[] = [
     name: "evaluations",
     title: t.nav.evaluations,
     icon: "evaluations",
-    component: lazy(() => import("./learn/Evaluations")),
+    component: lazy(() => withMarkdown(import("./learn/Evaluations"))),
     isListed: true,
     key: "l",
   },
@@ -111,7 +117,7 @@ export const VIEWS: View[] = [
     name: "compare",
     title: t.work.compareTitle,
     icon: "compare",
-    component: lazy(() => import("./work/Compare")),
+    component: lazy(() => withMarkdown(import("./work/Compare"))),
     isListed: false,
   },
 ];

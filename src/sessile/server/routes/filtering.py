@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
@@ -9,7 +11,7 @@ from fastapi import Depends, Query
 from pydantic import AwareDatetime
 
 from ...insight import RunFilters
-from ...records import Status
+from ...records import JsonObject, Status
 
 Text = Annotated[str | None, Query(min_length=1)]
 Number = Annotated[float | None, Query(allow_inf_nan=False)]
@@ -17,10 +19,34 @@ Seconds = Annotated[float | None, Query(ge=0, le=10**9, allow_inf_nan=False)]
 Dollars = Annotated[Decimal | None, Query(ge=0, le=10**6, allow_inf_nan=False, max_digits=15)]
 Statuses = Annotated[list[Status] | None, Query()]
 
+Metadata = Annotated[
+    list[str] | None,
+    Query(
+        max_length=20,
+        description="`KEY=VALUE`, all of which must match; values are JSON, else text. `KEY` alone: it is there.",
+    ),
+]
+
 
 def given_of(**given: Any) -> dict[str, Any]:
     """What is given of these."""
     return {name: value for name, value in given.items() if value is not None}
+
+
+def metadata_of(given: Sequence[str] | None) -> JsonObject:
+    """What is asked of the metadata, as filters take it."""
+    wanted: JsonObject = {}
+    keys: list[str] = []
+    for one in given or ():
+        key, sign, text = one.partition("=")
+        if not sign:
+            keys.append(key)
+            continue
+        try:
+            wanted[key] = json.loads(text)
+        except ValueError:
+            wanted[key] = text
+    return {"metadata": wanted, "metadata_keys": keys} if given else {}
 
 
 async def by_runs(
@@ -68,6 +94,7 @@ async def run_filters(
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
     on_branch: bool | None = None,
+    metadata: Metadata = None,
     members: Annotated[
         bool | None, Query(description="Whether runs of members, and others below a run, count.")
     ] = None,
@@ -83,7 +110,7 @@ async def run_filters(
         on_branch=on_branch,
         members=members,
     )
-    return cast(RunFilters, {**given, **inner})
+    return cast(RunFilters, {**given, **metadata_of(metadata), **inner})
 
 
 Filtered = Annotated[RunFilters, Depends(run_filters)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -21,7 +20,7 @@ from ..pages import last_runs
 from ..serving import View
 from ..shown import preview_of, session_shown
 from .common import PROBLEMS, Cursor, Known, Limit, OfUser, Seen, answer
-from .filtering import ByRuns, Text, given_of
+from .filtering import ByRuns, Metadata, Text, given_of, metadata_of
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
 
@@ -40,13 +39,7 @@ async def list_sessions(
     kind: Text = None,
     status: Status | None = None,
     name_prefix: Text = None,
-    metadata: Annotated[
-        list[str] | None,
-        Query(
-            max_length=20,
-            description="`KEY=VALUE`, all of which must match; values are JSON, else text. `KEY` alone: it is there.",
-        ),
-    ] = None,
+    metadata: Metadata = None,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
     order: Literal["updated", "created"] = "updated",
@@ -58,37 +51,23 @@ async def list_sessions(
     and `since`, `until`, `agent` and `status` are about it.
     """
     if by_runs:
-        if name_prefix is not None or metadata or order != "updated":
-            raise InvalidInputError("Names, metadata and the order cannot be combined with filters of runs.")
+        if name_prefix is not None or order != "updated":
+            raise InvalidInputError("Names and the order cannot be combined with filters of runs.")
         runs: RunFilters = {
             **by_runs,
             **cast(RunFilters, given_of(agent=agent, kind=kind, status=status, since=since, until=until)),
+            **cast(RunFilters, metadata_of(metadata)),
         }
         sessions, after = await _by_runs(view, runs, view.whose(user_id), limit, cursor)
         return answer(await _page(view, sessions, after, [], details=details))
     given = given_of(agent=agent, kind=kind, status=status, name_prefix=name_prefix, since=since, until=until)
-    filters = cast(SessionFilters, {**given, **_metadata_of(metadata or []), "order": order})
+    filters = cast(SessionFilters, {**given, **metadata_of(metadata), "order": order})
     whose = view.whose(user_id)
     if view.server.keeps_index and (kind or status or name_prefix or metadata):  # which it looks up
         page = await view.index().asessions(user_id=whose, limit=limit, cursor=cursor, **filters)
     else:
         page = await view.storage.asessions(user_id=whose, limit=limit, cursor=cursor, **filters)
     return answer(await _page(view, page.items, page.next_cursor, list(page.unreadable), details=details))
-
-
-def _metadata_of(given: Sequence[str]) -> JsonObject:
-    wanted: JsonObject = {}
-    keys: list[str] = []
-    for one in given:
-        key, sign, text = one.partition("=")
-        if not sign:
-            keys.append(key)
-            continue
-        try:
-            wanted[key] = json.loads(text)
-        except ValueError:
-            wanted[key] = text
-    return {"metadata": wanted, "metadata_keys": keys} if given else {}
 
 
 async def _page(

@@ -18,10 +18,10 @@ from ...records import Session as SessionRecord
 from ...storage.encoding import encode
 from ...storage.storage import aoperate
 from ..models import BranchOut, MessageOut, RatingOut, RunOut, RunPage, SessionOut
-from ..pages import Around, RunsPage, around_of, runs_page
+from ..pages import Around, RunsPage, around_of, last_runs, runs_page
 from ..problems import Problem
 from ..serving import View
-from ..shown import message_shown, run_shown, session_shown
+from ..shown import message_shown, preview_of, run_shown, session_shown
 from .common import PROBLEMS, Body, Known, RunNumber, Seen, Session, answer
 from .contents import content_answer
 
@@ -81,9 +81,18 @@ class RateIn(Body):
 
 
 @router.get("/sessions/{session_id}", response_model=SessionOut, summary="Show a session")
-async def get_session(view: Seen, session_id: Session) -> Response:
+async def get_session(
+    view: Seen,
+    session_id: Session,
+    details: Annotated[bool, Query(description="Whether it comes with its last run, in short.")] = False,
+) -> Response:
     """The session as it is now, without its runs."""
-    return answer(session_shown(await head_of(view, session_id)))
+    session = await head_of(view, session_id)
+    shown = session_shown(session)
+    if details:
+        (last,) = await aoperate(view.storage, last_runs, [session], user_id=view.reads)
+        shown["last"] = None if last is None else preview_of(last)
+    return answer(shown)
 
 
 async def head_of(view: View, session_id: str) -> SessionRecord:

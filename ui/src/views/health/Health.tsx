@@ -9,7 +9,7 @@ import { doctor, serverState } from "../../api/insight";
 import type { Doctor, ServerState } from "../../api/types";
 import { Ago, Empty, Skeleton, Trouble, useNow } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
-import { count, plain, seconds } from "../../shown";
+import { bytes, count, plain, seconds } from "../../shown";
 import { t } from "../../texts";
 
 export default function Health() {
@@ -28,28 +28,37 @@ export default function Health() {
         {state.data.stopping ? ` ${t.health.stopping}` : null}
       </p>
       <div className="cards">
-        <Warnings warnings={state.data.storage.warnings} />
-        <Looked
-          examined={examined.data}
-          error={examined.error}
-          isBusy={examined.isFetching}
-          onMore={() => (wanted === 1000 ? examined.refetch() : setWanted(1000))}
-        />
-        <IndexCard state={state.data} />
-        <ServerCard state={state.data} />
-        <StorageCard state={state.data} />
-        <section className="card">
-          <h2>{t.health.limits}</h2>
-          <Facts
-            of={Object.entries(state.data.limits).map(([name, value]) => [name.replaceAll("_", " "), count(value)])}
+        <div className="stack">
+          <Warnings warnings={state.data.storage.warnings} />
+          <IndexCard state={state.data} />
+          <StorageCard state={state.data} />
+        </div>
+        <div className="stack">
+          <Looked
+            examined={examined.data}
+            error={examined.error}
+            isBusy={examined.isFetching}
+            onMore={() => (wanted === 1000 ? examined.refetch() : setWanted(1000))}
           />
-        </section>
+          <ServerCard state={state.data} />
+          <section className="card">
+            <h2>{t.health.limits}</h2>
+            <Facts of={Object.entries(state.data.limits).map(limitShown)} />
+          </section>
+        </div>
       </div>
       <p>
         <a href="./NOTICES.txt">{t.health.licences}</a>
       </p>
     </div>
   );
+}
+
+/** A limit, with what it counts. */
+function limitShown([name, value]: [string, number]): [string, string] {
+  const title = name.replace(/_seconds$/, "").replaceAll("_", " ");
+  if (name === "body") return [title, bytes(value)];
+  return [title, name.endsWith("_seconds") ? seconds(value) : count(value)];
 }
 
 function Nothing({ error, onRetry }: { error: unknown; onRetry: () => void }) {
@@ -83,11 +92,11 @@ type LookedProps = { examined: Doctor | undefined; error: unknown; isBusy: boole
 function Looked({ examined, error, isBusy, onMore }: LookedProps) {
   const wrong = Object.entries(examined?.wrong ?? {});
   return (
-    <section className="card">
+    <section className="card looked">
       <h2>{t.health.sessions}</h2>
       {examined === undefined ? (
         error === null ? (
-          <Skeleton lines={2} />
+          <Skeleton lines={1} />
         ) : (
           <Trouble error={error} onRetry={onMore} />
         )

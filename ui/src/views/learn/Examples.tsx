@@ -79,7 +79,7 @@ export default function Examples() {
           <Shown key={`${one.session_id}#${one.run_id}`} example={one} />
         ))}
       </div>
-      <Code agent={filters.agent ?? ""} score={filters.min_score} />
+      {found.isPending ? null : <Code agent={filters.agent ?? ""} score={filters.min_score} />}
     </div>
   );
 }

@@ -50,7 +50,7 @@ export default function Memories() {
         <Empty
           icon="bookmark"
           title={find === "" ? t.memories.empty : t.memories.noMatch}
-          hint={t.memories.emptyHint}
+          hint={user === null ? t.memories.nameHint : t.memories.emptyHint}
         />
       ) : null}
       {(found.data ?? []).map((one) => (

@@ -38,7 +38,8 @@ const money = (value: number) => dollars(String(value)) ?? "";
 
 export default function Monitor() {
   const { query } = useAddress();
-  const { since, until, isChosen } = spanOf(query, useNow());
+  const now = useNow();
+  const { since, until, isChosen } = spanOf(query, now);
   const step = stepOf(since, until);
   const group = GROUPS.find((one) => one === query.get("by")) ?? null;
   const span = { since: new Date(since).toISOString(), until: new Date(until).toISOString() };
@@ -52,6 +53,7 @@ export default function Monitor() {
   const parted = useQuery({ ...usage([step, group ?? ""], filters), enabled: group !== null });
   const times = useMemo(() => timesOf(since, until, step), [since, until, step]);
   const rows = group === null ? all.data?.rows : parted.data?.rows;
+  const isPending = all.isPending || (group !== null && parted.isPending);
   const lines = useMemo(() => {
     const of = (measure: keyof typeof MEASURES) => linesOf(rows ?? [], times, step, group, MEASURES[measure]);
     return { runs: of("runs"), errors: of("errors"), tokens: of("tokens"), cost: of("cost") };
@@ -81,14 +83,14 @@ export default function Monitor() {
         <h1>{t.monitor.title}</h1>
         <span className="muted">{t.monitor.zone(ZONE)}</span>
       </div>
-      <Asked query={query} isChosen={isChosen} span={`${moment(span.since, until)} – ${moment(span.until, until)}`} />
-      {all.isPending ? <Skeleton lines={8} /> : null}
+      <Asked query={query} isChosen={isChosen} span={`${moment(span.since, now)} – ${moment(span.until, now)}`} />
+      {isPending ? <Skeleton lines={8} /> : null}
       {all.error !== null && all.data === undefined ? (
         <Trouble error={all.error} onRetry={() => all.refetch()} />
       ) : null}
-      {all.data === undefined ? null : <Tiles total={all.data.total} links={links} />}
+      {all.data === undefined || isPending ? null : <Tiles total={all.data.total} links={links} />}
       {all.data?.total.runs === 0 ? <Empty icon="monitor" title={t.monitor.empty} hint={t.monitor.emptyHint} /> : null}
-      {all.data === undefined || all.data.total.runs === 0 ? null : (
+      {all.data === undefined || isPending || all.data.total.runs === 0 ? null : (
         <>
           <p className="muted small">
             {t.monitor.brush} {group === "tool" ? t.monitor.toolsNote : null}{" "}

@@ -8,7 +8,7 @@ import type { RunFilters } from "../../api/queries";
 import { PAGE } from "../../api/sizes";
 import type { FoundPage, FoundRun } from "../../api/types";
 import { Ago, Cost, Empty, Score, Skeleton, StatusBadge, Tokens, Trouble, tokensOf } from "../../parts/basics";
-import { Choice, Named, Numbered } from "../../parts/fields";
+import { Choice, Foldable, Named, Numbered } from "../../parts/fields";
 import { dollars, plain, seconds, short } from "../../shown";
 import { t } from "../../texts";
 
@@ -98,7 +98,7 @@ function Asked({ query }: { query: URLSearchParams }) {
   const value = (name: string) => query.get(name) ?? "";
   const isFiltered = NAMES.some((name) => query.has(name));
   return (
-    <div className="asked">
+    <Foldable active={NAMES.filter((name) => query.has(name)).length}>
       <Choice
         label={t.sessions.status}
         any={t.sessions.anyStatus}
@@ -139,7 +139,7 @@ function Asked({ query }: { query: URLSearchParams }) {
           {t.sessions.clear}
         </Button>
       ) : null}
-    </div>
+    </Foldable>
   );
 }
 

@@ -82,7 +82,9 @@ function Line({ name, children }: { name: string; children: React.ReactNode }) {
   return (
     <div>
       <dt>{name}</dt>
-      <dd>{children}</dd>
+      <dd>
+        <span>{children}</span>
+      </dd>
     </div>
   );
 }

@@ -9,10 +9,12 @@ export function Scrubber(props: {
   tip: number;
   runs: readonly Run[];
   box: React.RefObject<HTMLDivElement | null>;
+  /** The run that the address names. */
+  at: number | null;
   onGo: (number: number | null) => void;
 }) {
-  const { tip, runs, box, onGo } = props;
-  const read = useRead(box, runs);
+  const { tip, runs, box, at, onGo } = props;
+  const read = useRead(box, runs, at);
   const [typed, setTyped] = useState<string | null>(null);
   const [pulled, setPulled] = useState<number | null>(null);
   const go = (number: number) => onGo(Math.max(1, Math.min(tip, number)));
@@ -55,17 +57,25 @@ export function Scrubber(props: {
   );
 }
 
-/** The number of the run at the top of what is seen. */
-function useRead(box: React.RefObject<HTMLDivElement | null>, runs: readonly Run[]): number {
+/** The number of the run at the top of what is seen; at the end, where nothing can come to the top: the one asked for. */
+function useRead(box: React.RefObject<HTMLDivElement | null>, runs: readonly Run[], at: number | null): number {
   const [read, setRead] = useState(runs.at(-1)?.number ?? 1);
   // biome-ignore lint/correctness/useExhaustiveDependencies: other runs, other places
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
-    let asked = 0;
+    let frame = 0;
     const look = () => {
-      asked = 0;
-      const edge = element.getBoundingClientRect().top + 60;
+      frame = 0;
+      const { top, bottom } = element.getBoundingClientRect();
+      const asked = at === null ? null : element.querySelector(`#run-${at}`);
+      const place = asked?.getBoundingClientRect();
+      if (element.scrollTop + element.clientHeight >= element.scrollHeight - 2) {
+        const isSeen = place !== undefined && place.top >= top && place.top < bottom;
+        setRead(isSeen && at !== null ? at : (runs.at(-1)?.number ?? 1));
+        return;
+      }
+      const edge = top + 60;
       for (const card of element.querySelectorAll<HTMLElement>(".run")) {
         if (card.getBoundingClientRect().bottom > edge) {
           setRead(Number(card.dataset.number));
@@ -74,14 +84,14 @@ function useRead(box: React.RefObject<HTMLDivElement | null>, runs: readonly Run
       }
     };
     const onScroll = () => {
-      asked ||= requestAnimationFrame(look);
+      frame ||= requestAnimationFrame(look);
     };
     look();
     element.addEventListener("scroll", onScroll, { passive: true });
     return () => {
-      cancelAnimationFrame(asked);
+      cancelAnimationFrame(frame);
       element.removeEventListener("scroll", onScroll);
     };
-  }, [runs]);
+  }, [runs, at]);
   return read;
 }

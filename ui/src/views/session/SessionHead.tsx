@@ -2,7 +2,7 @@ import { to } from "../../address";
 import type { Session } from "../../api/types";
 import { Ago, Cost, StatusBadge, Tokens, tokensOf } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
-import { plain } from "../../shown";
+import { plain, titleOf } from "../../shown";
 import { t } from "../../texts";
 import { SessionMenu } from "../work/SessionMenu";
 
@@ -15,7 +15,7 @@ export function SessionHead({ session }: { session: Session }) {
       </a>
       <div className="session-title">
         <h1 dir="auto" title={session.session_id}>
-          {plain(session.name ?? session.session_id)}
+          {plain(titleOf(session))}
         </h1>
         <p className="facts">
           <StatusBadge status={session.status} />

@@ -1,10 +1,12 @@
 // One session: what was said and done in it, its state, and what can be done with it.
 
 import { useQuery } from "@tanstack/react-query";
+import { useEffect } from "react";
 import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
-import { change, useAddress } from "../../address";
+import { change, to, useAddress } from "../../address";
 import { session } from "../../api/queries";
 import { Skeleton, Trouble } from "../../parts/basics";
+import { titleOf } from "../../shown";
 import { t } from "../../texts";
 import type { ViewProps } from "..";
 import { Details } from "./Details";
@@ -22,6 +24,10 @@ export default function SessionView({ path }: ViewProps) {
   const id = path[0] ?? "";
   const { query } = useAddress();
   const found = useQuery(session(id));
+  const title = found.data === undefined ? id : titleOf(found.data);
+  useEffect(() => {
+    document.title = `${title} · ${t.product}`;
+  }, [title]);
   if (found.data === undefined) {
     return (
       <>
@@ -29,7 +35,9 @@ export default function SessionView({ path }: ViewProps) {
         {found.error === null ? (
           <Skeleton lines={8} />
         ) : (
-          <Trouble error={found.error} onRetry={() => found.refetch()} />
+          <Trouble error={found.error} onRetry={() => found.refetch()}>
+            <a href={to(["sessions"])}>{t.session.back}</a>
+          </Trouble>
         )}
       </>
     );

@@ -1,9 +1,10 @@
 // The runs of a session, oldest first, opened at the run of the address, or at the newest.
 
-import { useQueryClient } from "@tanstack/react-query";
+import { useQueries, useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Button } from "react-aria-components";
 import { change } from "../../address";
+import { steps } from "../../api/queries";
 import type { Run, Session } from "../../api/types";
 import { Empty, Skeleton, Trouble } from "../../parts/basics";
 import { useCommands } from "../../shell/commands";
@@ -18,7 +19,8 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
   // The window stays where it is while one reads; it moves when the address asks for a run that is not in it.
   const [begin, setBegin] = useState(at);
   const window = useRunWindow(session, begin);
-  const { runs } = window;
+  const hasSteps = useFirstSteps(session, window.runs);
+  const runs = hasSteps ? window.runs : NONE;
   const box = useRef<HTMLDivElement>(null);
   const here = useRef<number | null>(at);
   const client = useQueryClient();
@@ -62,14 +64,14 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
     { id: "last-run", title: t.session.last, icon: "down", keys: "G", run: () => goTo(null) },
   ]);
 
-  if (window.isPending) return <Skeleton lines={8} />;
+  if (window.isPending || !hasSteps) return <Skeleton lines={8} />;
   if (window.error !== null && runs.length === 0)
     return <Trouble error={window.error} onRetry={() => window.refetch()} />;
   const working =
     session.status === "running" && begin === null ? runs.findLast((run) => run.status === "running") : undefined;
   return (
     <>
-      {session.tip > 1 ? <Scrubber tip={session.tip} runs={runs} box={box} onGo={goTo} /> : null}
+      {session.tip > 1 ? <Scrubber tip={session.tip} runs={runs} box={box} at={at} onGo={goTo} /> : null}
       <div
         className="timeline"
         ref={box}
@@ -116,6 +118,17 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
       />
     </>
   );
+}
+
+const NONE: Run[] = [];
+
+/** Whether the steps of a workflow's runs are there, which would move what stands below them if they came later. */
+function useFirstSteps(session: Session, runs: readonly Run[]): boolean {
+  const isDone = useRef(session.kind !== "workflow");
+  const wanted = isDone.current ? [] : runs.map((run) => steps(run.session_id, run.number));
+  const isThere = useQueries({ queries: wanted, combine: (found) => found.every((one) => !one.isPending) });
+  if (isThere && runs.length > 0) isDone.current = true;
+  return isDone.current || runs.length === 0;
 }
 
 type Wanted = number | "end" | null;

@@ -33,7 +33,7 @@ export const NAMES = [
 
 /** Those that only the index answers. */
 const NUMBERS = ["min_score", "min_cost", "max_cost", "min_duration", "max_duration"] as const;
-const MORE = ["model", "tool", "label", ...NUMBERS, "metadata"] as const;
+export const MORE = ["model", "tool", "label", ...NUMBERS, "metadata"] as const;
 
 export function filtersOf(query: URLSearchParams): SessionFilters {
   const time = HOURS[query.get("time") ?? ""];

@@ -7,8 +7,7 @@ import { plain } from "../../shown";
 import { t } from "../../texts";
 
 export function Hits({ text, filters }: { text: string; filters: SessionFilters }) {
-  const { user_id, agent, since } = filters;
-  const found = useQuery(search(text, { user_id, agent, since }));
+  const found = useQuery(search(text, filters));
   if (found.isPending) return <Skeleton lines={8} />;
   if (found.error !== null && found.data === undefined)
     return <Trouble error={found.error} onRetry={() => found.refetch()} />;

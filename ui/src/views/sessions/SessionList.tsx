@@ -8,12 +8,13 @@ import { PAGE } from "../../api/sizes";
 import type { Session } from "../../api/types";
 import { Ago, Cost, Empty, Score, Skeleton, StatusBadge, Trouble } from "../../parts/basics";
 import { useCommands } from "../../shell/commands";
-import { plain, seconds, short, wholeTime } from "../../shown";
+import { plain, seconds, short, titleOf, wholeTime } from "../../shown";
 import { t } from "../../texts";
 import { useChanges } from "./changes";
+import { MORE } from "./Filters";
 
 const ROW = 60;
-const NARROW_ROW = 88;
+const NARROW_ROW = 106;
 
 /** Pages are asked for as they come into view: each knows where the next one begins. */
 function usePages(filters: SessionFilters) {
@@ -112,6 +113,7 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
       {(top.data?.unreadable.length ?? 0) > 0 ? (
         <p className="note">{t.sessions.unreadable(top.data?.unreadable.length ?? 0)}</p>
       ) : null}
+      {MORE.some((name) => filters[name] !== undefined) ? <p className="note">{t.sessions.byRuns}</p> : null}
       <div
         ref={box}
         className="list-box"
@@ -132,6 +134,7 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
               height={item.size}
               session={at(item.index)}
               isActive={item.index === active}
+              isNarrow={isNarrow}
             />
           ))}
         </div>
@@ -169,10 +172,17 @@ function Head() {
   );
 }
 
-type RowProps = { index: number; top: number; height: number; session: Session | undefined; isActive: boolean };
+type RowProps = {
+  index: number;
+  top: number;
+  height: number;
+  session: Session | undefined;
+  isActive: boolean;
+  isNarrow: boolean;
+};
 
 /** Drawn once: while one scrolls, only rows that come into view cost anything. */
-const Row = memo(function Row({ index, top, height, session, isActive }: RowProps) {
+const Row = memo(function Row({ index, top, height, session, isActive, isNarrow }: RowProps) {
   const place = { transform: `translateY(${top}px)`, height };
   if (session === undefined) {
     return (
@@ -185,7 +195,7 @@ const Row = memo(function Row({ index, top, height, session, isActive }: RowProp
   }
   const last = session.last;
   const score = Object.values(last?.ratings ?? {}).findLast((one) => one.score !== null)?.score ?? null;
-  const title = session.name ?? (last?.input || session.session_id);
+  const title = titleOf(session);
   const second = session.name === null ? last?.output : last?.input;
   return (
     <div
@@ -219,7 +229,7 @@ const Row = memo(function Row({ index, top, height, session, isActive }: RowProp
         {session.user_id === null ? <span className="muted">–</span> : plain(session.user_id)}
       </span>
       <span role="gridcell" className="end number cell-runs" title={t.unit.runs(session.run_count)}>
-        {short(session.run_count)}
+        {isNarrow ? t.unit.runs(session.run_count) : short(session.run_count)}
       </span>
       <span role="gridcell" className="end cell-cost">
         <Cost usage={session.usage} />
@@ -246,7 +256,7 @@ function NoSessions({ isFiltered }: { isFiltered: boolean }) {
   );
 }
 
-const narrow = matchMedia("(max-width: 760px)");
+const narrow = matchMedia("(max-width: 960px)");
 
 function useNarrow(): boolean {
   const [is, setIs] = useState(narrow.matches);

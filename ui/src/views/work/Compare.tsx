@@ -7,7 +7,7 @@ import { change, to, useAddress } from "../../address";
 import { run, session } from "../../api/queries";
 import type { Run } from "../../api/types";
 import { modelsOf, textOf } from "../../messages";
-import { Cost, Skeleton, StatusBadge, Tokens, Trouble } from "../../parts/basics";
+import { Cost, IconButton, Skeleton, StatusBadge, Tokens, Trouble } from "../../parts/basics";
 import { durationOf, plain, seconds } from "../../shown";
 import { t } from "../../texts";
 import { Body, Failed } from "../session/RunCard";
@@ -21,10 +21,13 @@ export default function Compare() {
   const right = useSide(b, Number(query.get("rb")) || null);
   return (
     <div className="page wide compare">
-      <h1>{t.work.compareTitle}</h1>
+      <div className="page-head">
+        <h1>{t.work.compareTitle}</h1>
+        <Pager left={left.number} right={right.number} />
+      </div>
       <div className="columns">
-        <Side name="a" id={a} side={left} other={right.data} />
-        <Side name="b" id={b} side={right} other={left.data} />
+        <Side name="a" id={a} side={left} other={right.data} isWaiting={right.isPending} />
+        <Side name="b" id={b} side={right} other={left.data} isWaiting={left.isPending} />
       </div>
       {left.data !== undefined && right.data !== undefined ? <Changes left={left.data} right={right.data} /> : null}
     </div>
@@ -38,22 +41,45 @@ function useSide(id: string, number: number | null) {
   return {
     data: found.data,
     error: found.error ?? head.error,
-    isPending: id !== "" && found.isPending,
+    isPending: id !== "" && found.isPending && found.error === null && head.error === null,
     refetch: found.refetch,
     number: which,
   };
 }
 
-type SideProps = { name: "a" | "b"; id: string; side: ReturnType<typeof useSide>; other: Run | undefined };
+/** Both sides a run on, or back. */
+function Pager({ left, right }: { left: number; right: number }) {
+  const move = (by: number) => change({ ra: left + by, rb: right + by });
+  if (left === 0 || right === 0) return null;
+  return (
+    <>
+      <IconButton
+        icon="left"
+        label={t.work.compareBefore}
+        isDisabled={Math.min(left, right) < 2}
+        onPress={() => move(-1)}
+      />
+      <IconButton icon="right" label={t.work.compareAfter} onPress={() => move(1)} />
+    </>
+  );
+}
 
-function Side({ name, id, side, other }: SideProps) {
-  const found = side.data;
+type SideProps = {
+  name: "a" | "b";
+  id: string;
+  side: ReturnType<typeof useSide>;
+  other: Run | undefined;
+  isWaiting: boolean;
+};
+
+function Side({ name, id, side, other, isWaiting }: SideProps) {
+  const found = isWaiting ? undefined : side.data; // both come at once: what stands below does not move
   return (
     <section className="card" aria-label={`${t.work.compareTitle} ${name}`}>
       <h2 className="hidden">{`${t.work.compareTitle} ${name}`}</h2>
       <Chooser name={name} id={id} number={side.number} />
       {side.error === null ? null : <Trouble error={side.error} onRetry={() => side.refetch()} />}
-      {side.isPending && side.error === null ? <Skeleton /> : null}
+      {(side.isPending || isWaiting) && side.error === null ? <Skeleton lines={8} /> : null}
       {found === undefined ? null : (
         <>
           <p className="facts">
@@ -108,19 +134,17 @@ function Chooser({ name, id, number }: { name: "a" | "b"; id: string; number: nu
 }
 
 function Changes({ left, right }: { left: Run; right: Run }) {
-  const pieces = useMemo(() => differences(textOf(left.output), textOf(right.output)), [left, right]);
-  if (pieces === null || pieces.every((one) => one.side === "both")) return null;
+  const [one, other] = [textOf(left.output), textOf(right.output)];
+  const pieces = useMemo(() => differences(one, other), [one, other]);
+  if (pieces === null || one === "" || other === "" || pieces.every((one) => one.side === "both")) return null;
   return (
     <section className="card differences" aria-label={t.work.changes}>
       <h2>{t.work.changes}</h2>
       <p dir="auto">
         {pieces.map((one, index) => {
+          const Tag = one.side === "both" ? "span" : one.side === "left" ? "del" : "ins";
           // biome-ignore lint/suspicious/noArrayIndexKey: pieces have no other names
-          if (one.side === "both") return <span key={index}>{one.text}</span>;
-          // biome-ignore lint/suspicious/noArrayIndexKey: as above
-          if (one.side === "left") return <del key={index}>{one.text}</del>;
-          // biome-ignore lint/suspicious/noArrayIndexKey: as above
-          return <ins key={index}>{one.text}</ins>;
+          return <Tag key={index}>{one.text}</Tag>;
         })}
       </p>
     </section>

@@ -23,7 +23,7 @@ export function RunMenu({ run, session, onLog }: { run: Run; session: Session; o
     link: { title: t.run.copyLink, icon: "link", run: () => copied(linkOf(run)) },
     markdown: { title: t.run.copyMarkdown, icon: "copy", run: () => copied(markdownOf(run)) },
     curl: { title: t.run.copyCurl, icon: "copy", run: () => copied(curlOf(run)) },
-    python: { title: t.run.copyPython, icon: "copy", run: () => copied(pythonOf(run, session.user_id)) },
+    python: { title: t.run.copyPython, icon: "copy", run: () => copied(pythonOf(run)) },
     again: { title: t.run.again, icon: "edit", run: () => setOpened("again") },
     fork: { title: t.run.fork, icon: "fork", run: () => setOpened("fork") },
     rewind: { title: t.run.rewind, icon: "rewind", run: () => setOpened("rewind") },

@@ -1,6 +1,8 @@
+import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Button, Menu, MenuItem, MenuTrigger, Popover } from "react-aria-components";
 import { go, to } from "../../address";
+import { session as sessionQuery } from "../../api/queries";
 import type { Session } from "../../api/types";
 import { CopyButton } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
@@ -11,7 +13,14 @@ import { DeleteWindow, GiveWindow, RenameWindow } from "./windows";
 export function SessionMenu({ session }: { session: Session }) {
   const [opened, setOpened] = useState<"rename" | "delete" | "give" | null>(null);
   const origin = session.forked_from?.session_id;
-  const compare = () => go(to(["compare"], { a: origin, b: session.session_id }));
+  const client = useQueryClient();
+  /** At the first run after the fork, if both have gone on. */
+  const compare = async () => {
+    const at = (session.forked_from?.run ?? session.forked_from?.at ?? 0) + 1;
+    const first = await client.fetchQuery(sessionQuery(origin ?? "")).catch(() => undefined);
+    const [ra, rb] = [Math.min(at, first?.tip ?? 0), Math.min(at, session.tip)];
+    go(to(["compare"], { a: origin, ra: ra || null, b: session.session_id, rb: rb || null }));
+  };
   useCommands([
     { id: "back", title: t.keys.back, icon: "left", keys: "u", run: () => go(to(["sessions"])) },
     { id: "rename", title: t.work.renameTitle, icon: "edit", run: () => setOpened("rename") },
@@ -28,7 +37,7 @@ export function SessionMenu({ session }: { session: Session }) {
           <Menu
             className="menu"
             onAction={(key) => {
-              if (key === "compare") compare();
+              if (key === "compare") void compare();
               else setOpened(key as typeof opened);
             }}
           >

@@ -1,6 +1,6 @@
-// A run's request, as another program would send it.
+// A run, as another program would ask for it or read it.
 
-import { addressOf, part } from "../../api/client";
+import { access, addressOf, part } from "../../api/client";
 import type { Run } from "../../api/types";
 
 /** Text for a shell, whatever it holds. */
@@ -11,18 +11,25 @@ export function curlOf(run: Pick<Run, "agent" | "input" | "session_id">): string
   return [
     `curl ${quoted(addressOf(`agents/${part(run.agent ?? "AGENT")}/runs`))}`,
     "  -H 'Content-Type: application/json' -H 'X-Sessile: 1'",
+    ...(access.has() ? ['  -H "Authorization: Bearer $SESSILE_TOKEN"'] : []),
     `  -d ${quoted(body)}`,
   ].join(" \\\n");
 }
 
-export function pythonOf(run: Pick<Run, "agent" | "input" | "session_id" | "number">, userId: string | null): string {
-  const user = userId === null ? "" : `, user_id=${literal(userId)}`;
+/** A program that reads the run from this server, with nothing but Python itself. */
+export function pythonOf(run: Pick<Run, "session_id" | "number">): string {
+  const address = literal(addressOf(`sessions/${part(run.session_id)}/runs/${run.number}`));
+  const token = access.has();
   return [
-    "import sessile",
+    "import json",
+    ...(token ? ["import os"] : []),
+    "from urllib.request import Request, urlopen",
     "",
-    'storage = sessile.open("sqlite:///sessions.db")',
-    `run = storage.get_run(${literal(run.session_id)}, ${run.number}${user})`,
-    "print(run.status, run.input, run.output)",
+    token
+      ? `request = Request(${address}, headers={"Authorization": f"Bearer {os.environ['SESSILE_TOKEN']}"})`
+      : `request = Request(${address})`,
+    "run = json.load(urlopen(request))",
+    'print(run["status"], run["input"], run["output"], sep="\\n")',
   ].join("\n");
 }
 

@@ -5,6 +5,9 @@ export type Piece = { text: string; side: "both" | "left" | "right" };
 /** Words beyond which the texts are only shown beside each other: the comparison takes their product. */
 export const MOST_WORDS = 1500;
 
+/** The share of both texts that must be the same, or each is shown as a whole. */
+export const LEAST_ALIKE = 0.35;
+
 export function differences(left: string, right: string): Piece[] | null {
   const a = words(left);
   const b = words(right);
@@ -14,11 +17,25 @@ export function differences(left: string, right: string): Piece[] | null {
   while (end < a.length - begin && end < b.length - begin && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
   const middle = between(a.slice(begin, a.length - end), b.slice(begin, b.length - end));
   if (middle === null) return null;
-  return joined([
+  const found = joined([
     { text: a.slice(0, begin).join(""), side: "both" },
     ...middle,
     { text: a.slice(a.length - end).join(""), side: "both" },
   ]);
+  return isAlike(found)
+    ? found
+    : [
+        { text: `${left}\n`, side: "left" },
+        { text: right, side: "right" },
+      ];
+}
+
+/** Of texts that have little in common, a few words that happen to be the same tell nothing. */
+function isAlike(pieces: readonly Piece[]): boolean {
+  const length = (side: Piece["side"]) =>
+    pieces.reduce((sum, one) => sum + (one.side === side ? one.text.replace(/\s+/g, "").length : 0), 0);
+  const [both, left, right] = [length("both"), length("left"), length("right")];
+  return 2 * both >= LEAST_ALIKE * (2 * both + left + right);
 }
 
 const words = (text: string) => text.match(/\s+|[^\s\p{P}]+|\p{P}/gu) ?? [];

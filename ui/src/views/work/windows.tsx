@@ -198,7 +198,9 @@ export function GiveWindow({ session, onClose }: { session: Session; onClose: ()
       action={t.work.giveNow}
       onClose={onClose}
       onDo={async (form) => {
-        await send("POST", `sessions/${part(session.session_id)}/claim`, { user_id: text(form, "user") });
+        const path = `sessions/${part(session.session_id)}/claim`;
+        const given = await send<Session>("POST", path, { user_id: text(form, "user") });
+        go(to(["session", given.session_id]), { replace: true }); // a user's own sessions have other ids
         renew();
       }}
     >
