@@ -16,6 +16,8 @@ pytest.importorskip("fastapi")
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from tests.server.conftest import AUTH, frames, headers
+from tests.teams.handing import desk, over, told
 
 import sessile
 from sessile import Storage
@@ -341,3 +343,27 @@ def test_without_an_index_all_else_is_served(tmp_path: Path) -> None:
             assert client.get("/sessions").json()["items"][0]["session_id"] == "s1"
             assert client.get("/search", params={"text": "x"}).status_code == 501
             assert client.get("/status").json()["index"]["in_background"] is False
+
+
+def test_who_has_answered_in_a_team_that_hands_over(storage: Storage) -> None:
+    team = desk(storage=storage)
+    app = create_app([team], auth=AUTH)
+    with TestClient(app, headers=headers("ada")) as ada:
+        body = {"input": told(front=[[("say", "One moment."), over("billing", "money")]]), "session_id": "s"}
+        had = frames(ada.post("/agents/desk/runs", json={**body, "stream": True}).text)
+        again = ada.post("/agents/desk/runs", json={"input": "More", "session_id": "s"}).json()
+        session, (first, second) = ada.get("/sessions/s").json(), ada.get("/sessions/s/runs").json()["items"]
+        later = frames(ada.get("/sessions/s/runs/1/events").text)
+    ended = [json.loads(one["data"]) for one in had if one["event"] == "member.ended"]
+    assert [(one["member"], one["output"]) for one in ended] == [
+        ("front", {"to": "billing", "reason": "money"}),
+        ("billing", "billing answers. "),
+    ]
+    assert again["output"] == "billing answers."
+    assert (session["lead"], first["answered_by"], second["answered_by"]) == ("billing", "billing", "billing")
+    handed = [(one["agent"], one["answers"], one["handoff"]) for one in first["children"]]
+    assert handed == [("front", True, {"to": "billing", "reason": "money"}), ("billing", True, None)]
+    for told_of in (had, later):  # what each says to the user; the answer is in the end of the run
+        said = [json.loads(one["data"])["text"] for one in told_of if one["event"] == "text"]
+        assert "".join(said) == "One moment. billing answers. "
+        assert json.loads(told_of[-1]["data"])["output"] == "billing answers. "

@@ -17,6 +17,7 @@ from tests.teams.handing import Heard, OnlyZero, desk, lead, over, play, told
 
 from sessile import Agent, MemoryStorage, RunResult, SqliteStorage, Storage, Team
 from sessile.agents import Handoff, MemberEnded, Members, MemberStarted
+from sessile.cli import main
 from sessile.errors import InvalidInputError, MemberFailedError
 from sessile.redaction import Patterns
 from sessile.retention import Policy, retain
@@ -302,6 +303,16 @@ def test_in_the_terminal(storage: Storage, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert "handed over to billing (It is about money.)" in shown
     assert "billing answers." in shown
+
+
+def test_what_the_command_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("typer")
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        desk(storage=storage).run(TO_BILLING, session_id="s")
+    assert main(["show", str(tmp_path / "s.db"), "s"]) == 0
+    shown = capsys.readouterr().out
+    for line in ("answers: billing", "answered by billing", "handed over: to billing: It is about money."):
+        assert line in shown
 
 
 def test_a_tool_that_waits_for_a_decision(storage: Storage) -> None:
