@@ -65,7 +65,7 @@ torture: .venv/.dev ## the long tests: crashes and races
 	SESSILE_NEWEST=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal tests/postgres tests/mysql tests/redis_driver \
 		tests/sqlalchemy_driver tests/sql
 	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal tests/frameworks tests/test_growth.py tests/test_image.py
-	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal -k "test_conformance or test_every_client_gets or test_the_description_is_kept or any_commit or any_request or any_name or mysql or seaweedfs"
+	SESSILE_TORTURE=1 $(PYTHON_IN) -m pytest -n auto --dist worksteal -k "test_conformance or test_every_client_gets or test_the_description_is_kept or any_commit or any_request or idle_streams or any_name or mysql or seaweedfs"
 
 services: .venv/.dev ## start the database servers that the tests use, for development, until Ctrl-C
 	@$(PYTHON_IN) -m tests.servers

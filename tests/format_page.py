@@ -134,6 +134,7 @@ EXAMPLES: list[Word] = [
         agent="support",
     ),
     v.MemoryForgotten(ids=["4f1c09aa"]),
+    v.LeadPassed(was="front", to="billing"),
     v.FileWritten(
         id="9b1f0c2a7d3e4f58",
         name="plan.md",

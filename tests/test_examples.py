@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pydantic_ai")
+
+from tests.servers.redis import RedisServer
 
 from sessile import SqliteStorage
 
@@ -99,6 +102,30 @@ def test_dbos_later(tmp_path: Path) -> None:
         assert [run.run_id for run in storage.runs("chat", user_id="ada")] == ["r1"]
         storage.delete("chat", user_id="ada")
     assert "asked: What is new? (" in run("dbos_later", "daily", "1", "* * * * * *", cwd=tmp_path)
+
+
+def test_celery_later(tmp_path: Path, own_redis: RedisServer) -> None:
+    """A request that is sent later, and a schedule, over a server of Redis; each delivery is one run."""
+    environment = {"BROKER": own_redis.url, "EVERY": "1", "PYTHONPATH": str(EXAMPLES)}
+    flags = ["--beat", "--concurrency=1", "--without-mingle", "--without-gossip"]
+    worker = [sys.executable, "-m", "celery", "-A", "celery_later", "worker", *flags]
+    with (tmp_path / "worker.txt").open("w") as said:
+        serving = subprocess.Popen(worker, cwd=tmp_path, stdout=said, stderr=said, env={**os.environ, **environment})
+        try:
+            before, answer = run("celery_later", "r1", "1", "Hello", cwd=tmp_path, **environment).splitlines()
+            assert (before, answer) == ("runs now: []", "answer: I have seen 1 messages.")
+            with SqliteStorage(tmp_path / "sessions.db") as storage:
+                assert [one.run_id for one in storage.runs("chat", user_id="ada")] == ["r1"]
+                while (
+                    storage.get_session("report", user_id="ada") is None
+                    or len(storage.runs("report", user_id="ada")) < 2
+                ):
+                    assert serving.poll() is None, (tmp_path / "worker.txt").read_text("utf-8")
+                    time.sleep(0.05)
+                assert {one.input for one in storage.runs("report", user_id="ada")} == {"What is new?"}
+        finally:
+            serving.terminate()
+            serving.wait()
 
 
 def test_few_shot(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ hold ahold release arelease grant agrant revoke arevoke grants agrants
 
 PUBLIC = {
     "Agent": AGENT,
-    "Team": f"{AGENT} members member_history mode shared_answers",
+    "Team": f"{AGENT} max_handoffs members member_history mode shared_answers",
     "Workflow": f"""
         {RUNS} send_event asend_event print_run aprint_run journal ajournal mermaid for_user
         name function steps storage timeout

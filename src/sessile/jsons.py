@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from .records import Entry, JsonObject, Message, Rating, Run, Session, Usage
+from .records import Entry, Handoff, JsonObject, Message, Rating, Run, Session, Usage
 from .storage.states import UnreadState
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def session_json(session: Session) -> JsonObject:
         str(number): {"run_id": run.run_id, "status": run.status, "epoch": run.epoch}
         for number, run in session.open_runs.items()
     }
-    return {**record_json(session, without=("runs", "open_runs", "scope_ids", *unread)), "open_runs": open_runs}
+    shown = record_json(session, without=("runs", "open_runs", "scope_ids", "handoffs", *unread))
+    return {**shown, "open_runs": open_runs, "lead": session.lead}
 
 
 def record_json(record: DataclassInstance, *, without: tuple[str, ...] = ()) -> JsonObject:
@@ -108,7 +109,7 @@ def _plain(value: Any) -> Any:
         return format(value, "f")
     if isinstance(value, Usage):
         return usage_json(value)
-    if isinstance(value, (Run, Message, Entry, Rating)):
+    if isinstance(value, (Run, Message, Entry, Rating, Handoff)):
         return record_json(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}

@@ -136,6 +136,8 @@ class Session:
         hidden: None, `"building"` (a fork in the making), `"cache"` (a step's result), `"scope"` or `"deleted"`.
         trimmed: the number of the last run whose contents were removed from the beginning of the session; 0: none.
         hold: why the session must not be deleted, nor anything in it; None: it may.
+        handoffs: the newest handoffs between members of teams, on all branches, oldest first:
+            `(run, team, from, to)`; see `lead_of`.
         more: what else a later version has stored in the head; it is kept.
         runs: the runs that were asked for, oldest first; those that cannot be read are named beside them.
     """
@@ -166,6 +168,7 @@ class Session:
     trimmed: int = 0
     hold: str | None = None
     scope_ids: list[str] = field(default_factory=list)
+    handoffs: list[tuple[int, str, str, str]] = field(default_factory=list)
     more: JsonObject | None = field(default=None, compare=False)
     runs: PartialList[Run] = field(default_factory=lambda: PartialList["Run"](), compare=False)
 
@@ -215,13 +218,34 @@ class Session:
 
     def on_path(self, run: int) -> bool:
         """Whether a run lies on the current branch."""
+        return run > self.trimmed and self._on_branch(run)
+
+    def _on_branch(self, run: int) -> bool:
+        """Whether a run lies on the current branch, or did before it was trimmed."""
         last = self.tip
         for parent, first in reversed(self.segments):
             if first <= run <= last:
-                return run > self.trimmed
+                return True
             if first <= last:
                 last = parent
         return False
+
+    @property
+    def lead(self) -> str | None:
+        """The member of the session's team that answers: the one to whom was handed over last; None: nobody was."""
+        return self.lead_of("")
+
+    def lead_of(self, team: str) -> str | None:
+        """As `lead`, of a team within the session's: its name, below those of the teams around it (`desk/billing`).
+
+        What counts are the handoffs of the current branch. One whose member did not lead any more, because a run
+        beside it had handed over before, was for its own run alone.
+        """
+        lead: str | None = None
+        for run, where, was, to in self.handoffs:
+            if where == team and (lead is None or lead == was) and self._on_branch(run):
+                lead = to
+        return lead
 
     def last_on_path(self, count: int, *, below: int | None = None) -> list[int]:
         """The numbers of the last `count` runs of the current branch (that are less than `below`), ascending."""
@@ -243,6 +267,19 @@ class Session:
             Branch(tip=tip, runs=sum(last - first + 1 for first, last in self.path(tip)), current=tip == self.tip)
             for tip in sorted(tips)
         ]
+
+
+@dataclass(slots=True, frozen=True)
+class Handoff:
+    """What comes of a member's run that has handed the conversation over.
+
+    Attributes:
+        to: the name of the member that answers from then on.
+        reason: why, in the words of the one who has handed over; it may be empty.
+    """
+
+    to: str
+    reason: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -330,6 +367,8 @@ class Run(Timed):
             runs have it as well; a sum over all sessions takes what it has used from there.
         first_token_us: how long after it began the first part of its first model response came, microseconds; None
             where responses are not streamed; `first_token` as a `timedelta`.
+        answers: of a member's run: it answers the user in the place of its team (`mode="handoff"`).
+        handoff: to whom and why a member has handed over, instead of an output; else None.
     """
 
     number: int
@@ -355,6 +394,13 @@ class Run(Timed):
     epoch: int = 1
     counted_there: bool = False
     first_token_us: int | None = None
+    answers: bool = False
+    handoff: Handoff | None = None
+
+    @property
+    def answered_by(self) -> str | None:
+        """The member that has answered in the place of its team, or was to: the last one to whom was handed over."""
+        return next((child.agent for child in reversed(self.children) if child.answers), None)
 
     @property
     def first_token(self) -> timedelta | None:

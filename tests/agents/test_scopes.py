@@ -30,6 +30,7 @@ from sessile import (
     workflow,
 )
 from sessile.drivers.memory import MemoryDriver
+from sessile.drivers.sqlite import SqliteDriver
 from sessile.errors import InvalidInputError, SessileError, StorageUnavailableError, TooLargeError
 from sessile.redaction import Patterns
 from sessile.transfer import copy, export_archive, import_archive
@@ -194,6 +195,31 @@ def test_a_crash_between_the_two_commits_loses_nothing_and_does_nothing_twice(mo
     agent.run("Hello", session_id="s", user_id="ada")
     assert storage.scope(user_id="ada").state() == {"n": 7}
     assert storage.get_session("s", user_id="ada").scope_ids == []  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_what_a_deleted_user_has_changed_is_not_written_again(
+    model: OpenAIChatModel, tmp_path: Path, view: bool
+) -> None:
+    """The user is deleted after a run's own commit, and before what it has changed is written to the user's state."""
+    driver = Tapped(SqliteDriver(str(tmp_path / "s.db"), "FULL"))
+    with Storage(driver) as storage, SqliteStorage(tmp_path / "s.db") as other:
+        agent = Agent(model, storage=storage, scopes=BOTH, tools=[count, put_app])
+        agent = agent.for_user("ada") if view else agent
+        deleted: list[int] = []
+
+        def leave(write: Any, *_: Any) -> None:
+            if write.session_id.startswith("sessile:scope:user") and not deleted:
+                deleted.append(other.delete_user("ada"))
+
+        driver.before["append"] = leave
+        agent.run('call count {}\nthen call put_app {"key": "k", "value": 1}', session_id="s", user_id="ada")
+        assert deleted == [1]
+        assert not list(storage.scopes(user_id="ada"))
+        assert other.delete_user("ada") == 0
+        assert storage.scope().state() == {"k": 1}, "what is the application's stays"
+        agent.run("call count {}", session_id="s", user_id="ada")
+        assert storage.scope(user_id="ada").state() == {"n": 1}, "who comes again begins anew"
 
 
 @pytest.mark.parametrize("lost", ["user", "app"])

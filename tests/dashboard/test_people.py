@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from pydantic import BaseModel, Field, field_validator
 from pydantic_ai import RunContext, Tool
 from tests.agents.resume_tools import wait_until
@@ -111,6 +111,26 @@ def test_an_answer_is_sent_back_and_changed(
     page.get_by_role("textbox", name="value").fill("Hi!")
     page.get_by_role("button", name="Give this answer").click()
     wait_until(lambda: storage.get_run("s1", 1).output == "Hi!")
+
+
+def test_an_answer_to_what_is_asked_next_goes_alone(
+    storage: SqliteStorage, writer: Agent[Any], desk: str, open_page: OpenPage
+) -> None:
+    """Also where the page has not seen that the run went on in between."""
+    writer.run("Hello", session_id="s1")
+    page = open_page(f"{desk}#/session/s1")
+    page.get_by_role("button", name="Send back").click()
+    page.get_by_role("textbox", name="What should be different?").fill("Shorter, please.")
+    held: list[Route] = []
+    page.route("**/sessions/s1/*", lambda route: held.append(route))
+    page.get_by_role("button", name="Send back with this remark").click()
+    wait_until(lambda: (run := storage.get_run("s1", 1)).status == "paused" and len(run.messages) == 4)
+    page.unroute("**/sessions/s1/*")
+    for late in held:
+        late.continue_()
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("The answer waits until somebody has looked at it")).to_be_hidden()
+    wait_until(lambda: storage.get_run("s1", 1).status == "completed")
 
 
 def test_what_is_approved_for_good_is_listed_and_taken_back(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.campaigns import TORTURE
+from tests.frameworks.helpers import close_server
 
 FIRST = ["sqlite", "postgres"]
 OTHERS = ["json", "redis", "mongodb", "dynamodb"]
@@ -47,3 +49,10 @@ def _url(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of an empty SQLite file."""
     return f"sqlite:///{tmp_path}/sessions.db"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_end() -> Iterator[None]:
+    """The process that programs are forked from has noted what was measured before the figures are put together."""
+    yield
+    close_server()

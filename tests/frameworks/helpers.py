@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from bench.peers.environments import environment, source
+from tests.frameworks.serving import Program, Server
 from tests.servers.building import alone, kept
 
 HERE = Path(__file__).parent
@@ -63,24 +64,39 @@ def settings(url: str, *paths: Path) -> dict[str, str]:
     return {**kept_ones, "PYTHONPATH": found, "SESSILE_URL": url}
 
 
+_server: tuple[tuple[str, bool], Server] | None = None
+"""The one that was asked last, and for what: one at a time, because each has a framework in memory."""
+
+
+def _server_of(framework: str) -> Server:
+    global _server
+    wanted = framework, "COVERAGE_PROCESS_CONFIG" in os.environ
+    if _server is None or _server[0] != wanted:
+        close_server()
+        _server = wanted, Server(python_of(framework), SUITES, f"{framework}_work", settings("memory://"))
+    return _server[1]
+
+
+def close_server() -> None:
+    """End the process that programs are forked from, if there is one."""
+    global _server
+    if _server is not None:
+        _server[1].close()
+        _server = None
+
+
+def started(framework: str, name: str, url: str, *arguments: object, folder: Path | None = None) -> Program:
+    """Start a program of `suites/`."""
+    told = [str(SUITES / name), *map(str, arguments)]
+    return Program(_server_of(framework), told, settings(url), folder)
+
+
 def program(framework: str, name: str, url: str, *arguments: object) -> Any:
     """Run a program of `suites/` to its end; returns its answer."""
-    done = subprocess.run(
-        command(framework, name, *arguments),
-        env=settings(url),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    lines = done.stdout.strip().splitlines()
+    code, output, errors = started(framework, name, url, *arguments).ended()
+    assert code == 0, f"{output[-4000:]}\n{errors[-4000:]}"
+    lines = output.strip().splitlines()
     return json.loads(lines[-1]) if lines else None
-
-
-def command(framework: str, name: str, *arguments: object) -> list[str]:
-    """The command by which a program of `suites/` is started."""
-    return [str(python_of(framework)), str(SUITES / name), *map(str, arguments)]
 
 
 def own_tests(
@@ -116,14 +132,7 @@ def own_tests(
 
 def page_runs(framework: str, page: str, folder: Path) -> str:
     """Run the Python of a page in `docs/` as one program, in an empty folder; returns what it has printed."""
-    done = subprocess.run(
-        command(framework, "page.py", ROOT / "docs" / page),
-        cwd=folder,
-        env=settings(f"sqlite:///{folder}/unused.db"),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"{page} does not run:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    url = f"sqlite:///{folder}/unused.db"
+    code, output, errors = started(framework, "page.py", url, ROOT / "docs" / page, folder=folder).ended()
+    assert code == 0, f"{page} does not run:\n{output}\n{errors}"
+    return output

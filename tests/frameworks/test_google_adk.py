@@ -93,6 +93,13 @@ def test_invocations_from_several_processes_are_a_run_each(url: str) -> None:
         storage.verify(session.session_id, user_id="ada")
 
 
+def test_services_that_remember_see_what_others_do(sqlite_url: str) -> None:
+    """Events that come again, from whichever service, are those that are there; what was rewound is not."""
+    events = [f"e{number}" for number in range(12)]
+    found = program(FRAMEWORK, WORK, sqlite_url, "again")
+    assert found == [events[:count][-last:] for count in (1, 11, 12, 2) for last in (12, 3, 12, 3)]
+
+
 def test_writers_at_once_lose_nothing(busy_url: str) -> None:
     said = written_together(FRAMEWORK, WORK, busy_url)
     kept = program(FRAMEWORK, WORK, busy_url, "kept")

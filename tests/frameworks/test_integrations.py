@@ -11,6 +11,7 @@ from tests.frameworks.helpers import ROOT, program
 
 import sessile
 from sessile.integrations import ids
+from sessile.transcripts.transcript import transcript
 
 EXTRAS = {"openai_agents": "openai-agents", "langgraph": "langgraph", "google_adk": "google-adk", "agno": "agno"}
 
@@ -103,3 +104,41 @@ def test_frameworks_share_a_storage(sqlite_url: str) -> None:
     with sessile.open(sqlite_url) as storage:
         found = sorted(one.session_id for one in storage.sessions(user_id=sessile.ANY_USER))
         assert [one for one in found if one.endswith("s1")] == ["adk:app:ada:s1", "agno:s1", "openai:s1"]
+
+
+ITEMS = [
+    {"role": "user", "content": "Paris?"},
+    {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Paris"}'},
+    {"type": "function_call_output", "call_id": "c1", "output": "Sun."},
+]
+EVENTS = [
+    {"author": "user", "id": "e1", "content": {"role": "user", "parts": [{"text": "Paris?"}]}},
+    {
+        "author": "guide",
+        "content": {"parts": [{"function_call": {"id": "c1", "name": "weather", "args": {"city": "Paris"}}}]},
+    },
+    {
+        "author": "guide",
+        "content": {"role": "user", "parts": [{"function_response": {"id": "c1", "name": "weather", "response": {}}}]},
+    },
+    {"author": "guide", "content": {"parts": [{"text": "Hm.", "thought": True}, {"text": "Sun."}]}, "actions": {}},
+    {"author": "guide", "actions": {"state_delta": {"a": 1}}},
+]
+
+
+def test_what_frameworks_have_said_is_shown_in_words() -> None:
+    with sessile.MemoryStorage() as storage:
+        for format_, messages in (("openai", ITEMS), ("google-adk", EVENTS)):
+            storage.add_run("s1", input="Paris?", messages=messages, format=format_)
+        first, second = (list(transcript(run)) for run in storage.runs("s1", last=2))
+        assert [(line.who, line.text) for line in first if line.who] == [
+            ("user", "Paris?"),
+            ("tool weather", '{"city": "Paris"} → Sun.'),
+        ]
+        assert [(line.who, line.text) for line in second if line.who] == [
+            ("user", "Paris?"),
+            ("tool weather", '{"city": "Paris"} → {}'),
+            ("agent thinks", "Hm."),
+            ("agent", "Sun."),
+            ("message", '{"author": "guide", "actions": {"state_delta": {"a": 1}}}'),
+        ]

@@ -152,7 +152,7 @@ def test_idle_streams_cost_little_and_leave_nothing(port: int, app: FastAPI) -> 
         for one in opened:
             one.close()
     until = time.monotonic() + 60
-    while server.streams and time.monotonic() < until:
+    while (server.streams or server.changes._readers) and time.monotonic() < until:
         time.sleep(0.1)
     assert server.streams == 0
     assert not server.changes._readers

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 from tests.servers.fixtures import connect_mysql
 
@@ -32,10 +34,10 @@ class Database:
         own = "mysql_itself_url" if way.endswith("itself") else "mysql_url"
         self.address: str = request.getfixturevalue("postgres_url" if self.is_postgres else own)
         self.by_engine = way.startswith("sqlalchemy")
-        self._url = SCHEMES[way] + self.address.removeprefix("postgresql" if self.is_postgres else "mysql")
+        self.url = SCHEMES[way] + self.address.removeprefix("postgresql" if self.is_postgres else "mysql")
 
     def open(self, **options: Any) -> Storage:
-        return sessile.open(self._url, **options)
+        return sessile.open(self.url, **options)
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements by hand; the rows of the last one."""
@@ -46,6 +48,22 @@ class Database:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
+
+    def cut(self) -> None:
+        """End all connections that are in the middle of a statement."""
+        if self.is_postgres:
+            self.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active'"
+            )
+            return
+        found = self.sql(
+            "SELECT id FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND id <> CONNECTION_ID() AND command = 'Query'"
+        )
+        for (number,) in found:
+            with suppress(pymysql.MySQLError):  # it has gone by itself
+                self.sql(f"KILL {number}")
 
 
 def driver_of(storage: Storage) -> Any:

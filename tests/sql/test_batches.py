@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
-import psycopg
 import pytest
-from tests.postgres.test_postgres import driver_of, inputs, sql
-from tests.servers.networks import TORTURE
 
-from sessile import PostgresStorage
 from sessile.drivers.sql import batches
-from sessile.drivers.sql.batches import Batches
+from sessile.drivers.sql.batches import CommitBatches, Load, LoadBatches, Rows
 from sessile.errors import DeadlineError, StorageError, StorageUnavailableError
 from sessile.storage.driver import Append, CommitRow, Deadline, HeadRow
 from sessile.storage.faces import step
 from sessile.storage.stats import Stats
-from sessile.testing.checks import all_runs
 
 
 def commit_of(session_id: str, expected: int = 1, size: int = 10, body: str = "b") -> Append:
@@ -68,11 +59,11 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(database: Database, names: Sequence[str], timeout: float = 30.0) -> list[bool | BaseException]:
     """What the callers of some commits are told, all of which wait for two that came first."""
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
 
     def append(name: str) -> bool | BaseException:
         try:
-            return step(group.append(commit_of(name), Deadline(timeout)))
+            return step(group.ask(commit_of(name), Deadline(timeout)))
         except StorageError as error:
             return error
 
@@ -95,9 +86,9 @@ def written(database: Database, names: Sequence[str], timeout: float = 30.0) -> 
 def test_who_finds_nobody_at_work_goes_alone() -> None:
     database = Database()
     database.go.set()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     for number in range(5):
-        assert step(group.append(commit_of(f"s{number}"), Deadline(5)))
+        assert step(group.ask(commit_of(f"s{number}"), Deadline(5)))
     assert (len(database.alone), database.together) == (5, [])
 
 
@@ -134,11 +125,11 @@ def test_a_lost_answer_of_a_batch_is_one_for_each() -> None:
 
 def test_what_is_large_new_or_of_several_commits_goes_at_once() -> None:
     database = Database()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 2
     two = commit_of("two")
     for write in (commit_of("new", 0), commit_of("large", size=100_000), two._replace(commits=two.commits * 2)):
-        assert step(group.append(write, Deadline(5)))
+        assert step(group.ask(write, Deadline(5)))
     assert database.alone == ["new", "large", "two"]
 
 
@@ -146,9 +137,9 @@ def test_who_has_waited_too_long_goes_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """Others stand still: that holds nobody up for long."""
     monkeypatch.setattr(batches, "PATIENCE", 0.01)
     database = Database()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 2
-    assert step(group.append(commit_of("a"), Deadline(5)))
+    assert step(group.ask(commit_of("a"), Deadline(5)))
     assert (database.alone, len(group._waiting)) == (["a"], 0)
 
 
@@ -161,10 +152,10 @@ def test_each_keeps_its_own_deadline() -> None:
         return {write.session_id for write in writes}
 
     async def run() -> None:
-        group = Batches(Database().one, slow, suspends=True, stats=Stats())
+        group = CommitBatches(Database().one, slow, suspends=True, stats=Stats())
         group._at_work = 2
-        hasty = asyncio.create_task(group.append(commit_of("hasty"), Deadline(0.1)))
-        calm = asyncio.create_task(group.append(commit_of("calm"), Deadline(30)))
+        hasty = asyncio.create_task(group.ask(commit_of("hasty"), Deadline(0.1)))
+        calm = asyncio.create_task(group.ask(commit_of("calm"), Deadline(30)))
         await asyncio.sleep(0)
         group._next()
         with pytest.raises(DeadlineError) as caught:
@@ -190,11 +181,11 @@ def test_a_batch_may_take_longer_than_one_waits_for_its_beginning(
         return {write.session_id for write in writes}
 
     database = Database()
-    group = Batches(database.one, slow, suspends=suspends, stats=Stats())
+    group = CommitBatches(database.one, slow, suspends=suspends, stats=Stats())
     group._at_work = 2
 
     async def run() -> list[bool]:
-        tasks = [asyncio.create_task(group.append(commit_of(name), Deadline(30))) for name in "abc"]
+        tasks = [asyncio.create_task(group.ask(commit_of(name), Deadline(30))) for name in "abc"]
         await asyncio.sleep(0)
         group._next()
         return [await task for task in tasks]
@@ -203,7 +194,7 @@ def test_a_batch_may_take_longer_than_one_waits_for_its_beginning(
         assert asyncio.run(run()) == [True] * 3
     else:
         with ThreadPoolExecutor(3) as threads:
-            told = [threads.submit(lambda n=name: step(group.append(commit_of(n), Deadline(30)))) for name in "abc"]
+            told = [threads.submit(lambda n=name: step(group.ask(commit_of(n), Deadline(30)))) for name in "abc"]
             while len(group._waiting) + len(database.alone) < 3:
                 pass
             group._next()
@@ -219,9 +210,9 @@ def test_a_cancelled_task_leaves_the_others_alone(*, begun: bool) -> None:
             await may_go.wait()
             return await database.many(writes, deadline)
 
-        group = Batches(database.one, many, suspends=True, stats=Stats())
+        group = CommitBatches(database.one, many, suspends=True, stats=Stats())
         group._at_work = 2
-        tasks = [asyncio.create_task(group.append(commit_of(name), Deadline(30))) for name in "abc"]
+        tasks = [asyncio.create_task(group.ask(commit_of(name), Deadline(30))) for name in "abc"]
         await asyncio.sleep(0)
         if begun:
             group._next()
@@ -247,12 +238,12 @@ def test_who_should_lead_and_is_struck_holds_nobody_up() -> None:
 
     database = Database()
     database.fails = StruckError()
-    group = Batches(database.one, database.many, suspends=False, stats=Stats())
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats())
     group._at_work = 1
 
     def append(name: str) -> object:
         try:
-            return step(group.append(commit_of(name), Deadline(30)))
+            return step(group.ask(commit_of(name), Deadline(30)))
         except BaseException as error:  # noqa: BLE001 (what it is, is asked)
             return error
 
@@ -274,234 +265,97 @@ def test_who_should_lead_and_is_struck_holds_nobody_up() -> None:
     assert group._at_work == 1
 
 
-# ---------------------------------------------------------------- PostgreSQL
+# ---------------------------------------------------------------- loads
 
 
-def many(storage: PostgresStorage, writes: Sequence[Append]) -> Collection[str]:
-    """A batch, by hand."""
-    return step(driver_of(storage)._append_many(writes, Deadline(10)))
+class Reading:
+    """A database whose batches of loads wait until they may go on."""
+
+    def __init__(self, fails: StorageError | None = None, large: Collection[str] = ()) -> None:
+        self.alone: list[str] = []
+        self.together: list[list[str]] = []
+        self.fails, self.large = fails, large
+        self.go = asyncio.Event()
+
+    async def one(self, load: Load, deadline: Deadline) -> Rows:
+        self.alone.append(load.session_id)
+        return [(load.session_id, load.newest)]
+
+    async def many(self, loads: Sequence[Load], deadline: Deadline) -> Mapping[str, Rows]:
+        self.together.append([load.session_id for load in loads])
+        await self.go.wait()
+        if self.fails is not None:
+            raise self.fails
+        return {load.session_id: [tuple(load)] for load in loads if load.session_id not in self.large}
 
 
-def of_runs(storage: PostgresStorage, session_id: str) -> Append:
-    """A commit that changes nothing, after the newest of a session."""
-    loaded = step(driver_of(storage).load(session_id, 1, Deadline(10)))
-    head, newest = loaded.head, loaded.commits[-1]
-    row = newest._replace(seq=head.revision + 1, commit_id=f"{session_id}-next", run=0, body='{"v":1,"entries":[]}')
-    after = head._replace(revision=row.seq, name="né'w\\", metadata='{"a":"\\u0000"}')
-    return Append(session_id, head.incarnation, head.revision, (row,), after)
+async def loaded(reading: Reading, *loads: Load) -> list[Rows | BaseException]:
+    """What the callers of loads are told that came while others were at work."""
+    group = LoadBatches(reading.one, reading.many, suspends=True, stats=Stats())
+    group._at_work = 2
+    tasks = [asyncio.create_task(group.ask(load, Deadline(30))) for load in loads]
+    await asyncio.sleep(0)
+    reading.go.set()
+    group._next()
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_a_batch_on_postgres(postgres_url: str) -> None:
-    """One has lost its race, one meets a lock of somebody's: neither is written, nor holds up the others."""
-    with PostgresStorage(postgres_url) as storage:
-        for name in "abcd":
-            storage.add_run(name, input="1", metadata={"k": "v"})
-        writes = [of_runs(storage, name) for name in "abcd"]
-        storage.add_run("b", input="2")
-        with psycopg.connect(postgres_url) as other:
-            other.execute("SELECT 1 FROM sessile_sessions WHERE session_id = 'c' FOR UPDATE")
-            assert many(storage, writes) == {"a", "d"}
-        found = sql(
-            postgres_url, "SELECT session_id, name, metadata, filterable::text FROM sessile_sessions ORDER BY 1"
-        )
-        assert [row[1] for row in found] == ["né'w\\", None, None, "né'w\\"]
-        assert found[0][2] == '{"a":"\\u0000"}'
-        seqs = sql(postgres_url, "SELECT session_id, max(seq), count(*) FROM sessile_commits GROUP BY 1 ORDER BY 1")
-        assert seqs == [("a", 2, 2), ("b", 2, 2), ("c", 1, 1), ("d", 2, 2)]
+def test_loads_go_together_those_that_want_the_same_of_their_sessions() -> None:
+    async def run() -> None:
+        reading = Reading()
+        wanted = [Load("c", 4), Load("a", 4), Load("b", 0), Load("a", 4), Load("d", 0)]
+        assert await loaded(reading, *wanted) == [[tuple(load)] for load in wanted]
+        assert reading.together == [["a", "c"], ["b", "d"]]
+        assert reading.alone == ["a"]  # one of each session in a batch, and a batch of one goes alone
 
-
-def test_followers_hear_of_batches(postgres_url: str) -> None:
-    with PostgresStorage(postgres_url) as storage, psycopg.connect(postgres_url, autocommit=True) as follower:
-        for name in "abc":
-            storage.add_run(name, input="1")
-        sql(postgres_url, f"UPDATE sessile_sessions SET followed_until = {2**60} WHERE session_id <> 'b'")
-        follower.execute(f"LISTEN {driver_of(storage)._channel}".encode())
-        writes = [of_runs(storage, name) for name in "abc"]
-        assert many(storage, writes) == {"a", "b", "c"}
-        heard = sorted(each.payload for each in follower.notifies(timeout=30, stop_after=2))
-        assert heard == sorted(write.incarnation for write in writes if write.session_id != "b")
-
-
-def test_one_bad_commit_harms_no_other(postgres_url: str) -> None:
-    """A trigger of the application's refuses one session's commits, and with it the whole statement."""
-    with PostgresStorage(postgres_url, pool_size=20) as storage:
-        names = [f"s{number}" for number in range(12)]
-        for name in names:
-            storage.create_session(name)
-        sql(postgres_url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "IF NEW.session_id = 's3' THEN RAISE 'no'; END IF; RETURN NEW; END $$")  # fmt: skip
-        sql(
-            postgres_url,
-            "CREATE TRIGGER refuse BEFORE INSERT ON sessile_commits FOR EACH ROW EXECUTE FUNCTION refuse()",
-        )
-
-        def write(name: str) -> list[str]:
-            refused: list[str] = []
-            for number in range(10):
-                try:
-                    storage.add_run(name, input=number)
-                except StorageError as error:
-                    refused.append(f"{type(error).__name__} {error.written}")
-            return refused
-
-        with ThreadPoolExecutor(len(names)) as threads:
-            refused = dict(zip(names, threads.map(write, names), strict=True))
-        assert refused == {name: ["ConstraintError no"] * 10 if name == "s3" else [] for name in names}
-        assert all(inputs(storage, name) == list(range(10)) for name in names if name != "s3")
-
-
-WRITER = """
-import sys, json, asyncio
-from concurrent.futures import ThreadPoolExecutor
-import sessile
-url, who, face = sys.argv[1:]
-names = [f"s{n}" for n in range(12)]
-storage = sessile.open(url)
-
-def write(name):
-    for number in range(15):
-        storage.add_run(name, input=f"{who}-{number}")
-
-async def awrite(name):
-    for number in range(15):
-        await storage.aadd_run(name, input=f"{who}-{number}")
-
-async def run():
-    await asyncio.gather(*(awrite(name) for name in names))
-    await storage.aclose()
-
-if face == "async":
     asyncio.run(run())
-else:
-    with ThreadPoolExecutor(len(names)) as threads:
-        list(threads.map(write, names))
-print(json.dumps(storage.stats()))
-"""
 
 
-def test_two_processes_batch_the_same_sessions(postgres_url: str) -> None:
-    """No deadlock, and each run there once; one of them uses threads, the other tasks."""
-    with PostgresStorage(postgres_url) as storage:
-        for number in range(12):
-            storage.create_session(f"s{number}")
-        writers = [
-            subprocess.Popen([sys.executable, "-c", WRITER, postgres_url, who, face], stdout=subprocess.PIPE, text=True)
-            for who, face in (("a", "sync"), ("b", "async"))
-        ]
-        for writer in writers:
-            out, _ = writer.communicate()
-            assert writer.returncode == 0
-            assert "unknown_answers" not in json.loads(out)
-        wanted = sorted(f"{who}-{number}" for who in "ab" for number in range(15))
-        for number in range(12):
-            found = [run.input for run in storage.runs(f"s{number}", last=100)]
-            assert sorted(found) == wanted
-            for who in "ab":
-                assert [each for each in found if each[0] == who] == [f"{who}-{n}" for n in range(15)]
-    assert sql(postgres_url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+def test_what_is_too_large_to_be_loaded_with_others_is_loaded_alone() -> None:
+    async def run() -> None:
+        reading = Reading(large={"b"})
+        assert await loaded(reading, Load("a", 4), Load("b", 4)) == [[("a", 4)], [("b", 4)]]
+        assert reading.alone == ["b"]
+
+    asyncio.run(run())
 
 
-ACKNOWLEDGING = """
-import sys, threading
-from concurrent.futures import ThreadPoolExecutor
-import sessile
-url, who = sys.argv[1:]
-storage, lock = sessile.open(url), threading.Lock()
+def test_loads_that_failed_together_are_tried_one_by_one() -> None:
+    """Whatever is known of it: nothing was written."""
 
-def write(name):
-    for number in range(10_000):
-        storage.add_run(name, input=f"{who}-{number}")
-        with lock:
-            print(name, f"{who}-{number}", flush=True)
+    async def run() -> None:
+        for written in ("no", "unknown"):
+            reading = Reading(fails=StorageUnavailableError("Cut off.", written=written))
+            assert await loaded(reading, Load("a", 4), Load("b", 4)) == [[("a", 4)], [("b", 4)]]
+            assert reading.alone == ["a", "b"]
 
-with ThreadPoolExecutor(12) as threads:
-    list(threads.map(write, [f"s{n}" for n in range(12)]))
-"""
-
-KILLS = 60 if TORTURE else 3
-"""How often a process is killed in the middle of its batches."""
-
-CUTS = 200 if TORTURE else 15
-"""How often all connections are cut."""
+    asyncio.run(run())
 
 
-def whole(storage: PostgresStorage, session_id: str) -> list[Any]:
-    """The inputs of a session whose log is as its head says."""
-    assert storage.verify(session_id) > 0
-    return [run.input for run in all_runs(storage, session_id)]
+def test_a_load_whose_batch_does_not_come_back_ends_by_its_deadline() -> None:
+    async def run() -> None:
+        reading = Reading()
+        group = LoadBatches(reading.one, reading.many, suspends=True, stats=Stats())
+        group._at_work = 2
+        hasty = asyncio.create_task(group.ask(Load("a", 4), Deadline(0.1)))
+        calm = asyncio.create_task(group.ask(Load("b", 4), Deadline(30)))
+        await asyncio.sleep(0)
+        group._next()
+        with pytest.raises(DeadlineError) as caught:
+            await hasty
+        assert caught.value.written == "no"
+        reading.go.set()
+        assert await calm == [("b", 4)]
+
+    asyncio.run(run())
 
 
-def test_killed_in_the_middle_of_batches(postgres_url: str) -> None:
-    """What was acknowledged is there, once; the commit of each session is whole or absent."""
-    acknowledged: set[tuple[str, ...]] = set()
-    choices = random.Random(18)
-    with PostgresStorage(postgres_url) as storage:
-        for number in range(12):
-            storage.create_session(f"s{number}")
-        for kill in range(KILLS):
-            command = [sys.executable, "-c", ACKNOWLEDGING, postgres_url, f"k{kill}"]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-                assert writer.stdout is not None
-                for _ in range(choices.randrange(20, 300)):
-                    acknowledged.add(tuple(writer.stdout.readline().split()))
-                writer.kill()
-                acknowledged.update(tuple(line.split()) for line in writer.stdout if line.endswith("\n"))
-        found = {f"s{number}": whole(storage, f"s{number}") for number in range(12)}
-    there = Counter((name, each) for name, each_of in found.items() for each in each_of)
-    assert acknowledged - there.keys() == set()
-    assert max(there.values()) == 1
-    assert len(there) - len(acknowledged) <= 12 * KILLS  # what was on its way
+def test_loads_of_many_commits_go_at_once() -> None:
+    async def run() -> None:
+        reading = Reading()
+        group = LoadBatches(reading.one, reading.many, suspends=True, stats=Stats())
+        group._at_work = 2
+        await group.ask(Load("a", 500), Deadline(5))
+        assert reading.alone == ["a"]
 
-
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_cut_in_the_middle_of_batches(postgres_url: str, face: str) -> None:
-    """Answers are lost, and each caller finds out by itself whether its commit was written."""
-    names = [f"s{number}" for number in range(12)]
-    over = threading.Event()
-
-    def write(name: str) -> int:
-        number = 0
-        while not over.is_set():
-            storage.add_run(name, input=number)
-            number += 1
-        return number
-
-    async def awrite(name: str) -> int:
-        number = 0
-        while not over.is_set():
-            await storage.aadd_run(name, input=number)
-            number += 1
-        return number
-
-    async def run() -> list[int]:
-        counts = await asyncio.gather(*(awrite(name) for name in names))
-        await storage.aclose()
-        return counts
-
-    def cut() -> None:
-        try:
-            with psycopg.connect(postgres_url, autocommit=True) as connection:
-                for _ in range(CUTS):
-                    over.wait(0.03)
-                    connection.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-                        " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active'"
-                    )
-        finally:
-            over.set()
-
-    storage = PostgresStorage(postgres_url)
-    for name in names:
-        storage.create_session(name)
-    cutter = threading.Thread(target=cut)
-    cutter.start()
-    if face == "async":
-        counts = asyncio.run(run())
-    else:
-        with ThreadPoolExecutor(len(names)) as threads:
-            counts = list(threads.map(write, names))
-    cutter.join()
-    storage.close()
-    with PostgresStorage(postgres_url) as again:
-        for name, count in zip(names, counts, strict=True):
-            assert whole(again, name) == list(range(count))
+    asyncio.run(run())

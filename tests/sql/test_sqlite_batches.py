@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.servers.networks import TORTURE
-from tests.sql.test_batches import ACKNOWLEDGING
+from tests.sql.test_server_batches import ACKNOWLEDGING
 
 from sessile import SqliteStorage
 from sessile.drivers.sql import batches

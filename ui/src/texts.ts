@@ -157,6 +157,7 @@ export const t = {
     noRuns: "Nothing has run in this session yet.",
     forkedFrom: "Forked from",
     expires: "Expires",
+    answers: "Answers",
     revision: "Revision",
     created: "Created",
     metadata: "Metadata",
@@ -174,6 +175,8 @@ export const t = {
   run: {
     you: "User",
     firstToken: (time: string) => `first token ${time}`,
+    answeredBy: (name: string) => `answered by ${name}`,
+    handedOver: (to: string) => `handed over to ${to}`,
     system: "System",
     agent: "Agent",
     thinking: "Thinking",

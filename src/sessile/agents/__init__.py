@@ -2,6 +2,7 @@
 
 from ..live.result import RunResult
 from ..live.session import CurrentSession, app_state, current_session, session_state, temp_state, user_state
+from ..records import Handoff
 from .agent import Agent
 from .capability import SessionCapability
 from .events import MemberEnded, MemberStarted, TeamEvent
@@ -26,6 +27,7 @@ __all__ = [
     "Auto",
     "Budget",
     "CurrentSession",
+    "Handoff",
     "LastRuns",
     "MemberEnded",
     "MemberStarted",

@@ -20,7 +20,7 @@ class MemberStarted:
 
 @dataclass(frozen=True, slots=True)
 class MemberEnded:
-    """A member's run has ended, or pauses."""
+    """A member's run has ended, or pauses. The `output` of one that has handed over is a `Handoff`."""
 
     status: Status
     output: Any

@@ -67,7 +67,8 @@ def _print_run(run: Run, *, whole: bool, raw: bool) -> None:
             _print_run(child, whole=whole, raw=True)
         return
     usage = f", {usage_text(run.usage)}" if run.usage.requests else ""
-    print_heading("Run {}, {}, {} UTC{}", run.number, run.status, moment(run.started_at), usage)
+    by = "" if run.answered_by is None else f", answered by {run.answered_by}"
+    print_heading("Run {}, {}, {} UTC{}{}", run.number, run.status, moment(run.started_at), by, usage)
     for line in transcript(run, whole=whole):
         if line.who:
             say_block(line.who, line.text, "  " * line.depth)

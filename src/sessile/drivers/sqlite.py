@@ -33,7 +33,7 @@ from ..storage.states import columns_without_state
 from ..storage.storage import Storage
 from ..storage.urls import check_no_url
 from .sql import damage, durability, filters, log, private, sqlite_log
-from .sql.batches import Batches
+from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_beside import SqliteBeside
 from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
@@ -141,11 +141,11 @@ class SqliteDriver(Driver):
         self._files: dict[sqlite3.Connection, File | None] = {}
         self._batches = self._new_batches()
 
-    def _new_batches(self) -> Batches | None:
+    def _new_batches(self) -> CommitBatches | None:
         """None where no commit waits for a disk."""
         if self.in_memory:
             return None
-        return Batches(
+        return CommitBatches(
             self._append,
             self._append_many,
             suspends=False,
@@ -399,7 +399,7 @@ class SqliteDriver(Driver):
     async def append(self, write: Append, deadline: Deadline) -> bool:
         if self._batches is None:
             return await self._append(write, deadline)
-        return await self._batches.append(write, deadline)
+        return await self._batches.ask(write, deadline)
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         return bool(await self._append_many((write,), deadline))

@@ -220,13 +220,14 @@ def fill(place: Place, found: Sequence[FoundRun]) -> None:
     by_row = {one.row: one for one in found}
     for some in batches(list(by_row)):
         condition, values = one_of("run", some)
-        rated = place.read(
-            f"SELECT run, source, score, label, by_whom, rated_at FROM {{ratings}} WHERE {condition}", values
-        )
-        for row, source, score, label, by, time in rated:
-            by_row[row].ratings[source] = Rating(source, score, label, None, by, 0, time)
-        for row, tool, calls in place.read(f"SELECT run, tool, calls FROM {{tools}} WHERE {condition}", values):
-            by_row[row].tools[str(tool)] = calls  # a name, or what somebody has made of it
+        rated = "SELECT 1 AS rated, run, source, score, label, by_whom, rated_at, 0 AS calls FROM {ratings}"
+        used = "SELECT 0, run, tool, NULL, NULL, NULL, 0, calls FROM {tools}"
+        both = f"{rated} WHERE {condition} UNION ALL {used} WHERE {condition}"  # with one question to the database
+        for is_rated, row, name, score, label, by, time, calls in place.read(both, values):
+            if is_rated:
+                by_row[row].ratings[name] = Rating(name, score, label, None, by, 0, time)
+            else:
+                by_row[row].tools[str(name)] = calls  # a name, or what somebody has made of it
 
 
 def problems(

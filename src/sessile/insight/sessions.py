@@ -187,16 +187,24 @@ def _is_few(place: Place, source: str, condition: str, values: dict[str, Any], m
 
 
 def _rarest(place: Place, asked: _Asked, leads: Sequence[LeadingFacet]) -> LeadingFacet | None:
-    """The facet whose rows reach back furthest, for it has the fewest; None if one has none."""
-    rarest: tuple[int, LeadingFacet] | None = None
+    """The facet whose rows reach back furthest, for it has the fewest; None if one has none.
+
+    All are asked for with one question: where the last of some hundred rows lies, or whether there is one at all.
+    """
     times = "".join(f" AND {one.format(x='f')}" for one in asked.times)
+    parts: list[str] = []
     for lead in leads:
-        order = f"ORDER BY f.updated_at {asked.direction} LIMIT {FEW + 1}"
-        sql = f"SELECT f.updated_at FROM {{facets}} f WHERE f.facet = {lead[0]}{times} {order}"
-        rows = place.read(sql, asked.values)
-        if len(rows) <= FEW:
-            return lead if rows else None
-        back = rows[-1][0] if asked.direction == "DESC" else -rows[-1][0]
+        rows = f"SELECT f.updated_at FROM {{facets}} f WHERE f.facet = {lead[0]}{times}"
+        order = f"ORDER BY f.updated_at {asked.direction} LIMIT 1"
+        parts += [f"({rows} {order} OFFSET {FEW})", f"({rows} {order})"]
+    row = place.read(f"SELECT {', '.join(parts)}", asked.values)[0]
+    if None in row[1::2]:
+        return None
+    rarest: tuple[int, LeadingFacet] | None = None
+    for lead, last in zip(leads, row[::2], strict=True):
+        if last is None:
+            return lead
+        back = last if asked.direction == "DESC" else -last
         if rarest is None or back < rarest[0]:
             rarest = back, lead
     return None if rarest is None else rarest[1]

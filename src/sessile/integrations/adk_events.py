@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..storage.extending import Entry, Message, Usage
-from .ids import short
+from ..storage.extending import Entry, Message, Session, Usage
+from .ids import is_usable, short
+from .stored import reads_stored
 
 FORMAT = "google-adk"
 
@@ -49,6 +50,20 @@ def scoped(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, A
         elif not (colon and scope == "temp"):
             own[name] = value
     return own, scopes
+
+
+def named(scopes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The values of `user` and `app` by the names that they have in a session's state."""
+    return {f"{scope}:{name}": value for scope, values in scopes.items() for name, value in values.items()}
+
+
+@reads_stored
+def pending(head: Session) -> list[str]:
+    """The keys of commits whose changes of other states may not be written yet."""
+    keys = head.metadata.get("pending") or []
+    if not isinstance(keys, list) or not all(isinstance(key, str) and is_usable(key) for key in keys):
+        raise ValueError("these are no keys")
+    return keys
 
 
 def text_of(event: dict[str, Any]) -> str | None:

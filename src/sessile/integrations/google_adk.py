@@ -39,7 +39,6 @@ from ..storage.extending import (
     find_in,
     look,
     metadata_changed,
-    newest_messages,
     run_added,
     run_amended,
     started_session,
@@ -47,7 +46,8 @@ from ..storage.extending import (
     tail,
 )
 from .adk_artifacts import SessileArtifactService
-from .adk_events import FORMAT, Invocations, event_of, owner, scoped, text_of, usage_of
+from .adk_events import FORMAT, Invocations, event_of, named, owner, pending, scoped, text_of, usage_of
+from .adk_known import KeptEvents, Keys
 from .adk_memory import SessileMemoryService
 from .ids import digest, is_usable, short, stored_id
 from .lines import Lines
@@ -99,6 +99,8 @@ class SessileSessionService(BaseSessionService):
         self._known: OrderedDict[str, Snapshot] = OrderedDict()
         """Of the sessions that were appended to last, what is known: it spares a look, or costs a lost race."""
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._keys: OrderedDict[str, Keys] = OrderedDict()
+        self._events = KeptEvents(_said)
         self._lines = Lines()
 
     # ------------------------------------------------------------ the framework's methods
@@ -179,9 +181,10 @@ class SessileSessionService(BaseSessionService):
             told |= {"pending": [key]} if scopes else {}
             given = {"kind": KIND, "agent": short(app_name), "metadata": told, "state": own}
             _, first = started_session(core, snapshot, stored, user_id=owner(user_id), **given)
-            return Draft([*first, Entry(BEGUN, {"state": {**own, **_named(scopes)}})], key=key)
+            return Draft([*first, Entry(BEGUN, {"state": {**own, **named(scopes)}})], key=key)
 
         head = (await commit(core, stored, change, user_id=owner(user_id))).head
+        self._keys_of(head).took(key, head.revision)
         await self._settle(core, head, names, {key: scopes})
         return await self._shown(core, head, [], names)
 
@@ -201,7 +204,7 @@ class SessileSessionService(BaseSessionService):
             head = snapshot.head
             if head is None:
                 raise MissingError(f"There is no session {stored!r}.")
-            if await find_in(core, head, key, limit=1):
+            if await self._keys_of(head).has(core, snapshot, key):
                 raise _ThereError
             number = await self._number(core, head, run_id)
             text = text_of(said)
@@ -220,7 +223,7 @@ class SessileSessionService(BaseSessionService):
                 asked = text if said.get("author") == "user" else None
                 number, entries = run_added(head, run_id, input=asked, output=answer, usage=usage, **common)
             told: dict[str, Any] = {"last_update_time": said.get("timestamp", core.clock.now() / 1e6)}
-            waiting = [one for one in _pending(head) if (head.incarnation, one) not in self._settled]
+            waiting = [one for one in pending(head) if (head.incarnation, one) not in self._settled]
             waiting += [key] if scopes else []
             told |= {"pending": waiting} if waiting else {}
             left = [] if waiting or "pending" not in head.metadata else ["pending"]
@@ -241,9 +244,16 @@ class SessileSessionService(BaseSessionService):
         if runs is not None and runs.upto == committed.head.revision - 1:
             runs.take(committed.entries)
             runs.upto = committed.head.revision
+        self._keys_of(committed.head).took(key, committed.head.revision)
+        self._events.appended(committed.head, committed.entries)
         self._remember(self._known, stored, Snapshot(committed.head, [], core.clock.now()))
         await self._settle(core, committed.head, names, {key: scopes})
         return True
+
+    def _keys_of(self, head: Session) -> Keys:
+        keys = self._keys.get(head.incarnation) or Keys()
+        self._remember(self._keys, head.incarnation, keys)
+        return keys
 
     async def _number(self, core: Core, head: Session, run_id: str) -> int:
         """The number of the run of an invocation; 0 if it has none among the newest.
@@ -275,7 +285,7 @@ class SessileSessionService(BaseSessionService):
 
         Whose states these are is in its id; metadata, which others may change, could name another user.
         """
-        for key in _pending(head):
+        for key in pending(head) if "pending" in head.metadata else ():
             if (head.incarnation, key) in self._settled:
                 continue
             scopes = (known or {}).get(key)
@@ -319,9 +329,7 @@ class SessileSessionService(BaseSessionService):
         snapshot = await look(core, stored_id("adk", *names), newest=newest, user_id=owner(names[1]))
         if snapshot.head is None:
             return None
-        events = [event for one in await newest_messages(core, snapshot, count) for event in _events(one)]
-        if count is not None:
-            events = events[-count:] if count else []
+        events = [_event(text) for text in await self._events.newest(core, snapshot, count)]
         since = None if config is None else config.after_timestamp
         if since is not None:
             older = [place for place, event in enumerate(events) if event.timestamp < since]
@@ -349,22 +357,9 @@ class _ThereError(Exception):
     """It was written before."""
 
 
-def _named(scopes: Scopes) -> dict[str, Any]:
-    return {f"{scope}:{name}": value for scope, values in scopes.items() for name, value in values.items()}
-
-
 @reads_stored
 def _session(**given: Any) -> AdkSession:
     return AdkSession(**given)
-
-
-@reads_stored
-def _pending(head: Session) -> list[str]:
-    """The keys of commits whose changes of other states may not be written yet."""
-    keys = head.metadata.get("pending") or []
-    if not isinstance(keys, list) or not all(isinstance(key, str) and is_usable(key) for key in keys):
-        raise ValueError("these are no keys")
-    return keys
 
 
 @reads_stored
@@ -387,7 +382,11 @@ def _delta(entry: Entry) -> dict[str, Any]:
 
 
 @reads_stored
-def _events(message: Message) -> list[Event]:
-    """The message as events: one of ADK's as it is, one of an agent of Sessile's translated."""
-    said = message.data if message.format == FORMAT else event_of(message)
-    return [] if said is None else [Event.model_validate(said)]
+def _said(message: Message) -> dict[str, Any] | None:
+    """The message as an event's JSON: one of ADK's as it is, one of an agent of Sessile's translated."""
+    return message.data if message.format == FORMAT else event_of(message)
+
+
+@reads_stored
+def _event(text: str) -> Event:
+    return Event.model_validate_json(text)

@@ -111,12 +111,10 @@ def create_app(
     see = APIRoute("/", _seen_by(server, auth or everybody), methods=["GET"])
     app = _application(server, see, index_every, resume_every)
     app.state.authenticate = see.get_route_handler() if _has_dependencies(auth) else _asking(server, auth or everybody)
-    app.include_router(health_router(server))
-    if dashboard:
-        app.include_router(dashboard_router())
     for router in ROUTERS:
         assert all(isinstance(route, Known) for route in router.routes), "each asks first who it is"
-        app.include_router(router)
+    for router in (*ROUTERS, health_router(server), *([dashboard_router()] if dashboard else [])):
+        app.router.routes.extend(router.routes)  # `include_router` would look for a route twice, in each router anew
     _add_handlers(app)
     if hosts is None and auth is None:
         hosts = LOOPBACK

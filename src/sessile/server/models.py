@@ -82,6 +82,15 @@ class MessageOut(Out):
     time: str
 
 
+class HandoffOut(Out):
+    """What comes of a member's run that has handed the conversation over."""
+
+    model_config = ConfigDict(title="Handoff", extra="forbid")
+
+    to: str
+    reason: str
+
+
 class RunOut(Out):
     """A run."""
 
@@ -107,6 +116,9 @@ class RunOut(Out):
     metadata: Any
     ratings: list[RatingOut]
     epoch: int
+    answers: bool = Field(description="Of a member's run: it answers the user in the place of its team.")
+    handoff: HandoffOut | None = Field(description="To whom a member has handed over, instead of an output.")
+    answered_by: str | None = Field(description="The member that has answered in the place of its team.")
     messages: list[MessageOut]
     message_count: int
     own_usage: UsageOut = Field(description="Without the runs below it.")
@@ -138,6 +150,7 @@ class SessionOut(Out):
     tip: int
     trimmed: int = Field(description="The number of the last run that was removed from the beginning; 0: none.")
     hold: str | None = Field(description="Why nothing of it may be deleted.")
+    lead: str | None = Field(description="The member of its team to whom the conversation was handed over last.")
     waiting: list[int]
     last: dict[str, Any] | None = Field(default=None, description="Of lists with `details`: the newest run, in short.")
 

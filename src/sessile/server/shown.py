@@ -151,7 +151,7 @@ def run_shown(
     shown["pending"] = shorten(asked_of(Pending.of(run.pending))) if run.pending is not None else []
     shown["messages"] = [message_shown(message, whole=whole) for message in run.messages] if messages else []
     shown["message_count"] = len(run.messages)
-    shown["own_usage"] = usage_json(run.own_usage)
+    shown["own_usage"], shown["answered_by"] = usage_json(run.own_usage), run.answered_by
     shown["children"] = [
         run_shown(session_id, child, whole_errors=whole_errors, messages=messages, whole=whole)
         for child in run.children

@@ -38,26 +38,30 @@ def weight(*values: Any) -> int:
         elif kind not in _LIGHT and not (kind is dict and not value):
             todo.append(value)
     while todo and total < LARGE:
-        value = todo.pop()
-        kind = cast(type[Any], type(value))
-        if kind is dict:
-            total += len(value)
-            items: Iterable[Any] = value.values()
-        elif kind is list or kind is tuple:
-            total += len(value)
-            items = value
-        elif isinstance(value, (str, bytes, bytearray)):
-            total += len(value) // IN_TEXT
-            continue
-        else:
-            fields = getattr(value, "__dict__", None)
-            if type(fields) is not dict:
-                continue
-            total += len(cast("dict[str, Any]", fields))
-            items = cast("dict[str, Any]", fields).values()
-        if total < LARGE:
-            todo.extend(items)
+        size, items = _parts(todo.pop())
+        total += size
+        if total >= LARGE:
+            break
+        for item in items:  # most are small, and need not be looked at again
+            kind = cast(type[Any], type(item))
+            if kind is str:
+                total += len(item) // IN_TEXT
+            elif kind not in _LIGHT:
+                todo.append(item)
     return total
+
+
+def _parts(value: Any) -> tuple[int, Iterable[Any]]:
+    """What a value weighs without its parts, and these."""
+    kind = cast(type[Any], type(value))
+    if kind is dict:
+        return len(value), value.values()
+    if kind is list or kind is tuple:
+        return len(value), value
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value) // IN_TEXT, ()
+    fields = getattr(value, "__dict__", None)
+    return (len(cast("dict[str, Any]", fields)), fields.values()) if type(fields) is dict else (0, ())
 
 
 async def computed(work: Callable[[], R], *values: Any, size: int = 0) -> R:

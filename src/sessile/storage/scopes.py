@@ -209,8 +209,9 @@ async def open_scopes(
     reach, deadline = shared(core), core.deadline()
     for word, scope in scoped.scopes.items():
         scoped.heads[word] = await look_at(reach, scope, deadline)
-    for change in [] if head is None else await _left(core, scoped, head, deadline):
-        await _settle(reach, scoped, change, deadline)
+    if head is not None:
+        for change in await _left(core, scoped, head, deadline):
+            await _settle(core, scoped, change, head.incarnation, deadline)
     return scoped
 
 
@@ -270,10 +271,13 @@ def settled_in(scoped: Scoped, head: Session | None) -> ScopesSettled | None:
     return ScopesSettled(ids=ids) if ids else None
 
 
-async def settle(core: Core, scoped: Scoped, said: ScopesPatched) -> None:
-    """Write what a run has just committed to its scopes. That it cannot be now is logged: it is told, and not lost."""
+async def settle(core: Core, scoped: Scoped, said: ScopesPatched, incarnation: str) -> None:
+    """Write what a run has just committed to its scopes. That it cannot be now is logged: it is told, and not lost.
+
+    `incarnation` is that of the session with this commit.
+    """
     try:
-        await _settle(shared(core), scoped, said, core.deadline(), new=True)
+        await _settle(core, scoped, said, incarnation, core.deadline(), new=True)
     except SessileError as error:  # whatever it is: the run's own commit is there
         logger.warning(
             "What a run of session %r has changed in the state of its user or application is in its log, and is "
@@ -283,14 +287,22 @@ async def settle(core: Core, scoped: Scoped, said: ScopesPatched) -> None:
         )
 
 
-async def _settle(core: Core, scoped: Scoped, said: ScopesPatched, deadline: Deadline, *, new: bool = False) -> None:
+async def _settle(
+    core: Core, scoped: Scoped, said: ScopesPatched, incarnation: str, deadline: Deadline, *, new: bool = False
+) -> None:
     scopes = {USER: ScopeName(USER, scoped.user_id), APP: ScopeName(APP, app=said.app_name)}
     for word, operations in ((USER, said.user), (APP, said.app)):
         if operations is None:
             continue
         known = scoped.heads.get(word) if scoped.scopes.get(word) == scopes[word] else None
         change = Change(said.id, scoped.session_id, operations, known if new else None)
-        after = await _write(core, scopes[word], change, known, deadline)
+        after = await _write(shared(core), scopes[word], change, known, deadline)
+        if word == USER and after is not None and after.head is not None and after.head.revision == 1:
+            found = (await core.look(scoped.session_id, deadline)).found
+            if found is None or found.hidden is not None or found.incarnation != incarnation:
+                # All of the user's was deleted at this moment. (A deletion that comes later finds the state as well.)
+                await delete_session(shared(core), scopes[word].stored_id, user_id=ANY_USER)
+                after = Snapshot(None, [], core.clock.now())
         if known is not None and after is not None:
             scoped.heads[word] = after
     scoped.settled.add(said.id)

@@ -53,6 +53,9 @@ logger = logging.getLogger("sessile")
 
 NO_CHANGE: patch.Patch = []
 
+CHAR_BYTES, ROOM_FOR_IDS = 6, 8192
+"""How many bytes of JSON a character of ASCII has at most, and the rest of a run's start."""
+
 LOST_PAGE = 8
 """How many commits of a run a writer reads at a time who looks whether it was taken over."""
 
@@ -179,8 +182,9 @@ async def open_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
 async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     """`open_turn`, and `start_turn` unless the run is only to be written at its end; large media are put aside."""
     turn = await open_turn(core, spec, last_runs)
-    # In a copy, so that whoever has to try again passes the input as it was: nothing is put aside twice.
-    turn.spec = replace(spec, input=await keep_media(core, turn, spec.input))
+    kept = await keep_media(core, turn, spec.input)
+    if kept is not spec.input:  # in a copy: who tries again passes it as it was, and nothing is put aside twice
+        turn.spec = replace(spec, input=kept)
     if spec.durability == "exit":
         await _check_start(core, turn)
     else:
@@ -191,11 +195,21 @@ async def begin_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
 async def _check_start(core: Core, turn: Turn) -> None:
     """Refuse what would be refused at the end, for being too large, before the run has cost anything."""
     spec = turn.spec
+    if turn.before.head is not None and _is_small(core, spec):
+        return
     head, entries = existing_or_new(turn.before.head, spec.session_id, spec.user_id, _creation(core, spec))
     number = head.run_count + 1
     started = _started(core, turn)
     started.run = number
     await core.check_draft(turn.before, spec.session_id, Draft([*entries, started], number))
+
+
+def _is_small(core: Core, spec: TurnSpec) -> bool:
+    """Whether the start of a run is known to fit into a commit, without writing it as JSON."""
+    text = spec.input
+    if type(text) is not str or not text.isascii() or spec.metadata or spec.given or core.settings.redact is not None:
+        return False
+    return CHAR_BYTES * len(text) + ROOM_FOR_IDS <= core.settings.max_commit_bytes
 
 
 async def start_turn(core: Core, turn: Turn) -> None:
@@ -421,7 +435,7 @@ async def _settle(core: Core, turn: Turn, committed: Committed) -> None:
     """Write to the turn's scopes what its commit has told of them, by this call, or by the one that it repeats."""
     for entry in committed.entries:
         if (said := ScopesPatched.read(entry)) is not None:
-            await settle(core, turn.scoped, said)
+            await settle(core, turn.scoped, said, committed.head.incarnation)
 
 
 async def _check_not_lost(core: Core, turn: Turn, snapshot: Snapshot, deadline: Deadline) -> None:

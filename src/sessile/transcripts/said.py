@@ -38,7 +38,8 @@ class Said(NamedTuple):
 def head_lines(head: Session) -> Iterator[tuple[str, str]]:
     """What a session's head says, as names and values, without what is empty."""
     yield "kind", head.kind
-    for name, value in (("agent", head.agent), ("user", head.user_id), ("name", head.name)):
+    named = (("agent", head.agent), ("answers", head.lead), ("user", head.user_id), ("name", head.name))
+    for name, value in named:
         if value is not None:
             yield name, value
     yield "status", head.status or "no runs yet"
@@ -80,6 +81,12 @@ def said_in(message: Message) -> Iterator[Said]:
             yield _part(part)
     elif "role" in fields:
         yield from _of_role(fields)
+    elif isinstance(fields.get("content"), dict) and isinstance(fields["content"].get("parts"), list):
+        yield from _of_event(fields)
+    elif fields.get("type") == "function_call":
+        yield _called(fields, fields.get("arguments"), fields.get("call_id"))
+    elif fields.get("type") == "function_call_output":
+        yield Said("tool", f"returned {as_text(fields.get('output'))}", str(fields.get("call_id")), returned=True)
     else:
         yield Said("message", as_text(fields))
 
@@ -117,6 +124,30 @@ def _of_role(fields: JsonObject) -> Iterator[Said]:
     yield from calls
 
 
+def _of_event(fields: JsonObject) -> Iterator[Said]:
+    """An event of Google ADK's, without what is not said in it (`actions`, ids, counts)."""
+    who = "user" if fields.get("author") == "user" else "agent"
+    for item in _items(fields["content"]["parts"]):
+        part = cast(JsonObject, item) if isinstance(item, dict) else {"text": item}
+        call, back = part.get("function_call"), part.get("function_response")
+        if isinstance(call, dict):
+            yield _called(cast(JsonObject, call), cast(JsonObject, call).get("args"), cast(JsonObject, call).get("id"))
+        elif isinstance(back, dict):
+            made = cast(JsonObject, back)
+            name = str(made.get("name"))
+            text = f"{name} returned {as_text(made.get('response'))}"
+            yield Said("tool", text, str(made.get("id") or name), returned=True)
+        elif isinstance(part.get("text"), str):
+            yield Said("agent thinks" if part.get("thought") else who, as_text(part["text"]))
+        else:
+            yield Said(who, as_text(part))
+
+
+def _called(fields: JsonObject, arguments: Any, call: Any) -> Said:
+    name = str(fields.get("name"))
+    return Said("agent calls", as_text(arguments), str(call or name), name)
+
+
 def _items(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
@@ -127,8 +158,7 @@ def _call(call: Any) -> Said | None:
     if not isinstance(function, dict):
         return None
     made = cast(JsonObject, function)
-    name = str(made.get("name"))
-    return Said("agent calls", as_text(made.get("arguments")), str(fields.get("id") or name), name)
+    return _called(made, made.get("arguments"), fields.get("id"))
 
 
 # ---------------------------------------------------------------- values

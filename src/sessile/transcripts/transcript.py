@@ -89,6 +89,9 @@ def _child(child: Run, whole: bool, depth: int) -> Iterator[Line]:
     usage = f", {usage_text(child.usage)}" if child.usage.requests else ""
     yield Line(depth, "", f"Run of {child.agent or 'a member'}, {child.status}{usage}")
     yield from transcript(child, whole=whole, depth=depth + 1)
+    if child.handoff is not None:
+        reason = f": {child.handoff.reason}" if child.handoff.reason else ""
+        yield Line(depth + 1, "handed over", f"to {child.handoff.to}{reason}")
 
 
 def _steps(steps: list[Entry], whole: bool, depth: int) -> Iterator[Line]:

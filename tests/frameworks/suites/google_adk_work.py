@@ -117,6 +117,36 @@ async def in_turn(service: Any) -> None:
         await one.append_event(session, event)
 
 
+async def again(service: Any) -> list[list[str]]:
+    """What two services hold, as two processes do, of events that come again, and of runs that are left by a rewind."""
+    names: dict[str, Any] = {"app_name": "app", "user_id": "ada", "session_id": "again"}
+    session = await service.create_session(**names)
+    other = SessileSessionService(service.storage)
+    found: list[list[str]] = []
+
+    async def look() -> None:
+        for one in (service, other):
+            for count in (None, 3):
+                config = None if count is None else GetSessionConfig(num_recent_events=count)
+                got = await one.get_session(**names, config=config)
+                found.append([event.id for event in got.events])
+
+    for number in range(12):
+        event = Event(id=f"e{number}", author="user", invocation_id=f"i{number}", content=text(f"{number}"))
+        for one in (service, other, service) if number % 5 == 0 else ((service, other)[number % 2],):
+            await one.append_event(session, event)
+        if number in (0, 10):
+            await look()
+    for number in (11, 3):
+        event = Event(id=f"e{number}", author="user", invocation_id="late", content=text("again"))
+        for one in (other, service):
+            await one.append_event(session, event)
+    await look()
+    await service.storage.arewind("adk:app:ada:again", at=2, user_id="ada")
+    await look()
+    return found
+
+
 async def crash(service: Any) -> None:
     """End after an event is stored, and before the states of user and app are."""
     session = await service.create_session(app_name="app", user_id="ada", session_id="crashed")
@@ -201,6 +231,7 @@ async def answers(service: Any) -> list[Any]:
 
 MANY: dict[str, Any] = {"together": together, "running": running}
 FOUND: dict[str, Any] = {"kept": kept, "went_on": went_on, "answers": answers, "crash": crash, "in_turn": in_turn}
+FOUND["again"] = again
 
 
 def main(what: str, *arguments: str) -> None:

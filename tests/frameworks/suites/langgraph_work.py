@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -148,16 +149,29 @@ def stored(storage: sessile.Storage) -> list[Any]:
     assert first.created_at < first.updated_at
     found = [first.value, [item.key for item in again.search(("memories",), filter={"n": {"$gt": 2}})]]
     found.append(again.list_namespaces(prefix=("memories",)))
-    short = SessileStore(storage, ttl={"default_ttl": 0.02, "refresh_on_read": True})
+    short = SessileStore(storage, ttl={"default_ttl": 60, "refresh_on_read": True})
     short.put(("brief",), "read", {"n": 1})
-    short.put(("brief",), "left", {"n": 2})
-    for _ in range(3):
-        time.sleep(0.5)
-        assert short.get(("brief",), "read") is not None
+    ends = [_end(storage, "read")]
+    for refresh in (False, True):
+        time.sleep(0.01)
+        assert short.get(("brief",), "read", refresh_ttl=refresh) is not None
+        ends.append(_end(storage, "read"))
+    assert ends[0] == ends[1] < ends[2], "it lives longer where that is asked for"
+    short.put(("brief",), "left", {"n": 2}, ttl=0.001)
+    while short.get(("brief",), "left", refresh_ttl=False) is not None:
+        time.sleep(0.01)
     found.append([item.key for item in short.search(("brief",), refresh_ttl=False)])
     again.delete(("other",), "k")
     found.append(again.get(("other",), "k"))
     return found
+
+
+def _end(storage: sessile.Storage, key: str) -> datetime:
+    """When an item expires."""
+    session = storage.get_session(f"langgraph-store:brief:{key}")
+    assert session is not None
+    assert session.expires_at is not None
+    return session.expires_at
 
 
 MANY: dict[str, Any] = {"together": together, "running": running, "putting": putting}

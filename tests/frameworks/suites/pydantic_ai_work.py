@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
+import random
 import sys
 
 from pydantic_ai import Agent
@@ -26,17 +29,21 @@ agent = Agent(FunctionModel(answer))
 ENDLESS = UsageLimits(request_limit=None)
 """The requests of a whole conversation count, and 50 are the most if nothing is said."""
 
+LAST = 8
+"""How many messages a turn sees. Each save makes the others' turns vain, so that many writers who read all of a long
+conversation each time do little else."""
+
 
 async def say(store: ConversationStore, conversation_id: str, prompt: str) -> str:
-    """One turn; whoever is too late loads again and tries again."""
-    while True:
-        conversation = await store.load(conversation_id) or Conversation(conversation_id=conversation_id)
+    """One turn; whoever is too late waits a moment, loads again and tries again, as an application does."""
+    for attempt in itertools.count(1):
+        conversation = await store.load(conversation_id, limit=LAST) or Conversation(conversation_id=conversation_id)
         result = await agent.run(prompt, conversation=conversation, usage_limits=ENDLESS)
-        try:
+        with contextlib.suppress(ConversationConflict):
             await store.save(result)
-        except ConversationConflict:
-            continue
-        return result.output
+            return result.output
+        await asyncio.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))
+    raise AssertionError("it counts for ever")
 
 
 async def together(store: ConversationStore, writers: int, runs: int, name: str) -> None:

@@ -45,6 +45,8 @@ export type Session = {
   expires_at: string | null;
   forked_from: { session_id?: string; run?: number; at?: number } | null;
   tip: number;
+  /** The member of its team to whom the conversation was handed over last. */
+  lead: string | null;
   waiting: number[];
   last?: Last | null;
 };
@@ -116,6 +118,12 @@ export type Run = {
   metadata: Json;
   ratings: Rating[];
   epoch: number;
+  /** Of a member's run: it answers the user in the place of its team. */
+  answers: boolean;
+  /** To whom a member has handed over, instead of an output. */
+  handoff: { to: string; reason: string } | null;
+  /** The member that has answered in the place of its team. */
+  answered_by: string | null;
   messages: Message[];
   message_count: number;
   children: Run[];

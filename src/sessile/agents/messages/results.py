@@ -41,7 +41,7 @@ def stored_result(
     """
     pending = requests_of(run) if run.status == "paused" else None
     return RunResult(
-        output=pending or (run.output if output is None else output),
+        output=pending or run.handoff or (run.output if output is None else output),
         session_id=session_id,
         run_id=run.run_id,
         number=run.number,

@@ -64,6 +64,7 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
 
 def join(recorder: Recorder, job: Job) -> None:
     """Let a run's recorder and those who work beside the run know each other."""
+    recorder.handed = job.handed
     if recorder.company is not job.company:
         recorder.company = job.company
         job.company.begin(recorder, job)
@@ -134,7 +135,7 @@ async def _asked(
         options["usage_limits"] = replace(options["usage_limits"], request_limit=None)
     if job.session_usage and options.get("usage_limits") is None:
         options["usage_limits"] = UsageLimits(request_limit=None)  # Pydantic AI's default of 50 is meant for one run
-    if job.placeholders or recorder.watched or job.company.speaks or job.own:
+    if job.placeholders or recorder.watched or job.company.speaks or job.own or job.handed is not None:
         adapting = [Adapting(earlier=recorder.transcript.earlier)] if recorder.transcript.earlier else []
         options["capabilities"] = [*(options.get("capabilities") or ()), SessionSteps(recorder=recorder), *adapting]
     # Each capability takes Pydantic AI as long as a commit takes us.

@@ -10,7 +10,7 @@ from pydantic_ai import DeferredToolRequests, DeferredToolResults
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.messages import ModelMessage, UserContent
 
-from ...records import Usage
+from ...records import Handoff, Usage
 from ..history.past import SessionPast
 from ..history.windows import Window
 from ..memory import Memory
@@ -50,6 +50,7 @@ class Job:
         titles: how a session without a name gets one.
         memory: how the agent remembers its users.
         review: whether somebody looks at the output before it is given.
+        handed: of a member that may hand over: whether it has, as the messages of its run say.
     """
 
     agent: AbstractAgent[Any, Any]
@@ -76,6 +77,7 @@ class Job:
     titles: Titles = None
     memory: Memory | None = None
     review: bool = False
+    handed: Callable[[Sequence[ModelMessage]], Handoff | None] | None = None
 
     async def show(self, question: str) -> ShownMessages:
         """The examples for a question, chosen once."""

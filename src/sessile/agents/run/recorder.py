@@ -21,7 +21,7 @@ from ...errors import TooLargeError
 from ...live.endings import unfinished
 from ...live.queue import in_turn
 from ...live.session import CurrentSession
-from ...records import Entry, JsonObject, Run, Usage
+from ...records import Entry, Handoff, JsonObject, Run, Usage
 from ...storage import patch, turns
 from ...storage.computing import computed
 from ...storage.core import Core
@@ -33,7 +33,7 @@ from ...storage.storage import Storage, aoperate
 from ...storage.turns import Turn, TurnSpec
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end, wait_out
-from ...storage.vocabulary import MessageAdded, Pending, RunEnded, ToolEnded, ToolStarted, Word
+from ...storage.vocabulary import MessageAdded, Pending, RunEnded, ToolEnded, ToolStarted, Word, handoff_of
 from ..messages.stored import (
     FORMAT,
     KeepMedia,
@@ -125,6 +125,8 @@ class Recorder:
         self.refuse_conflicts = refuse_conflicts
         self.company: Company = Alone()
         """Who works beside the run, for it."""
+        self.handed: Callable[[Sequence[ModelMessage]], Handoff | None] | None = None
+        """Of a member that may hand over: whether it has, as its messages say."""
         self._state_before: JsonObject = turn.state if above is None else {}
         self.held: list[Entry] = []
         """Entries of runs below this one that are written with its end."""
@@ -359,6 +361,8 @@ class Recorder:
         if isinstance(output, DeferredToolRequests):
             pending = Pending(requests=dump_requests(output), delegated=list(self.company.delegated) or None)
             await self._end(RunEnded(status="paused", pending=pending.json), state)
+        elif self.handed is not None and isinstance(output, Handoff):
+            await self._end(RunEnded(status="completed", handoff=handoff_json(output)), state)
         else:
             inline = self.storage.settings.inline_media_bytes
             dumped = await computed(lambda: dump_output(output, inline), output)
@@ -418,7 +422,7 @@ class Recorder:
             self._ended = self.session.ended = True
             record = self.record
             record.status, record.output, record.error = ended.status, ended.output, ended.error
-            record.pending = ended.pending
+            record.pending, record.handoff = ended.pending, handoff_of(ended.handoff)
             record.first_token_us = took if took is not None else record.first_token_us
             record.usage = self.meter.earlier + used + usage_of_all(self.company)
             if refused is not None:
@@ -480,6 +484,11 @@ class Recorder:
         self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         return await aoperate(self.storage, operation, *args, **kwargs)
+
+
+def handoff_json(handoff: Handoff) -> JsonObject:
+    """A handoff as it is stored."""
+    return {"to": handoff.to, "reason": handoff.reason}
 
 
 async def kept_result(ended: ToolEnded, media: ReadMedia) -> Any:

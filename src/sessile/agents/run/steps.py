@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
+from pydantic import TypeAdapter
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ModelRetry, RunContext, ToolDenied
 from pydantic_ai.capabilities import (
     ValidatedToolArgs,
@@ -19,9 +20,11 @@ from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ToolFailed, T
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
+from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import AgentDepsT, ToolDefinition
 
 from ...errors import StorageError, TooLargeError
+from ...records import Handoff
 from ..history.accepted import told
 from ..messages.counted import MADE_UP
 from ..placeholders import with_state
@@ -37,6 +40,17 @@ NOT_KEPT = (
     "it is still needed."
 )
 """What a model is told of a call, or of an answer, that had not been executed, and cannot be as it was meant."""
+
+
+class HandedOver(Exception):
+    """A member has handed the conversation over, and says nothing more."""
+
+    def __init__(self, handoff: Handoff) -> None:
+        super().__init__(f"handed over to {handoff.to}")
+        self.handoff = handoff
+
+
+_results = TypeAdapter(AgentRunResult[Any])
 
 
 @dataclass
@@ -96,6 +110,10 @@ class SessionSteps(HearsFirst[AgentDepsT]):
             return response
         _note_speaker(recorder, is_model=True)
         recorder.replay = None  # what the model asks for from here on is new, under whatever ids
+        if recorder.handed is not None:
+            handoff = recorder.handed(recorder.transcript.said(ctx.messages))
+            if handoff is not None:
+                raise HandedOver(handoff)
         if (known := recorder.company.next_response(ctx.messages)) is not None:
             recorder.meter.made_up += 1
             _note_speaker(recorder, is_model=False)
@@ -118,6 +136,14 @@ class SessionSteps(HearsFirst[AgentDepsT]):
             logger.warning("A model's response could not be stored yet: %s", error)
             recorder.observe(made, ctx.usage)
         return response
+
+    async def on_run_error(self, ctx: RunContext[AgentDepsT], *, error: BaseException) -> AgentRunResult[Any]:
+        """End the run of a member that has handed over with that; its model is not asked again."""
+        if not isinstance(error, HandedOver):
+            raise error
+        before = sum(message.run_id != ctx.run_id for message in ctx.messages)
+        said = {"messages": ctx.messages, "usage": ctx.usage, "run_id": ctx.run_id, "new_message_index": before}
+        return _results.validate_python({"output": error.handoff, "conversation_id": ctx.conversation_id, **said})
 
     async def wrap_tool_execute(
         self,

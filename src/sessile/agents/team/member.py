@@ -13,16 +13,16 @@ from ...errors import StorageError
 from ...live.endings import unfinished
 from ...live.result import RunResult
 from ...live.session import CurrentSession
-from ...records import Entry, JsonObject, Run, Usage
+from ...records import Entry, Handoff, JsonObject, Run, Usage
 from ...storage import patch, turns
 from ...storage.computing import computed
 from ...storage.ids import uuid7
 from ...storage.sameness import shared_by
 from ...storage.storage import Storage
 from ...storage.uninterrupted import to_the_end
-from ...storage.vocabulary import Given, Pending, RunDecided, RunEnded, RunStarted, RunTaken, Word
+from ...storage.vocabulary import Given, LeadPassed, Pending, RunDecided, RunEnded, RunStarted, RunTaken, Word
 from ..messages.stored import dump_input, dump_output, dump_requests
-from ..run.recorder import Recorder, StatePart
+from ..run.recorder import Recorder, StatePart, handoff_json
 
 logger = logging.getLogger("sessile")
 
@@ -55,23 +55,35 @@ class MemberRecorder(Recorder):
         prompt: str | Sequence[UserContent] | None,
         metadata: JsonObject | None = None,
         members: list[str] | None = None,
+        *,
+        answers: bool = False,
+        passed: LeadPassed | None = None,
     ) -> MemberRecorder:
-        """Commit that a member begins to work, and which `members` of its own it has, where these were chosen."""
+        """Commit that a member begins to work, and which `members` of its own it has, where these were chosen.
+
+        Args:
+            above, name, key, prompt, metadata: of whose run, as what, for which call, with what.
+            members: the names of those.
+            answers: whether it answers the user in the place of its team.
+            passed: what is said before that of who leads the team.
+        """
         recorder = cls(above, name, key)
         dumped = await computed(lambda: dump_input(prompt), prompt)
         recorder.record.input = dumped if isinstance(prompt, str) else await recorder.keep(dumped)
         recorder.record.metadata = metadata or {}
         given = None if members is None else Given(members=members).json
-        recorder.record.given = given or {}
+        recorder.record.given, recorder.record.answers = given or {}, answers
         started = RunStarted(
             input=recorder.record.input,
             durability=recorder.turn.spec.durability,
             key=key,
             metadata=metadata,
             given=given,
+            answers=answers,
         )
+        first = [] if passed is None else [recorder.entry(passed)]
         try:
-            await to_the_end(recorder.append([recorder.entry(started)]))
+            await to_the_end(recorder.append([*first, recorder.entry(started)]))
         except asyncio.CancelledError as error:
             await to_the_end(recorder.fail(unfinished(error, cancelled=False, stepwise=recorder.stepwise)))
             raise
@@ -103,7 +115,9 @@ class MemberRecorder(Recorder):
 
     async def end_as(self, result: RunResult[Any]) -> None:
         """Commit the end of a run whose messages are kept in a session of the member's own."""
-        if result.pending is None:
+        if isinstance(result.output, Handoff):
+            ended = RunEnded(status=result.status, handoff=handoff_json(result.output))
+        elif result.pending is None:
             output = await computed(lambda: dump_output(result.output), result.output)
             ended = RunEnded(status=result.status, output=output, error=result.error)
         else:
@@ -146,7 +160,8 @@ class MemberRecorder(Recorder):
     async def _end_with(self, entries: Sequence[Entry], ended: RunEnded, changes: patch.Patch) -> None:
         if self.own_record is not None and await self._is_shared():
             ended = ended.but(counted_there=True)
-        entries = [*entries, self.entry(ended)]
+        handed = [] if ended.handoff is None else [self.entry(self.passed(self.name, ended.handoff["to"]))]
+        entries = [*entries, *handed, self.entry(ended)]
         try:
             await self._write(entries, changes)
         except StorageError as error:
@@ -157,6 +172,10 @@ class MemberRecorder(Recorder):
             self.root.held.extend(entries)
         else:
             self.root.saved(changes)
+
+    def passed(self, was: str, to: str) -> LeadPassed:
+        """That another member of the same team leads from now on."""
+        return passed_in(self.path[:-1], was, to)
 
     async def _is_shared(self) -> bool:
         """Whether the member's own session is in the database of the team's, which has its usage from there."""
@@ -171,6 +190,16 @@ class MemberRecorder(Recorder):
         if self.root.refuse_conflicts or self.turn.spec.durability == "exit":
             return []
         return await self._state_patch("json")
+
+
+def passed_in(path: Sequence[str], was: str, to: str) -> LeadPassed:
+    """That another member leads in the team at the end of a path of names from the session's own team down."""
+    return LeadPassed(team=called(path), was=was, to=to)
+
+
+def called(path: Sequence[str]) -> str:
+    """How heads call a team within the session's own one, which is `""`; names with a slash keep to themselves."""
+    return "/".join(name.replace("~", "~0").replace("/", "~1") for name in path)
 
 
 def path_of(recorder: Recorder) -> tuple[str, ...]:

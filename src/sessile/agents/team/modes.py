@@ -77,7 +77,7 @@ class Members(Mapping[str, Member]):
 Function = Callable[[Any, Members], Awaitable[Any]]
 """A mode of one's own: an `async` function of what the team was asked, and of its members; returns the answer."""
 
-Mode = Literal["coordinate", "route", "collaborate"] | Function
+Mode = Literal["coordinate", "route", "collaborate", "handoff"] | Function
 
 
 class Teamwork(MemberRuns):
@@ -151,7 +151,7 @@ class Teamwork(MemberRuns):
     def _last_returned(self, tool: str) -> ToolReturnPart | None:
         """What a tool has returned right before the last response of the run."""
         requests = [one for one in self._said(self.recorder.transcript.messages) if isinstance(one, ModelRequest)]
-        return _returned(requests[-1], tool) if requests else None
+        return returned_by(requests[-1], tool) if requests else None
 
     def _begins(self, messages: Sequence[ModelMessage]) -> bool:
         """Whether nothing was said in this run of the team."""
@@ -163,6 +163,15 @@ class Teamwork(MemberRuns):
 
     def _answer(self, output: Any) -> Any:
         return output
+
+    def _answer_of_member(self, output: Any) -> Any:
+        """What the member has answered whose call came last, where the leader has said no more than that."""
+        answer = self._last_returned(DELEGATE)
+        if answer is None:
+            return output
+        # Not there where the leader has answered in the same breath: Pydantic AI then says so in the member's place.
+        result = self.results.get(self._key(answer.tool_call_id, self.recorder.transcript.messages))
+        return output if result is None else result.output
 
     def _merged(self, requests: DeferredToolRequests) -> DeferredToolRequests:
         """What the leader waits for itself, and what its members wait for."""
@@ -206,16 +215,11 @@ class Routing(Teamwork):
 
     def next_response(self, messages: Sequence[ModelMessage]) -> ModelResponse | None:
         """See `Teamwork`."""
-        answer = _returned(messages[-1], DELEGATE)
+        answer = returned_by(messages[-1], DELEGATE)
         return None if answer is None else made_up(TextPart(as_text(answer.content)))
 
     def _answer(self, output: Any) -> Any:
-        answer = self._last_returned(DELEGATE)
-        if answer is None:
-            return output
-        # Not there where the leader has answered in the same breath: Pydantic AI then says so in the member's place.
-        result = self.results.get(self._key(answer.tool_call_id, self.recorder.transcript.messages))
-        return output if result is None else result.output
+        return self._answer_of_member(output)
 
     def _leader_answers(self) -> bool:
         return self._answers and self._chosen is None
@@ -249,7 +253,7 @@ class OwnFunction(Teamwork):
         """See `Teamwork`."""
         if self._begins(messages):
             return made_up(ToolCallPart(WORK, {}, tool_call_id=uuid7()))
-        returned = _returned(messages[-1], WORK)
+        returned = returned_by(messages[-1], WORK)
         assert returned is not None, "the call has either returned, or ended the run"
         return made_up(TextPart(as_text(returned.content)))
 
@@ -264,16 +268,9 @@ class OwnFunction(Teamwork):
         return self._answers and self._given is not None and isinstance(self._given[0], str)
 
 
-def _returned(message: ModelMessage, tool: str) -> ToolReturnPart | None:
+def returned_by(message: ModelMessage, tool: str) -> ToolReturnPart | None:
     """What a tool has returned, if the message says so."""
     for part in message.parts:
         if isinstance(part, ToolReturnPart) and part.tool_name == tool and part.outcome == "success":
             return part
     return None
-
-
-def teamwork_of(mode: Mode) -> type[Teamwork]:
-    """What a mode does."""
-    if callable(mode):
-        return OwnFunction
-    return {"coordinate": Teamwork, "route": Routing, "collaborate": Collaboration}[mode]

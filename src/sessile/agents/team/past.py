@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, TextPart
 
 from ...records import FINISHED, Run
 from ..history.past import SessionPast, Summary
 from ..history.sendable import question_and_answer
+from ..messages.counted import made_up
 from ..shown import question_of
 from .answers import without_answers
 from .member import MemberRecorder
@@ -54,9 +55,13 @@ class MemberPast(SessionPast):
 
     async def messages(self, run: Run) -> list[ModelMessage]:
         """See `Past`."""
+        messages = await self._said_in(run)
+        return question_and_answer(messages) if self._brief else whole_run(run, messages)
+
+    async def _said_in(self, run: Run) -> list[ModelMessage]:
+        """The messages of a run, one below the run at hand among them."""
         said = self._root.said.get(run.run_id)
-        messages = await super().messages(run) if said is None else said
-        return question_and_answer(messages) if self._brief else [without_answers(message) for message in messages]
+        return await super().messages(run) if said is None else said
 
     @property
     def question(self) -> str:
@@ -72,6 +77,12 @@ class MemberPast(SessionPast):
         """See `Past`."""
         if not self._path:
             await super().keep_summary(summary)
+
+
+def whole_run(run: Run, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """The messages of a member's run, as it is sent them in later ones."""
+    end = [] if run.handoff is None else [made_up(TextPart(f"(I have handed over to {run.handoff.to}.)"))]
+    return [*map(without_answers, messages), *end]
 
 
 def runs_below(run: Run, path: Sequence[str]) -> list[Run]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...live.streams import text_delta
-from ...records import JsonObject, Usage
+from ...records import Handoff, JsonObject, Usage
 from ..events import MemberEnded, MemberStarted, TeamEvent
 from ..messages.spoken import plain_text
 from ..printing import AnswerView
@@ -85,6 +85,9 @@ class TeamView(AnswerView):
 
 def _ending(ended: MemberEnded) -> str:
     """How a member's run has ended, and what it took."""
+    if isinstance(ended.output, Handoff):
+        reason = f" ({ended.output.reason})" if ended.output.reason else ""
+        return f"handed over to {ended.output.to}{reason}, {_used(ended.usage)}"
     error = "" if ended.error is None else f" ({_problem(ended.error)})"
     return f"{ended.status}{error}, {_used(ended.usage)}"
 

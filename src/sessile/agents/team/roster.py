@@ -43,6 +43,7 @@ class Roster:
         member_history: what they are sent along.
         briefing: what their leader is told about them; None where a function leads.
         shared_answers: how many tokens of what has been answered in a run the next members are shown.
+        max_handoffs: how often members may hand over in one run.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Roster:
     member_history: MemberHistory
     briefing: str | None
     shared_answers: int = 0
+    max_handoffs: int = 0
 
     def of(self, members: Mapping[str, Agent[Any]]) -> Roster:
         """The same team with these members."""
@@ -143,9 +145,13 @@ def by_name(members: Sequence[Agent[Any]]) -> dict[str, Agent[Any]]:
 
 def briefing(mode: str | Callable[..., Any], members: Mapping[str, Agent[Any]]) -> str | None:
     """What the leader is told about its team."""
-    if callable(mode):
+    if callable(mode) or mode == "handoff":
         return None
-    lines = [
+    return "\n".join([BRIEFINGS[mode], "", "The members:", *listed(members)])
+
+
+def listed(members: Mapping[str, Agent[Any]]) -> list[str]:
+    """Members as a model is told of them, a line each."""
+    return [
         f"- {name}: {member.description}" if member.description else f"- {name}" for name, member in members.items()
     ]
-    return "\n".join([BRIEFINGS[mode], "", "The members:", *lines])

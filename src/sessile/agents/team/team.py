@@ -25,14 +25,15 @@ from ..agent import Agent
 from ..events import Listen, TeamEvent
 from ..history.shortened import Shortened
 from ..history.summary import RollingSummary
-from ..history.windows import History
+from ..history.windows import History, window_of
 from ..memory import MemoryOption
 from ..options import AgentOptions, Prompt, RunOptions, StreamOptions
 from ..partial import types_of
 from ..printing import AnswerView
 from ..run.job import Job
 from ..titles import Titles
-from .modes import Mode, teamwork_of
+from .handing import Handing
+from .modes import Collaboration, Mode, OwnFunction, Routing, Teamwork
 from .printing import TeamView
 from .roster import ChooseMembers, MemberHistory, Pool, Roster, briefing, by_name
 from .voice import listener
@@ -40,7 +41,13 @@ from .voice import listener
 MOST_NEWEST = 50
 """The most runs that the first look of a team's run reads."""
 
-MODES = ("coordinate", "route", "collaborate")
+MODES = ("coordinate", "route", "collaborate", "handoff")
+
+HANDOFFS = 5
+"""How often members may hand over in one run, where nothing else is said."""
+
+MOST_HANDOFFS = 40
+"""What can be said at most: each takes a step of the team's run, which Pydantic AI ends after 50."""
 
 
 class TeamOptions(AgentOptions, total=False):
@@ -86,12 +93,16 @@ class Team(Agent[OutputT]):
         model: the leader's model, or a ready `pydantic_ai.Agent`. Not needed where the mode is a function.
         mode: `"coordinate"`: the leader delegates tasks to members and writes the answer. `"route"`: it picks one
             member, whose answer is returned as it is. `"collaborate"`: all members work on the request at the same
-            time, and the leader joins the results. Or an `async` function of the request and the `Members`, which
-            asks them and returns the answer.
+            time, and the leader joins the results. `"handoff"`: one member answers the user itself, at first the first
+            one, until it hands over to another, which answers from then on, in later runs, too. Or an `async` function
+            of the request and the `Members`, which asks them and returns the answer.
         member_history: what a member is sent along: its `"own"` earlier work in the session (as many runs of it as its
-            own `history` says), or the `"team"`'s conversation, questions and answers.
+            own `history` says), or the `"team"`'s conversation, questions and answers. Default: its own; with
+            `mode="handoff"` the conversation, in which what it has answered itself is whole.
         shared_answers: about how many tokens of what members have answered before in the same run each next one is
             shown, behind its task. 0: a member knows only what it is told.
+        max_handoffs: how often members may hand over within one run, 40 times at most; then the one that leads answers.
+            Default: 5. Only with `mode="handoff"`.
         output_type: the type of the leader's answers.
         options: the further arguments of `Agent`. `description` is what the leader of a team above is told about it.
     """
@@ -104,21 +115,25 @@ class Team(Agent[OutputT]):
         model: Model | KnownModelName | str | AbstractAgent[Any, OutputT] | None = None,
         *,
         mode: Mode = "coordinate",
-        member_history: MemberHistory = "own",
+        member_history: MemberHistory | None = None,
         shared_answers: int = 0,
+        max_handoffs: int | None = None,
         output_type: OutputSpec[OutputT] = str,
         **options: Unpack[TeamOptions],
     ) -> None:
         _check_mode(mode, model.output_type if isinstance(model, AbstractAgent) else output_type)
+        member_history = member_history or ("team" if mode == "handoff" else "own")
         check_choice(member_history, "member_history", ("own", "team"))
         check_count(shared_answers, "shared_answers", least=0)
+        self.max_handoffs = _handoffs_of(mode, max_handoffs, model)
         self._choose_members = members if callable(members) else None
         self.members = {} if callable(members) else by_name(members)
         self.mode: Mode = mode
         self.member_history: MemberHistory = member_history
         self.shared_answers = shared_answers
         self._briefing = briefing(mode, self.members)
-        super().__init__(TestModel() if model is None and callable(mode) else model, output_type=output_type, **options)
+        leaderless = model is None and (callable(mode) or mode == "handoff")
+        super().__init__(TestModel() if leaderless else model, output_type=output_type, **options)
         self._check_windows(self.members)
         states = [member._state for member in self.members.values()]
         self._scopes = checked_scopes([*self._scopes, *(name for one in self.members.values() for name in one._scopes)])
@@ -158,10 +173,20 @@ class Team(Agent[OutputT]):
             _check_mode(self.mode, options["output_type"])
         given = options.get("members")
         job = super()._job({**options, "members": None}, stored=stored, listen=listen, answers=answers)
-        roster = Roster(self._title, self.members, self.mode, self.member_history, self._briefing, self.shared_answers)
+        roster = Roster(
+            self._title,
+            self.members,
+            self.mode,
+            self.member_history,
+            self._briefing,
+            self.shared_answers,
+            self.max_handoffs,
+        )
         pool = Pool(self.members, self._choose_members, given, self._check_windows)
-        work = teamwork_of(self.mode)(roster, pool, listen, answers=answers)
+        work = _teamwork_of(self.mode)(roster, pool, listen, answers=answers)
         job.company = work
+        if self.mode == "handoff":  # nobody looks back but the members, each by its own window
+            job.window = window_of(None)
         job.options["toolsets"] = [*(job.options.get("toolsets") or ()), work.toolset()]
         return job
 
@@ -236,7 +261,32 @@ def _check_mode(mode: Any, output_type: Any) -> None:
         check_choice(mode, "mode", MODES)
     elif not inspect.iscoroutinefunction(mode):
         raise InvalidInputError("A mode of your own is an `async def` function of the request and the members.")
-    if str not in types_of(output_type) and (callable(mode) or mode == "route"):
+    if str not in types_of(output_type) and (callable(mode) or mode in ("route", "handoff")):
         raise InvalidInputError(
             "The answer is a member's or a function's here: the team has no output_type of its own."
         )
+
+
+def _teamwork_of(mode: Mode) -> type[Teamwork]:
+    """What a mode does."""
+    if callable(mode):
+        return OwnFunction
+    return {"coordinate": Teamwork, "route": Routing, "collaborate": Collaboration, "handoff": Handing}[mode]
+
+
+def _handoffs_of(mode: Mode, most: int | None, model: Any) -> int:
+    """How often members may hand over in one run."""
+    if mode != "handoff":
+        if most is not None:
+            raise InvalidInputError('Only with mode="handoff" members hand over: leave max_handoffs out.')
+        return 0
+    if model is not None:
+        raise InvalidInputError(
+            'With mode="handoff" no leader\'s model is asked: the members answer.',
+            hint="Leave the model out; who answers first is the first member.",
+        )
+    most = HANDOFFS if most is None else most
+    check_count(most, "max_handoffs", least=1)
+    if most > MOST_HANDOFFS:
+        raise InvalidInputError(f"max_handoffs must be {MOST_HANDOFFS} at most; it is {most}.")
+    return most

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,10 @@ from ...live.result import RunResult
 from ...records import FINISHED, Run, Usage
 from ...storage.storage import seen_like
 from ...storage.uninterrupted import wait_out
-from ...storage.vocabulary import Given
+from ...storage.vocabulary import Given, LeadPassed
 from ..agent import member_job
 from ..events import Listen, MemberEnded, MemberStarted
+from ..history.past import SessionPast
 from ..messages.counted import run_usage, usage_of
 from ..messages.results import as_result
 from ..options import Prompt
@@ -49,6 +50,8 @@ class MemberRuns:
 
     recorder: Recorder
     job: Job
+    leads: bool = False
+    """Whether members answer the user, in the place of the team."""
 
     def __init__(self, roster: Roster, pool: Pool, listen: Listen | None, *, answers: bool) -> None:
         self.roster = roster
@@ -163,7 +166,7 @@ class MemberRuns:
 
     async def _work(self, name: str, prompt: Prompt, key: str, kept: Run | None, before: Usage) -> RunResult[Any]:
         """A member's run, to its end."""
-        job = member_job(self.roster.members[name], self._listen, answers=self._member_answers())
+        job = self._equipped(name, member_job(self.roster.members[name], self._listen, answers=self._member_answers()))
         if kept is None:
             prompt = with_answers(prompt, self.recorder.record.children, self.roster.shared_answers)
         elif kept.run_id in self._going_on:
@@ -182,7 +185,8 @@ class MemberRuns:
             record = recorder.record
             recorder.root.said[record.run_id] = recorder.transcript.said()
             if voice is not None:
-                voice.say(MemberEnded(record.status, record.output, record.error, record.usage))
+                output = record.output if record.handoff is None else record.handoff
+                voice.say(MemberEnded(record.status, output, record.error, record.usage))
 
     async def _begun(
         self, name: str, prompt: Prompt, key: str, kept: Run | None, job: Job
@@ -194,21 +198,37 @@ class MemberRuns:
         elsewhere = None if elsewhere is own else elsewhere
         job.prompt = prompt if kept is None else None
         chosen = await job.company.choose(self._asked(prompt)) if kept is None else None
+        begin = partial(
+            MemberRecorder.start, self.recorder, name, key, prompt, answers=self.leads, passed=self._passed(name)
+        )
         if elsewhere is None:
             if kept is None:
-                recorder = await MemberRecorder.start(self.recorder, name, key, prompt, members=chosen)
+                recorder = await begin(members=chosen)
                 work = drive(recorder, job)
             else:
                 recorder, work = await resume_member(self.recorder, kept, job, self.given)
-            job.past = partial(MemberPast, recorder, self.roster.member_history)
+            job.past = self._past(recorder)
             return recorder, work
         spec = await own_spec(member, self.recorder, (*path_of(self.recorder), name), kept)
         if kept is not None:
             recorder, _ = await take_member(self.recorder, kept, self.given)
+            job.past = self._past(recorder, elsewhere=True)
             return recorder, work_elsewhere(elsewhere, recorder, job, spec, self.given)
-        place = {"session_id": spec.session_id}
-        recorder = await MemberRecorder.start(self.recorder, name, key, prompt, place, chosen)
+        recorder = await begin({"session_id": spec.session_id}, chosen)
+        job.past = self._past(recorder, elsewhere=True)
         return recorder, work_elsewhere(elsewhere, recorder, job, spec)
+
+    def _equipped(self, name: str, job: Job) -> Job:
+        """What a member's run is driven with, with what its team gives it for it."""
+        return job
+
+    def _passed(self, name: str) -> LeadPassed | None:
+        """What is to be said of who leads the team when this member begins."""
+        return None
+
+    def _past(self, recorder: MemberRecorder, *, elsewhere: bool = False) -> Callable[[Any], SessionPast] | None:
+        """What a member's history is chosen from; None: from its own session, `elsewhere`."""
+        return None if elsewhere else partial(MemberPast, recorder, self.roster.member_history)
 
     def _asked(self, prompt: Prompt) -> TeamRequest:
         session = self.recorder.session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -16,13 +16,14 @@ import pymysql
 
 from ...errors import InvalidInputError, StorageError, StorageUnavailableError
 from ...storage.driver import Beside, Capabilities, Deadline
-from ...storage.matching import filter_token, filter_tokens, with_bodies
+from ...storage.matching import filter_token, with_bodies
 from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Json, Loaded, RecordName, Span
 from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import damage, durability, filters, log
 from ..sql.base import COMMIT, Execute, Parameters, SqlDriver
+from ..sql.batches import CommitBatches, Load, LoadBatches, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, SchemaState, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -31,6 +32,7 @@ from .borrowed import BorrowedPort
 from .errors import DONE, DuplicateError, number_of
 from .ports import Target, TaskPort, ThreadPort
 from .statements import SEPARATOR, numbered, parameters_of
+from .together import append_many, filterable, load_many, loaded_many, winners
 
 SMALL = tuple(name for name in HeadRow._fields if name not in ("revision", "body"))
 """The columns of a head that `load` gets as one JSON array."""
@@ -127,6 +129,11 @@ class MySQLDriver(SqlDriver):
         )
         self._words = words
         self._port = port
+        self._batches = self._new_batches()
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._batches = self._new_batches()
 
     def beside(self) -> Beside | None:
         if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
@@ -181,10 +188,27 @@ class MySQLDriver(SqlDriver):
             yield execute
             await execute(self.sql["unlock_migrations"], None)
 
-    async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        parameters = {"session_id": session_id, "newest": newest, "share": LOADED_BYTES // max(newest, 1)}
-        sql = self.sql["load" if newest else "load_head"]
-        rows = (await self.port.read("Loading a session", sql, parameters, deadline)).rows
+    def _new_batches(self) -> CommitBatches | None:
+        """None on a connection of the application's, whose transactions are its own."""
+        if self.port.borrowed:
+            return None
+        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
+
+    def _new_loads(self) -> LoadBatches | None:
+        if self.port.borrowed:
+            return None
+        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
+
+    async def _load(self, asked: Load, deadline: Deadline) -> Rows:
+        parameters = {**asked._asdict(), "share": LOADED_BYTES // max(asked.newest, 1)}
+        sql = self.sql["load" if asked.newest else "load_head"]
+        return (await self.port.read("Loading a session", sql, parameters, deadline)).rows
+
+    async def _load_many(self, loads: Sequence[Load], deadline: Deadline) -> dict[str, Rows]:
+        sql, parameters = load_many(self.sql["load_many"], loads)
+        return loaded_many((await self.port.read("Loading sessions", sql, parameters, deadline)).rows, loads)
+
+    def _loaded(self, rows: Rows) -> Loaded | None:
         commits = with_bodies(sorted((CommitRow._make(row) for row in rows if row[2] >= 0), reverse=True))
         for revision, small, run, now, body, _ in rows:
             if run < 0:
@@ -194,7 +218,7 @@ class MySQLDriver(SqlDriver):
         return None
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        won = await self._append(write, deadline)
+        won = await (self._append if self._batches is None else self._batches.ask)(write, deadline)
         if not won and isinstance(self._port, BorrowedPort):
             await self._check_sight(write, deadline)
         return won
@@ -232,6 +256,11 @@ class MySQLDriver(SqlDriver):
                 return False
             raise
         return result.affected > 0
+
+    async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        """One commit for each of several sessions, in one round trip; tells which of them have won."""
+        sql, parameters = append_many(self.sql, writes)
+        return winners((await self.port.write("Appending to sessions", sql, parameters, deadline)).rows, writes)
 
     async def rewrite(
         self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
@@ -311,11 +340,6 @@ class _Metadata(filters.MetadataFilters):
         return f"LOCATE(:metadata_{number}, filterable) > 0", {f"metadata_{number}": f"{filter_token(key, value)} "}
 
 
-def filterable(metadata: str) -> str:
-    """The tokens of all filters that this metadata matches, each followed by a space."""
-    return "".join(f"{token} " for token in filter_tokens(metadata))
-
-
 # ---------------------------------------------------------------- addresses
 
 
@@ -329,13 +353,20 @@ def _words(prefix: Any) -> dict[str, str]:
     return {
         **{word: f"`{prefix}{name}`" for word, name in names.items()},
         # On MySQL a JSON value is not text, and a UNION takes no texts of two collations, neither of them chosen.
-        "small": f"CONVERT(JSON_ARRAY({', '.join(SMALL)}) USING utf8mb4) COLLATE utf8mb4_bin",
+        "small": _small(""),
+        "small_of_head": _small("head."),
         "commit": COMMIT.replace("key", "`key`"),
         "prefix": prefix,
         "lock": f"CONCAT('sessile.', LEFT(SHA2(CONCAT(DATABASE(), '.{prefix}'), 256), 40))",  # of up to 64 letters
         "now": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",  # an hour of local time comes twice a year
         "collation": "utf8mb4_bin",
     }
+
+
+def _small(table: str) -> str:
+    """The small columns of a head as one JSON array."""
+    columns = ", ".join(f"{table}{name}" for name in SMALL)
+    return f"CONVERT(JSON_ARRAY({columns}) USING utf8mb4) COLLATE utf8mb4_bin"
 
 
 def _target(url: Any) -> Target:

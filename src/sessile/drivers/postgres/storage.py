@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
 from ..sql.base import Execute, Port, SqlDriver
-from ..sql.batches import Batches
+from ..sql.batches import LOADED_CHARS, CommitBatches, Load, LoadBatches, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -163,11 +163,16 @@ class PostgresDriver(SqlDriver):
         self._listener: Listener | None = None
         self._batches = self._new_batches()
 
-    def _new_batches(self) -> Batches | None:
+    def _new_batches(self) -> CommitBatches | None:
         """None on a connection of the application's, whose transactions are its own."""
         if self.port.borrowed:
             return None
-        return Batches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
+        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
+
+    def _new_loads(self) -> LoadBatches | None:
+        if self.port.borrowed:
+            return None
+        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -185,10 +190,28 @@ class PostgresDriver(SqlDriver):
             return None
         return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
 
+    async def _load_many(self, loads: Sequence[Load], deadline: Deadline) -> dict[str, Rows]:
+        """The rows of several sessions; those whose commits are too large to come with others are left out."""
+        parameters = {
+            "session_ids": _text_array([load.session_id for load in loads]),
+            "newest": loads[0].newest,
+            "max_bytes": LOADED_CHARS,
+        }
+        rows = (await self.port.read("Loading sessions", self.sql["load_many"], parameters, deadline)).rows
+        found: dict[str, Rows] = {load.session_id: [] for load in loads}
+        revisions: dict[str, int] = {}
+        for row in rows:
+            if row[0] is not None:
+                revisions[row[0]] = row[2]
+            found[row[3] if row[0] is None else row[0]].append(row)
+        for load in loads:  # the log is dense, so what is short was cut off
+            if len(found[load.session_id]) - 1 < min(load.newest, revisions.get(load.session_id, -1)):
+                del found[load.session_id]
+        return found
+
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        if self._batches is None:
-            return await self._append(write, deadline)
-        return await self._batches.append(write, deadline)
+        append = self._append if self._batches is None else self._batches.ask
+        return await append(write, deadline)
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         """One append, as one statement."""
@@ -338,6 +361,12 @@ def _rows(count: int) -> str:
         f" %(key_{n})s::text)"
         for n in range(count)
     )
+
+
+def _text_array(texts: Sequence[str]) -> str:
+    """An array as PostgreSQL writes it: psycopg takes several times as long."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> dict[str, list[Any]]:

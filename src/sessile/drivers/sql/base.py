@@ -17,6 +17,7 @@ from ...storage.rows import LOADED_BYTES
 from ...storage.states import columns_without_state
 from ...storage.stats import Stats
 from . import damage, filters, log
+from .batches import Load, LoadBatches, Rows
 from .migrations import Migrations, SchemaState, schema_missing, statements_of
 from .statements import Style, in_style, load_statements, put_in
 
@@ -106,6 +107,7 @@ class SqlDriver(Driver):
         self._stateless = columns_without_state(HEAD, database)
         self._migrations = migrations
         self.sql = load_statements(database, {"head": HEAD, "commit": COMMIT, **words}, style)
+        self._loads = self._new_loads()
 
     # ------------------------------------------------------------ schema
 
@@ -165,10 +167,23 @@ class SqlDriver(Driver):
 
     # ------------------------------------------------------------ the log
 
+    def _new_loads(self) -> LoadBatches | None:
+        """None on a connection of the application's, and where an engine does not load several sessions at once."""
+        return None
+
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        parameters = {"session_id": session_id, "newest": newest, "max_bytes": LOADED_BYTES}
-        sql = self.sql["load" if newest else "load_head"]
-        rows = (await self.port.read("Loading a session", sql, parameters, deadline)).rows
+        asked = Load(session_id, newest)
+        load = self._load if self._loads is None else self._loads.ask
+        return self._loaded(await load(asked, deadline))
+
+    async def _load(self, asked: Load, deadline: Deadline) -> Rows:
+        """What is there of one session, to be made out by `_loaded`."""
+        parameters = {**asked._asdict(), "max_bytes": LOADED_BYTES}
+        sql = self.sql["load" if asked.newest else "load_head"]
+        return (await self.port.read("Loading a session", sql, parameters, deadline)).rows
+
+    def _loaded(self, rows: Rows) -> Loaded | None:
+        """The head and its newest commits; raises `CorruptDataError` for what no program of ours has written."""
         # The rows of commits have no session_id, and their columns stand where the head has columns of their types.
         heads = [row for row in rows if row[0] is not None]
         if not heads:
@@ -270,5 +285,6 @@ class SqlDriver(Driver):
 
     def after_fork(self) -> None:
         self.port.after_fork()
+        self._loads = self._new_loads()
         if self.replica is not None:
             self.replica.after_fork()

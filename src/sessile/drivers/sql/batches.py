@@ -1,10 +1,12 @@
-"""Commits of several sessions that go to the database together: group commit.
+"""What several sessions want of the database at one moment, asked for together: commits (group commit) and loads.
 
-Who finds nobody writing writes at once, alone. Who comes while others write waits for them, and then goes with all that
-wait, in one statement or transaction. So nobody waits who need not, and the more come the less each of them costs.
+Who finds nobody at work goes at once, alone. Who comes while others are at work waits for them, and then goes with all
+that wait, in one statement or transaction. So nobody waits who need not, and the more come the less each of them costs.
 
 Nothing that a caller is promised changes by that:
 
+- A load begins after it was asked for, so it sees what was acknowledged before. What it brings is made out by its
+  caller alone, and what is wrong with one session costs no other.
 - Compare and set is done for each session by itself. A batch says who has won; whoever else is in it tries again by
   itself, and so learns alone what has become of its commit.
 - A batch that fails as a whole, and was not written, is tried one by one. If it is not known whether it was written,
@@ -23,10 +25,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from _thread import allocate_lock
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ...errors import StorageError, StorageUnavailableError
 from ...storage.driver import Deadline
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessile")
 
 AT_WORK = 2
-"""How many batches are written at the same time, where a server writes them."""
+"""How many batches are on their way at the same time, where a server does the work."""
 
 MOST = 16
 """How many sessions a batch has at most, where nothing else is said."""
@@ -48,8 +53,308 @@ MOST = 16
 MAX_CHARS = 64 * 1024
 """What has more characters goes alone, so that small commits do not wait for its way."""
 
+FEW_COMMITS = 16
+"""How many of the newest commits a load brings at most that goes with others."""
+
+LOADED_CHARS = 512 * 1024
+"""How many bytes of bodies a load brings that goes with others: which has more is asked for again, alone."""
+
 PATIENCE = 0.1
-"""For how many seconds a commit waits at most until its batch begins."""
+"""For how many seconds one waits at most until its batch begins."""
+
+
+MORE_TIME = 1.0
+"""By how many seconds the deadlines of a batch are later at most than that of the thread which leads it."""
+
+
+class Asked(Protocol):
+    """Something that is asked for about one session."""
+
+    @property
+    def session_id(self) -> str: ...
+
+
+class Load(NamedTuple):
+    """A load of the head, and of this many of the newest commits."""
+
+    session_id: str
+    newest: int
+
+
+Rows = list[tuple[Any, ...]]
+"""What a load has brought of one session, as it came."""
+
+Q = TypeVar("Q", bound=Asked)
+A = TypeVar("A")
+
+
+class _Waiting(Generic[Q, A]):
+    """Something that is asked for, and what its caller is told."""
+
+    __slots__ = ("answer", "asked", "begun", "bell", "deadline", "error", "future", "leads", "told")
+
+    def __init__(self, asked: Q, deadline: Deadline, *, suspends: bool) -> None:
+        self.asked = asked
+        self.deadline = deadline
+        self.future: asyncio.Future[None] | None = None
+        self.bell = None if suspends else allocate_lock()
+        if self.bell is not None:
+            self.bell.acquire()
+        self.leads = False
+        """Whether it is to lead a batch, and has not begun to. Of tasks nobody leads: a batch is a task of its own."""
+        self.begun = False
+        """Whether it waits no more to be taken into a batch."""
+        self.told = False
+        self.answer: A | None = None
+        """What the batch has brought; None: it is to go alone."""
+        self.error: StorageError | None = None
+
+    def tell(self, answer: A | None, error: StorageError | None = None) -> None:
+        """Let its caller go on, unless that was done."""
+        if not self.told:
+            self.answer, self.error = answer, error
+            self.told = True  # after that: its caller may look at any moment
+            self.ring()
+
+    def ring(self) -> None:
+        if self.bell is None:
+            if self.future is not None and not self.future.done():
+                self.future.set_result(None)
+            return
+        try:
+            self.bell.release()
+        except RuntimeError:  # it rings already
+            return
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it is told something, or to lead its batch."""
+        if self.bell is not None:
+            self.bell.acquire(timeout=seconds)
+            return
+        if self.told:
+            return
+        loop = _loop()
+        self.future = loop.create_future()
+        timer = loop.call_later(seconds, self.ring)
+        try:
+            await self.future
+        finally:
+            timer.cancel()
+
+
+class Batches(ABC, Generic[Q, A]):
+    """What is on its way over one port. For threads, or for the tasks of one event loop.
+
+    Args:
+        suspends: whether what it calls suspends.
+        stats: where is counted what happens beside the work.
+        at_work: how many batches, or first ones alone, are on their way at the same time, before others wait.
+        most: how many sessions a batch has at most.
+        grace: for how many seconds after its own deadline one waits for a batch that has begun, so as to hear what
+            has become of it. For databases that keep the deadline of whoever leads.
+    """
+
+    what: str
+    """What is asked for, in messages."""
+
+    def __init__(
+        self, *, suspends: bool, stats: Stats, at_work: int = AT_WORK, most: int = MOST, grace: float = 0.0
+    ) -> None:
+        self._may_work, self._most, self._grace = at_work, most, grace
+        self._suspends = suspends
+        self._stats = stats
+        self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for something, too
+        self._waiting: deque[_Waiting[Q, A]] = deque()
+        self._at_work = 0
+        self._beginning = False
+        """Whether a batch is about to begin, which those who wait will be taken into."""
+
+    @abstractmethod
+    def _may_wait(self, asked: Q, deadline: Deadline) -> bool:
+        """Whether it may go with others."""
+
+    def _go_together(self, first: Q, other: Q) -> bool:
+        """Whether these may be in one batch."""
+        return True
+
+    @abstractmethod
+    async def _alone(self, asked: Q, deadline: Deadline) -> A:
+        """Ask for one."""
+
+    @abstractmethod
+    async def _together(self, batch: Sequence[Q], deadline: Deadline) -> Mapping[str, A]:
+        """Ask for several, sorted by their sessions' ids; who is not among the answers goes alone."""
+
+    @abstractmethod
+    def _lost(self) -> StorageError | None:
+        """What each of a batch is told of which nobody knows what has become; None: to go alone."""
+
+    async def ask(self, asked: Q, deadline: Deadline) -> A:
+        """The answer, got alone or with others. Raises what a lone one raises."""
+        if not self._may_wait(asked, deadline):
+            return await self._alone(asked, deadline)
+        mine = self._enter(asked, deadline) or await self._with_who_comes(asked, deadline)
+        if mine is None:
+            try:
+                return await self._alone(asked, deadline)
+            finally:
+                self._next()
+        try:
+            await mine.wait(min(PATIENCE, deadline.remaining()))
+            if self._leaves(mine):
+                return await self._alone(asked, deadline)
+            if not mine.told and not mine.leads:
+                await mine.wait(deadline.remaining() + self._grace)
+            if mine.leads:
+                await self._lead(self._led_by(mine))
+        finally:
+            self._out(mine)
+        if not mine.told:
+            self._late(deadline)
+        if mine.error is not None:
+            raise mine.error
+        return await self._alone(asked, deadline) if mine.answer is None else mine.answer
+
+    def _late(self, deadline: Deadline) -> None:
+        """Raise if the answer of a batch has not come, and is not to be asked for again."""
+        lost = self._lost()
+        deadline.check(self.what, written="no" if lost is None else "unknown")
+        if lost is not None:
+            raise self._counted(lost)
+
+    def _enter(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
+        """Begin at once (None), or join those who wait."""
+        with self._lock:
+            if self._at_work < self._may_work:
+                self._at_work += 1
+                return None
+            mine = _Waiting[Q, A](asked, deadline, suspends=self._suspends)
+            self._waiting.append(mine)
+            return mine
+
+    async def _with_who_comes(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
+        """Who begins goes with the tasks that are as far at this moment, once around the event loop; None: with nobody.
+
+        Else the first ones of many that become ready together would go alone, each for itself.
+        """
+        if not self._suspends:
+            return None
+        try:
+            await _around_the_loop()
+        except BaseException:
+            self._next()
+            raise
+        if not self._waiting:
+            return None
+        mine = _Waiting[Q, A](asked, deadline, suspends=True)
+        self._waiting.appendleft(mine)
+        self._next()
+        return mine
+
+    def _leaves(self, mine: _Waiting[Q, A]) -> bool:
+        """Stop waiting for a batch, unless there is one already."""
+        if mine.begun:
+            return False
+        with self._lock:
+            if mine.begun:
+                return False
+            self._waiting.remove(mine)
+            mine.begun = True
+            return True
+
+    def _out(self, mine: _Waiting[Q, A]) -> None:
+        """Whatever ends a caller's waiting: nobody is kept by it, and somebody else leads the batch that it should."""
+        if not mine.begun:
+            self._leaves(mine)
+        if mine.leads:  # what interrupted it came before it could
+            mine.leads = self._beginning = False
+            self._next()
+
+    def _next(self) -> None:
+        """Somebody has ended its work: let those who wait go, as one batch.
+
+        Which these are is decided when it begins: until a leader has its turn in the interpreter, more of them come.
+        """
+        with self._lock:
+            if not self._waiting or self._beginning:
+                self._at_work -= 1
+                return
+            self._beginning = True
+            if not self._suspends:
+                leader = self._waiting.pop()  # who came last has most time
+                leader.begun = leader.leads = True
+                leader.ring()
+                return
+        kept(_loop().create_task(self._lead_those_who_wait(), context=Context()))
+
+    async def _lead_those_who_wait(self) -> None:
+        await self._lead(self._begun({}))
+
+    def _led_by(self, leader: _Waiting[Q, A]) -> list[_Waiting[Q, A]]:
+        """A leader and those who go with it."""
+        leader.leads = False
+        return self._begun({leader.asked.session_id: leader})
+
+    def _begun(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """The batch that begins, with who waits by now; if it does not take all of them, another one may."""
+        with self._lock:
+            self._beginning = False
+            taken = self._taken(batch)
+            others = bool(self._waiting) and self._at_work < self._may_work
+            self._at_work += others
+        if others:
+            self._next()
+        return taken
+
+    def _taken(self, batch: dict[str, _Waiting[Q, A]]) -> list[_Waiting[Q, A]]:
+        """The next batch, by session: who has waited longest and what goes with it, one of each.
+
+        Who leads is not held up by somebody who has much more time.
+        """
+        most = next((each.deadline.remaining() + MORE_TIME for each in batch.values()), inf)
+        others: list[_Waiting[Q, A]] = []
+        while self._waiting and len(batch) < self._most:
+            each = self._waiting.popleft()
+            first = next(iter(batch.values()), each)
+            if (
+                each.asked.session_id in batch
+                or each.deadline.remaining() > most
+                or not self._go_together(first.asked, each.asked)
+            ):
+                others.append(each)
+            else:
+                batch[each.asked.session_id] = each
+                each.begun = True
+        self._waiting.extendleft(reversed(others))
+        return [batch[session_id] for session_id in sorted(batch)]
+
+    async def _lead(self, batch: list[_Waiting[Q, A]]) -> None:
+        """Ask for a batch, and tell all of it what has become of it."""
+        lost = failed = self._lost()  # unless it is learned what has happened
+        answers: Mapping[str, A] = {}
+        try:
+            if len(batch) > 1:
+                deadline = max((each.deadline for each in batch), key=Deadline.remaining)
+                answers = await self._together([each.asked for each in batch], deadline)
+            failed = None
+        except StorageError as error:
+            failed = None if error.written == "no" or lost is None else error
+            logger.info("A batch of %d failed. %s: %s", len(batch), self.what, error.message)
+        except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
+            failed = None
+        finally:
+            for each in batch:
+                if failed is None:
+                    each.tell(answers.get(each.asked.session_id))
+                else:
+                    each.tell(None, self._counted(failed if each is batch[0] else _copy(failed)))
+            batch.clear()
+            self._next()
+
+    def _counted(self, error: StorageError) -> StorageError:
+        self._stats.unknown(error)
+        return error
+
 
 WriteOne = Callable[[Append, Deadline], Awaitable[bool]]
 """Writes one commit; tells whether it has won its race."""
@@ -61,191 +366,60 @@ What is not among them may have lost its race or not, and was not written.
 """
 
 
-class _Waiting:
-    """A commit on its way, and what its caller is told."""
+class CommitBatches(Batches[Append, bool]):
+    """Commits: `one` writes one, `many` several."""
 
-    __slots__ = ("batch", "begun", "bell", "deadline", "future", "outcome", "told", "write")
+    what = "Appending to a session"
 
-    def __init__(self, write: Append, deadline: Deadline, future: asyncio.Future[None] | None) -> None:
-        self.write = write
-        self.deadline = deadline
-        self.future = future
-        self.bell = threading.Event() if future is None else None
-        self.batch: list[_Waiting] = []
-        """The batch that it leads, itself included. Of tasks nobody leads: a batch is a task of its own."""
-        self.begun = False
-        """Whether its batch has been made, so that it cannot be left any more."""
-        self.told = False
-        self.outcome: bool | StorageError = False
-        """Whether it has won; False: it is to go alone."""
-
-    def tell(self, outcome: bool | StorageError) -> None:
-        """Let its caller go on, unless that was done."""
-        if not self.told:
-            self.outcome = outcome
-            self.told = True  # after that: its caller may look at any moment
-            self.ring()
-
-    def ring(self) -> None:
-        if self.bell is not None:
-            self.bell.set()
-        elif self.future is not None and not self.future.done():
-            self.future.set_result(None)
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until it is told something, or to lead its batch."""
-        if self.bell is not None:
-            self.bell.wait(seconds)
-        elif self.future is not None:
-            import asyncio
-
-            await asyncio.wait([self.future], timeout=seconds)
-
-
-class Batches:
-    """The commits that are on their way over one port. For threads, or for the tasks of one event loop.
-
-    Args:
-        one: how one commit is written, and `many`: several.
-        suspends: whether these suspend.
-        stats: where is counted what happens beside the work.
-        at_work: how many batches, or first ones alone, are written at the same time, before others wait.
-        most: how many sessions a batch has at most.
-        grace: for how many seconds after its own deadline a commit waits for a batch that has begun, so as to hear what
-            has become of it. For databases that keep the deadline of whoever leads.
-    """
-
-    def __init__(
-        self,
-        one: WriteOne,
-        many: WriteMany,
-        *,
-        suspends: bool,
-        stats: Stats,
-        at_work: int = AT_WORK,
-        most: int = MOST,
-        grace: float = 0.0,
-    ) -> None:
+    def __init__(self, one: WriteOne, many: WriteMany, **settings: Any) -> None:
+        super().__init__(**settings)
         self._one, self._many = one, many
-        self._may_work, self._most, self._grace = at_work, most, grace
-        self._suspends = suspends
-        self._stats = stats
-        self._lock = threading.RLock()  # a finalizer that runs while it is held may write, too
-        self._waiting: deque[_Waiting] = deque()
-        self._at_work = 0
 
-    async def append(self, write: Append, deadline: Deadline) -> bool:
-        """Write a commit, alone or with others; tells whether it has won its race. Raises what a lone write raises."""
-        if not _may_wait(write, deadline):
-            return await self._one(write, deadline)
-        mine = self._enter(write, deadline)
-        if mine is None:
-            try:
-                return await self._one(write, deadline)
-            finally:
-                self._next()
-        try:
-            await mine.wait(min(PATIENCE, deadline.remaining()))
-            if self._leaves(mine):
-                return await self._one(write, deadline)
-            if not mine.told and not mine.batch:
-                await mine.wait(deadline.remaining() + self._grace)
-            if mine.batch:
-                await self._lead(mine.batch)
-        finally:
-            self._out(mine)
-        if not mine.told:
-            deadline.check("Appending to a session", written="unknown")
-            raise self._counted(_lost())
-        if isinstance(mine.outcome, StorageError):
-            raise mine.outcome
-        return mine.outcome or await self._one(write, deadline)
+    async def _alone(self, asked: Append, deadline: Deadline) -> bool:
+        return await self._one(asked, deadline)
 
-    def _enter(self, write: Append, deadline: Deadline) -> _Waiting | None:
-        """Begin at once (None), or join those who wait."""
-        future = _loop().create_future() if self._suspends else None
-        with self._lock:
-            if self._at_work < self._may_work:
-                self._at_work += 1
-                return None
-            mine = _Waiting(write, deadline, future)
-            self._waiting.append(mine)
-            return mine
+    async def _together(self, batch: Sequence[Append], deadline: Deadline) -> Mapping[str, bool]:
+        return dict.fromkeys(await self._many(batch, deadline), True)
 
-    def _leaves(self, mine: _Waiting) -> bool:
-        """Stop waiting for a batch, unless there is one already."""
-        with self._lock:
-            if mine.begun:
-                return False
-            self._waiting.remove(mine)
-            mine.begun = True
-            return True
+    def _may_wait(self, asked: Append, deadline: Deadline) -> bool:
+        if asked.expected == 0 or len(asked.commits) != 1 or deadline.may_be_hurried:
+            return False
+        head = asked.head
+        chars = len(asked.commits[0].body) + len(head.body) + len(head.metadata) + len(asked.was_body or "")
+        return chars <= MAX_CHARS
 
-    def _out(self, mine: _Waiting) -> None:
-        """Whatever ends a caller's waiting: nobody is kept by it, and a batch that it should have led goes on."""
-        if not mine.begun:
-            self._leaves(mine)
-        batch, mine.batch = mine.batch, []
-        if batch:  # what interrupted it came before it could lead
-            for each in batch:
-                each.tell(False)
-            self._next()
+    def _lost(self) -> StorageError:
+        return StorageUnavailableError("A batch of commits was cut off.", written="unknown")
 
-    def _next(self) -> None:
-        """Somebody has ended its work: let those who wait go, as one batch."""
-        with self._lock:
-            batch = self._taken()
-            if not batch:
-                self._at_work -= 1
-                return
-            leader = max(batch, key=lambda each: each.deadline.remaining())
-            if not self._suspends:
-                leader.batch = batch
-        if self._suspends:
-            kept(_loop().create_task(self._lead(batch), context=Context()))
-        else:
-            leader.ring()
 
-    def _taken(self) -> list[_Waiting]:
-        """The next batch: who has waited longest, one of each session."""
-        batch: dict[str, _Waiting] = {}
-        others: list[_Waiting] = []
-        while self._waiting and len(batch) < self._most:
-            each = self._waiting.popleft()
-            if each.write.session_id in batch:
-                others.append(each)
-            else:
-                batch[each.write.session_id] = each
-                each.begun = True
-        self._waiting.extendleft(reversed(others))
-        return [batch[session_id] for session_id in sorted(batch)]
+LoadOne = Callable[[Load, Deadline], Awaitable[Rows]]
+LoadMany = Callable[[Sequence[Load], Deadline], Awaitable[Mapping[str, Rows]]]
+"""Loads as many commits of several sessions; those of which it does not bring all of them are not in the answer."""
 
-    async def _lead(self, batch: list[_Waiting]) -> None:
-        """Write a batch, and tell all of it what has become of it."""
-        deadline = max((each.deadline for each in batch), key=Deadline.remaining)
-        outcome: StorageError | None = _lost()  # unless it is learned what has happened
-        won: Collection[str] = ()
-        try:
-            if len(batch) > 1:
-                won = await self._many([each.write for each in batch], deadline)
-            outcome = None
-        except StorageError as error:
-            outcome = None if error.written == "no" else error
-            logger.info("A batch of %d commits failed: %s", len(batch), error.message)
-        except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
-            outcome = None
-        finally:
-            for each in batch:
-                if outcome is None:
-                    each.tell(each.write.session_id in won)
-                else:
-                    each.tell(self._counted(outcome if each is batch[0] else _copy(outcome)))
-            batch.clear()
-            self._next()
 
-    def _counted(self, error: StorageError) -> StorageError:
-        self._stats.unknown(error)
-        return error
+class LoadBatches(Batches[Load, Rows]):
+    """Loads: `one` brings the rows of one session, `many` those of several. Any of them may be asked for again."""
+
+    what = "Loading a session"
+
+    def __init__(self, one: LoadOne, many: LoadMany, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._one, self._many = one, many
+
+    async def _alone(self, asked: Load, deadline: Deadline) -> Rows:
+        return await self._one(asked, deadline)
+
+    async def _together(self, batch: Sequence[Load], deadline: Deadline) -> Mapping[str, Rows]:
+        return await self._many(batch, deadline)
+
+    def _may_wait(self, asked: Load, deadline: Deadline) -> bool:
+        return asked.newest <= FEW_COMMITS and not deadline.may_be_hurried
+
+    def _go_together(self, first: Load, other: Load) -> bool:
+        return first.newest == other.newest  # one statement then brings the same of each
+
+    def _lost(self) -> None:
+        return None
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -254,17 +428,12 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-def _may_wait(write: Append, deadline: Deadline) -> bool:
-    if write.expected == 0 or len(write.commits) != 1 or deadline.may_be_hurried:
-        return False
-    head = write.head
-    return len(write.commits[0].body) + len(head.body) + len(head.metadata) + len(write.was_body or "") <= MAX_CHARS
+async def _around_the_loop() -> None:
+    import asyncio
+
+    await asyncio.sleep(0)
 
 
 def _copy(error: StorageError) -> StorageError:
     """The error for another caller: each raises its own."""
     return type(error)(error.message, hint=error.hint, retryable=error.retryable, written=error.written)
-
-
-def _lost() -> StorageError:
-    return StorageUnavailableError("A batch of commits was cut off.", written="unknown")

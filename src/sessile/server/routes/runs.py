@@ -39,8 +39,12 @@ from ..serving import View, kind_of
 from ..streams import is_final, run_frames, streamed
 from ..work import Place
 from .common import LARGEST, PROBLEMS, STREAM, Body, Known, LastEventId, RunNumber, Seen, Session, address_of, answer
+from .direct import Direct
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["run"])
+
+LONGEST_KEY = 200
+"""Characters of an `Idempotency-Key`."""
 
 
 class MediaIn(Body):
@@ -127,12 +131,6 @@ async def list_agents(view: Seen) -> Response:
     )
 
 
-@router.post(
-    "/agents/{agent}/runs",
-    response_model=OutcomeOut,
-    responses={200: {"content": STREAM["content"]}, 202: {"model": BegunOut, "description": "In the background."}},
-    summary="Run an agent, a team or a workflow",
-)
 async def run(
     request: Request,
     view: Seen,
@@ -143,7 +141,7 @@ async def run(
         Header(
             description="The same key is the same run, whichever process is asked, for as long as the session lives.",
             min_length=1,
-            max_length=200,
+            max_length=LONGEST_KEY,
         ),
     ] = None,
 ) -> Response:
@@ -160,6 +158,24 @@ async def run(
     except SessileError as error:
         await joined(telling, asked, error)
         return await _read(request, telling, stream=body.stream, background=body.background)
+
+
+async def _run_directly(request: Request, view: View, body: RunIn) -> Response | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
+        return None
+    return await run(request, view, request.path_params["agent"], body, key)
+
+
+router.add_api_route(
+    "/agents/{agent}/runs",
+    run,
+    methods=["POST"],
+    response_model=OutcomeOut,
+    responses={200: {"content": STREAM["content"]}, 202: {"model": BegunOut, "description": "In the background."}},
+    summary="Run an agent, a team or a workflow",
+    route_class_override=Direct.of(RunIn, _run_directly),
+)
 
 
 def asked_of(view: View, agent: str, body: RunIn, key: str | None) -> Asked:

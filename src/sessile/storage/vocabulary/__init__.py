@@ -11,6 +11,7 @@ entry is something else. What every kind answers, one asks its class: `kind_of(e
 from .amended import RunAmended
 from .files import FilesDeleted, FileWritten
 from .heads import SCOPE, HeadBody, body_of, session_of
+from .leads import LeadPassed
 from .memories import MemoryForgotten, MemoryWritten
 from .noted import RunNoted
 from .records import CancelRequest, Lease, MediaIndex, Waits
@@ -23,6 +24,7 @@ from .runs import (
     RunEnded,
     RunStarted,
     RunTaken,
+    handoff_of,
 )
 from .scopes import ScopesPatched, ScopesSettled, ScopeWritten
 from .sessions import (
@@ -90,6 +92,7 @@ __all__ = [
     "FilesDeleted",
     "Given",
     "HeadBody",
+    "LeadPassed",
     "Lease",
     "MediaIndex",
     "MemoryForgotten",
@@ -135,6 +138,7 @@ __all__ = [
     "Word",
     "body_of",
     "copies",
+    "handoff_of",
     "kind_of",
     "newest_version",
     "session_of",

@@ -42,6 +42,11 @@ class HeadBody(Fields):
         default=None,
         since=4,
     )
+    handoffs: list[list[Any]] | None = field(
+        "the newest handoffs between members of teams, as in `lead.passed`: `[run, team, from, to]`",
+        default=None,
+        since=6,
+    )
     state: JsonObject = field("the session's state")
 
 
@@ -50,6 +55,8 @@ SCOPE = "scope"
 
 _KNOWN = frozenset(HeadBody.FIELDS)
 _LATER = {one.name: one.since for one in HeadBody.FIELDS.values() if one.since > 1}
+_LATER_LISTED = ("trimmed", "hold", "scope_ids", "handoffs")
+"""Fields that are written where there is something in them, in the order of their versions."""
 
 
 def body_of(head: Session) -> JsonObject:
@@ -73,8 +80,8 @@ def body_of(head: Session) -> JsonObject:
     if head.last_status != head.status:
         body["last_status"] = head.last_status
         body["version"] = _LATER["last_status"]
-    for name, value in (("trimmed", head.trimmed), ("hold", head.hold), ("scope_ids", head.scope_ids)):
-        if value:
+    for name in _LATER_LISTED:
+        if value := getattr(head, name):
             body[name] = value
             body["version"] = _LATER[name]
     if head.hidden == SCOPE:
@@ -119,6 +126,7 @@ def session_of(row: HeadRow, body: Any, metadata: JsonObject, *, sound: bool = F
         trimmed=body.get("trimmed", 0),
         hold=body.get("hold"),
         scope_ids=body.get("scope_ids") or [],
+        handoffs=[(run, team, was, to) for run, team, was, to in body.get("handoffs") or ()],
         more=None if _KNOWN.issuperset(body) else {name: body[name] for name in body if name not in _KNOWN},
     )
 
@@ -152,6 +160,9 @@ def _check_maybe(body: Any) -> None:
         raise _misplaced(body.get("hold"))
     if any(type(one) is not str for one in body.get("scope_ids") or ()):
         raise _misplaced(body["scope_ids"])
+    for run, *names in body.get("handoffs") or ():
+        if type(run) is not int or len(names) != 3 or any(type(name) is not str for name in names):
+            raise _misplaced(run)
     summary = body["summary"]
     if summary is not None and (type(summary["upto"]) is not int or type(summary["text"]) is not str):
         raise _misplaced(summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from ...records import Entry, JsonObject, Message, OpenRun, Run, Session, Status, Usage
+from ...records import Entry, Handoff, JsonObject, Message, OpenRun, Run, Session, Status, Usage
 from .messages import erased_message
 from .words import ERASED, Fields, Word, erased_value, field
 
@@ -65,6 +65,7 @@ class RunStarted(Word, kind="run.started"):
         erased=erased_value,
     )
     started_at: int | None = field("when it began, where that is not the time of the commit", default=None)
+    answers: bool = field("of a member's run: it answers the user in the place of its team", default=False)
     again: bool = field(
         "the run had begun under another number, and that was lost: a backup was put back, or a failover lost it",
         default=False,
@@ -99,6 +100,7 @@ class RunStarted(Word, kind="run.started"):
             key=get("key"),
             given=get("given") or {},
             started_us=get("started_at", entry.time_us),
+            answers=bool(get("answers")),
         )
 
     @classmethod
@@ -161,6 +163,16 @@ class Pending(Fields):
     )
 
 
+def handoff_of(said: JsonObject | None) -> Handoff | None:
+    """A handoff as a record."""
+    return None if said is None else Handoff(said["to"], said.get("reason") or "")
+
+
+def erased_handoff(said: Any) -> Any:
+    """What is left of a handoff: to whom."""
+    return {**cast(JsonObject, said), "reason": ERASED} if isinstance(said, dict) else said
+
+
 class RunEnded(Word, kind="run.ended"):
     """A run has ended, or pauses; or somebody has noted that its process is gone.
 
@@ -193,6 +205,11 @@ class RunEnded(Word, kind="run.ended"):
         "how long after it began the first part of its first model response came, microseconds; only where responses "
         "are streamed",
         default=None,
+    )
+    handoff: JsonObject | None = field(
+        'of a member\'s run that has handed the conversation over, and has no output: `{"to": …, "reason": …}`',
+        default=None,
+        erased=erased_handoff,
     )
     noted: bool = field(
         "of an interrupted run: a sweep has noted it, in a commit of nothing else", default=False, since=3
@@ -236,6 +253,7 @@ class RunEnded(Word, kind="run.ended"):
             run.usage.count(counts)
         run.first_token_us = data.get("first_token", run.first_token_us)
         run.counted_there = run.counted_there or bool(data.get("counted_there"))
+        run.handoff = handoff_of(data.get("handoff"))
 
     @classmethod
     def fork(cls, entry: Entry, number: int) -> Entry | None:

@@ -24,6 +24,7 @@ export function Details({ session }: { session: Session }) {
           </Line>
           <Line name={t.sessions.kind}>{t.kind[session.kind] ?? session.kind}</Line>
           {session.agent === null ? null : <Line name={t.sessions.agent}>{plain(session.agent)}</Line>}
+          {session.lead === null ? null : <Line name={t.session.answers}>{plain(session.lead)}</Line>}
           <Line name={t.sessions.user}>
             {session.user_id === null ? (
               t.common.anonymous

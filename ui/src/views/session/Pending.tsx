@@ -16,6 +16,9 @@ import { t } from "../../texts";
 
 type Decision = boolean | { approved: boolean; message?: string; args?: Json; always?: "session" | "user" };
 
+const only = <T,>(names: ReadonlySet<string>, answers: Record<string, T>): Record<string, T> =>
+  Object.fromEntries(Object.entries(answers).filter(([name]) => names.has(name)));
+
 export function Pending({
   run,
   session,
@@ -63,8 +66,10 @@ export function Pending({
 
   /** The run goes on when all of its calls are answered. */
   const answer = (approvals: Record<string, Decision>, given: Record<string, Json>) => {
-    const all = { ...decided, ...approvals };
-    const allResults = { ...results, ...given };
+    // What was asked before, and is answered, may still be here where nobody saw the run go on in between.
+    const asked = new Set(calls.map((call) => call.tool_call_id));
+    const all = only(asked, { ...decided, ...approvals });
+    const allResults = only(asked, { ...results, ...given });
     setDecided(all);
     setResults(allResults);
     if (calls.every((call) => call.tool_call_id in all || call.tool_call_id in allResults))

@@ -65,6 +65,7 @@ function Facts({ run }: { run: Run }) {
   return (
     <span className="facts">
       {run.agent === null ? null : <span dir="auto">{plain(run.agent)}</span>}
+      {run.answered_by === null ? null : <span dir="auto">{t.run.answeredBy(plain(run.answered_by))}</span>}
       {models.length === 0 ? null : <span title={t.run.model}>{plain(models.join(", "))}</span>}
       <time dateTime={run.started_at} title={wholeTime(run.started_at)}>
         {moment(run.started_at, now)}
@@ -166,6 +167,7 @@ function Member({ run, prefix }: { run: Run; prefix: string }) {
           <span className="fold-about" dir="auto">
             {plain(title)}
           </span>
+          {run.handoff === null ? null : <span dir="auto">{t.run.handedOver(plain(run.handoff.to))}</span>}
           <StatusBadge status={run.status} quiet />
           {run.ended_at === null ? null : <span className="muted number">{seconds(durationOf(run, 0))}</span>}
           <span className="muted">
@@ -178,6 +180,11 @@ function Member({ run, prefix }: { run: Run; prefix: string }) {
       </Heading>
       <DisclosurePanel className="member-body">
         <Body run={run} prefix={prefix} />
+        {run.handoff === null || run.handoff.reason === "" ? null : (
+          <p className="ending off" dir="auto">
+            {plain(run.handoff.reason)}
+          </p>
+        )}
         {run.error === null ? null : <Failed run={run} />}
       </DisclosurePanel>
     </Disclosure>

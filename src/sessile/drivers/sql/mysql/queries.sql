@@ -17,6 +17,16 @@ WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
 ORDER BY seq DESC LIMIT :newest);
 
+-- name: load_many
+-- The same of several sessions, with as many commits each: a row for each number back from the revision, so that each
+-- commit is found by the whole primary key. The first of them has the head.
+SELECT head.session_id, head.revision, IF(back.n = 0, {small_of_head}, NULL), {now}, IF(back.n = 0, head.body, NULL),
+    log.seq, log.commit_id, log.run, log.time, IF(LENGTH(log.body) <= :share, log.body, NULL), log.`key`
+FROM {sessions} AS head STRAIGHT_JOIN ({numbers}) AS back
+LEFT JOIN {commits} AS log
+    ON log.session_id = head.session_id AND log.incarnation = head.incarnation AND log.seq = head.revision - back.n
+WHERE head.session_id IN ({session_ids});
+
 -- name: create
 INSERT INTO {sessions} ({head}, filterable)
 VALUES (:session_id, :incarnation, :revision, :kind, :agent, :user_id, :name, :status, :created_at, :updated_at,
@@ -40,6 +50,23 @@ UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_i
     filterable = :filterable
 WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
     AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
+
+-- name: hold_many
+-- Compare and set for several sessions, in one transaction of four statements. The heads that are as expected are locked,
+-- and remembered as bits of a number. What somebody else has locked is passed over: so nobody is held up by the session
+-- of another, and no two lock each other out.
+SELECT COALESCE(BIT_OR(CASE session_id {bits} END), 0) INTO @sessile_won FROM {sessions}
+WHERE {expected} FOR UPDATE SKIP LOCKED;
+
+-- name: log_many
+INSERT INTO {commits} (session_id, incarnation, {commit})
+SELECT session_id, incarnation, {row} FROM {sessions} WHERE session_id IN ({won});
+
+-- name: advance_many
+UPDATE {sessions} SET {changes} WHERE session_id IN ({won});
+
+-- name: won
+SELECT CAST(@sessile_won AS UNSIGNED);
 
 -- name: entries
 SELECT {commit} FROM {commits}

@@ -17,6 +17,21 @@ SELECT NULL, commit_id, seq, '', key, NULL, NULL, NULL, time, run, NULL, false, 
         AND seq > (SELECT revision FROM {sessions} WHERE session_id = :session_id) - :newest
 ) AS counted WHERE coalesce(newer, 0) < :max_bytes;
 
+-- name: load_many
+-- The same of several sessions. The rows of commits have the session's id in the place of the kind.
+WITH heads AS MATERIALIZED (
+    SELECT {head} FROM unnest(:session_ids::text[]) AS wanted (session_id) JOIN {sessions} USING (session_id)
+)
+SELECT {head}, {now} AS now FROM heads
+UNION ALL
+SELECT NULL, commit_id, seq, session_id, counted.key, NULL, NULL, NULL, time, run, NULL, false, '', counted.body, 0
+FROM heads CROSS JOIN LATERAL (
+    SELECT {commit}, sum(octet_length(body)) OVER (
+        ORDER BY seq DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS size FROM {commits} AS log
+    WHERE log.session_id = heads.session_id AND log.incarnation = heads.incarnation AND seq > heads.revision - :newest
+) AS counted WHERE size <= :max_bytes;
+
 -- name: create
 WITH created AS (
     INSERT INTO {sessions} ({head}, filterable)

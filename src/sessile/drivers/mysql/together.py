@@ -1,0 +1,119 @@
+"""Statements about several sessions at once: what each row is to have depends on whose row it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...storage.matching import filter_tokens
+from ...storage.rows import Append, CommitRow, HeadRow
+from ..sql.base import Parameters
+from ..sql.batches import LOADED_CHARS, Load, Rows
+from ..sql.statements import put_in
+from .statements import SEPARATOR
+
+CHANGED = tuple(name for name in HeadRow._fields if name not in ("session_id", "incarnation", "created_at"))
+"""The columns of a head that an append may change, `filterable` beside them."""
+
+LOG_COLUMNS = 5
+"""In a row of `load_many`, before a commit's columns: those of the head."""
+
+
+def filterable(metadata: str) -> str:
+    """The tokens of all filters that this metadata matches, each followed by a space."""
+    return "".join(f"{token} " for token in filter_tokens(metadata))
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load_many(sql: str, loads: Sequence[Load]) -> tuple[str, Parameters]:
+    """The statement that loads sessions with as many of their newest commits each, and its parameters."""
+    newest = max(loads[0].newest, 1)
+    numbers = " UNION ALL ".join(("SELECT 0 AS n", *(f"SELECT {number}" for number in range(1, newest))))
+    names = [f"session_id_{number}" for number in range(len(loads))]
+    parameters: dict[str, Any] = {name: load.session_id for name, load in zip(names, loads, strict=True)}
+    words = {"numbers": numbers, "session_ids": ", ".join(f"%({name})s" for name in names)}
+    return put_in(sql, words), {**parameters, "share": LOADED_CHARS // newest}
+
+
+def loaded_many(rows: Rows, loads: Sequence[Load]) -> dict[str, Rows]:
+    """By session, the rows that `load` would have brought; without those of which something was too large for it."""
+    found: dict[str, Rows] = {load.session_id: [] for load in loads}
+    whole = dict.fromkeys(found, True)
+    newest = loads[0].newest
+    for row in rows:
+        session_id, revision, small, now, body = row[:LOG_COLUMNS]
+        mine = found[session_id]
+        if small is not None:
+            mine.append((revision, small, -1, now, body, None))
+        commit = row[LOG_COLUMNS:]
+        if newest and commit[4] is not None:
+            mine.append(commit)
+    for session_id, mine in found.items():
+        heads = [row[0] for row in mine if row[2] < 0]
+        whole[session_id] = not heads or len(mine) - 1 == min(newest, heads[0])  # the log is dense
+    return {session_id: mine for session_id, mine in found.items() if whole[session_id]}
+
+
+# ---------------------------------------------------------------- appending
+
+
+def append_many(sql: Mapping[str, str], writes: Sequence[Append]) -> tuple[str, Parameters]:
+    """The statements that write one commit of each of several sessions, and their parameters.
+
+    They bring one row, with a number that has the bit of each session (the first one's is 1) that has won its race.
+    """
+    columns = _columns(writes)
+    parameters = {f"{name}_{number}": value for name, values in columns.items() for number, value in enumerate(values)}
+    words = {
+        "expected": " OR ".join(_expected(number, write) for number, write in enumerate(writes)),
+        "bits": " ".join(f"WHEN %(session_id_{number})s THEN {1 << number}" for number in range(len(writes))),
+        "won": ", ".join(
+            f"IF(@sessile_won & {1 << number}, %(session_id_{number})s, NULL)" for number in range(len(writes))
+        ),
+        "row": ", ".join(_each(f"log_{name}", columns) for name in CommitRow._fields),
+        "changes": ", ".join(f"{name} = {_each(name, columns)}" for name in (*CHANGED, "filterable")),
+    }
+    names = ("hold_many", "log_many", "advance_many", "won")
+    return SEPARATOR.join(put_in(sql[name], words) for name in names), parameters
+
+
+def winners(rows: Rows, writes: Sequence[Append]) -> list[str]:
+    """Whose bits are in what `append_many` has brought."""
+    won = int(rows[0][0])
+    return [write.session_id for number, write in enumerate(writes) if won >> number & 1]
+
+
+def _columns(writes: Sequence[Append]) -> dict[str, list[Any]]:
+    """What is to be written of each session, by column."""
+    heads = [write.head for write in writes]
+    columns: dict[str, list[Any]] = {
+        name: list(values) for name, values in zip(HeadRow._fields, zip(*heads, strict=True), strict=True)
+    }
+    commits = zip(*(write.commits[0] for write in writes), strict=True)
+    columns |= {f"log_{name}": list(values) for name, values in zip(CommitRow._fields, commits, strict=True)}
+    columns["filterable"] = [filterable(head.metadata) for head in heads]
+    columns["expected"] = [write.expected for write in writes]
+    columns["was_body"] = [write.was_body for write in writes]
+    columns["was_updated_at"] = [write.was_updated_at for write in writes]
+    return columns
+
+
+def _expected(number: int, write: Append) -> str:
+    """Whether the head is the one that a commit is to follow."""
+    known = [("session_id", "session_id"), ("incarnation", "incarnation"), ("revision", "expected")]
+    if write.was_body is not None:
+        known.append(("body", "was_body"))
+    if write.was_updated_at is not None:
+        known.append(("updated_at", "was_updated_at"))
+    return f"({' AND '.join(f'{column} = %({name}_{number})s' for column, name in known)})"
+
+
+def _each(name: str, columns: Mapping[str, list[Any]]) -> str:
+    """The value of a column for the session of the row at hand; the same for all needs no looking up."""
+    values = columns[name]
+    if all(value == values[0] and type(value) is type(values[0]) for value in values):
+        return f"%({name}_0)s"
+    cases = " ".join(f"WHEN %(session_id_{number})s THEN %({name}_{number})s" for number in range(len(values)))
+    return f"CASE session_id {cases} END"
