@@ -36,6 +36,9 @@ PAINT, FRAME, MEMORY, SEARCH, BUNDLE = 1.0, 0.033, 150, 0.100, 350_000
 """Seconds, seconds, MB, seconds, bytes."""
 
 LOADS = 7
+PATIENCE = 600_000
+"""Milliseconds that a page may take on a busy machine before it is given up."""
+
 SPEED, SECONDS = 3_000, 8
 """Pixels a second, and for how long is scrolled."""
 
@@ -160,8 +163,8 @@ def opened(browser: Any, address: str, wanted: str) -> tuple[Any, float]:
     context = browser.new_context(viewport={"width": 1360, "height": 860}, locale="en-GB")
     page = context.new_page()
     page.add_init_script(f"({WATCH})({wanted!r})")
-    page.goto(address, wait_until="commit")
-    page.wait_for_function("() => window.__first !== null", timeout=120_000)
+    page.goto(address, wait_until="commit", timeout=PATIENCE)
+    page.wait_for_function("() => window.__first !== null", timeout=PATIENCE)
     return page, page.evaluate("() => window.__first") / 1000
 
 
@@ -218,7 +221,7 @@ def searched(page: Any, word: str) -> float:
         return 0.0  # what stood there before would be taken for an answer
     page.evaluate(KEYS)
     page.keyboard.press(word[-1])
-    page.wait_for_function("() => window.__found !== null", timeout=60_000)
+    page.wait_for_function("() => window.__found !== null", timeout=PATIENCE)
     return page.evaluate("() => window.__found") / 1000
 
 

@@ -32,6 +32,9 @@ from .tables import Table
 HERE = Path(__file__).parent / "peers"
 SESSIONS, RUNS = 10_000, 1_000
 
+PATIENCE = 2 * 3600
+"""Seconds for which Phoenix may take in what it is filled with: on a busy machine that is most of the time."""
+
 FIND_BOX = """root => {
     const boxes = [...document.querySelectorAll(`${root}, ${root} *`)].filter(one =>
         one.scrollHeight > one.clientHeight + 50 && ["auto", "scroll"].includes(getComputedStyle(one).overflowY));
@@ -151,7 +154,7 @@ def _asked(address: str, query: str) -> Any:
 
 
 def _until(is_so: Any) -> None:
-    end = time.monotonic() + 1800
+    end = time.monotonic() + PATIENCE
     while not is_so():
         if time.monotonic() > end:
             raise RuntimeError("Phoenix has not become ready.")

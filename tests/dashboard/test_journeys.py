@@ -34,8 +34,14 @@ def pay(to: str, amount: float) -> str:
 
 async def slowly(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
     for number in range(40):
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.05)
         yield f"word{number} "
+
+
+async def on_and_on(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    for _ in range(5000):
+        await asyncio.sleep(0.05)
+        yield "word "
 
 
 @pytest.fixture
@@ -47,6 +53,7 @@ def shop(storage: SqliteStorage) -> Iterator[str]:
         Agent(model, name="support", storage=storage, durability="step"),
         Agent(model, name="payments", storage=storage, durability="step", tools=[Tool(pay, requires_approval=True)]),
         Agent(FunctionModel(stream_function=slowly), name="slow", storage=storage, durability="step"),
+        Agent(FunctionModel(stream_function=on_and_on), name="endless", storage=storage, durability="step"),
     ]
     with serving(create_app(agents, storage=storage)) as address:
         yield address
@@ -138,7 +145,7 @@ def test_a_run_at_work_is_read_as_it_speaks_and_after_the_connection_was_lost(sh
 
 
 def test_stop_a_run_that_is_at_work(storage: SqliteStorage, shop: str, open_page: OpenPage) -> None:
-    page = open_page(f"{shop}#/new?agent=slow")
+    page = open_page(f"{shop}#/new?agent=endless")
     page.get_by_role("textbox").fill("Go")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").click()
