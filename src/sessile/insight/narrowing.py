@@ -86,7 +86,7 @@ def _first_rows(
         f"SELECT {number} AS lead, p{number}.id, p{number}.place FROM ({one}) p{number}"
         for number, one in enumerate(asked)
     ]
-    found = [list[tuple[int, Any]]() for _ in leads]
+    found: list[list[tuple[int, Any]]] = [[] for _ in leads]
     for number, key, moment in place.read(" UNION ALL ".join(parts), values):
-        found[number].append((key, moment))
+        found[int(number)].append((key, moment))
     return found
