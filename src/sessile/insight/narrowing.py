@@ -86,7 +86,8 @@ def _first_rows(
         f"SELECT {number} AS lead, p{number}.id, p{number}.place FROM ({one}) p{number}"
         for number, one in enumerate(asked)
     ]
-    found = [list[tuple[int, Any]]() for _ in leads]
-    for number, key, moment in place.read(" UNION ALL ".join(parts), values):
+    found: dict[int, list[tuple[int, Any]]] = {number: [] for number in range(len(leads))}
+    rows: Sequence[tuple[int, int, Any]] = place.read(" UNION ALL ".join(parts), values)
+    for number, key, moment in rows:
         found[number].append((key, moment))
-    return found
+    return list(found.values())
