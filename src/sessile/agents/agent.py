@@ -475,11 +475,6 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         """What the leader of a team is told about the agent."""
         return self.pydantic_agent.description
 
-    @property
-    def _newest(self) -> int:
-        """How many runs are read together with the head, in one look."""
-        return self._window.newest
-
     def _job(
         self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
     ) -> Job:

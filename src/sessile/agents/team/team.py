@@ -38,9 +38,6 @@ from .printing import TeamView
 from .roster import ChooseMembers, MemberHistory, Pool, Roster, briefing, by_name
 from .voice import listener
 
-MOST_NEWEST = 50
-"""The most runs that the first look of a team's run reads."""
-
 MODES = ("coordinate", "route", "collaborate", "handoff")
 
 HANDOFFS = 5
@@ -158,12 +155,6 @@ class Team(Agent[OutputT]):
                     f"The member {name!r} cannot keep a RollingSummary of its work in a session that it shares.",
                     hint='Use another history, member_history="team", or a storage of its own.',
                 )
-
-    @property
-    def _newest(self) -> int:
-        """See `Agent`. A team's run has more commits than an agent's: each member's has as many."""
-        most = max([self._window.newest, *(member._newest for member in self.members.values())])
-        return min(most * (1 + len(self.members)), MOST_NEWEST)
 
     def _job(
         self, options: RunOptions, *, stored: bool = False, listen: Listen | None = None, answers: bool = True
