@@ -309,7 +309,9 @@ def test_what_the_command_shows(tmp_path: Path, capsys: pytest.CaptureFixture[st
     pytest.importorskip("typer")
     with SqliteStorage(tmp_path / "s.db") as storage:
         desk(storage=storage).run(TO_BILLING, session_id="s")
-    assert main(["show", f"sqlite:///{tmp_path}/s.db", "s"]) == 0
+    with pytest.raises(SystemExit) as end:
+        main(["show", f"sqlite:///{tmp_path}/s.db", "s"])
+    assert end.value.code == 0
     shown = capsys.readouterr().out
     for line in ("answers: billing", "answered by billing", "handed over: to billing: It is about money."):
         assert line in shown
