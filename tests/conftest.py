@@ -129,7 +129,7 @@ def is_sampled(item: pytest.Item) -> bool:
         share = SHARES.get(getattr(item, "originalname", ""), 1)
     names = ("mysql_kind", "s3_kind", "database", "server_url", "url")
     if "gcs_url" in (given.get(name) for name in names):
-        share = max(share, 2)
+        share = max(share, 3)
     if not SECOND.isdisjoint(given.get(name) for name in names):
         if "tests/mysql/" not in item.nodeid or given.get("face") == "async":
             share = max(share, SAMPLED_OF)

@@ -37,6 +37,7 @@ def test_no_operation_is_forgotten(subject: Subject) -> None:
     assert {name.split(",")[0] for name in subject.calls} <= subject.found
 
 
+@pytest.mark.no_cover  # each has tests of its own
 @pytest.mark.parametrize(("subject", "name"), OPERATIONS)
 def test_who_reaches_what(subject: Subject, name: str) -> None:
     """Who does not reach a session is told nothing of it, by either twin, and changes nothing."""
@@ -64,7 +65,7 @@ def expected(subject: Subject, name: str, place: Place, caller: Caller, reaches:
     return "taken" if (subject.name, name) in MAKERS and not made_apart else "no"
 
 
-@pytest.mark.no_cover  # what it calls is called above
+@pytest.mark.no_cover
 def test_the_page_says_so() -> None:
     assert PAGE.read_text() == page(), "write it anew: python -m tests.access_page"
 

@@ -27,7 +27,7 @@ from sessile import MemoryStorage
 from sessile.drivers.memory import MemoryDriver
 from sessile.server import Limits, create_app
 
-SEEDS = 60 if TORTURE else 5
+SEEDS = 60 if TORTURE else 3
 
 MOST = 100_000_000
 """Bytes of memory that a hundred requests about a few kilobytes do not need."""
