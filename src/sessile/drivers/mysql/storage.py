@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import damage, durability, filters, log
 from ..sql.base import COMMIT, Execute, Parameters, SqlDriver
-from ..sql.batches import CommitBatches, Load, LoadBatches, Rows
+from ..sql.batches import Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, SchemaState, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -129,11 +129,6 @@ class MySQLDriver(SqlDriver):
         )
         self._words = words
         self._port = port
-        self._batches = self._new_batches()
-
-    def after_fork(self) -> None:
-        super().after_fork()
-        self._batches = self._new_batches()
 
     def beside(self) -> Beside | None:
         if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
@@ -188,17 +183,6 @@ class MySQLDriver(SqlDriver):
             yield execute
             await execute(self.sql["unlock_migrations"], None)
 
-    def _new_batches(self) -> CommitBatches | None:
-        """None on a connection of the application's, whose transactions are its own."""
-        if self.port.borrowed:
-            return None
-        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
-
-    def _new_loads(self) -> LoadBatches | None:
-        if self.port.borrowed:
-            return None
-        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
-
     async def _load(self, asked: Load, deadline: Deadline) -> Rows:
         parameters = {**asked._asdict(), "share": LOADED_BYTES // max(asked.newest, 1)}
         sql = self.sql["load" if asked.newest else "load_head"]
@@ -218,7 +202,7 @@ class MySQLDriver(SqlDriver):
         return None
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        won = await (self._append if self._batches is None else self._batches.ask)(write, deadline)
+        won = await super().append(write, deadline)
         if not won and isinstance(self._port, BorrowedPort):
             await self._check_sight(write, deadline)
         return won

@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
 from ..sql.base import Execute, Port, SqlDriver
-from ..sql.batches import LOADED_CHARS, CommitBatches, Load, LoadBatches, Rows
+from ..sql.batches import LOADED_CHARS, Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -161,18 +161,6 @@ class PostgresDriver(SqlDriver):
         self._listen = listen
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
         self._listener: Listener | None = None
-        self._batches = self._new_batches()
-
-    def _new_batches(self) -> CommitBatches | None:
-        """None on a connection of the application's, whose transactions are its own."""
-        if self.port.borrowed:
-            return None
-        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
-
-    def _new_loads(self) -> LoadBatches | None:
-        if self.port.borrowed:
-            return None
-        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -208,10 +196,6 @@ class PostgresDriver(SqlDriver):
             if len(found[load.session_id]) - 1 < min(load.newest, revisions.get(load.session_id, -1)):
                 del found[load.session_id]
         return found
-
-    async def append(self, write: Append, deadline: Deadline) -> bool:
-        append = self._append if self._batches is None else self._batches.ask
-        return await append(write, deadline)
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         """One append, as one statement."""
@@ -341,7 +325,6 @@ class PostgresDriver(SqlDriver):
     def after_fork(self) -> None:
         super().after_fork()
         self._listener = None
-        self._batches = self._new_batches()
 
 
 class _Metadata(filters.MetadataFilters):
