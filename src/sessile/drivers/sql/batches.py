@@ -149,7 +149,7 @@ class _Waiting(Generic[Q, A]):
 
 
 class _Patience:
-    """Rings for tasks that have waited for `PATIENCE`. One timer for all: one for each costs as much as all the rest."""
+    """Rings for tasks that have waited for `PATIENCE`. One timer for all: one for each costs as much as the rest."""
 
     def __init__(self) -> None:
         self._until: deque[tuple[float, _Waiting[Any, Any]]] = deque()  # all wait equally long, so in the order of time
