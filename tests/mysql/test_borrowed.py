@@ -112,7 +112,7 @@ def test_every_sign_comes_back_in_whatever_mode(
         assert session is not None
         assert (session.name, session.metadata) == (plain, {plain: plain})
         assert [run.input for run in storage.runs(session_id)] == [EVERY_SIGN, "2"]
-    assert {each.session_id for each in storage.list_sessions(metadata={plain: plain})} == {plain, f"a{plain}"}
+    assert {each.session_id for each in storage.sessions(metadata={plain: plain})} == {plain, f"a{plain}"}
 
 
 def test_a_transaction_that_does_not_see_what_others_have_committed(
