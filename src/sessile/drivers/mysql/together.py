@@ -18,9 +18,6 @@ CHANGED = tuple(name for name in HeadRow._fields if name not in ("session_id", "
 COMPARED = frozenset(("session_id", "incarnation", "expected", "was_body", "was_updated_at"))
 """What each session's head is compared with."""
 
-LOG_COLUMNS = 5
-"""In a row of `load_many`, before a commit's columns: those of the head."""
-
 
 def filterable(metadata: str) -> str:
     """The tokens of all filters that this metadata matches, each followed by a space."""
@@ -43,20 +40,19 @@ def load_many(sql: str, loads: Sequence[Load]) -> tuple[str, Parameters]:
 def loaded_many(rows: Rows, loads: Sequence[Load]) -> dict[str, Rows]:
     """By session, the rows that `load` would have brought; without those of which something was too large for it."""
     found: dict[str, Rows] = {load.session_id: [] for load in loads}
-    whole = dict.fromkeys(found, True)
+    revisions: dict[str, int] = {}
     newest = loads[0].newest
-    for row in rows:
-        session_id, revision, small, now, body = row[:LOG_COLUMNS]
+    for session_id, revision, small, body, commit, commit_body in rows:
         mine = found[session_id]
         if small is not None:
-            mine.append((revision, small, -1, now, body, None))
-        commit = row[LOG_COLUMNS:]
-        if newest and commit[4] is not None:
-            mine.append(commit)
-    for session_id, mine in found.items():
-        heads = [row[0] for row in mine if row[2] < 0]
-        whole[session_id] = not heads or len(mine) - 1 == min(newest, heads[0])  # the log is dense
-    return {session_id: mine for session_id, mine in found.items() if whole[session_id]}
+            mine.append((small, body))
+            revisions[session_id] = revision
+        if newest and commit_body is not None:
+            mine.append((commit, commit_body))
+    for session_id, revision in revisions.items():
+        if len(found[session_id]) - 1 != min(newest, revision):  # the log is dense
+            del found[session_id]
+    return found
 
 
 # ---------------------------------------------------------------- appending
