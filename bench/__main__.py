@@ -187,9 +187,10 @@ def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:
     sizes = sorted({options.sizes[0], options.sizes[-1]})
     engine = servers.ENGINES[name]
     medians = written = None
-    with servers.running(engine) as url:
+    with servers.serving(engine) as server:
+        url = None if server is None else server.url
         if url is not None and name in parts:
-            tables, medians, written = servers.run(engine, url, sizes, options.rounds)
+            tables, medians, written = servers.run(engine, server, sizes, options.rounds)
             for table in tables:
                 table.print()
         if url is not None and f"{name}-peers" in parts:

@@ -7,7 +7,6 @@ set up as Sessile's are: requests are not validated before they are sent, and ne
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -73,7 +72,7 @@ class DynamoDbEncoder(Encoder):
 
     def loaded(self, items: Sequence[Item]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The head and the runs of a load, oldest first."""
-        head, *runs = (json.loads(item["body"]["S"]) for item in items)
+        head, *runs = (self.value(item["body"]["S"]) for item in items)
         return head, runs[::-1]
 
     def append_request(self, session_id: str, head: dict[str, Any], turn: Exchange) -> dict[str, Any]:

@@ -26,11 +26,32 @@ CREATE UNIQUE INDEX IF NOT EXISTS log_seq ON log (session_id, seq);
 
 
 class Encoder:
-    """The JSON of floors; `log_padding` and `head_padding` bring its rows to the size of another contender's."""
+    """The JSON of floors; `log_padding` and `head_padding` bring its rows to the size of another contender's.
+
+    With `quick` by the library that Sessile uses, else by the standard library's `json`, as one writes it by hand.
+    """
+
+    quick = False
 
     def __init__(self, log_padding: int = 0, head_padding: int = 0) -> None:
         self.log_padding = "." * max(0, log_padding)
         self.head_padding = "." * max(0, head_padding)
+
+    def text(self, value: Any) -> str:
+        """The JSON of a value."""
+        if not self.quick:
+            return json.dumps(value, separators=(",", ":"))
+        from pydantic_core import to_json  # which environments of other libraries need not have
+
+        return to_json(value).decode()
+
+    def value(self, text: str | bytes) -> Any:
+        """The value of JSON."""
+        if not self.quick:
+            return json.loads(text)
+        from pydantic_core import from_json
+
+        return from_json(text)
 
     def encode(self, session_id: str, head: dict[str, Any], revision: int, turn: Exchange) -> tuple[str, str]:
         """The JSON of the run and of the head after it."""
@@ -51,7 +72,7 @@ class Encoder:
             run["padding"] = self.log_padding
         if self.head_padding:
             after["padding"] = self.head_padding
-        return json.dumps(run, separators=(",", ":")), json.dumps(after, separators=(",", ":"))
+        return self.text(run), self.text(after)
 
     def session(self, session_id: str, runs: int) -> tuple[list[str], str]:
         """The JSON of all runs of a session of that many, and of its head."""
@@ -81,7 +102,7 @@ class Floor(Encoder):
         rows = self.db.execute(
             "SELECT body FROM log WHERE session_id = ? ORDER BY seq DESC LIMIT ?", (session_id, last)
         ).fetchall()
-        return json.loads(head), [json.loads(body) for (body,) in reversed(rows)]
+        return self.value(head), [self.value(body) for (body,) in reversed(rows)]
 
     def append(self, session_id: str, head: dict[str, Any], turn: Exchange) -> None:
         """One run and the head after it, in one durable commit."""

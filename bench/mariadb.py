@@ -7,7 +7,6 @@ compare and set the head, insert the run, commit; its statements are sent as one
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import statistics
 from collections.abc import Callable
@@ -64,7 +63,7 @@ class MariaDbEncoder(Encoder):
 
     def loaded(self, rows: Rows) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The head and the runs of a load, oldest first."""
-        head, *runs = (json.loads(body) for _, body in sorted(rows))
+        head, *runs = (self.value(body) for _, body in sorted(rows))
         return head, runs
 
     def append_parameters(self, session_id: str, head: dict[str, Any], turn: Exchange) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ decides who is next, and then compare and set the head. Nothing is checked, and 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -70,7 +69,7 @@ class MongoDbEncoder(Encoder):
 
     def loaded(self, found: Sequence[Document]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The head and the runs of a load, oldest first."""
-        head, *runs = (json.loads(document["body"]) for document in found)
+        head, *runs = (self.value(document["body"]) for document in found)
         return head, runs[::-1]
 
     def writes(self, session_id: str, head: dict[str, Any], turn: Exchange) -> list[UpdateOne]:

@@ -7,7 +7,6 @@ and sets the head and inserts the run. Nothing is checked, there is no index for
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import statistics
 from collections.abc import Callable
@@ -55,7 +54,7 @@ class PostgresEncoder(Encoder):
 
     def loaded(self, rows: Rows) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The head and the runs of a load, oldest first."""
-        return json.loads(rows[0][1]), [json.loads(body) for _, body in sorted(rows[1:])]
+        return self.value(rows[0][1]), [self.value(body) for _, body in sorted(rows[1:])]
 
     def append_parameters(self, session_id: str, head: dict[str, Any], turn: Exchange) -> tuple[Any, ...]:
         """Of `APPEND`, for a run that follows that head."""

@@ -6,7 +6,6 @@ runs; appending is one script that compares and sets the head and pushes the run
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable
 from typing import Any, Self
@@ -51,7 +50,7 @@ class RedisEncoder(Encoder):
     def loaded(self, answers: list[Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The head and the runs of a load, oldest first."""
         head, *runs = answers
-        return json.loads(head), [json.loads(body) for body in (runs[0] if runs else ())]
+        return self.value(head), [self.value(body) for body in (runs[0] if runs else ())]
 
     def append_arguments(self, session_id: str, head: dict[str, Any], turn: Exchange) -> dict[str, Any]:
         """Of `APPEND`, for a run that follows that head."""

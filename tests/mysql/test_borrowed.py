@@ -91,6 +91,30 @@ def test_a_connection_without_autocommit_is_always_in_a_transaction(
     assert inputs(storage) == ["before", "b"]
 
 
+EVERY_SIGN = "".join(map(chr, range(128))) + "\\'; DROP TABLE sessile_commits -- ' \\\\'' %s %(a)s {} é'\\🦉\u2028"
+
+
+@pytest.mark.parametrize("mode", ["ANSI", "NO_BACKSLASH_ESCAPES"])
+def test_every_sign_comes_back_in_whatever_mode(
+    storage: MySQLStorage, connection: pymysql.Connection[Any], mode: str
+) -> None:
+    """In ids, which no NUL may be in, in names, in what filters compare, and in the text of commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION sql_mode = %s", (mode,))
+    plain = EVERY_SIGN.replace("\0", "")
+    with MySQLStorage(connection) as ours:
+        for session_id in (f"a{plain}", plain):
+            ours.create_session(session_id, name=plain, metadata={plain: plain})
+            ours.add_run(session_id, input=EVERY_SIGN)
+            ours.add_run(session_id, input="2")
+    for session_id in (f"a{plain}", plain):
+        session = storage.get_session(session_id)
+        assert session is not None
+        assert (session.name, session.metadata) == (plain, {plain: plain})
+        assert [run.input for run in storage.runs(session_id)] == [EVERY_SIGN, "2"]
+    assert {each.session_id for each in storage.sessions(metadata={plain: plain})} == {plain, f"a{plain}"}
+
+
 def test_a_transaction_that_does_not_see_what_others_have_committed(
     mysql_url: str, storage: MySQLStorage, connection: pymysql.Connection[Any]
 ) -> None:

@@ -85,6 +85,12 @@ class Server(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id; it must run."""
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and return when it answers."""
         assert not self.running, f"{self.name} runs already"

@@ -41,29 +41,40 @@ class Database:
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements by hand; the rows of the last one."""
-        connection: Any = (
-            psycopg.connect(self.address, autocommit=True) if self.is_postgres else connect_mysql(self.address)
-        )
-        with connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall()) if cursor.description else []
+        return by_hand(self.address, *statements)
 
     def cut(self) -> None:
         """End all connections that are in the middle of a statement."""
-        if self.is_postgres:
-            self.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active'"
-            )
-            return
-        found = self.sql(
-            "SELECT id FROM information_schema.processlist"
-            " WHERE db = DATABASE() AND id <> CONNECTION_ID() AND command = 'Query'"
+        cut_statements(self.address)
+
+
+def by_hand(address: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements on a database; the rows of the last one."""
+    is_postgres = address.startswith("postgresql")
+    connection: Any = psycopg.connect(address, autocommit=True) if is_postgres else connect_mysql(address)
+    with connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def cut_statements(address: str) -> None:
+    """End all connections to a database that are in the middle of a statement."""
+    if address.startswith("postgresql"):
+        by_hand(
+            address,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state = 'active'",
         )
-        for (number,) in found:
-            with suppress(pymysql.MySQLError):  # it has gone by itself
-                self.sql(f"KILL {number}")
+        return
+    found = by_hand(
+        address,
+        "SELECT id FROM information_schema.processlist"
+        " WHERE db = DATABASE() AND id <> CONNECTION_ID() AND command = 'Query'",
+    )
+    for (number,) in found:
+        with suppress(pymysql.MySQLError):  # it has gone by itself
+            by_hand(address, f"KILL {number}")
 
 
 def driver_of(storage: Storage) -> Any:

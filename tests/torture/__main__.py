@@ -34,6 +34,7 @@ from tests.servers import (
 from tests.servers.dynamodb import url_of
 from tests.servers.networks import dynamodb_network, mongodb_network, mysql_network, postgres_network, redis_network
 from tests.spoiled_rows import run_spoiled_rows
+from tests.sql import crashing_batches
 from tests.workflows.crashing import MODULE, kill_at_random
 
 import sessile
@@ -61,6 +62,16 @@ DATABASES: dict[str, tuple[Callable[[], Server], Callable[[str], Network]]] = {
     "FerretDB": (FerretServer, mongodb_network),
 }
 
+BATCHING = ("PostgreSQL", "MariaDB", "MySQL")
+"""Those where commits of several sessions go together."""
+
+BATCH_CAMPAIGNS: dict[str, Callable[[Server, int, int], Figures]] = {
+    "`kill -9` of those who write": crashing_batches.run_killed_writers,
+    "the server killed": crashing_batches.run_killed_server,
+    "connections cut": crashing_batches.run_cut_connections,
+    "deadlocks": crashing_batches.run_deadlocks,
+}
+
 EMBEDDED = {
     "SQLite": "sqlite:///{}/sessions.db",
     "JSON": "json:///{}/sessions",
@@ -83,6 +94,7 @@ def main() -> int:
     parser.add_argument("--alarms", type=int, default=2000, help="signals that interrupt the main thread (0: none)")
     parser.add_argument("--workflow-kills", type=int, default=200, help="how often to kill a workflow's process")
     parser.add_argument("--agent-kills", type=int, default=300, help="how many processes of agents to kill or stop")
+    parser.add_argument("--batches", type=int, default=100, help="how often to kill, cut and cross batches of commits")
     parser.add_argument("--power", type=float, default=1.0, help="share of the images of power cuts (0: none)")
     parser.add_argument("--spoiled", type=int, default=1000, help="files whose rows are spoilt (0: none)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
@@ -112,6 +124,11 @@ def main() -> int:
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
+    for database in BATCHING:
+        campaigns += [
+            (f"{database}, batches: {what}", arguments.batches, partial(batches, database, campaign, scale))
+            for what, campaign in BATCH_CAMPAIGNS.items()
+        ]
     for database in DATABASES:
         campaigns += [
             (f"{database} killed while 4 write", arguments.restarts, partial(restarts, database, scale)),
@@ -234,6 +251,14 @@ def restarts(database: str, scale: Scale, folder: Path, count: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         return run_restarts(network(server.url), server, scale, restarts=count)
+
+
+def batches(
+    database: str, campaign: Callable[[Server, int, int], Figures], scale: Scale, folder: Path, count: int
+) -> Figures:
+    make, _ = DATABASES[database]
+    with make() as server:
+        return campaign(server, scale.seed, count)
 
 
 def cuts(database: str, scale: Scale, folder: Path, samples: int) -> Figures:

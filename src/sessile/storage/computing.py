@@ -25,45 +25,44 @@ IN_JSON = 128
 """How many characters of JSON text weigh as much: it is read, and made into entries and runs, in about 1 µs."""
 
 _LIGHT = frozenset((type(None), bool, int, float))
+_kind_of: Callable[[Any], Any] = type
 
 
 def weight(*values: Any) -> int:
     """About how many values these hold, text counted by its length; counted up to `LARGE`, in 30 µs at most."""
     total = 0
-    todo: list[Any] = []
-    for value in values:  # mostly there is nothing but a few texts
-        kind = cast(type[Any], type(value))
-        if kind is str:
-            total += len(value) // IN_TEXT
-        elif kind not in _LIGHT and not (kind is dict and not value):
-            todo.append(value)
+    todo: list[Iterable[Any]] = [values]  # of what holds others, what it holds
     while todo and total < LARGE:
-        size, items = _parts(todo.pop())
-        total += size
-        if total >= LARGE:
-            break
-        for item in items:  # most are small, and need not be looked at again
-            kind = cast(type[Any], type(item))
+        for item in todo.pop():  # most of it is small, and need not be looked at again
+            kind = _kind_of(item)
             if kind is str:
-                total += len(item) // IN_TEXT
+                if len(item) >= IN_TEXT:
+                    total += len(item) // IN_TEXT
+            elif kind is dict:
+                if item:
+                    total += len(item)
+                    todo.append(item.values())
             elif kind not in _LIGHT:
-                todo.append(item)
+                size, items = _parts(item)
+                total += size
+                todo.append(items)
     return total
 
 
 def _parts(value: Any) -> tuple[int, Iterable[Any]]:
     """What a value weighs without its parts, and these."""
-    kind = cast(type[Any], type(value))
-    if kind is dict:
-        return len(value), value.values()
-    if kind is list or kind is tuple:
-        return len(value), value
+    if isinstance(value, (list, tuple)):
+        items = cast("list[Any]", value)
+        return len(items), items
+    if isinstance(value, dict):
+        named = cast("dict[Any, Any]", value)
+        return len(named), named.values()
     if isinstance(value, (str, bytes, bytearray)):
         return len(value) // IN_TEXT, ()
     fields = getattr(value, "__dict__", None)
     if type(fields) is not dict:
         return 0, ()
-    named = cast("dict[str, Any]", fields)
+    named = cast("dict[Any, Any]", fields)
     return len(named), named.values()
 
 

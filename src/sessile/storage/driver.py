@@ -106,6 +106,11 @@ class Deadline:
         """Whether it may pass before its time, because the caller is interrupted."""
         return self._hurry is not None
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether it has passed before its time."""
+        return self._hurry is not None and self._hurry.now
+
     def check(self, what: str, *, written: Literal["no", "unknown"] = "no") -> None:
         """Raise `DeadlineError` if the deadline has passed."""
         if self.remaining() <= 0:

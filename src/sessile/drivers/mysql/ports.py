@@ -7,7 +7,8 @@ when it is made, and nothing changes it later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from socket import socket
 from typing import Any, NamedTuple, cast
@@ -129,29 +130,37 @@ class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgum
 
     def __init__(self, deadline: Deadline, **options: Any) -> None:
         self._deadline = deadline
-        seconds = _seconds(deadline)
+        seconds = self._shorten(_seconds(deadline))
         super().__init__(**options, read_timeout=seconds, write_timeout=seconds)
 
     def limit(self, deadline: Deadline) -> None:
         """Give what is sent from now on, and its answer, the time that is left."""
         self._deadline = deadline
-        self._read_timeout = self._write_timeout = _seconds(deadline)
+        self._read_timeout = self._write_timeout = self._shorten(_seconds(deadline))
 
     def _write_bytes(self, data: bytes) -> None:
-        self._write_timeout = self._left(self._write_timeout)
+        if self._is_shorter():
+            self._write_timeout = self._shorten(_seconds(self._deadline))
         cast(Any, super())._write_bytes(data)
 
     def _read_bytes(self, num_bytes: int) -> bytes:
-        left = self._left(self._read_timeout)
-        if left != self._read_timeout:
+        if self._is_shorter():
+            left = self._shorten(_seconds(self._deadline))
             self._read_timeout = self._current_timeout = left
             self._sock.settimeout(left)
-        return cast(bytes, cast(Any, super())._read_bytes(num_bytes))
+        return _read_bytes(self, num_bytes)
 
-    def _left(self, limit: float) -> float:
-        """The limit of a call, or what is left if that is noticeably less: to set one on a socket takes a moment."""
-        left = _seconds(self._deadline)
-        return left if left < 0.9 * limit else limit
+    def _shorten(self, limit: float) -> float:
+        """A limit of calls, which holds until a tenth of it has passed: to set one on a socket takes a moment."""
+        self._shorter_at = time.monotonic() + 0.1 * limit
+        return limit
+
+    def _is_shorter(self) -> bool:
+        """Whether noticeably less is left than the limit says."""
+        return time.monotonic() >= self._shorter_at or self._deadline.is_hurried
+
+
+_read_bytes: Callable[[Any, int], bytes] = cast(Any, pymysql.Connection)._read_bytes
 
 
 class ThreadPort(MySQLPort):

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
+from pymysql.constants import SERVER_STATUS
 
 from ...errors import TooLargeError
 from ..sql.base import Parameters, Result
@@ -28,7 +29,7 @@ def execute(connection: Any, sql: str, parameters: Parameters | None, limit: int
     """Run statements on a connection of PyMySQL's; the result of each. `limit`: the server's max_allowed_packet."""
     results: list[Result] = []
     with connection.cursor(pymysql.cursors.Cursor) as cursor:
-        cursor.execute(_checked(cursor.mogrify(sql, parameters or {}), limit))
+        cursor.execute(_checked(_filled(sql, parameters or {}, connection, cursor), limit))
         results.append(Result(list(cursor.fetchall()), cursor.rowcount))
         while cursor.nextset():
             results.append(Result(list(cursor.fetchall()), cursor.rowcount))
@@ -39,11 +40,44 @@ async def aexecute(connection: Any, sql: str, parameters: Parameters | None, lim
     """The same on a connection of aiomysql's."""
     results: list[Result] = []
     async with connection.cursor(aiomysql.Cursor) as cursor:
-        await cursor.execute(_checked(cursor.mogrify(sql, parameters or {}), limit))
+        await cursor.execute(_checked(_filled(sql, parameters or {}, connection, cursor), limit))
         results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
         while await cursor.nextset():
             results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
     return results
+
+
+def _filled(sql: str, parameters: Parameters, connection: Any, cursor: Any) -> str:
+    """A statement with its parameters as literals.
+
+    They are as `cursor.mogrify` writes them, which takes several times as long: the clients look at each character, and
+    escape also what needs no escaping between single quotes.
+    """
+    if (connection.server_status or 0) & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:  # the application's choice
+        return cursor.mogrify(sql, parameters)
+    literals: dict[str, str] = {}
+    for name, value in parameters.items():
+        if type(value) is str:
+            literals[name] = quoted(value)
+        elif value is None:
+            literals[name] = "NULL"
+        else:
+            literals[name] = str(value) if type(value) is int else cursor.mogrify("%s", (value,))
+    return sql % literals
+
+
+def quoted(text: str) -> str:
+    """Text as a literal, where a backslash escapes.
+
+    The connection's character set is utf8mb4, in which no other character has a quote or a backslash in it.
+    """
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "'" in text:
+        text = text.replace("'", "\\'")
+    if "\0" in text:
+        text = text.replace("\0", "\\0")
+    return f"'{text}'"
 
 
 def needed(sql: str, parameters: Parameters) -> Parameters:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import ssl
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -16,6 +15,7 @@ import pymysql
 
 from ...errors import InvalidInputError, StorageError, StorageUnavailableError
 from ...storage.driver import Beside, Capabilities, Deadline
+from ...storage.encoding import decode
 from ...storage.matching import filter_token, with_bodies
 from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Json, Loaded, RecordName, Span
 from ...storage.stats import Stats
@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import damage, durability, filters, log
 from ..sql.base import COMMIT, Execute, Parameters, SqlDriver
-from ..sql.batches import CommitBatches, Load, LoadBatches, Rows
+from ..sql.batches import Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, SchemaState, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -34,8 +34,11 @@ from .ports import Target, TaskPort, ThreadPort
 from .statements import SEPARATOR, numbered, parameters_of
 from .together import append_many, filterable, load_many, loaded_many, winners
 
-SMALL = tuple(name for name in HeadRow._fields if name not in ("revision", "body"))
-"""The columns of a head that `load` gets as one JSON array."""
+SMALL = HeadRow._fields[:-1]
+"""The columns of a head that `load` gets as one JSON array: all but the body, which is the last one."""
+
+FIXED = ("seq", "commit_id", "run", "time", "key")
+"""Those of a commit."""
 
 KEY = ("session_id", "incarnation")
 REWRITTEN = ("seq", "body", "key")
@@ -129,11 +132,6 @@ class MySQLDriver(SqlDriver):
         )
         self._words = words
         self._port = port
-        self._batches = self._new_batches()
-
-    def after_fork(self) -> None:
-        super().after_fork()
-        self._batches = self._new_batches()
 
     def beside(self) -> Beside | None:
         if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
@@ -188,17 +186,6 @@ class MySQLDriver(SqlDriver):
             yield execute
             await execute(self.sql["unlock_migrations"], None)
 
-    def _new_batches(self) -> CommitBatches | None:
-        """None on a connection of the application's, whose transactions are its own."""
-        if self.port.borrowed:
-            return None
-        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
-
-    def _new_loads(self) -> LoadBatches | None:
-        if self.port.borrowed:
-            return None
-        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
-
     async def _load(self, asked: Load, deadline: Deadline) -> Rows:
         parameters = {**asked._asdict(), "share": LOADED_BYTES // max(asked.newest, 1)}
         sql = self.sql["load" if asked.newest else "load_head"]
@@ -209,16 +196,22 @@ class MySQLDriver(SqlDriver):
         return loaded_many((await self.port.read("Loading sessions", sql, parameters, deadline)).rows, loads)
 
     def _loaded(self, rows: Rows) -> Loaded | None:
-        commits = with_bodies(sorted((CommitRow._make(row) for row in rows if row[2] >= 0), reverse=True))
-        for revision, small, run, now, body, _ in rows:
-            if run < 0:
-                fields = dict(zip(SMALL, json.loads(small), strict=True))
-                head = HeadRow(**fields, revision=revision, body=body)
-                return Loaded(damage.head_of(head), commits, now)
-        return None
+        head: tuple[Any, ...] | None = None
+        commits: list[CommitRow] = []
+        for small, body in rows:
+            columns: list[Any] = decode(small, "row of a session")
+            if len(columns) == len(FIXED):
+                seq, commit_id, run, time, key = columns
+                commits.append(CommitRow(seq, commit_id, run, time, body, key))
+            else:
+                head = (*columns, body)
+        if head is None:
+            return None
+        commits.sort(reverse=True)
+        return Loaded(damage.head_of((*head[: len(SMALL)], head[-1])), with_bodies(commits), head[-2])
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        won = await (self._append if self._batches is None else self._batches.ask)(write, deadline)
+        won = await super().append(write, deadline)
         if not won and isinstance(self._port, BorrowedPort):
             await self._check_sight(write, deadline)
         return won
@@ -352,21 +345,29 @@ def _words(prefix: Any) -> dict[str, str]:
     names = {"schema_state": "schema", "sessions": "sessions", "commits": "commits", "records": "records"}
     return {
         **{word: f"`{prefix}{name}`" for word, name in names.items()},
-        # On MySQL a JSON value is not text, and a UNION takes no texts of two collations, neither of them chosen.
-        "small": _small(""),
-        "small_of_head": _small("head."),
+        "small": _array(SMALL, "", f", {NOW}"),
+        "small_of_head": _array(SMALL, "head.", f", {NOW}"),
+        "fixed": _array(FIXED, ""),
+        "fixed_of_log": _array(FIXED, "log."),
         "commit": COMMIT.replace("key", "`key`"),
         "prefix": prefix,
         "lock": f"CONCAT('sessile.', LEFT(SHA2(CONCAT(DATABASE(), '.{prefix}'), 256), 40))",  # of up to 64 letters
-        "now": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",  # an hour of local time comes twice a year
+        "now": NOW,
         "collation": "utf8mb4_bin",
     }
 
 
-def _small(table: str) -> str:
-    """The small columns of a head as one JSON array."""
-    columns = ", ".join(f"{table}{name}" for name in SMALL)
-    return f"CONVERT(JSON_ARRAY({columns}) USING utf8mb4) COLLATE utf8mb4_bin"
+NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+"""The clock; an hour of local time comes twice a year."""
+
+
+def _array(columns: Sequence[str], table: str, more: str = "") -> str:
+    """Columns as one JSON array.
+
+    On MySQL a JSON value is not text, and a UNION takes no texts of two collations, neither of them chosen.
+    """
+    names = ", ".join(f"{table}`{name}`" for name in columns)
+    return f"CONVERT(JSON_ARRAY({names}{more}) USING utf8mb4) COLLATE utf8mb4_bin"
 
 
 def _target(url: Any) -> Target:

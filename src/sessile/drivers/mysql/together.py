@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...storage.matching import filter_tokens
@@ -15,8 +15,8 @@ from .statements import SEPARATOR
 CHANGED = tuple(name for name in HeadRow._fields if name not in ("session_id", "incarnation", "created_at"))
 """The columns of a head that an append may change, `filterable` beside them."""
 
-LOG_COLUMNS = 5
-"""In a row of `load_many`, before a commit's columns: those of the head."""
+COMPARED = frozenset(("session_id", "incarnation", "expected", "was_body", "was_updated_at"))
+"""What each session's head is compared with."""
 
 
 def filterable(metadata: str) -> str:
@@ -40,20 +40,19 @@ def load_many(sql: str, loads: Sequence[Load]) -> tuple[str, Parameters]:
 def loaded_many(rows: Rows, loads: Sequence[Load]) -> dict[str, Rows]:
     """By session, the rows that `load` would have brought; without those of which something was too large for it."""
     found: dict[str, Rows] = {load.session_id: [] for load in loads}
-    whole = dict.fromkeys(found, True)
+    revisions: dict[str, int] = {}
     newest = loads[0].newest
-    for row in rows:
-        session_id, revision, small, now, body = row[:LOG_COLUMNS]
+    for session_id, revision, small, body, commit, commit_body in rows:
         mine = found[session_id]
         if small is not None:
-            mine.append((revision, small, -1, now, body, None))
-        commit = row[LOG_COLUMNS:]
-        if newest and commit[4] is not None:
-            mine.append(commit)
-    for session_id, mine in found.items():
-        heads = [row[0] for row in mine if row[2] < 0]
-        whole[session_id] = not heads or len(mine) - 1 == min(newest, heads[0])  # the log is dense
-    return {session_id: mine for session_id, mine in found.items() if whole[session_id]}
+            mine.append((small, body))
+            revisions[session_id] = revision
+        if newest and commit_body is not None:
+            mine.append((commit, commit_body))
+    for session_id, revision in revisions.items():
+        if len(found[session_id]) - 1 != min(newest, revision):  # the log is dense
+            del found[session_id]
+    return found
 
 
 # ---------------------------------------------------------------- appending
@@ -65,15 +64,20 @@ def append_many(sql: Mapping[str, str], writes: Sequence[Append]) -> tuple[str, 
     They bring one row, with a number that has the bit of each session (the first one's is 1) that has won its race.
     """
     columns = _columns(writes)
-    parameters = {f"{name}_{number}": value for name, values in columns.items() for number, value in enumerate(values)}
+    same = {name for name, values in columns.items() if _all_same(values)}
+    parameters = {
+        f"{name}_{number}": value
+        for name, values in columns.items()
+        for number, value in enumerate(values[:1] if name in same and name not in COMPARED else values)
+    }
     words = {
         "expected": " OR ".join(_expected(number, write) for number, write in enumerate(writes)),
         "bits": " ".join(f"WHEN %(session_id_{number})s THEN {1 << number}" for number in range(len(writes))),
         "won": ", ".join(
             f"IF(@sessile_won & {1 << number}, %(session_id_{number})s, NULL)" for number in range(len(writes))
         ),
-        "row": ", ".join(_each(f"log_{name}", columns) for name in CommitRow._fields),
-        "changes": ", ".join(f"{name} = {_each(name, columns)}" for name in (*CHANGED, "filterable")),
+        "row": ", ".join(_each(f"log_{name}", len(writes), same) for name in CommitRow._fields),
+        "changes": ", ".join(f"{name} = {_each(name, len(writes), same)}" for name in (*CHANGED, "filterable")),
     }
     names = ("hold_many", "log_many", "advance_many", "won")
     return SEPARATOR.join(put_in(sql[name], words) for name in names), parameters
@@ -110,10 +114,13 @@ def _expected(number: int, write: Append) -> str:
     return f"({' AND '.join(f'{column} = %({name}_{number})s' for column, name in known)})"
 
 
-def _each(name: str, columns: Mapping[str, list[Any]]) -> str:
-    """The value of a column for the session of the row at hand; the same for all needs no looking up."""
-    values = columns[name]
-    if all(value == values[0] and type(value) is type(values[0]) for value in values):
+def _all_same(values: list[Any]) -> bool:
+    return values.count(values[0]) == len(values) and len(set(map(type, values))) == 1  # 1 is not true
+
+
+def _each(name: str, count: int, same: Collection[str]) -> str:
+    """The value of a column for the session of the row at hand; what is the same for all needs no looking up."""
+    if name in same:
         return f"%({name}_0)s"
-    cases = " ".join(f"WHEN %(session_id_{number})s THEN %({name}_{number})s" for number in range(len(values)))
+    cases = " ".join(f"WHEN %(session_id_{number})s THEN %({name}_{number})s" for number in range(count))
     return f"CASE session_id {cases} END"

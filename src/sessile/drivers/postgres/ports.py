@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any, cast
 
 import psycopg
@@ -120,6 +121,11 @@ class DeadlineConnection(Connection[tuple[Any, ...]]):
 
     deadline: Deadline | None = None
 
+    @cached_property
+    def statements(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        """One cursor for all statements that are run one after the other: to make one takes a fourth of the time."""
+        return self.cursor()
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
         return super().wait(_limited(gen, self.deadline), *args, **kwargs)
@@ -129,6 +135,11 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
     """The asynchronous version of `DeadlineConnection`."""
 
     deadline: Deadline | None = None
+
+    @cached_property
+    def statements(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+        """See `DeadlineConnection.statements`."""
+        return self.cursor()
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
@@ -190,7 +201,7 @@ class ThreadPort(PostgresPort):
         connection = self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            return _result(connection.execute(cast("Any", sql), parameters))
+            return _result(connection.statements.execute(cast("Any", sql), parameters))
         except LateError:
             _cancel(connection)
             raise
@@ -269,7 +280,7 @@ class TaskPort(PostgresPort):
         connection = await self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            return await _aresult(await connection.execute(cast("Any", sql), parameters))
+            return await _aresult(await connection.statements.execute(cast("Any", sql), parameters))
         except LateError:
             await _acancel(connection)
             raise

@@ -23,7 +23,7 @@ from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
 from ..sql.base import Execute, Port, SqlDriver
-from ..sql.batches import LOADED_CHARS, CommitBatches, Load, LoadBatches, Rows
+from ..sql.batches import FEW_COMMITS, LOADED_CHARS, Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
@@ -161,18 +161,7 @@ class PostgresDriver(SqlDriver):
         self._listen = listen
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
         self._listener: Listener | None = None
-        self._batches = self._new_batches()
-
-    def _new_batches(self) -> CommitBatches | None:
-        """None on a connection of the application's, whose transactions are its own."""
-        if self.port.borrowed:
-            return None
-        return CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
-
-    def _new_loads(self) -> LoadBatches | None:
-        if self.port.borrowed:
-            return None
-        return LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
+        self._texts: dict[tuple[str, int], str] = {}
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -209,13 +198,9 @@ class PostgresDriver(SqlDriver):
                 del found[load.session_id]
         return found
 
-    async def append(self, write: Append, deadline: Deadline) -> bool:
-        append = self._append if self._batches is None else self._batches.ask
-        return await append(write, deadline)
-
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         """One append, as one statement."""
-        sql = put_in(self.sql["create" if write.expected == 0 else "advance"], {"rows": _rows(len(write.commits))})
+        sql = self._append_text("create" if write.expected == 0 else "advance", len(write.commits))
         parameters = write.head._asdict()
         parameters |= {
             "expected": write.expected,
@@ -228,6 +213,15 @@ class PostgresDriver(SqlDriver):
             parameters |= {f"{column}_{number}": value for column, value in zip(row._fields, row, strict=True)}
         result = await self.port.write("Appending to a session", sql, parameters, deadline)
         return bool(result.rows)
+
+    def _append_text(self, name: str, commits: int) -> str:
+        """The statement for so many commits: the same text object each time, which psycopg has made out already."""
+        text = self._texts.get((name, commits))
+        if text is None:
+            text = put_in(self.sql[name], {"rows": _rows(commits)})
+            if commits <= FEW_COMMITS:
+                self._texts[name, commits] = text
+        return text
 
     async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
         """One commit for each of several sessions, as one statement; tells which of them have won.
@@ -341,7 +335,6 @@ class PostgresDriver(SqlDriver):
     def after_fork(self) -> None:
         super().after_fork()
         self._listener = None
-        self._batches = self._new_batches()
 
 
 class _Metadata(filters.MetadataFilters):

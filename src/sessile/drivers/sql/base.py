@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ...errors import CorruptDataError, StorageError
 from ...storage.driver import CommitRow, Deadline, Driver, HeadRow, Listing, ListQuery, Loaded, Span
 from ...storage.matching import listing, page_of
-from ...storage.rows import LOADED_BYTES
+from ...storage.rows import LOADED_BYTES, Append
 from ...storage.states import columns_without_state
 from ...storage.stats import Stats
 from . import damage, filters, log
-from .batches import Load, LoadBatches, Rows
+from .batches import CommitBatches, Load, LoadBatches, Rows
 from .migrations import Migrations, SchemaState, schema_missing, statements_of
 from .statements import Style, in_style, load_statements, put_in
 
@@ -107,7 +107,32 @@ class SqlDriver(Driver):
         self._stateless = columns_without_state(HEAD, database)
         self._migrations = migrations
         self.sql = load_statements(database, {"head": HEAD, "commit": COMMIT, **words}, style)
-        self._loads = self._new_loads()
+        self._begin_batches()
+
+    # ------------------------------------------------------------ several sessions at once
+
+    def _begin_batches(self) -> None:
+        """Let what several sessions want at one moment go together.
+
+        Not on a connection of the application's, whose transactions are its own.
+        """
+        self._loads: LoadBatches | None = None
+        self._batches: CommitBatches | None = None
+        if not self.port.borrowed:
+            self._loads = LoadBatches(self._load, self._load_many, suspends=self.suspends, stats=self.stats)
+            self._batches = CommitBatches(self._append, self._append_many, suspends=self.suspends, stats=self.stats)
+
+    @abstractmethod
+    async def _append(self, write: Append, deadline: Deadline) -> bool:
+        """One append."""
+
+    @abstractmethod
+    async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        """One commit for each of several sessions; tells which of them have won."""
+
+    @abstractmethod
+    async def _load_many(self, loads: Sequence[Load], deadline: Deadline) -> Mapping[str, Rows]:
+        """The rows of several sessions; those whose commits are too large to come with others are left out."""
 
     # ------------------------------------------------------------ schema
 
@@ -167,10 +192,6 @@ class SqlDriver(Driver):
 
     # ------------------------------------------------------------ the log
 
-    def _new_loads(self) -> LoadBatches | None:
-        """None on a connection of the application's, and where an engine does not load several sessions at once."""
-        return None
-
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         asked = Load(session_id, newest)
         load = self._load if self._loads is None else self._loads.ask
@@ -191,6 +212,10 @@ class SqlDriver(Driver):
         commits = [CommitRow(row[2], row[1], row[9], row[8], row[13], row[4]) for row in rows if row[0] is None]
         commits.sort()
         return Loaded(damage.head_of(heads[0][:-1]), commits, heads[0][-1])
+
+    async def append(self, write: Append, deadline: Deadline) -> bool:
+        append = self._append if self._batches is None else self._batches.ask
+        return await append(write, deadline)
 
     async def now(self, deadline: Deadline) -> int:
         return (await self.port.read("Reading the clock", self.sql["now"], {}, deadline)).rows[0][0]
@@ -285,6 +310,6 @@ class SqlDriver(Driver):
 
     def after_fork(self) -> None:
         self.port.after_fork()
-        self._loads = self._new_loads()
+        self._begin_batches()
         if self.replica is not None:
             self.replica.after_fork()

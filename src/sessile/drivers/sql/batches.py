@@ -31,6 +31,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ...errors import StorageError, StorageUnavailableError
@@ -135,13 +136,45 @@ class _Waiting(Generic[Q, A]):
             return
         if self.told:
             return
-        loop = _loop()
-        self.future = loop.create_future()
-        timer = loop.call_later(seconds, self.ring)
+        timer = _loop().call_later(seconds, self.ring)
         try:
-            await self.future
+            await self.rung()
         finally:
             timer.cancel()
+
+    async def rung(self) -> None:
+        """Of a task: wait until somebody rings."""
+        self.future = _loop().create_future()
+        await self.future
+
+
+class _Patience:
+    """Rings for tasks that have waited for `PATIENCE`. One timer for all: one for each costs as much as the rest."""
+
+    def __init__(self) -> None:
+        self._until: deque[tuple[float, _Waiting[Any, Any]]] = deque()  # all wait equally long, so in the order of time
+        self._runs = False
+
+    def add(self, waiting: _Waiting[Any, Any]) -> None:
+        """Ring for this one later, unless it was told what it waits for."""
+        loop = _loop()
+        self._until.append((loop.time() + PATIENCE, waiting))
+        if not self._runs:
+            self._go_on(loop)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._runs = bool(self._until)
+        if self._runs:
+            loop.call_at(self._until[0][0], self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, until = loop.time() + 0.001, self._until  # event loops may be a little early
+        while until and (until[0][1].told or until[0][0] <= now):
+            until.popleft()[1].ring()
+        self._go_on(loop)
+
+
+_session_of: Callable[[_Waiting[Any, Any]], str] = attrgetter("asked.session_id")
 
 
 class Batches(ABC, Generic[Q, A]):
@@ -169,6 +202,7 @@ class Batches(ABC, Generic[Q, A]):
         self._stats = stats
         self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for something, too
         self._waiting: deque[_Waiting[Q, A]] = deque()
+        self._patience = _Patience() if suspends else None
         self._at_work = 0
         self._beginning = False
         """Whether a batch is about to begin, which those who wait will be taken into."""
@@ -204,7 +238,12 @@ class Batches(ABC, Generic[Q, A]):
             finally:
                 self._next()
         try:
-            await mine.wait(min(PATIENCE, deadline.remaining()))
+            left = deadline.remaining()
+            if self._patience is not None and left > PATIENCE:
+                self._patience.add(mine)
+                await mine.rung()
+            else:
+                await mine.wait(min(PATIENCE, left))
             if self._leaves(mine):
                 return await self._alone(asked, deadline)
             if not mine.told and not mine.leads:
@@ -232,9 +271,12 @@ class Batches(ABC, Generic[Q, A]):
             if self._at_work < self._may_work:
                 self._at_work += 1
                 return None
-            mine = _Waiting[Q, A](asked, deadline, suspends=self._suspends)
+            mine = self._new(asked, deadline)
             self._waiting.append(mine)
             return mine
+
+    def _new(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A]:
+        return _Waiting(asked, deadline, suspends=self._suspends)  # to name the types here takes 1 µs
 
     async def _with_who_comes(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
         """Who begins goes with the tasks that are as far at this moment, once around the event loop; None: with nobody.
@@ -250,7 +292,7 @@ class Batches(ABC, Generic[Q, A]):
             raise
         if not self._waiting:
             return None
-        mine = _Waiting[Q, A](asked, deadline, suspends=True)
+        mine = self._new(asked, deadline)
         self._waiting.appendleft(mine)
         self._next()
         return mine
@@ -327,16 +369,17 @@ class Batches(ABC, Generic[Q, A]):
         while self._waiting and (len(sessions) < self._most or self.shares):
             each = self._waiting.popleft()
             first = batch[0] if batch else each
-            there = each.asked.session_id in sessions
-            fits = self.shares if there else len(sessions) < self._most
-            if fits and each.deadline.remaining() <= most_time and self._go_together(first.asked, each.asked):
-                sessions.add(each.asked.session_id)
+            session_id = each.asked.session_id
+            fits = self.shares if session_id in sessions else len(sessions) < self._most
+            fits = fits and (most_time == inf or each.deadline.remaining() <= most_time)
+            if fits and self._go_together(first.asked, each.asked):
+                sessions.add(session_id)
                 batch.append(each)
                 each.begun = True
             else:
                 others.append(each)
         self._waiting.extendleft(reversed(others))
-        return sorted(batch, key=lambda each: each.asked.session_id)
+        return sorted(batch, key=_session_of)
 
     async def _lead(self, batch: list[_Waiting[Q, A]]) -> None:
         """Ask for a batch, and tell all of it what has become of it."""

@@ -59,9 +59,8 @@ def loaded_head(row: Sequence[Any]) -> HeadRow:
 
 def head_of(row: Sequence[Any]) -> HeadRow:
     """A head out of its columns; raises `CorruptDataError` for what no head can have in them."""
-    head = HeadRow._make(row)
-    check(head)
-    return head._replace(hidden=bool(head.hidden))
+    head = loaded_head(row)
+    return head if type(head.hidden) is bool else head._replace(hidden=bool(head.hidden))
 
 
 def _expect(head: HeadRow, column: str, right: bool) -> None:

@@ -1,17 +1,16 @@
 -- name: load_head
-SELECT revision, {small}, -1, {now}, body, NULL FROM {sessions} WHERE session_id = :session_id;
+SELECT {small}, body FROM {sessions} WHERE session_id = :session_id;
 
 -- name: load
--- The head and its newest commits in one statement, and so in one snapshot, as rows of a commit's columns.
--- In the head's row, whose run is -1, these are its revision, its small columns and the clock: of few columns, because
--- the clients, written in Python, take longer for each than the server. No derived table: MariaDB would write it to
--- disk, because it has long text. A commit that has more than its share of what may come comes without its body, but for
--- the newest one: to sum up what they have would take as long as all the rest.
-SELECT revision, {small}, -1, {now}, body, NULL FROM {sessions} WHERE session_id = :session_id
+-- The head and its newest commits in one statement, and so in one snapshot, as rows of two columns: the body, and all
+-- others as one JSON array, with the clock in that of the head. The clients, written in Python, take longer for each
+-- column than the server. No derived table: MariaDB would write it to disk, because it has long text. A commit that has
+-- more than its share of what may come comes without its body, but for the newest one: to sum up what they have would
+-- take as long as all the rest.
+SELECT {small}, body FROM {sessions} WHERE session_id = :session_id
 UNION ALL
-(SELECT seq, commit_id, run, time,
-    IF(LENGTH(body) <= :share OR seq = (SELECT revision FROM {sessions} WHERE session_id = :session_id), body, NULL),
-    `key`
+(SELECT {fixed},
+    IF(LENGTH(body) <= :share OR seq = (SELECT revision FROM {sessions} WHERE session_id = :session_id), body, NULL)
 FROM {commits}
 WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
@@ -20,8 +19,8 @@ ORDER BY seq DESC LIMIT :newest);
 -- name: load_many
 -- The same of several sessions, with as many commits each: a row for each number back from the revision, so that each
 -- commit is found by the whole primary key. The first of them has the head.
-SELECT head.session_id, head.revision, IF(back.n = 0, {small_of_head}, NULL), {now}, IF(back.n = 0, head.body, NULL),
-    log.seq, log.commit_id, log.run, log.time, IF(LENGTH(log.body) <= :share, log.body, NULL), log.`key`
+SELECT head.session_id, IF(back.n = 0, head.revision, NULL), IF(back.n = 0, {small_of_head}, NULL),
+    IF(back.n = 0, head.body, NULL), {fixed_of_log}, IF(LENGTH(log.body) <= :share, log.body, NULL)
 FROM {sessions} AS head STRAIGHT_JOIN ({numbers}) AS back
 LEFT JOIN {commits} AS log
     ON log.session_id = head.session_id AND log.incarnation = head.incarnation AND log.seq = head.revision - back.n
