@@ -7,7 +7,7 @@ the parts of what is written together (`customer_id`, `ORD-7781`, `src/app/main.
 of its tokens, so that engines only ever look up single tokens; what must stand together in it (`"a phrase"`, a longer
 identifier) is then checked on the stored text, by the same units.
 
-Engines get each token as an ASCII word that begins with a letter of ours (`term`), and so have nothing to parse.
+Engines get each token as an ASCII word (`term`), and so have nothing to parse.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ _DENSE = (
 """Ranges of the scripts whose words stand together without blanks."""
 
 _ASCII_UNITS = re.compile(r"[a-z0-9]+")
+_WITH_POINTS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_WITH_POINTS |= dict.fromkeys(map(ord, "_-./:"), ".")
+_CASES = {code: "A" if chr(code).isupper() else "a" if chr(code).isalnum() else " " for code in range(128)}
+"""For `str.translate`, which is much faster than a pattern is: units of ASCII, with a point for what may hold them
+together; and which characters are capitals, and which other letters or digits."""
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
 _SEPARATORS = re.compile(r"[_\-./:]+")
 _CAMEL = re.compile(r"(?<![^\W_])(?:[a-z0-9]++|[A-Z]+(?![a-z])|[A-Z][a-z0-9]++){2,}+(?![^\W_])")
@@ -118,23 +123,32 @@ def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
     plain: Counter[str] = Counter()
     others: Counter[str] = Counter()
     for text in texts:
-        form = folded(text)
+        form = text if text.isascii() else folded(text)
         if form.isascii():
-            plain.update(_ASCII_UNITS.findall(form))
-            together = _ASCII_TOGETHER
+            _count_ascii(form, plain, others)
         else:
             others.update(_any_script.units.findall(form))
-            together = _any_script.together
             for run in _any_script.dense_run.findall(form):
                 others.update(_pairs(run))
-        for word in together.findall(form):
-            others.update(_pairs(_SEPARATORS.split(word)))
-        if form != text and _HUMP.search(text):
+            for word in _any_script.together.findall(form):
+                others.update(_pairs(_SEPARATORS.split(word)))
+        if not text.islower() and ("aA" in text.translate(_CASES) if text.isascii() else _HUMP.search(text)):
             for word in _CAMEL.findall(text):
                 others.update(folded(part) for part in _HUMPS.split(word))
         if len(plain) + len(others) > MOST_TOKENS:
             break
     return plain, others
+
+
+def _count_ascii(text: str, plain: Counter[str], others: Counter[str]) -> None:
+    form = text.translate(_WITH_POINTS).replace(". ", " ")  # at the end of a sentence nothing is held together
+    if "." in form:
+        plain.update(form.replace(".", " ").split())
+        for word in form.split():
+            if "." in word:
+                others.update(_pairs([part for part in word.split(".") if part]))
+    else:
+        plain.update(form.split())
 
 
 def _pairs(parts: list[str] | str) -> Iterator[str]:
@@ -204,25 +218,25 @@ def ranked(texts: Sequence[str], query: str) -> list[int]:
 
 
 def term(token: str) -> str:
-    """A token as an engine gets it: an ASCII word that no stop list, stemmer or query syntax knows."""
+    """A token as an engine gets it: one of ASCII letters and digits as it is, another one as its hash behind a line."""
     if token.isascii() and token.isalnum() and len(token) <= _LONGEST:  # all are folded: there are no capitals
-        return f"q{token}"
-    return f"x{_hash(token)}"
+        return token
+    return f"_x{_hash(token)}"
 
 
 def user_term(user_id: str | None) -> str:
     """What stands in the text of a user's runs, and in no text."""
-    return f"u{_hash('' if user_id is None else f'+{user_id}')}"
+    return f"_u{_hash('' if user_id is None else f'+{user_id}')}"
 
 
 def session_term(session_id: str) -> str:
     """What stands in the text of a session's runs, and in no text."""
-    return f"s{_hash(session_id)}"
+    return f"_s{_hash(session_id)}"
 
 
 def agent_term(agent: str) -> str:
     """What stands in the text of an agent's runs, and in no text."""
-    return f"a{_hash(agent)}"
+    return f"_a{_hash(agent)}"
 
 
 @lru_cache(maxsize=16_384)
@@ -233,8 +247,8 @@ def _hash(text: str) -> str:
 def count_terms(texts: Iterable[str]) -> tuple[dict[str, int], bool]:
     """The terms of the tokens of some texts, how often each occurs, and whether some had to be left out."""
     plain, others = _counted(texts)
-    if plain and len(max(plain, key=len)) <= _LONGEST:
-        made = {"q" + token: count for token, count in plain.items()}  # what `term` says of them
+    if not plain or max(map(len, plain)) <= _LONGEST:
+        made: dict[str, int] = plain  # what `term` says of them
     else:
         made = {term(token): count for token, count in plain.items()}
     for token, count in others.items():

@@ -25,7 +25,8 @@ from ..storage.withholding import damage_of
 from ..tokens import agent_term, count_terms, session_term, user_term
 from .damage import callers_own
 from .facts import Facts, all_facts
-from .place import Place, batches, one_of
+from .lots import batches, one_of
+from .place import Place
 from .texts import pieces_of, pieces_of_session
 from .writing import Indexed, News, Writer
 

@@ -5,14 +5,17 @@ Everything else is written once, in SQL that all of them speak. In statements `{
 
 from __future__ import annotations
 
+import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar
 
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
+from .lots import batches, places_of
 
 TABLES = (
     "state",
@@ -30,21 +33,32 @@ TABLES = (
     "problems",
 )
 
+TOGETHER = 1000
+"""How many rows are one parameter, where they can be."""
+
 Words = Mapping[str, int]
 """The terms of a run, and how often each occurs."""
 
 
-def pack(words: Words) -> bytes:
-    """Terms and their counts as they are kept."""
-    lines = [word if count == 1 else f"{word} {count}" for word, count in words.items()]
-    return zlib.compress("\n".join(lines).encode("ascii"), 1)
+MOST_OF_A_WORD = 255
+"""Up to how often the occurrences of a word are counted: one byte each is kept."""
+
+
+def pack(words: Words, body: str) -> bytes:
+    """Terms and their counts as they are kept; `body` are the terms, with blanks in between."""
+    try:
+        counts = bytes(words.values())
+    except ValueError:
+        counts = bytes([min(count, MOST_OF_A_WORD) for count in words.values()])
+    packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)  # no word stands twice
+    return packing.compress(b"%d %b%b" % (len(counts), counts, body.encode("ascii"))) + packing.flush()
 
 
 def unpack(packed: bytes) -> dict[str, int]:
     """The inverse of `pack`."""
-    lines = zlib.decompress(packed).decode().split("\n")
-    split = (line.partition(" ") for line in lines if line)
-    return {word: int(count or 1) for word, _, count in split}
+    number, _, rest = zlib.decompress(packed).partition(b" ")
+    counts, body = rest[: int(number)], rest[int(number) :].decode("ascii")
+    return dict(zip(body.split(), counts, strict=True))
 
 
 class Engine(ABC):
@@ -165,6 +179,16 @@ class Engine(ABC):
     def word_tables(self) -> list[str]:
         """The tables of words."""
 
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Insert rows, many with each statement."""
+        names = ", ".join(columns)
+        for some in batches(rows):
+            keys, places = places_of(len(some), len(columns))
+            sql = f"INSERT INTO {table} ({names}) VALUES {places}"
+            await run(sql, dict(zip(keys, chain(*some), strict=True)))
+
     @abstractmethod
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """Enter the words of runs that have none."""
@@ -196,15 +220,28 @@ class SqliteEngine(Engine):
         return [
             "CREATE TABLE IF NOT EXISTS {words} (run INTEGER PRIMARY KEY, words BLOB NOT NULL)",
             "CREATE VIRTUAL TABLE IF NOT EXISTS {text} USING"
-            " fts5(body, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
+            " fts5(body, content = '', detail = none, columnsize = 0, tokenize = \"ascii tokenchars '_'\")",
+            *(f"INSERT INTO {{text}} ({{text}}, rank) VALUES ('{name}', {value})" for name, value in self.TEXT.items()),
         ]
+
+    TEXT: ClassVar[Mapping[str, int]] = {"hashsize": 16 * 1024 * 1024, "automerge": 8}
+    """Options of FTS5: bytes of words that a transaction gathers before they are written, and how many parts of the
+    index become one. By default it writes and merges twice as much."""
+
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See `Engine`."""
+        places = ", ".join("?" * len(columns))
+        if rows:
+            await run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "body": " ".join(one)}
-            await run(f"INSERT INTO {tables['words']} (run, words) VALUES (:run, :packed)", values)
-            await run(f"INSERT INTO {tables['text']} (rowid, body) VALUES (:run, :body)", values)
+        bodies = [(number, " ".join(one)) for number, one in words]
+        packed = [(number, pack(one, body)) for (_, one), (number, body) in zip(words, bodies, strict=True)]
+        await self.insert(run, tables["words"], ("run", "words"), packed)
+        await self.insert(run, tables["text"], ("rowid", "body"), bodies)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`. FTS5 is told which words a row had: it has not kept them by row."""
@@ -247,9 +284,23 @@ class PostgresEngine(Engine):
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": list(one)}
-            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+        for some in batches(words):
+            bodies = [" ".join(one) for _, one in some]
+            rows = [[number, pack(one, body).hex(), body] for (number, one), body in zip(some, bodies, strict=True)]
+            sql = (
+                f"INSERT INTO {tables['words']} (run, words, tokens) SELECT (r ->> 0)::bigint, decode(r ->> 1, 'hex'),"
+                " string_to_array(r ->> 2, ' ') FROM json_array_elements(CAST(:rows AS json)) r"
+            )
+            await run(sql, {"rows": json.dumps(rows)})
+
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See `Engine`. As JSON all rows are one parameter, which the client has not to look at value by value."""
+        names = ", ".join(columns)
+        sql = f"INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, :rows)"
+        for some in batches(rows, TOGETHER):
+            await run(sql, {"rows": _json([dict(zip(columns, row, strict=True)) for row in some])})
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
@@ -258,6 +309,14 @@ class PostgresEngine(Engine):
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
         return "{words} w", "w.run", "w.tokens @> :words", {"words": list(words)}
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as PostgreSQL reads them: bytes in hexadecimal digits, numbers that JSON has not as text."""
+    try:
+        return json.dumps(rows, allow_nan=False, default=lambda value: f"\\x{value.hex()}")
+    except ValueError:
+        return _json([{name: str(one) if type(one) is float else one for name, one in row.items()} for row in rows])
 
 
 class MySQLEngine(Engine):
@@ -311,7 +370,8 @@ class MySQLEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": " ".join(map(_long, one))}
+            body = " ".join(one)
+            values = {"run": number, "packed": pack(one, body), "tokens": f"zz{body.replace(' ', ' zz')}"}
             await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:

@@ -14,8 +14,9 @@ from ..storage.storage import operate
 from .facts import COUNTED
 from .filters import Indexed, RunFilters, Where, Whose, cursor_of, paired, place_of_cursor, where_of
 from .found import FoundPage, FoundRun
+from .lots import batches, one_of
 from .narrowing import Lead, narrowed
-from .place import Place, batches, one_of
+from .place import Place
 
 MOST = 1000
 """The largest page."""

@@ -34,8 +34,9 @@ from . import meaning
 from .engines import unpack
 from .filters import RunFilters, Where, Whose, cursor_of, place_of_cursor, where_of
 from .found import FoundPage, Hit, Snippet
+from .lots import batches, one_of
 from .meaning import Meaning
-from .place import Place, batches, one_of
+from .place import Place
 from .reading import pieces_at
 from .runs import SELECTED, alive, fill, found_run, problems
 from .texts import Piece
