@@ -132,7 +132,7 @@ def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
                 others.update(_pairs(run))
             for word in _any_script.together.findall(form):
                 others.update(_pairs(_SEPARATORS.split(word)))
-        if not text.islower() and ("aA" in text.translate(_CASES) if text.isascii() else _HUMP.search(text)):
+        if "aA" in text.translate(_CASES) if text.isascii() else _HUMP.search(text):
             for word in _CAMEL.findall(text):
                 others.update(folded(part) for part in _HUMPS.split(word))
         if len(plain) + len(others) > MOST_TOKENS:
@@ -248,7 +248,7 @@ def count_terms(texts: Iterable[str]) -> tuple[dict[str, int], bool]:
     """The terms of the tokens of some texts, how often each occurs, and whether some had to be left out."""
     plain, others = _counted(texts)
     if not plain or max(map(len, plain)) <= _LONGEST:
-        made: dict[str, int] = plain  # what `term` says of them
+        made: dict[str, int] = dict(plain)  # as `term` says
     else:
         made = {term(token): count for token, count in plain.items()}
     for token, count in others.items():

@@ -24,6 +24,7 @@ from ..storage.vocabulary import RunStarted, SessionRewritten
 from ..storage.withholding import damage_of
 from ..tokens import agent_term, count_terms, session_term, user_term
 from .damage import callers_own
+from .engines import Words, pack
 from .facts import Facts, all_facts
 from .lots import batches, one_of
 from .place import Place
@@ -64,7 +65,7 @@ class Pace(NamedTuple):
     rest: Callable[[], object]
 
 
-QUICK = Pace(200, lambda: None)
+QUICK = Pace(500, lambda: None)
 """For who waits for the index."""
 
 
@@ -340,9 +341,9 @@ class CatchingUp:
         yield from self._read_runs(head, numbers[half:])
 
 
-def _session_words(head: Session) -> dict[str, int]:
-    words, _ = count_terms(piece.text for piece in pieces_of_session(head))
-    return {**words, **_marks(head, head.agent)}
+def _session_words(head: Session) -> Words:
+    found, _ = count_terms(piece.text for piece in pieces_of_session(head))
+    return pack(found | _marks(head, head.agent))
 
 
 def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
@@ -358,8 +359,9 @@ def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> li
 
 def _one_indexed(head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
-    words, cut = count_terms(texts)
-    return Indexed(facts, {**words, **_marks(head, facts.run.agent)}, cut)
+    found, cut = count_terms(texts)
+    found.update(_marks(head, facts.run.agent))
+    return Indexed(facts, pack(found), cut)
 
 
 def _marks(head: Session, agent: str | None) -> dict[str, int]:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
@@ -36,26 +36,37 @@ TABLES = (
 TOGETHER = 1000
 """How many rows are one parameter, where they can be."""
 
-Words = Mapping[str, int]
-"""The terms of a run, and how often each occurs."""
+
+class Words(NamedTuple):
+    """The terms of a run.
+
+    Attributes:
+        terms: each once, with a blank in between.
+        packed: how often each occurs, and they, compressed (`unpack`).
+    """
+
+    terms: str
+    packed: bytes
 
 
 MOST_OF_A_WORD = 255
 """Up to how often the occurrences of a word are counted: one byte each is kept."""
 
 
-def pack(words: Words, body: str) -> bytes:
-    """Terms and their counts as they are kept; `body` are the terms, with blanks in between."""
+def pack(found: Mapping[str, int]) -> Words:
+    """Terms, and how often each occurs, as they are kept."""
+    terms = " ".join(found)
     try:
-        counts = bytes(words.values())
+        counts = bytes(found.values())
     except ValueError:
-        counts = bytes([min(count, MOST_OF_A_WORD) for count in words.values()])
-    packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)  # no word stands twice
-    return packing.compress(b"%d %b%b" % (len(counts), counts, body.encode("ascii"))) + packing.flush()
+        counts = bytes([min(count, MOST_OF_A_WORD) for count in found.values()])
+    packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)  # no term stands twice
+    packed = packing.compress(b"%d %b%b" % (len(counts), counts, terms.encode("ascii")))
+    return Words(terms, packed + packing.flush())
 
 
 def unpack(packed: bytes) -> dict[str, int]:
-    """The inverse of `pack`."""
+    """Terms and how often each occurs, of what `pack` has packed."""
     number, _, rest = zlib.decompress(packed).partition(b" ")
     counts, body = rest[: int(number)], rest[int(number) :].decode("ascii")
     return dict(zip(body.split(), counts, strict=True))
@@ -238,10 +249,8 @@ class SqliteEngine(Engine):
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
-        bodies = [(number, " ".join(one)) for number, one in words]
-        packed = [(number, pack(one, body)) for (_, one), (number, body) in zip(words, bodies, strict=True)]
-        await self.insert(run, tables["words"], ("run", "words"), packed)
-        await self.insert(run, tables["text"], ("rowid", "body"), bodies)
+        await self.insert(run, tables["words"], ("run", "words"), [(number, one.packed) for number, one in words])
+        await self.insert(run, tables["text"], ("rowid", "body"), [(number, one.terms) for number, one in words])
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`. FTS5 is told which words a row had: it has not kept them by row."""
@@ -285,8 +294,7 @@ class PostgresEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         for some in batches(words):
-            bodies = [" ".join(one) for _, one in some]
-            rows = [[number, pack(one, body).hex(), body] for (number, one), body in zip(some, bodies, strict=True)]
+            rows = [[number, one.packed.hex(), one.terms] for number, one in some]
             sql = (
                 f"INSERT INTO {tables['words']} (run, words, tokens) SELECT (r ->> 0)::bigint, decode(r ->> 1, 'hex'),"
                 " string_to_array(r ->> 2, ' ') FROM json_array_elements(CAST(:rows AS json)) r"
@@ -370,8 +378,7 @@ class MySQLEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         for number, one in words:
-            body = " ".join(one)
-            values = {"run": number, "packed": pack(one, body), "tokens": f"zz{body.replace(' ', ' zz')}"}
+            values = {"run": number, "packed": one.packed, "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
             await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:

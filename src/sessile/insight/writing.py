@@ -88,8 +88,8 @@ class News:
 
     head: Session
     numbers: Sequence[int]
-    runs: list[Indexed] = field(default_factory=list[Indexed])
-    words: Words = field(default_factory=dict[str, int])
+    runs: list[Indexed]
+    words: Words
     complete: bool = True
     problems: dict[int, str] = field(default_factory=dict[int, str])
 
