@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import NamedTuple
 
-from ..errors import CorruptDataError, NewerVersionError
+from ..errors import CorruptDataError, NewerVersionError, StorageError
 from ..records import ANY_USER, MICROSECOND, Run, Session
 from ..storage import Storage
 from ..storage.bounded import rows_within
@@ -24,7 +26,7 @@ from ..storage.vocabulary import RunStarted, SessionRewritten
 from ..storage.withholding import damage_of
 from ..tokens import agent_term, count_terms, session_term, user_term
 from .damage import callers_own
-from .engines import Words, pack
+from .engines import Words, words_of
 from .facts import Facts, all_facts
 from .lots import batches, one_of
 from .place import Place
@@ -45,6 +47,9 @@ BYTES = 16 * 1024 * 1024
 
 BEHIND = 60 * MICROSECOND
 """How far the place of the next look may lie behind, in microseconds, before it is moved where little has changed."""
+
+MUCH = 1000
+"""After how many runs in one look the words are made quick to find, where that is work of its own."""
 
 PATIENCE = 5.0
 """For how many seconds at most it is waited until an engine that lags finds new words."""
@@ -103,6 +108,41 @@ class Look:
     until: int
 
 
+class Behind:
+    """Does one piece of work after the other in a thread, the newest one beside its caller."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._failed: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work that has not been waited for."""
+        return self._thread is not None
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Begin with this, once the piece before is done; raises what that one has raised."""
+        self.wait()
+
+        def doing() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 (raised where it is waited for)
+                self._failed = error
+
+        self._thread = Thread(target=doing, name="sessile-index", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the newest piece of work; raises what it has raised."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+
 class CatchingUp:
     """One look of one process; what others do at the same time does no harm."""
 
@@ -120,9 +160,23 @@ class CatchingUp:
         self._gone = gone
         self._pace = pace
         self._done = 0
+        self._entered = 0
+        self._behind = Behind() if place.engine.served and pace is QUICK else None
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
+        try:
+            complete = self._run()
+        finally:
+            if self._behind is not None:
+                self._behind.wait()
+        settling = self._place.engine.settling
+        if settling is not None and self._entered >= MUCH:
+            with suppress(StorageError):  # only whoever owns the tables may; the server does it in its own time
+                self._place.read(settling)
+        return complete
+
+    def _run(self) -> int:
         self._take_out_gone()
         while True:
             state = State(*self._place.read("SELECT since, round_until, after_time, after_id FROM {state}")[0])
@@ -230,7 +284,7 @@ class CatchingUp:
                 batch.append(news)
                 size += 1 + len(news.runs)
                 if size >= self._pace.runs or not news.complete:
-                    self._flush(batch)
+                    self._flush(batch, last=False)
                     batch, size = [], 0
         self._flush(batch)
         if gone:
@@ -239,17 +293,28 @@ class CatchingUp:
             self._write(lambda writer, one=(session_id, problem): writer.note_unreadable(*one))
         return changed
 
-    def _flush(self, batch: Sequence[News]) -> None:
+    def _flush(self, batch: Sequence[News], *, last: bool = True) -> None:
+        """Write what was read; where a server does that, the next lot is read meanwhile, unless it is the last one."""
+        if self._behind is not None and (not last or self._behind.busy):
+            self._behind.do(lambda: self._put(batch))
+            if last:
+                self._behind.wait()
+        else:
+            self._put(batch)
         if batch:
-            self._write(lambda writer: writer.write(batch))
-            if self._place.engine.lags:
-                for one in (batch[0], batch[-1]):
-                    self._await_words(one.head.session_id)
+            self._entered += sum(1 + len(news.runs) for news in batch)
             self._done += sum(news.complete for news in batch)
             if self._progress is not None:
                 with callers_own():
                     self._progress(self._done)
             self._pace.rest()
+
+    def _put(self, batch: Sequence[News]) -> None:
+        if batch:
+            self._write(lambda writer: writer.write(batch))
+            if self._place.engine.lags:
+                for one in (batch[0], batch[-1]):
+                    self._await_words(one.head.session_id)
 
     def _await_words(self, session_id: str) -> None:
         """Wait until the words of a session that was just entered are found."""
@@ -343,7 +408,7 @@ class CatchingUp:
 
 def _session_words(head: Session) -> Words:
     found, _ = count_terms(piece.text for piece in pieces_of_session(head))
-    return pack(found | _marks(head, head.agent))
+    return words_of(found | _marks(head, head.agent))
 
 
 def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
@@ -361,7 +426,7 @@ def _one_indexed(head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
     found, cut = count_terms(texts)
     found.update(_marks(head, facts.run.agent))
-    return Indexed(facts, pack(found), cut)
+    return Indexed(facts, words_of(found), cut)
 
 
 def _marks(head: Session, agent: str | None) -> dict[str, int]:

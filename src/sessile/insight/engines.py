@@ -38,38 +38,36 @@ TOGETHER = 1000
 
 
 class Words(NamedTuple):
-    """The terms of a run.
-
-    Attributes:
-        terms: each once, with a blank in between.
-        packed: how often each occurs, and they, compressed (`unpack`).
-    """
+    """The terms of a run: each once, with a blank in between, and how often each occurs."""
 
     terms: str
-    packed: bytes
+    counts: bytes
 
 
 MOST_OF_A_WORD = 255
 """Up to how often the occurrences of a word are counted: one byte each is kept."""
 
 
-def pack(found: Mapping[str, int]) -> Words:
-    """Terms, and how often each occurs, as they are kept."""
-    terms = " ".join(found)
+def words_of(found: Mapping[str, int]) -> Words:
+    """Terms and how often each occurs."""
     try:
         counts = bytes(found.values())
     except ValueError:
         counts = bytes([min(count, MOST_OF_A_WORD) for count in found.values()])
+    return Words(" ".join(found), counts)
+
+
+def pack(words: Words) -> bytes:
+    """Words as one value."""
     packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)  # no term stands twice
-    packed = packing.compress(b"%d %b%b" % (len(counts), counts, terms.encode("ascii")))
-    return Words(terms, packed + packing.flush())
+    packed = packing.compress(b"%d %b%b" % (len(words.counts), words.counts, words.terms.encode("ascii")))
+    return packed + packing.flush()
 
 
-def unpack(packed: bytes) -> dict[str, int]:
-    """Terms and how often each occurs, of what `pack` has packed."""
+def unpack(packed: bytes) -> Words:
+    """The inverse of `pack`."""
     number, _, rest = zlib.decompress(packed).partition(b" ")
-    counts, body = rest[: int(number)], rest[int(number) :].decode("ascii")
-    return dict(zip(body.split(), counts, strict=True))
+    return Words(rest[int(number) :].decode("ascii"), rest[: int(number)])
 
 
 class Engine(ABC):
@@ -94,6 +92,12 @@ class Engine(ABC):
     """Joins in the order in which it is written, where the engine can be told that."""
     by_id: ClassVar[str] = ""
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
+    served: ClassVar[bool] = True
+    """Whether a server does the work, so that this process can do other work meanwhile."""
+    kept: ClassVar[str] = "words"
+    """In which columns the words of a run are."""
+    settling: ClassVar[str | None] = None
+    """What makes words that were just entered quick to find, where very many were."""
     lags: ClassVar[bool] = False
     """Whether words may be found a moment only after they were committed."""
     ask: ClassVar[str | None] = None
@@ -190,6 +194,10 @@ class Engine(ABC):
     def word_tables(self) -> list[str]:
         """The tables of words."""
 
+    def unpacked(self, *kept: Any) -> Words:
+        """The words of a run, out of the columns in which they are."""
+        return unpack(*kept)
+
     async def insert(
         self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
@@ -221,6 +229,7 @@ class SqliteEngine(Engine):
     real = "REAL"
     more_tables = ("text",)
     clustered = " WITHOUT ROWID"
+    served = False
     lock = None
     join = "CROSS JOIN"
     by_id = " NOT INDEXED"
@@ -249,7 +258,7 @@ class SqliteEngine(Engine):
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
-        await self.insert(run, tables["words"], ("run", "words"), [(number, one.packed) for number, one in words])
+        await self.insert(run, tables["words"], ("run", "words"), [(number, pack(one)) for number, one in words])
         await self.insert(run, tables["text"], ("rowid", "body"), [(number, one.terms) for number, one in words])
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
@@ -257,7 +266,7 @@ class SqliteEngine(Engine):
         for number in ids:
             for (packed,) in await run(f"SELECT words FROM {tables['words']} WHERE run = :run", {"run": number}):
                 sql = f"INSERT INTO {tables['text']} ({tables['text']}, rowid, body) VALUES ('delete', :run, :body)"
-                await run(sql, {"run": number, "body": " ".join(unpack(packed))})
+                await run(sql, {"run": number, "body": unpack(packed).terms})
             await run(f"DELETE FROM {tables['words']} WHERE run = :run", {"run": number})
 
     def led_by(self, prefix: str, index: str) -> str:
@@ -267,6 +276,9 @@ class SqliteEngine(Engine):
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
         return "{text}", "{text}.rowid", "{text} MATCH :words", {"words": " AND ".join(words)}
+
+
+_ARRAY = "(string_to_array(terms, ' '))"
 
 
 class PostgresEngine(Engine):
@@ -280,24 +292,35 @@ class PostgresEngine(Engine):
         name: more for name, more in Engine.COVERED.items() if not name.startswith("runs_")
     }
 
+    kept = "words, terms"
+    settling = "SELECT gin_clean_pending_list('{words_terms}')"
+
     def word_tables(self) -> list[str]:
         """See `Engine`."""
         return [
-            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, tokens TEXT[] NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL,"
+            ' terms TEXT COLLATE "C" NOT NULL)'
         ]
 
     def indexes(self, prefix: str) -> list[str]:
         """See `Engine`."""
-        gin = f"CREATE INDEX IF NOT EXISTS {prefix}index_words_tokens ON {{words}} USING GIN (tokens)"
+        gin = f"CREATE INDEX IF NOT EXISTS {prefix}index_words_terms ON {{words}} USING GIN ({_ARRAY})"
         return [*super().indexes(prefix), gin]
 
-    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+    def unpacked(self, *kept: Any) -> Words:
         """See `Engine`."""
-        for some in batches(words):
-            rows = [[number, one.packed.hex(), one.terms] for number, one in some]
+        counts, terms = kept
+        return Words(terms, bytes(counts))
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`. What is entered together is also put into the index together, in larger lots than otherwise."""
+        if len(words) > TOGETHER // 10:
+            await run("SET LOCAL gin_pending_list_limit = '32MB'", None)
+        for some in batches(words, TOGETHER):
+            rows = [[number, one.counts.hex(), one.terms] for number, one in some]
             sql = (
-                f"INSERT INTO {tables['words']} (run, words, tokens) SELECT (r ->> 0)::bigint, decode(r ->> 1, 'hex'),"
-                " string_to_array(r ->> 2, ' ') FROM json_array_elements(CAST(:rows AS json)) r"
+                f"INSERT INTO {tables['words']} (run, words, terms) SELECT CAST(r ->> 0 AS BIGINT),"
+                " decode(r ->> 1, 'hex'), r ->> 2 FROM json_array_elements(CAST(:rows AS json)) r"
             )
             await run(sql, {"rows": json.dumps(rows)})
 
@@ -316,7 +339,7 @@ class PostgresEngine(Engine):
 
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
-        return "{words} w", "w.run", "w.tokens @> :words", {"words": list(words)}
+        return "{words} w", "w.run", f"{_ARRAY} @> :words", {"words": list(words)}
 
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:
@@ -378,7 +401,7 @@ class MySQLEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         for number, one in words:
-            values = {"run": number, "packed": one.packed, "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
+            values = {"run": number, "packed": pack(one), "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
             await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ class Place:
         self.tables = {name: beside.table(f"index_{name}") for name in (*TABLES, "text")}
         self.tables["heads"] = beside.table("sessions")
         self.prefix = beside.index_prefix
+        self.tables["words_terms"] = beside.table("index_words_terms")
         self._ready = False
 
     # ------------------------------------------------------------ statements

@@ -31,7 +31,6 @@ from ..tokens import (
     user_term,
 )
 from . import meaning
-from .engines import unpack
 from .filters import RunFilters, Where, Whose, cursor_of, place_of_cursor, where_of
 from .found import FoundPage, Hit, Snippet
 from .lots import batches, one_of
@@ -202,12 +201,14 @@ _USUAL = 300
 def _scores(looking: _Looking, ids: Sequence[int]) -> dict[int, float]:
     """How well each row fits: how often it has the words, and more so if it has few others."""
     scores: dict[int, float] = {}
+    engine = looking.place.engine
     for some in batches(ids):
         condition, values = one_of("run", some)
-        for row, packed in looking.place.read(f"SELECT run, words FROM {{words}} WHERE {condition}", values):
-            words = unpack(packed)
-            length = 0.25 + 0.75 * sum(words.values()) / _USUAL
-            counts = [words.get(one, 0) for one in looking.terms]
+        for row, *kept in looking.place.read(f"SELECT run, {engine.kept} FROM {{words}} WHERE {condition}", values):
+            words = engine.unpacked(*kept)
+            length = 0.25 + 0.75 * sum(words.counts) / _USUAL
+            occurring = dict(zip(words.terms.split(), words.counts, strict=True))
+            counts = [occurring.get(one, 0) for one in looking.terms]
             scores[row] = round(math.fsum(count * 2.2 / (count + 1.2 * length) for count in counts), 9)
     return {row: scores.get(row, 0.0) for row in ids}
 
