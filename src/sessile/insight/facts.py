@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 
 from ..records import NANO, JsonObject, Message, Rating, Run, Usage
@@ -76,6 +76,17 @@ COUNTED = tuple(one.name for one in fields(Counts))
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 _row_of: Callable[[Counts], tuple[int, ...]] = attrgetter(*COUNTED)
+
+
+def _columns(*names: str) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    return itemgetter(*map(COUNTED.index, names))
+
+
+used = _columns("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "tool_calls")
+"""Of counts those that a `Usage` begins with, in its order."""
+
+paid = _columns("cost", "unpriced")
+"""Of counts what was paid, and how much of it has no known price."""
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from ..errors import InvalidInputError
 from ..records import ANY_USER
 from ..storage import Storage
 from ..storage.checks import check_choice, check_count
+from ..storage.core import Core
 from ..storage.storage import operate
 from ..tokens import (
     Question,
@@ -37,7 +38,7 @@ from .lots import batches, one_of
 from .meaning import Meaning
 from .place import Place
 from .reading import pieces_at
-from .runs import SELECTED, alive, fill, found_run, problems
+from .runs import SELECTED, alive, fill, found_run
 from .texts import Piece
 
 Order = Literal["newest", "best", "meaning"]
@@ -87,8 +88,8 @@ def search(
             raise InvalidInputError("To search by meaning the index needs embed=….", hint="Index(storage, embed=…).")
         where = where_of(whose, {**filters, "members": filters.get("members", True)})
         page = meaning.search(storage, place, by_meaning, text, where, whose, complete_until, limit, cursor)
-        fill(place, [hit.run for hit in page if hit.run is not None])
-        page.unreadable.update(problems(place, whose, filters.get("session_id")))
+        found = [hit.run for hit in page if hit.run is not None]
+        page.unreadable.update(fill(place, found, whose, filters.get("session_id")))
         return page
     asked = question(text)
     if not asked.tokens:
@@ -100,8 +101,8 @@ def search(
         _best(looking, page, limit, start)
     else:
         _newest(looking, page, limit, None if cursor is None else place_of_cursor(cursor))
-    fill(place, [hit.run for hit in page if hit.run is not None])
-    page.unreadable.update(problems(place, whose, filters.get("session_id")))
+    found = [hit.run for hit in page if hit.run is not None]
+    page.unreadable.update(fill(place, found, whose, filters.get("session_id")))
     return page
 
 
@@ -141,15 +142,22 @@ class _Looking:
         )
         return self.place.read(sql, values)
 
-    def hit(self, row: tuple[Any, ...]) -> Hit | None:
-        """The row as a hit, if what is stored has what is searched for."""
-        pieces = operate(self.storage, pieces_at, row[0], row[2], row[4], row[5])  # none, if it is gone
+    def hits(self, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
+        """The rows as hits; None for one in whose stored text there is not what is searched for."""
+        return operate(self.storage, self._hits, rows) if rows else []
+
+    async def _hits(self, core: Core, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
+        return [self._hit(row, await pieces_at(core, row[0], row[2], row[4], row[5])) for row in rows]
+
+    def _hit(self, row: tuple[Any, ...], pieces: Sequence[Piece]) -> Hit | None:
+        """One row, with what is stored of it: nothing, if it is gone."""
         found = snippets(pieces, self.asked)
-        texts = [piece.text for piece in pieces]
-        if not found and count_tokens(texts).keys() >= set(self.asked.tokens):
-            found = [Snippet(pieces[0].where, pieces[0].text[: 2 * AROUND])]  # there, but hard to point at
-        if not found or not self.asked.holds(texts):
-            return None
+        if not found or self.asked.phrases:
+            texts = [piece.text for piece in pieces]
+            if not found and count_tokens(texts).keys() >= set(self.asked.tokens):
+                found = [Snippet(pieces[0].where, pieces[0].text[: 2 * AROUND])]  # there, but hard to point at
+            if not found or not self.asked.holds(texts):
+                return None
         run = found_run(row, self._whose)
         return Hit(run.session_id, row[1], run.user_id, run if run.number else None, found)
 
@@ -167,15 +175,15 @@ def _newest(looking: _Looking, page: FoundPage[Hit], limit: int, after: int | No
     looked = 0
     while len(page) < limit and looked < LOOKED_AT:
         rows = looking.rows(after, limit + 1)
-        for row in rows:
-            looked += 1
-            after = row[3]
-            found = looking.hit(row)
-            if found is not None:
-                page.items.append(found)
+        shown = rows[:limit]
+        for row, found in zip(shown, looking.hits(shown), strict=True):
             if len(page) == limit:
                 break
-        if not rows or (len(rows) <= limit and after == rows[-1][3]):
+            after = row[3]
+            if found is not None:
+                page.items.append(found)
+        looked += len(shown)
+        if len(rows) <= limit and (not rows or after == rows[-1][3]):
             return
     page.next_cursor = None if after is None else cursor_of(after)
 
@@ -184,14 +192,15 @@ def _best(looking: _Looking, page: FoundPage[Hit], limit: int, start: int) -> No
     rows = looking.rows(None, RANKED)
     scores = _scores(looking, [row[3] for row in rows])
     ranked = sorted(rows, key=lambda row: (-scores[row[3]], -row[3]))
-    for place, row in enumerate(ranked[start : start + LOOKED_AT], start):
-        found = looking.hit(row)
-        if found is not None:
-            found.score = scores[row[3]]
-            page.items.append(found)
-        if len(page) == limit or place == start + LOOKED_AT - 1:
-            page.next_cursor = cursor_of(place + 1) if place + 1 < len(ranked) else None
-            return
+    place, end = start, min(len(ranked), start + LOOKED_AT)
+    while len(page) < limit and place < end:
+        some = ranked[place : min(end, place + limit - len(page))]
+        for row, found in zip(some, looking.hits(some), strict=True):
+            if found is not None:
+                found.score = scores[row[3]]
+                page.items.append(found)
+        place += len(some)
+    page.next_cursor = cursor_of(place) if place < len(ranked) else None
 
 
 _USUAL = 300
@@ -235,26 +244,41 @@ def snippets(pieces: Sequence[Piece], asked: Question, most: int = 3) -> list[Sn
 
 def _first(text: str, wanted: Collection[str]) -> int | None:
     """Where the first of the wanted units stands in a text."""
-    if text.isascii():
-        plain = "|".join(re.escape(unit) for unit in wanted if unit.isascii())
-        match = re.search(rf"(?<![a-z0-9])(?:{plain})(?![a-z0-9])", text.lower()) if plain else None
-        if match is not None:
-            return match.start()
     return next((start for start, _, _ in _spans(text, wanted)), None)
 
 
 def _spans(text: str, wanted: Collection[str]) -> Iterator[tuple[int, int, str]]:
     """Where the wanted units stand in a text: start, end, and which one it is."""
-    for match in (_ASCII_WORDS if text.isascii() else _words()).finditer(text):
-        word = match[0]
+    for begin, word in _ascii_words(text, wanted) if text.isascii() else _all_words(text):
         if word.isascii() and "_" not in word and word.lower() in wanted:
-            yield match.start(), match.end(), word.lower()
-            continue
-        if not (word.isascii() and word.isalnum() and _parts(word).isdisjoint(wanted)):
-            yield from _inside(word, match.start(), wanted)
+            yield begin, begin + len(word), word.lower()
+        elif not (word.isascii() and word.isalnum() and _parts(word).isdisjoint(wanted)):
+            yield from _inside(word, begin, wanted)
 
 
-_ASCII_WORDS = re.compile(r"\w+")
+def _all_words(text: str) -> Iterator[tuple[int, str]]:
+    return ((match.start(), match[0]) for match in _words().finditer(text))
+
+
+def _ascii_words(text: str, wanted: Collection[str]) -> Iterator[tuple[int, str]]:
+    """The words of a text of ASCII that may have wanted units: those that have the letters of one, so only few."""
+    form = text.lower()
+    there = [unit for unit in wanted if unit in form]
+    end = 0
+    for match in re.finditer("|".join(map(re.escape, there)), form) if there else ():
+        begin = match.start()
+        if begin < end:
+            continue  # within the word before
+        while begin > end and _is_of_word(text[begin - 1]):
+            begin -= 1
+        end = match.end()
+        while end < len(text) and _is_of_word(text[end]):
+            end += 1
+        yield begin, text[begin:end]
+
+
+def _is_of_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
 
 
 @cache
