@@ -94,8 +94,9 @@ class ByHand:
     def runs(self, where: str) -> Both:
         """The newest 20 runs of which something holds."""
         bare = f"SELECT * FROM sessile_index_runs WHERE {where} AND number > 0 ORDER BY id DESC LIMIT 20"
-        sql = f"""SELECT {RUN} FROM (SELECT id FROM sessile_index_runs WHERE {where} AND number > 0
-            AND parent_run_id IS NULL ORDER BY id DESC LIMIT 20) p CROSS JOIN sessile_index_runs r ON r.id = p.id {ALIVE} ORDER BY r.id DESC"""
+        ids = f"SELECT id FROM sessile_index_runs WHERE {where} AND number > 0 AND parent_run_id IS NULL"
+        sql = f"""SELECT {RUN} FROM ({ids} ORDER BY id DESC LIMIT 20) p
+            CROSS JOIN sessile_index_runs r ON r.id = p.id {ALIVE} ORDER BY r.id DESC"""
         return Both(lambda: self._all(bare), lambda: self._runs(self._all(sql)))
 
     def budget(self, user: str) -> Both:

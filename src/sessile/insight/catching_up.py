@@ -89,6 +89,13 @@ class State(NamedTuple):
     after_id: str | None
 
 
+_STATE = (
+    "SELECT since, round_until, after_time, after_id, EXISTS (SELECT 1 FROM {gone}),"
+    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0) FROM {state}"
+)
+"""How far the index is, whether somebody has noted deletions, and when the first of its sessions expires."""
+
+
 class Standing(NamedTuple):
     """Up to where a session is in the index; `updated_at` is that of its head at that revision."""
 
@@ -177,12 +184,14 @@ class CatchingUp:
         return complete
 
     def _run(self) -> int:
-        self._take_out_gone()
         while True:
-            state = State(*self._place.read("SELECT since, round_until, after_time, after_id FROM {state}")[0])
+            *columns, is_gone, expires = self._place.read(_STATE)[0]
+            if is_gone or self._gone:
+                self._take_out_gone()
+            state = State(*columns)
             after = None if state.after_time is None or state.after_id is None else (state.after_time, state.after_id)
             look = operate(self._storage, _changes, state.since, after)
-            if after is None:
+            if after is None and expires is not None and expires <= look.now:
                 self._take_out_expired(look.now)
             changed = self._enter(look)
             until = look.until if state.round_until is None else state.round_until
@@ -208,7 +217,7 @@ class CatchingUp:
 
     def _take_out_gone(self) -> None:
         """Take out what was deleted: what has been noted in the same database, and what this process has heard of."""
-        gone = list(self._gone)
+        gone, self._gone = list(self._gone), ()
         while True:
             rows = self._place.read("SELECT session_id, incarnation FROM {gone} LIMIT 1000")
             gone += [(row[0], row[1]) for row in rows]

@@ -186,6 +186,10 @@ class Engine(ABC):
         """What stands behind a table that is to be read by one of its indexes, where the engine can be told that."""
         return ""
 
+    def log_by_run(self, prefix: str) -> str:
+        """What stands behind the table of commits that is to be read by runs, where the engine can be told that."""
+        return ""
+
     def steps(self, column: str, size: int) -> str:
         """How many whole steps of a size a column has."""
         return f"{column} / {size}"
@@ -272,6 +276,10 @@ class SqliteEngine(Engine):
     def led_by(self, prefix: str, index: str) -> str:
         """See `Engine`."""
         return f" INDEXED BY {prefix}index_{index}"
+
+    def log_by_run(self, prefix: str) -> str:
+        """See `Engine`."""
+        return f" INDEXED BY {prefix}commits_run"
 
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
@@ -393,6 +401,10 @@ class MySQLEngine(Engine):
     def led_by(self, prefix: str, index: str) -> str:
         """See `Engine`."""
         return f" FORCE INDEX (index_{index})"
+
+    def log_by_run(self, prefix: str) -> str:
+        """See `Engine`."""
+        return f" FORCE INDEX ({prefix}commits_run)"
 
     def steps(self, column: str, size: int) -> str:
         """See `Engine`."""

@@ -29,7 +29,7 @@ class Place:
         self.where = beside.where
         self.may_create = beside.may_create
         self.tables = {name: beside.table(f"index_{name}") for name in (*TABLES, "text")}
-        self.tables["heads"] = beside.table("sessions")
+        self.tables |= {"heads": beside.table("sessions"), "commits": beside.table("commits")}
         self.prefix = beside.index_prefix
         self.tables["words_terms"] = beside.table("index_words_terms")
         self._ready = False
@@ -43,6 +43,10 @@ class Place:
     def read(self, statement: str, values: Values | None = None) -> list[Any]:
         """The rows of a statement that changes nothing."""
         return operate(self.storage, _read, self.sql(statement), values or {})
+
+    async def read_in(self, core: Core, statement: str, values: Values) -> list[Any]:
+        """As `read`, within an operation on the same database."""
+        return await _read(core, self.sql(statement), values)
 
     def change(self, work: Callable[[RunStatement], Awaitable[T]]) -> T:
         """Do some work in one transaction, in which nobody else changes the index."""

@@ -37,7 +37,7 @@ from .found import FoundPage, Hit, Snippet
 from .lots import batches, one_of
 from .meaning import Meaning
 from .place import Place
-from .reading import pieces_at
+from .reading import Which, pieces_of_some
 from .runs import SELECTED, alive, fill, found_run
 from .texts import Piece
 
@@ -48,6 +48,9 @@ MOST = 100
 
 LOOKED_AT = 500
 """How many rows are read in the log for one page, where phrases do not hold in them."""
+
+TOGETHER = 20
+"""The stored texts of how many rows are in memory at once."""
 
 RANKED = 1000
 """Among how many of the newest hits the best ones are looked for."""
@@ -144,10 +147,14 @@ class _Looking:
 
     def hits(self, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
         """The rows as hits; None for one in whose stored text there is not what is searched for."""
-        return operate(self.storage, self._hits, rows) if rows else []
+        found: list[Hit | None] = []
+        for some in batches(rows, TOGETHER):
+            found += operate(self.storage, self._hits, some)
+        return found
 
     async def _hits(self, core: Core, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
-        return [self._hit(row, await pieces_at(core, row[0], row[2], row[4], row[5])) for row in rows]
+        pieces = await pieces_of_some(core, self.place, [Which(row[0], row[2], row[4], row[5]) for row in rows])
+        return [self._hit(row, its) for row, its in zip(rows, pieces, strict=True)]
 
     def _hit(self, row: tuple[Any, ...], pieces: Sequence[Piece]) -> Hit | None:
         """One row, with what is stored of it: nothing, if it is gone."""
