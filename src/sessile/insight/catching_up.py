@@ -64,13 +64,15 @@ class Pace(NamedTuple):
     Attributes:
         runs: about how many are entered in one transaction: writers of the log wait for no longer.
         rest: is called after each of them.
+        ahead: whether more is read while they are written, where a server does that.
     """
 
     runs: int
     rest: Callable[[], object]
+    ahead: bool = False
 
 
-QUICK = Pace(500, lambda: None)
+QUICK = Pace(500, lambda: None, ahead=True)
 """For who waits for the index."""
 
 
@@ -168,7 +170,7 @@ class CatchingUp:
         self._pace = pace
         self._done = 0
         self._entered = 0
-        self._behind = Behind() if place.engine.served and pace is QUICK else None
+        self._behind = Behind() if place.engine.served and pace.ahead else None
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
