@@ -36,18 +36,21 @@ _DENSE = (
 )
 """Ranges of the scripts whose words stand together without blanks."""
 
+_LONGEST = 40
+_SHORT = 10_000
 _ASCII_UNITS = re.compile(r"[a-z0-9]+")
 _WITH_POINTS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _WITH_POINTS |= dict.fromkeys(map(ord, "_-./:"), ".")
 _CASES = {code: "A" if chr(code).isupper() else "a" if chr(code).isalnum() else " " for code in range(128)}
 """For `str.translate`, which is much faster than a pattern is: units of ASCII, with a point for what may hold them
 together; and which characters are capitals, and which other letters or digits."""
+_LETTERS = {code: "a" if chr(code).isalnum() else " " for code in range(128)}
+_TOO_LONG = "a" * (_LONGEST + 1)
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
 _SEPARATORS = re.compile(r"[_\-./:]+")
 _CAMEL = re.compile(r"(?<![^\W_])(?:[a-z0-9]++|[A-Z]+(?![a-z])|[A-Z][a-z0-9]++){2,}+(?![^\W_])")
 _HUMP = re.compile("[a-z0-9][A-Z]")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_LONGEST = 40
 _RARE = re.compile("[\U00010000-\U0010ffff]")
 _PHRASE = re.compile(r'"([^"]*)(?:"|$)')
 
@@ -119,10 +122,10 @@ def count_tokens(texts: Iterable[str]) -> Counter[str]:
 
 
 def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
-    """The tokens of some texts: words of ASCII, which most are, and all others."""
+    """The tokens of some texts: words of ASCII that are their own terms, which most are, and all others."""
     plain: Counter[str] = Counter()
     others: Counter[str] = Counter()
-    for text in texts:
+    for text in _together(texts):
         form = text if text.isascii() else folded(text)
         if form.isascii():
             _count_ascii(form, plain, others)
@@ -132,23 +135,51 @@ def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
                 others.update(_pairs(run))
             for word in _any_script.together.findall(form):
                 others.update(_pairs(_SEPARATORS.split(word)))
-        if "aA" in text.translate(_CASES) if text.isascii() else _HUMP.search(text):
+        if _has_hump(text):
             for word in _CAMEL.findall(text):
-                others.update(folded(part) for part in _HUMPS.split(word))
+                parts = _HUMPS.split(word)
+                others.update(folded(part) for part in parts if len(parts) > 1)
         if len(plain) + len(others) > MOST_TOKENS:
             break
     return plain, others
 
 
+def _together(texts: Iterable[str]) -> Iterator[str]:
+    """The texts; short ones of ASCII as one, because each costs time beside that of its words."""
+    short: list[str] = []
+    for text in texts:
+        if len(text) > _SHORT or not text.isascii():
+            if short:
+                yield "\n".join(short)
+                short = []
+            yield text
+        else:
+            short.append(text)
+    if short:
+        yield "\n".join(short)
+
+
+def _has_hump(text: str) -> bool:
+    if not text.isascii():
+        return _HUMP.search(text) is not None
+    cases = text.translate(_CASES)
+    return "A" in cases and "aA" in cases
+
+
 def _count_ascii(text: str, plain: Counter[str], others: Counter[str]) -> None:
-    form = text.translate(_WITH_POINTS).replace(". ", " ")  # at the end of a sentence nothing is held together
+    form = text.translate(_WITH_POINTS)
     if "." in form:
-        plain.update(form.replace(".", " ").split())
-        for word in form.split():
+        form = form.replace(". ", " ")  # at the end of a sentence nothing is held together
+    words = form.split()
+    if "." in form:
+        for word in words:
             if "." in word:
                 others.update(_pairs([part for part in word.split(".") if part]))
-    else:
-        plain.update(form.split())
+        words = form.replace(".", " ").split()
+    if _TOO_LONG in text.translate(_LETTERS):
+        others.update(word for word in words if len(word) > _LONGEST)
+        words = [word for word in words if len(word) <= _LONGEST]
+    plain.update(words)
 
 
 def _pairs(parts: list[str] | str) -> Iterator[str]:
@@ -246,11 +277,7 @@ def _hash(text: str) -> str:
 
 def count_terms(texts: Iterable[str]) -> tuple[dict[str, int], bool]:
     """The terms of the tokens of some texts, how often each occurs, and whether some had to be left out."""
-    plain, others = _counted(texts)
-    if not plain or max(map(len, plain)) <= _LONGEST:
-        made: dict[str, int] = dict(plain)  # as `term` says
-    else:
-        made = {term(token): count for token, count in plain.items()}
+    made, others = _counted(texts)
     for token, count in others.items():
         name = term(token)
         made[name] = made.get(name, 0) + count
