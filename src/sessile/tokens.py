@@ -49,7 +49,7 @@ _TOO_LONG = "a" * (_LONGEST + 1)
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
 _SEPARATORS = re.compile(r"[_\-./:]+")
 _CAMEL = re.compile(r"(?<![^\W_])(?:[a-z0-9]++|[A-Z]+(?![a-z])|[A-Z][a-z0-9]++){2,}+(?![^\W_])")
-_HUMP = re.compile("[a-z0-9][A-Z]")
+_HUMP = re.compile("[a-z0-9][A-Z]|[A-Z][A-Z][a-z]")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _RARE = re.compile("[\U00010000-\U0010ffff]")
 _PHRASE = re.compile(r'"([^"]*)(?:"|$)')
@@ -163,7 +163,7 @@ def _has_hump(text: str) -> bool:
     if not text.isascii():
         return _HUMP.search(text) is not None
     cases = text.translate(_CASES)
-    return "A" in cases and "aA" in cases
+    return "A" in cases and ("aA" in cases or "AAa" in cases)
 
 
 def _count_ascii(text: str, plain: Counter[str], others: Counter[str]) -> None:

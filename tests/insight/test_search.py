@@ -19,6 +19,7 @@ LONG = " ".join(f"word{number}" for number in range(20_000))
 TEXTS = {
     "order": "Where is ORD-7781? It was sent on 2026-11-03.",
     "python": "def main(customer_id: List<String>): src/app/main.py fails in getUserName()",
+    "acronym": "HTTPServer answered",
     "model": "gpt-5.1 and claude-3.5-sonnet, data API v2",
     "cafe": "Ein Café in Zürich, naïve Straße",
     "chinese": "我想退款这个订单",
@@ -46,6 +47,9 @@ QUERIES = {
     "src/app/main.py": {"python"},
     "app/main": {"python"},
     "getUserName": {"python"},
+    "httpserver": {"acronym"},
+    "server": {"acronym"},
+    "HTTP": {"acronym"},
     "username": set[str](),
     "user": {"python", "signs"},
     "name": {"python"},

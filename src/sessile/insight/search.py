@@ -295,7 +295,11 @@ def _words() -> re.Pattern[str]:
 
 
 def _parts(word: str) -> set[str]:
-    return set(units(word)) | {folded(part) for part in re.split(r"(?<=[a-z0-9])(?=[A-Z])", word)}
+    return set(units(word)) | {folded(part[0]) for part in _PARTS.finditer(word)}
+
+
+_PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])[a-z0-9]*|[A-Z]+|[^\x00-\x7f]")
+"""What identifiers are made of, and single characters of other scripts."""
 
 
 def _inside(word: str, start: int, wanted: Collection[str]) -> Iterator[tuple[int, int, str]]:
@@ -303,7 +307,7 @@ def _inside(word: str, start: int, wanted: Collection[str]) -> Iterator[tuple[in
     if folded(word) in wanted:
         yield start, start + len(word), folded(word)
         return
-    for part in re.finditer(r"[A-Z]*[a-z0-9]+|[A-Z]+|[^\x00-\x7f]", word):
+    for part in _PARTS.finditer(word):
         unit = folded(part[0])
         if unit in wanted:
             yield start + part.start(), start + part.end(), unit
