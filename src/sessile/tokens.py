@@ -39,12 +39,14 @@ _DENSE = (
 _LONGEST = 40
 _SHORT = 10_000
 _ASCII_UNITS = re.compile(r"[a-z0-9]+")
-_WITH_POINTS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
-_WITH_POINTS |= dict.fromkeys(map(ord, "_-./:"), ".")
-_CASES = {code: "A" if chr(code).isupper() else "a" if chr(code).isalnum() else " " for code in range(128)}
+_ASCII = {code: chr(code) for code in range(128)}
+_WITH_POINTS = {
+    code: char.lower() if char.isalnum() else "." if char in "_-./:" else " " for code, char in _ASCII.items()
+}
+_CASES = {code: "A" if char.isupper() else "a" if char.isalnum() else " " for code, char in _ASCII.items()}
+_LETTERS = {code: "a" if char.isalnum() else " " for code, char in _ASCII.items()}
 """For `str.translate`, which is much faster than a pattern is: units of ASCII, with a point for what may hold them
-together; and which characters are capitals, and which other letters or digits."""
-_LETTERS = {code: "a" if chr(code).isalnum() else " " for code in range(128)}
+together; which characters are capitals, and which other letters or digits; and which are any of these."""
 _TOO_LONG = "a" * (_LONGEST + 1)
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
 _SEPARATORS = re.compile(r"[_\-./:]+")
