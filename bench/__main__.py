@@ -23,6 +23,8 @@ PARTS = (
     "workflow",
     "together",
     "insight",
+    "insight-postgres",
+    "insight-mariadb",
     "lists",
     "lists-postgres",
     "lists-mariadb",
@@ -135,7 +137,7 @@ def main() -> None:
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
     """Many sessions at once; lists among very many, and the dashboard over them."""
-    from . import lists, servers
+    from . import insight, lists, servers
 
     if "together" in parts:
         from . import together
@@ -154,6 +156,10 @@ def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
         for table in lists.on_sqlite(data, options.sessions):
             table.print()
     for name in ("postgres", "mariadb"):
+        if f"insight-{name}" in parts:
+            with servers.running(servers.ENGINES[name]) as url:
+                if url is not None:
+                    insight.building(url, servers.ENGINES[name].name).print()
         if f"lists-{name}" in parts:
             with servers.running(servers.ENGINES[name]) as url:
                 for table in () if url is None else lists.on_server(url, servers.ENGINES[name].name, options.sessions):

@@ -1,7 +1,7 @@
 """What looking into sessions costs: building the index, catching up, lists, searches and sums over many runs.
 
-Beside each question stands the same one as a statement of SQLite's own, on the same tables, without a look whether the
-index is up to date, and without reading the log.
+Beside each question stands the same one by hand (`insight_by_hand`): the bare statement, and one with all that a user
+of the index gets. The factor is to the latter.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import sqlite3
 import string
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import sessile
 from sessile import ANY_USER, SqliteStorage
 from sessile.insight import Index
+from sessile.storage import Storage
 from sessile.storage.core import Core
 from sessile.storage.extending import operate
 from sessile.storage.ids import new_incarnation
 from sessile.storage.snapshots import Draft
 from sessile.storage.vocabulary import MessageAdded, RunEnded, RunStarted, SessionCreated
-from sessile.tokens import term, user_term
 
+from .insight_by_hand import Both, ByHand
 from .measure import Stats, interleave, ms, timed
 from .tables import Table, verdict
 
@@ -38,7 +42,7 @@ def words() -> list[str]:
     return ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(60_000)]
 
 
-def fill(storage: SqliteStorage, runs: int) -> None:
+def fill(storage: Storage, runs: int) -> None:
     """Runs of 3 KB, in sessions of ten, of users and agents."""
     rng, known = random.Random(2), words()
     weights = [1 / (rank + 10) for rank in range(len(known))]
@@ -94,7 +98,7 @@ def run(data: Path, runs: int = RUNS) -> Table:
         started = time.perf_counter()
         index.update()
         rate = runs / (time.perf_counter() - started)
-        table.rows.append((f"building: {rate:,.0f} runs a second", "", "", "", f"{BUILD:,}", verdict(BUILD, rate)))
+        table.rows.append((f"building: {rate:,.0f} runs a second", *[""] * 5, f"{BUILD:,}", verdict(BUILD, rate)))
         size = path.stat().st_size
         time.sleep(0.1)
         _rows(table, storage, index, path)
@@ -108,67 +112,59 @@ def _rows(table: Table, storage: SqliteStorage, index: Index, path: Path) -> Non
         return timed(index.update)
 
     _row(table, "catching up after one run", [catch_up() for _ in range(ROUNDS)], None, CATCH_UP)
-    with sqlite3.connect(path) as by_hand:
+    with closing(sqlite3.connect(path)) as db:
+        hand = ByHand(db)
         known = words()
-        whose = user_term("u7")
+        everybody: dict[str, Any] = {"user_id": ANY_USER}
         for name, word in (("common", known[0]), ("rare", known[30_000])):
-            match = f"SELECT rowid FROM sessile_index_text WHERE sessile_index_text MATCH '{term(word)}"
-            newest = "' ORDER BY rowid DESC LIMIT 20"
+            asked = f"search: a {name} word"
+            ours = partial(index.search, word, **everybody)
+            _pair(table, f"{asked}, newest 20, all users", ours, hand.search(word), SEARCH)
             _pair(
                 table,
-                f"search: a {name} word, newest 20, all users",
-                lambda word=word: index.search(word, user_id=ANY_USER),
-                lambda sql=match + newest: by_hand.execute(sql).fetchall(),
-                SEARCH,
-            )
-            _pair(
-                table,
-                f"search: a {name} word of one user",
-                lambda word=word: index.search(word, user_id="u7"),
-                lambda sql=f"{match} AND {whose}{newest}": by_hand.execute(sql).fetchall(),
+                f"{asked} of one user",
+                partial(index.search, word, user_id="u7"),
+                hand.search(word, "u7"),
                 SEARCH,
             )
         lists: list[tuple[str, dict[str, Any], str]] = [
-            ("runs: newest 20", {}, "1 = 1"),
-            ("runs: of one user", {"user_id": "u7"}, "user_id = 'u7'"),
-            ("runs: of one agent", {"agent": "a3"}, "agent = 'a3'"),
-            ("runs: of a status that none has", {"status": "failed"}, "status = 'failed'"),
-            ("runs: of one user and one agent", {"user_id": "u7", "agent": "a2"}, "user_id = 'u7' AND agent = 'a2'"),
+            ("newest 20", {}, "1 = 1"),
+            ("of one user", {"user_id": "u7"}, "user_id = 'u7'"),
+            ("of one agent", {"agent": "a3"}, "agent = 'a3'"),
+            ("of a status that none has", {"status": "failed"}, "status = 'failed'"),
+            ("of one user and one agent", {"user_id": "u7", "agent": "a2"}, "user_id = 'u7' AND agent = 'a2'"),
         ]
         for name, filters, where in lists:
-            sql = f"SELECT * FROM sessile_index_runs WHERE {where} AND number > 0 ORDER BY id DESC LIMIT 20"
-            asked = {"user_id": ANY_USER, **filters}
-            _pair(
-                table,
-                name,
-                lambda asked=asked: index.runs(**asked),
-                lambda sql=sql: by_hand.execute(sql).fetchall(),
-                SEARCH,
-            )
-        total = "SELECT SUM(cost) FROM sessile_index_runs WHERE user_id = 'u7'"
-        _pair(
-            table,
-            "usage: a user's budget",
-            lambda: index.usage(user_id="u7"),
-            lambda: by_hand.execute(total).fetchall(),
-            SEARCH,
-        )
-        days = "SELECT started_at / 86400000000, SUM(cost), SUM(input_tokens) FROM sessile_index_runs GROUP BY 1"
-        _pair(
-            table,
-            "usage: by day, all users",
-            lambda: index.usage(user_id=ANY_USER, by="day"),
-            lambda: by_hand.execute(days).fetchall(),
-            USAGE,
-        )
+            _pair(table, f"runs: {name}", partial(index.runs, **(everybody | filters)), hand.runs(where), SEARCH)
+        _pair(table, "usage: a user's budget", partial(index.usage, user_id="u7"), hand.budget("u7"), SEARCH)
+        _pair(table, "usage: by day, all users", partial(index.usage, by="day", **everybody), hand.days(), USAGE)
 
 
-def _pair(table: Table, name: str, ours: Callable[[], Any], by_hand: Callable[[], Any], limit: float) -> None:
-    times = interleave({"ours": lambda: timed(ours), "by hand": lambda: timed(by_hand)}, ROUNDS)
-    _row(table, name, times["ours"], Stats.of(times["by hand"]), limit)
+def building(url: str, name: str, runs: int = RUNS // 5) -> Table:
+    """Building the index on a server."""
+    table = Table(
+        f"Building the index of {runs:,} runs of {BYTES // 1000} KB ({name})", ("", "runs a second", "limit", "")
+    )
+    with sessile.open(url) as storage:
+        fill(storage, runs)
+        index = Index(storage)
+        started = time.perf_counter()
+        index.update()
+        rate = runs / (time.perf_counter() - started)
+        table.rows.append(("with the text", f"{rate:,.0f}", f"{BUILD:,}", verdict(BUILD, rate)))
+    return table
 
 
-def _row(table: Table, name: str, times: list[float], floor: Stats | None, limit: float) -> None:
+def _pair(table: Table, name: str, ours: Callable[[], Any], hand: Both, limit: float) -> None:
+    contenders = {"ours": ours, "bare": hand.bare, "equal": hand.equal}
+    times = interleave({which: lambda one=one: timed(one) for which, one in contenders.items()}, ROUNDS)
+    _row(table, name, times["ours"], (Stats.of(times["bare"]), Stats.of(times["equal"])), limit)
+
+
+def _row(table: Table, name: str, times: list[float], hand: tuple[Stats, Stats] | None, limit: float) -> None:
     found = Stats.of(times)
-    beside = "" if floor is None else ms(floor.median)
-    table.rows.append((name, ms(found.median), ms(found.p95), beside, ms(limit), verdict(found.median, limit)))
+    beside = ("", "", "")
+    if hand is not None:
+        bare, equal = hand
+        beside = (ms(bare.median), ms(equal.median), f"{found.median / equal.median:.1f}")
+    table.rows.append((name, ms(found.median), ms(found.p95), *beside, ms(limit), verdict(found.median, limit)))

@@ -17,7 +17,8 @@ from typing import Any
 from sessile import ANY_USER
 from sessile.insight import Index
 from sessile.insight.engines import unpack
-from sessile.insight.place import Place, batches, insert
+from sessile.insight.lots import batches
+from sessile.insight.place import Place
 from sessile.insight.postings import COLUMNS, facet
 from sessile.insight.spans import HOUR, HOURS, TICK, larger
 from sessile.storage import Storage
@@ -178,13 +179,13 @@ class _Multiplying:
         # The thousand of one copy after the other, as a program would have written them.
         self._copy(log, values, "JOIN {sessions} s ON s.session_id = t.session_id", order="c, s.id, t.seq")
         packed = self._place.read("SELECT run, words FROM {words}")
-        bodies = [(run, " ".join(unpack(words))) for run, words in packed]
+        bodies = [(run, unpack(words).terms) for run, words in packed]
         ticks = self._place.engine.steps(self._back, TICK)
         joins = "CROSS JOIN n JOIN {runs} r ON r.id = t.run JOIN {sessions} s ON s.id = r.session"
 
         async def work(run: RunStatement) -> None:
             await run("CREATE TEMPORARY TABLE said (run INTEGER PRIMARY KEY, body TEXT)", {})
-            await insert(run, "said", ("run", "body"), bodies)
+            await self._place.engine.insert(run, "said", ("run", "body"), bodies)
             counting = f"WITH RECURSIVE n(c) AS (SELECT 1 UNION ALL SELECT c + 1 FROM n WHERE c < {self._copies})"
             sql = f"{counting} INSERT INTO {{text}} (rowid, body) SELECT t.run - {ticks}, t.body FROM said t {joins}"
             await run(self._place.sql(f"{sql} ORDER BY 1"), {})
@@ -244,7 +245,7 @@ class _Multiplying:
             await tell(f"DROP {'TEMPORARY ' if self._mysql else ''}TABLE {table}")
             table = "tokens_of_facets"
             await tell(f"CREATE TEMPORARY TABLE {table} (seed BIGINT, token BIGINT, PRIMARY KEY (seed, token))")
-            await insert(run, table, ("seed", "token"), tokens)
+            await self._place.engine.insert(run, table, ("seed", "token"), tokens)
             await tell("DELETE FROM {facets}")
             for one in [*(f"s.{name}" for name in COLUMNS), *pairs]:
                 await tell(f"{into} SELECT {one}, s.updated_at, s.id, s.name_number FROM {{sessions}} s ORDER BY 1, 2")

@@ -7,7 +7,7 @@ the parts of what is written together (`customer_id`, `ORD-7781`, `src/app/main.
 of its tokens, so that engines only ever look up single tokens; what must stand together in it (`"a phrase"`, a longer
 identifier) is then checked on the stored text, by the same units.
 
-Engines get each token as an ASCII word that begins with a letter of ours (`term`), and so have nothing to parse.
+Engines get each token as an ASCII word (`term`), and so have nothing to parse.
 """
 
 from __future__ import annotations
@@ -36,13 +36,23 @@ _DENSE = (
 )
 """Ranges of the scripts whose words stand together without blanks."""
 
+_LONGEST = 40
+_SHORT = 10_000
 _ASCII_UNITS = re.compile(r"[a-z0-9]+")
+_ASCII = {code: chr(code) for code in range(128)}
+_WITH_POINTS = {
+    code: char.lower() if char.isalnum() else "." if char in "_-./:" else " " for code, char in _ASCII.items()
+}
+_CASES = {code: "A" if char.isupper() else "a" if char.isalnum() else " " for code, char in _ASCII.items()}
+_LETTERS = {code: "a" if char.isalnum() else " " for code, char in _ASCII.items()}
+"""For `str.translate`, which is much faster than a pattern is: units of ASCII, with a point for what may hold them
+together; which characters are capitals, and which other letters or digits; and which are any of these."""
+_TOO_LONG = "a" * (_LONGEST + 1)
 _ASCII_TOGETHER = re.compile(r"(?<![a-z0-9])[a-z0-9]++(?:[_\-./:]++[a-z0-9]++)+")
 _SEPARATORS = re.compile(r"[_\-./:]+")
 _CAMEL = re.compile(r"(?<![^\W_])(?:[a-z0-9]++|[A-Z]+(?![a-z])|[A-Z][a-z0-9]++){2,}+(?![^\W_])")
-_HUMP = re.compile("[a-z0-9][A-Z]")
+_HUMP = re.compile("[a-z0-9][A-Z]|[A-Z][A-Z][a-z]")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_LONGEST = 40
 _RARE = re.compile("[\U00010000-\U0010ffff]")
 _PHRASE = re.compile(r'"([^"]*)(?:"|$)')
 
@@ -114,27 +124,64 @@ def count_tokens(texts: Iterable[str]) -> Counter[str]:
 
 
 def _counted(texts: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
-    """The tokens of some texts: words of ASCII, which most are, and all others."""
+    """The tokens of some texts: words of ASCII that are their own terms, which most are, and all others."""
     plain: Counter[str] = Counter()
     others: Counter[str] = Counter()
-    for text in texts:
-        form = folded(text)
+    for text in _together(texts):
+        form = text if text.isascii() else folded(text)
         if form.isascii():
-            plain.update(_ASCII_UNITS.findall(form))
-            together = _ASCII_TOGETHER
+            _count_ascii(form, plain, others)
         else:
             others.update(_any_script.units.findall(form))
-            together = _any_script.together
             for run in _any_script.dense_run.findall(form):
                 others.update(_pairs(run))
-        for word in together.findall(form):
-            others.update(_pairs(_SEPARATORS.split(word)))
-        if form != text and _HUMP.search(text):
+            for word in _any_script.together.findall(form):
+                others.update(_pairs(_SEPARATORS.split(word)))
+        if _has_hump(text):
             for word in _CAMEL.findall(text):
-                others.update(folded(part) for part in _HUMPS.split(word))
+                parts = _HUMPS.split(word)
+                others.update(folded(part) for part in parts if len(parts) > 1)
         if len(plain) + len(others) > MOST_TOKENS:
             break
     return plain, others
+
+
+def _together(texts: Iterable[str]) -> Iterator[str]:
+    """The texts; short ones of ASCII as one, because each costs time beside that of its words."""
+    short: list[str] = []
+    for text in texts:
+        if len(text) > _SHORT or not text.isascii():
+            if short:
+                yield "\n".join(short)
+                short = []
+            yield text
+        else:
+            short.append(text)
+    if short:
+        yield "\n".join(short)
+
+
+def _has_hump(text: str) -> bool:
+    if not text.isascii():
+        return _HUMP.search(text) is not None
+    cases = text.translate(_CASES)
+    return "A" in cases and ("aA" in cases or "AAa" in cases)
+
+
+def _count_ascii(text: str, plain: Counter[str], others: Counter[str]) -> None:
+    form = text.translate(_WITH_POINTS)
+    if "." in form:
+        form = form.replace(". ", " ")  # at the end of a sentence nothing is held together
+    words = form.split()
+    if "." in form:
+        for word in words:
+            if "." in word:
+                others.update(_pairs([part for part in word.split(".") if part]))
+        words = form.replace(".", " ").split()
+    if _TOO_LONG in text.translate(_LETTERS):
+        others.update(word for word in words if len(word) > _LONGEST)
+        words = [word for word in words if len(word) <= _LONGEST]
+    plain.update(words)
 
 
 def _pairs(parts: list[str] | str) -> Iterator[str]:
@@ -204,25 +251,25 @@ def ranked(texts: Sequence[str], query: str) -> list[int]:
 
 
 def term(token: str) -> str:
-    """A token as an engine gets it: an ASCII word that no stop list, stemmer or query syntax knows."""
+    """A token as an engine gets it: one of ASCII letters and digits as it is, another one as its hash behind a line."""
     if token.isascii() and token.isalnum() and len(token) <= _LONGEST:  # all are folded: there are no capitals
-        return f"q{token}"
-    return f"x{_hash(token)}"
+        return token
+    return f"_x{_hash(token)}"
 
 
 def user_term(user_id: str | None) -> str:
     """What stands in the text of a user's runs, and in no text."""
-    return f"u{_hash('' if user_id is None else f'+{user_id}')}"
+    return f"_u{_hash('' if user_id is None else f'+{user_id}')}"
 
 
 def session_term(session_id: str) -> str:
     """What stands in the text of a session's runs, and in no text."""
-    return f"s{_hash(session_id)}"
+    return f"_s{_hash(session_id)}"
 
 
 def agent_term(agent: str) -> str:
     """What stands in the text of an agent's runs, and in no text."""
-    return f"a{_hash(agent)}"
+    return f"_a{_hash(agent)}"
 
 
 @lru_cache(maxsize=16_384)
@@ -232,11 +279,7 @@ def _hash(text: str) -> str:
 
 def count_terms(texts: Iterable[str]) -> tuple[dict[str, int], bool]:
     """The terms of the tokens of some texts, how often each occurs, and whether some had to be left out."""
-    plain, others = _counted(texts)
-    if plain and len(max(plain, key=len)) <= _LONGEST:
-        made = {"q" + token: count for token, count in plain.items()}  # what `term` says of them
-    else:
-        made = {term(token): count for token, count in plain.items()}
+    made, others = _counted(texts)
     for token, count in others.items():
         name = term(token)
         made[name] = made.get(name, 0) + count

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
 from sessile.errors import CorruptDataError, InvalidInputError, NewerVersionError, StorageError
 from sessile.insight import Index
 from sessile.insight.place import VERSION
+from sessile.insight.writing import News, Writer
+from sessile.storage.core import Core
+from sessile.storage.extending import operate
+from sessile.storage.ids import new_incarnation
+from sessile.storage.snapshots import Draft
+from sessile.storage.vocabulary import RunEnded, RunStarted, SessionCreated
 
 from .conftest import fresh
 
@@ -61,6 +68,41 @@ def test_dropping_leaves_nothing_and_no_harm(index: Index) -> None:
     index._storage.delete("s")
     index._storage.add_run("s", input="hello again")
     assert len(index.search("hello")) == 1
+
+
+async def _talk(core: Core, session_id: str, runs: int) -> None:
+    """A session of many runs, written at once."""
+    await core.prepare(core.deadline())
+    created = SessionCreated(session_id=session_id, kind="agent", user_id="ada", incarnation=new_incarnation())
+    drafts = [Draft([created.entry()])]
+    for number in range(1, runs + 1):
+        which = (f"{session_id}-{number}", number, None, "a")
+        begun = RunStarted(input=f"question {number} of {session_id}").entry(*which)
+        drafts.append(Draft([begun, RunEnded(status="completed", output="yes").entry(*which)], number))
+    await core.append_batch(None, session_id, drafts, core.deadline())
+
+
+def test_what_is_entered_in_several_lots_is_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lot may fail while the next one is read: what was entered before it stays, and the next look does the rest."""
+    for session in range(4):
+        operate(index._storage, _talk, f"s{session}", 300)
+    write, lots = Writer.write, list[int]()
+
+    async def failing(self: Writer, news: Sequence[News]) -> None:
+        lots.append(sum(len(one.runs) for one in news))
+        if len(lots) == 2:
+            raise StorageError("The disk is full.")
+        await write(self, news)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "write", failing)
+        with pytest.raises(StorageError, match="The disk is full"):
+            index.update()
+    assert 0 < index._place.read("SELECT COUNT(*) FROM {runs} WHERE number > 0")[0][0] < 1200
+    index.update()
+    assert index.usage(user_id="ada").total.runs == 1200
+    assert len(index.search("s2 300", user_id="ada", limit=100)) == 1
+    assert len(index.search("question 7", user_id="ada", limit=100)) == 4
 
 
 def test_another_one_may_drop_it(sqlite: SqliteStorage) -> None:
@@ -205,7 +247,7 @@ from sessile.insight.index import update_beside
 with sessile.open(sys.argv[1]) as storage:
     print("ready", flush=True)
     sys.stdin.readline()
-    update_beside(Index(storage), Pace(3, lambda: print("step", flush=True)))
+    update_beside(Index(storage), Pace(3, lambda: print("step", flush=True), ahead=True))
     print("end", flush=True)
 """
 

@@ -21,7 +21,8 @@ from . import histograms
 from .facts import COUNTED
 from .filters import RunFilters, Where, Whose, where_of
 from .histograms import Histogram
-from .place import Place, batches
+from .lots import batches
+from .place import Place
 from .spans import DAYS, HOUR, HOURS, first_id, hours_of, larger, last_id
 from .sums import ALL, TIMED, sums_of
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import NamedTuple
 
-from ..errors import CorruptDataError, NewerVersionError
+from ..errors import CorruptDataError, NewerVersionError, StorageError
 from ..records import ANY_USER, MICROSECOND, Run, Session
 from ..storage import Storage
 from ..storage.bounded import rows_within
@@ -24,8 +26,10 @@ from ..storage.vocabulary import RunStarted, SessionRewritten
 from ..storage.withholding import damage_of
 from ..tokens import agent_term, count_terms, session_term, user_term
 from .damage import callers_own
+from .engines import Words, words_of
 from .facts import Facts, all_facts
-from .place import Place, batches, one_of
+from .lots import batches, one_of
+from .place import Place
 from .texts import pieces_of, pieces_of_session
 from .writing import Indexed, News, Writer
 
@@ -44,6 +48,9 @@ BYTES = 16 * 1024 * 1024
 BEHIND = 60 * MICROSECOND
 """How far the place of the next look may lie behind, in microseconds, before it is moved where little has changed."""
 
+MUCH = 1000
+"""After how many runs in one look the words are made quick to find, where that is work of its own."""
+
 PATIENCE = 5.0
 """For how many seconds at most it is waited until an engine that lags finds new words."""
 
@@ -57,13 +64,15 @@ class Pace(NamedTuple):
     Attributes:
         runs: about how many are entered in one transaction: writers of the log wait for no longer.
         rest: is called after each of them.
+        ahead: whether more is read while they are written, where a server does that.
     """
 
     runs: int
     rest: Callable[[], object]
+    ahead: bool = False
 
 
-QUICK = Pace(200, lambda: None)
+QUICK = Pace(500, lambda: None, ahead=True)
 """For who waits for the index."""
 
 
@@ -80,6 +89,13 @@ class State(NamedTuple):
     round_until: int | None
     after_time: int | None
     after_id: str | None
+
+
+_STATE = (
+    "SELECT since, round_until, after_time, after_id, EXISTS (SELECT 1 FROM {gone}),"
+    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0) FROM {state}"
+)
+"""How far the index is, whether somebody has noted deletions, and when the first of its sessions expires."""
 
 
 class Standing(NamedTuple):
@@ -101,6 +117,41 @@ class Look:
     until: int
 
 
+class Behind:
+    """Does one piece of work after the other in a thread, the newest one beside its caller."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._failed: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work that has not been waited for."""
+        return self._thread is not None
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Begin with this, once the piece before is done; raises what that one has raised."""
+        self.wait()
+
+        def doing() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 (raised where it is waited for)
+                self._failed = error
+
+        self._thread = Thread(target=doing, name="sessile-index", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the newest piece of work; raises what it has raised."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+
 class CatchingUp:
     """One look of one process; what others do at the same time does no harm."""
 
@@ -118,15 +169,31 @@ class CatchingUp:
         self._gone = gone
         self._pace = pace
         self._done = 0
+        self._entered = 0
+        self._behind = Behind() if place.engine.served and pace.ahead else None
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
-        self._take_out_gone()
+        try:
+            complete = self._run()
+        finally:
+            if self._behind is not None:
+                self._behind.wait()
+        settling = self._place.engine.settling
+        if settling is not None and self._entered >= MUCH:
+            with suppress(StorageError):  # only whoever owns the tables may; the server does it in its own time
+                self._place.read(settling)
+        return complete
+
+    def _run(self) -> int:
         while True:
-            state = State(*self._place.read("SELECT since, round_until, after_time, after_id FROM {state}")[0])
+            *columns, is_gone, expires = self._place.read(_STATE)[0]
+            if is_gone or self._gone:
+                self._take_out_gone()
+            state = State(*columns)
             after = None if state.after_time is None or state.after_id is None else (state.after_time, state.after_id)
             look = operate(self._storage, _changes, state.since, after)
-            if after is None:
+            if after is None and expires is not None and expires <= look.now:
                 self._take_out_expired(look.now)
             changed = self._enter(look)
             until = look.until if state.round_until is None else state.round_until
@@ -152,7 +219,7 @@ class CatchingUp:
 
     def _take_out_gone(self) -> None:
         """Take out what was deleted: what has been noted in the same database, and what this process has heard of."""
-        gone = list(self._gone)
+        gone, self._gone = list(self._gone), ()
         while True:
             rows = self._place.read("SELECT session_id, incarnation FROM {gone} LIMIT 1000")
             gone += [(row[0], row[1]) for row in rows]
@@ -228,7 +295,7 @@ class CatchingUp:
                 batch.append(news)
                 size += 1 + len(news.runs)
                 if size >= self._pace.runs or not news.complete:
-                    self._flush(batch)
+                    self._flush(batch, last=False)
                     batch, size = [], 0
         self._flush(batch)
         if gone:
@@ -237,17 +304,28 @@ class CatchingUp:
             self._write(lambda writer, one=(session_id, problem): writer.note_unreadable(*one))
         return changed
 
-    def _flush(self, batch: Sequence[News]) -> None:
+    def _flush(self, batch: Sequence[News], *, last: bool = True) -> None:
+        """Write what was read; where a server does that, the next lot is read meanwhile, unless it is the last one."""
+        if self._behind is not None and (not last or self._behind.busy):
+            self._behind.do(lambda: self._put(batch))
+            if last:
+                self._behind.wait()
+        else:
+            self._put(batch)
         if batch:
-            self._write(lambda writer: writer.write(batch))
-            if self._place.engine.lags:
-                for one in (batch[0], batch[-1]):
-                    self._await_words(one.head.session_id)
+            self._entered += sum(1 + len(news.runs) for news in batch)
             self._done += sum(news.complete for news in batch)
             if self._progress is not None:
                 with callers_own():
                     self._progress(self._done)
             self._pace.rest()
+
+    def _put(self, batch: Sequence[News]) -> None:
+        if batch:
+            self._write(lambda writer: writer.write(batch))
+            if self._place.engine.lags:
+                for one in (batch[0], batch[-1]):
+                    self._await_words(one.head.session_id)
 
     def _await_words(self, session_id: str) -> None:
         """Wait until the words of a session that was just entered are found."""
@@ -339,9 +417,9 @@ class CatchingUp:
         yield from self._read_runs(head, numbers[half:])
 
 
-def _session_words(head: Session) -> dict[str, int]:
-    words, _ = count_terms(piece.text for piece in pieces_of_session(head))
-    return {**words, **_marks(head, head.agent)}
+def _session_words(head: Session) -> Words:
+    found, _ = count_terms(piece.text for piece in pieces_of_session(head))
+    return words_of(found | _marks(head, head.agent))
 
 
 def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
@@ -357,8 +435,9 @@ def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> li
 
 def _one_indexed(head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
-    words, cut = count_terms(texts)
-    return Indexed(facts, {**words, **_marks(head, facts.run.agent)}, cut)
+    found, cut = count_terms(texts)
+    found.update(_marks(head, facts.run.agent))
+    return Indexed(facts, words_of(found), cut)
 
 
 def _marks(head: Session, agent: str | None) -> dict[str, int]:

@@ -5,14 +5,17 @@ Everything else is written once, in SQL that all of them speak. In statements `{
 
 from __future__ import annotations
 
+import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
 
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
+from .lots import batches, places_of
 
 TABLES = (
     "state",
@@ -30,21 +33,41 @@ TABLES = (
     "problems",
 )
 
-Words = Mapping[str, int]
-"""The terms of a run, and how often each occurs."""
+TOGETHER = 1000
+"""How many rows are one parameter, where they can be."""
+
+
+class Words(NamedTuple):
+    """The terms of a run: each once, with a blank in between, and how often each occurs."""
+
+    terms: str
+    counts: bytes
+
+
+MOST_OF_A_WORD = 255
+"""Up to how often the occurrences of a word are counted: one byte each is kept."""
+
+
+def words_of(found: Mapping[str, int]) -> Words:
+    """Terms and how often each occurs."""
+    try:
+        counts = bytes(found.values())
+    except ValueError:
+        counts = bytes([min(count, MOST_OF_A_WORD) for count in found.values()])
+    return Words(" ".join(found), counts)
 
 
 def pack(words: Words) -> bytes:
-    """Terms and their counts as they are kept."""
-    lines = [word if count == 1 else f"{word} {count}" for word, count in words.items()]
-    return zlib.compress("\n".join(lines).encode("ascii"), 1)
+    """Words as one value."""
+    packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)  # no term stands twice
+    packed = packing.compress(b"%d %b%b" % (len(words.counts), words.counts, words.terms.encode("ascii")))
+    return packed + packing.flush()
 
 
-def unpack(packed: bytes) -> dict[str, int]:
+def unpack(packed: bytes) -> Words:
     """The inverse of `pack`."""
-    lines = zlib.decompress(packed).decode().split("\n")
-    split = (line.partition(" ") for line in lines if line)
-    return {word: int(count or 1) for word, _, count in split}
+    number, _, rest = zlib.decompress(packed).partition(b" ")
+    return Words(rest[int(number) :].decode("ascii"), rest[: int(number)])
 
 
 class Engine(ABC):
@@ -69,6 +92,12 @@ class Engine(ABC):
     """Joins in the order in which it is written, where the engine can be told that."""
     by_id: ClassVar[str] = ""
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
+    served: ClassVar[bool] = True
+    """Whether a server does the work, so that this process can do other work meanwhile."""
+    kept: ClassVar[str] = "words"
+    """In which columns the words of a run are."""
+    settling: ClassVar[str | None] = None
+    """What makes words that were just entered quick to find, where very many were."""
     lags: ClassVar[bool] = False
     """Whether words may be found a moment only after they were committed."""
     ask: ClassVar[str | None] = None
@@ -157,6 +186,10 @@ class Engine(ABC):
         """What stands behind a table that is to be read by one of its indexes, where the engine can be told that."""
         return ""
 
+    def log_by_run(self, prefix: str) -> str:
+        """What stands behind the table of commits that is to be read by runs, where the engine can be told that."""
+        return ""
+
     def steps(self, column: str, size: int) -> str:
         """How many whole steps of a size a column has."""
         return f"{column} / {size}"
@@ -164,6 +197,20 @@ class Engine(ABC):
     @abstractmethod
     def word_tables(self) -> list[str]:
         """The tables of words."""
+
+    def unpacked(self, *kept: Any) -> Words:
+        """The words of a run, out of the columns in which they are."""
+        return unpack(*kept)
+
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Insert rows, many with each statement."""
+        names = ", ".join(columns)
+        for some in batches(rows):
+            keys, places = places_of(len(some), len(columns))
+            sql = f"INSERT INTO {table} ({names}) VALUES {places}"
+            await run(sql, dict(zip(keys, chain(*some), strict=True)))
 
     @abstractmethod
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
@@ -186,6 +233,7 @@ class SqliteEngine(Engine):
     real = "REAL"
     more_tables = ("text",)
     clustered = " WITHOUT ROWID"
+    served = False
     lock = None
     join = "CROSS JOIN"
     by_id = " NOT INDEXED"
@@ -196,31 +244,49 @@ class SqliteEngine(Engine):
         return [
             "CREATE TABLE IF NOT EXISTS {words} (run INTEGER PRIMARY KEY, words BLOB NOT NULL)",
             "CREATE VIRTUAL TABLE IF NOT EXISTS {text} USING"
-            " fts5(body, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
+            " fts5(body, content = '', detail = none, columnsize = 0, tokenize = \"ascii tokenchars '_'\")",
+            *(f"INSERT INTO {{text}} ({{text}}, rank) VALUES ('{name}', {value})" for name, value in self.TEXT.items()),
         ]
+
+    TEXT: ClassVar[Mapping[str, int]] = {"hashsize": 16 * 1024 * 1024, "automerge": 8}
+    """Options of FTS5: bytes of words that a transaction gathers before they are written, and how many parts of the
+    index become one. By default it writes and merges twice as much."""
+
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See `Engine`."""
+        places = ", ".join("?" * len(columns))
+        if rows:
+            await run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "body": " ".join(one)}
-            await run(f"INSERT INTO {tables['words']} (run, words) VALUES (:run, :packed)", values)
-            await run(f"INSERT INTO {tables['text']} (rowid, body) VALUES (:run, :body)", values)
+        await self.insert(run, tables["words"], ("run", "words"), [(number, pack(one)) for number, one in words])
+        await self.insert(run, tables["text"], ("rowid", "body"), [(number, one.terms) for number, one in words])
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`. FTS5 is told which words a row had: it has not kept them by row."""
         for number in ids:
             for (packed,) in await run(f"SELECT words FROM {tables['words']} WHERE run = :run", {"run": number}):
                 sql = f"INSERT INTO {tables['text']} ({tables['text']}, rowid, body) VALUES ('delete', :run, :body)"
-                await run(sql, {"run": number, "body": " ".join(unpack(packed))})
+                await run(sql, {"run": number, "body": unpack(packed).terms})
             await run(f"DELETE FROM {tables['words']} WHERE run = :run", {"run": number})
 
     def led_by(self, prefix: str, index: str) -> str:
         """See `Engine`."""
         return f" INDEXED BY {prefix}index_{index}"
 
+    def log_by_run(self, prefix: str) -> str:
+        """See `Engine`."""
+        return f" INDEXED BY {prefix}commits_run"
+
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
         return "{text}", "{text}.rowid", "{text} MATCH :words", {"words": " AND ".join(words)}
+
+
+_ARRAY = "(string_to_array(terms, ' '))"
 
 
 class PostgresEngine(Engine):
@@ -234,22 +300,46 @@ class PostgresEngine(Engine):
         name: more for name, more in Engine.COVERED.items() if not name.startswith("runs_")
     }
 
+    kept = "words, terms"
+    settling = "SELECT gin_clean_pending_list('{words_terms}')"
+
     def word_tables(self) -> list[str]:
         """See `Engine`."""
         return [
-            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, tokens TEXT[] NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL,"
+            ' terms TEXT COLLATE "C" NOT NULL)'
         ]
 
     def indexes(self, prefix: str) -> list[str]:
         """See `Engine`."""
-        gin = f"CREATE INDEX IF NOT EXISTS {prefix}index_words_tokens ON {{words}} USING GIN (tokens)"
+        gin = f"CREATE INDEX IF NOT EXISTS {prefix}index_words_terms ON {{words}} USING GIN ({_ARRAY})"
         return [*super().indexes(prefix), gin]
 
-    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+    def unpacked(self, *kept: Any) -> Words:
         """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": list(one)}
-            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+        counts, terms = kept
+        return Words(terms, bytes(counts))
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`. What is entered together is also put into the index together, in larger lots than otherwise."""
+        if len(words) > TOGETHER // 10:
+            await run("SET LOCAL gin_pending_list_limit = '32MB'", None)
+        for some in batches(words, TOGETHER):
+            rows = [[number, one.counts.hex(), one.terms] for number, one in some]
+            sql = (
+                f"INSERT INTO {tables['words']} (run, words, terms) SELECT CAST(r ->> 0 AS BIGINT),"
+                " decode(r ->> 1, 'hex'), r ->> 2 FROM json_array_elements(CAST(:rows AS json)) r"
+            )
+            await run(sql, {"rows": json.dumps(rows)})
+
+    async def insert(
+        self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See `Engine`. As JSON all rows are one parameter, which the client has not to look at value by value."""
+        names = ", ".join(columns)
+        sql = f"INSERT INTO {table} ({names}) SELECT {names} FROM json_populate_recordset(NULL::{table}, :rows)"
+        for some in batches(rows, TOGETHER):
+            await run(sql, {"rows": _json([dict(zip(columns, row, strict=True)) for row in some])})
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
@@ -257,7 +347,15 @@ class PostgresEngine(Engine):
 
     def matching(self, words: Sequence[str]) -> tuple[str, str, str, Values]:
         """See `Engine`."""
-        return "{words} w", "w.run", "w.tokens @> :words", {"words": list(words)}
+        return "{words} w", "w.run", f"{_ARRAY} @> :words", {"words": list(words)}
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as PostgreSQL reads them: bytes in hexadecimal digits, numbers that JSON has not as text."""
+    try:
+        return json.dumps(rows, allow_nan=False, default=lambda value: f"\\x{value.hex()}")
+    except ValueError:
+        return _json([{name: str(one) if type(one) is float else one for name, one in row.items()} for row in rows])
 
 
 class MySQLEngine(Engine):
@@ -304,6 +402,10 @@ class MySQLEngine(Engine):
         """See `Engine`."""
         return f" FORCE INDEX (index_{index})"
 
+    def log_by_run(self, prefix: str) -> str:
+        """See `Engine`."""
+        return f" FORCE INDEX ({prefix}commits_run)"
+
     def steps(self, column: str, size: int) -> str:
         """See `Engine`."""
         return f"{column} DIV {size}"
@@ -311,7 +413,7 @@ class MySQLEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": " ".join(map(_long, one))}
+            values = {"run": number, "packed": pack(one), "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
             await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 
 from ..records import NANO, JsonObject, Message, Rating, Run, Usage
@@ -56,8 +56,14 @@ class Counts:
 
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add what another one counts."""
-        for name in COUNTED:
-            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
+        self.requests += sign * other.requests
+        self.input_tokens += sign * other.input_tokens
+        self.output_tokens += sign * other.output_tokens
+        self.cache_read_tokens += sign * other.cache_read_tokens
+        self.cache_write_tokens += sign * other.cache_write_tokens
+        self.tool_calls += sign * other.tool_calls
+        self.cost += sign * other.cost
+        self.unpriced += sign * other.unpriced
 
     def row(self) -> tuple[int, ...]:
         """The values of the columns."""
@@ -67,7 +73,20 @@ class Counts:
 COUNTED = tuple(one.name for one in fields(Counts))
 """The columns of counts."""
 
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
 _row_of: Callable[[Counts], tuple[int, ...]] = attrgetter(*COUNTED)
+
+
+def _columns(*names: str) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    return itemgetter(*map(COUNTED.index, names))
+
+
+used = _columns("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "tool_calls")
+"""Of counts those that a `Usage` begins with, in its order."""
+
+paid = _columns("cost", "unpriced")
+"""Of counts what was paid, and how much of it has no known price."""
 
 
 @dataclass(slots=True)
@@ -142,8 +161,9 @@ def _check_numbers(facts: Facts) -> None:
     """Raise `ValueError` for numbers that no column can hold: those of messages are whatever somebody has written."""
     run = facts.run
     counts = [*facts.used.row(), *facts.with_members.row(), run.started_us, run.ended_us or 0]
-    counts += [count for used in facts.models.values() for count in used.row()]
-    if any(type(count) is not int or abs(count) > MOST for count in counts):
+    for used in facts.models.values():
+        counts += used.row()
+    if set(map(type, counts)) != {int} or max(counts) > MOST or min(counts) < -MOST:
         raise ValueError("a number that is too large")
     for rating in facts.ratings.values():
         float(rating.score or 0)
@@ -171,10 +191,8 @@ def _responses(messages: Iterable[Message]) -> Iterator[tuple[str, Counts]]:
         usage: JsonObject = data.get("usage") or {}
         price = usage.get("cost")
         cost = _nano(price)
-        one = Counts(requests=1, cost=cost or 0, unpriced=int(cost is None))
-        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
-            count = usage.get(name)
-            setattr(one, name, count if isinstance(count, int) else 0)
+        tokens = [count if isinstance(count, int) else 0 for count in map(usage.get, _TOKENS)]
+        one = Counts(1, *tokens, cost=cost or 0, unpriced=int(cost is None))
         yield storable(str(data.get("model_name") or UNKNOWN)), one
 
 

@@ -17,7 +17,7 @@ from ..storage.filters import check_metadata
 from ..storage.ids import check_id, check_optional_id
 from ..storage.matching import filter_token
 from ..storage.rows import Json
-from .place import one_of
+from .lots import one_of
 from .postings import facet_of_token
 from .spans import first_id, last_id
 

@@ -250,7 +250,7 @@ class Index:
         whose = self._whose(user_id)
         now = self._caught_up()
         page = operate(self._asked, sessions.sessions, replace(query, ascending=ascending), self._place)
-        unreadable = {**page.unreadable, **runs.problems(self._place, whose, runs_too=False)}
+        unreadable = {**page.unreadable, **runs.problems(self._place, whose)}
         return FoundPage(page.items, page.next_cursor, unreadable, now)
 
     async def asessions(

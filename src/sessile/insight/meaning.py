@@ -19,7 +19,8 @@ from .damage import callers_own
 from .facts import storable
 from .filters import Where, Whose, cursor_of, place_of_cursor
 from .found import FoundPage, Hit, Snippet
-from .place import Place, batches, insert, one_of
+from .lots import batches, one_of
+from .place import Place
 from .reading import pieces_at
 from .runs import SELECTED, alive, found_run
 from .texts import Piece
@@ -90,7 +91,8 @@ def _named(place: Place, name: str, sample: array[float]) -> str:
 
     async def work(run: RunStatement) -> None:
         row = min([0, *(row for row, _, _ in known)]) - 1
-        await insert(run, place.tables["vectors"], ("run", "model", "packed"), [(row, free, sample.tobytes())])
+        kept = [(row, free, sample.tobytes())]
+        await place.engine.insert(run, place.tables["vectors"], ("run", "model", "packed"), kept)
 
     place.change(work)
     return free
@@ -189,7 +191,7 @@ def _keep(place: Place, name: str, made: Mapping[_Row, array[float]]) -> None:
             which = f"DELETE FROM {{vectors}} WHERE {condition} AND model = :embedder"
             await run(place.sql(which), {**values, "embedder": name})
             kept = [(one, name, made[by_id[one]].tobytes()) for one in same]
-            await insert(run, place.tables["vectors"], ("run", "model", "packed"), kept)
+            await place.engine.insert(run, place.tables["vectors"], ("run", "model", "packed"), kept)
 
     place.change(work)
 

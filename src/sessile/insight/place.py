@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import InvalidInputError, NewerVersionError, StorageError
@@ -16,11 +14,8 @@ from .engines import ENGINES, TABLES, Engine
 
 T = TypeVar("T")
 
-VERSION = 5
+VERSION = 6
 """Of the tables. An older index is rebuilt; a newer one is left alone."""
-
-ROWS = 100
-"""How many rows one INSERT has, and how many ids one list in a condition."""
 
 
 class Place:
@@ -34,8 +29,9 @@ class Place:
         self.where = beside.where
         self.may_create = beside.may_create
         self.tables = {name: beside.table(f"index_{name}") for name in (*TABLES, "text")}
-        self.tables["heads"] = beside.table("sessions")
+        self.tables |= {"heads": beside.table("sessions"), "commits": beside.table("commits")}
         self.prefix = beside.index_prefix
+        self.tables["words_terms"] = beside.table("index_words_terms")
         self._ready = False
 
     # ------------------------------------------------------------ statements
@@ -47,6 +43,10 @@ class Place:
     def read(self, statement: str, values: Values | None = None) -> list[Any]:
         """The rows of a statement that changes nothing."""
         return operate(self.storage, _read, self.sql(statement), values or {})
+
+    async def read_in(self, core: Core, statement: str, values: Values) -> list[Any]:
+        """As `read`, within an operation on the same database."""
+        return await _read(core, self.sql(statement), values)
 
     def change(self, work: Callable[[RunStatement], Awaitable[T]]) -> T:
         """Do some work in one transaction, in which nobody else changes the index."""
@@ -194,29 +194,3 @@ def place_for(storage: Storage, into: str | None) -> Place:
             f"{what} is none that an index can lie in.", hint='Name a file for it: into="sqlite:///index.db".'
         )
     return Place(target, ENGINES[beside.dialect], beside, shared=shared)
-
-
-async def insert(run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, many with each statement."""
-    names = ", ".join(columns)
-    for some in batches(rows):
-        keys, places = _places(len(some), len(columns))
-        await run(f"INSERT INTO {table} ({names}) VALUES {places}", dict(zip(keys, chain(*some), strict=True)))
-
-
-@lru_cache(maxsize=500)
-def _places(rows: int, width: int) -> tuple[list[str], str]:
-    """The names of the parameters of an INSERT, and how they stand in it."""
-    keys = [f"v{number}" for number in range(rows * width)]
-    return keys, ", ".join(f"({', '.join(f':{key}' for key in row)})" for row in batches(keys, width))
-
-
-def batches(items: Sequence[T], size: int = ROWS) -> Iterable[Sequence[T]]:
-    """The items, so many at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def one_of(column: str, items: Sequence[Any], name: str = "i") -> tuple[str, dict[str, Any]]:
-    """A condition that a column has one of these values, and its parameters."""
-    values = {f"{name}{number}": item for number, item in enumerate(items)}
-    return f"{column} IN ({', '.join(f':{key}' for key in values)})", values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CorruptDataError, NewerVersionError
@@ -11,11 +11,12 @@ from ..storage import Storage
 from ..storage.checks import check_count
 from ..storage.core import Core
 from ..storage.storage import operate
-from .facts import COUNTED
+from .facts import COUNTED, paid, used
 from .filters import Indexed, RunFilters, Where, Whose, cursor_of, paired, place_of_cursor, where_of
 from .found import FoundPage, FoundRun
+from .lots import batches, one_of
 from .narrowing import Lead, narrowed
-from .place import Place, batches, one_of
+from .place import Place
 
 MOST = 1000
 """The largest page."""
@@ -70,8 +71,7 @@ def runs(
             break
         after = rows[-1][3]
         page.next_cursor = cursor_of(after)
-    fill(place, page.items)
-    page.unreadable.update(problems(place, whose, filters.get("session_id")))
+    page.unreadable.update(fill(place, page.items, whose, filters.get("session_id")))
     return page
 
 
@@ -185,55 +185,79 @@ async def _living(core: Core, sessions: set[tuple[str, str]]) -> set[tuple[str, 
 
 def found_run(row: Sequence[Any], whose: Whose) -> FoundRun:
     """A row as a record."""
-    session_id, name, _, _, number, run_id, parent, agent, user_id, model, status, error, *others = row
-    (started, ended, first_token, branch), others = others[:4], others[4:]
-    counts = dict(zip(COUNTED, others, strict=False))
-    cost, unpriced = counts.pop("cost"), counts.pop("unpriced")
-    usage = Usage(**counts)
-    usage.nano_dollars, usage.unpriced = cost, unpriced
-    tokens, total_cost, total_unpriced = others[len(COUNTED) :]
+    session_id, name, _, id_, number, run_id, parent, agent, user_id, model, status, error, *others = row
+    started, ended, first_token, branch, *counts, tokens, total_cost, total_unpriced = others
+    usage = Usage(*used(counts))
+    usage.nano_dollars, usage.unpriced = paid(counts)
     return FoundRun(
-        session_id=whose.said(session_id),
-        number=number,
-        run_id=run_id,
-        parent_run_id=parent,
-        agent=agent,
-        user_id=user_id,
-        session_name=name,
-        model=model,
-        status=status,
-        error=error,
-        started_us=started,
-        ended_us=ended,
-        first_token_us=first_token,
-        on_branch=bool(branch),
-        usage=usage,
-        total_tokens=tokens,
-        total_nano_dollars=total_cost,
-        total_unpriced=total_unpriced,
-        row=row[3],
+        whose.said(session_id),
+        number,
+        run_id,
+        parent,
+        agent,
+        user_id,
+        name,
+        model,
+        status,
+        error,
+        started,
+        ended,
+        first_token,
+        bool(branch),
+        usage,
+        tokens,
+        total_cost,
+        total_unpriced,
+        row=id_,
     )
 
 
-def fill(place: Place, found: Sequence[FoundRun]) -> None:
-    """Put the ratings and tools of runs into their records."""
-    by_row = {one.row: one for one in found}
-    for some in batches(list(by_row)):
-        condition, values = one_of("run", some)
-        rated = "SELECT 1 AS rated, run, source, score, label, by_whom, rated_at, 0 AS calls FROM {ratings}"
-        used = "SELECT 0, run, tool, NULL, NULL, NULL, 0, calls FROM {tools}"
-        both = f"{rated} WHERE {condition} UNION ALL {used} WHERE {condition}"  # with one question to the database
-        for is_rated, row, name, score, label, by, time, calls in place.read(both, values):
-            if is_rated:
-                by_row[row].ratings[name] = Rating(name, score, label, None, by, 0, time)
-            else:
-                by_row[row].tools[str(name)] = calls  # a name, or what somebody has made of it
+_RATED = "SELECT 1 AS what, run, source, score, label, by_whom, rated_at, 0 AS calls FROM {ratings}"
+_USED = "SELECT 0, run, tool, NULL, NULL, NULL, 0, calls FROM {tools}"
+_PROBLEM = "SELECT 2, number, session_id, NULL, problem, NULL, 0, 0"
 
 
-def problems(
-    place: Place, whose: Whose, session_id: str | None = None, *, runs_too: bool = True
+def fill(
+    place: Place, found: Sequence[FoundRun], whose: Whose, session_id: str | None = None
 ) -> dict[str, CorruptDataError]:
-    """What cannot be read of what the user reaches, by session and run, and why; at most 100."""
+    """Put the ratings and tools of runs into their records; returns what cannot be read, as `problems` does.
+
+    All with one question to the database.
+    """
+    by_row = {one.row: one for one in found}
+    reachable, values = _reachable(whose, session_id, runs_too=True)
+    unreadable: list[tuple[str, int, str]] = []
+    asked = [f"{_PROBLEM} FROM ({reachable}) q"]
+    for some in batches(list(by_row)) or [[]]:
+        if some:
+            condition, ids = one_of("run", some)
+            asked += [f"{_RATED} WHERE {condition}", f"{_USED} WHERE {condition}"]
+            values |= ids
+        for what, row, name, score, label, by, time, calls in place.read(" UNION ALL ".join(reversed(asked)), values):
+            if what == 1:
+                by_row[row].ratings[name] = Rating(name, score, label, None, by, 0, time)
+            elif what == 0:
+                by_row[row].tools[str(name)] = calls  # a name, or what somebody has made of it
+            else:
+                unreadable.append((name, row, label))
+        asked, values = [], {}
+    return _named(sorted(unreadable), whose)
+
+
+def problems(place: Place, whose: Whose, session_id: str | None = None) -> dict[str, CorruptDataError]:
+    """What sessions of those that the user reaches cannot be read, and why; at most 100."""
+    sql, values = _reachable(whose, session_id, runs_too=False)
+    return _named(place.read(sql, values), whose)
+
+
+def _named(rows: Iterable[Sequence[Any]], whose: Whose) -> dict[str, CorruptDataError]:
+    """What cannot be read by session and run."""
+    named = [(whose.said(name), number, problem) for name, number, problem in rows]
+    return {f"{name}#{number}" if number else name: CorruptDataError(problem) for name, number, problem in named}
+
+
+def _reachable(whose: Whose, session_id: str | None, *, runs_too: bool) -> tuple[str, dict[str, Any]]:
+    """The question what cannot be read of what the user reaches, at most 100, and its parameters."""
     conditions, values = ["1 = 1" if runs_too else "p.number = 0"], dict[str, Any]()
     user_id = whose.user_id
     if session_id is not None:
@@ -248,6 +272,4 @@ def problems(
         values |= {} if user_id is None else {"user_id": user_id}
     which = " AND ".join(conditions)
     sql = f"SELECT session_id, number, problem FROM {{problems}} p WHERE {which} ORDER BY session_id, number LIMIT 100"
-    rows = place.read(sql, values)
-    named = [(whose.said(name), number, problem) for name, number, problem in rows]
-    return {f"{name}#{number}" if number else name: CorruptDataError(problem) for name, number, problem in named}
+    return sql, values

@@ -17,6 +17,7 @@ from ..errors import InvalidInputError
 from ..records import ANY_USER
 from ..storage import Storage
 from ..storage.checks import check_choice, check_count
+from ..storage.core import Core
 from ..storage.storage import operate
 from ..tokens import (
     Question,
@@ -31,13 +32,13 @@ from ..tokens import (
     user_term,
 )
 from . import meaning
-from .engines import unpack
 from .filters import RunFilters, Where, Whose, cursor_of, place_of_cursor, where_of
 from .found import FoundPage, Hit, Snippet
+from .lots import batches, one_of
 from .meaning import Meaning
-from .place import Place, batches, one_of
-from .reading import pieces_at
-from .runs import SELECTED, alive, fill, found_run, problems
+from .place import Place
+from .reading import Which, pieces_of_some
+from .runs import SELECTED, alive, fill, found_run
 from .texts import Piece
 
 Order = Literal["newest", "best", "meaning"]
@@ -47,6 +48,9 @@ MOST = 100
 
 LOOKED_AT = 500
 """How many rows are read in the log for one page, where phrases do not hold in them."""
+
+TOGETHER = 20
+"""The stored texts of how many rows are in memory at once."""
 
 RANKED = 1000
 """Among how many of the newest hits the best ones are looked for."""
@@ -87,8 +91,8 @@ def search(
             raise InvalidInputError("To search by meaning the index needs embed=….", hint="Index(storage, embed=…).")
         where = where_of(whose, {**filters, "members": filters.get("members", True)})
         page = meaning.search(storage, place, by_meaning, text, where, whose, complete_until, limit, cursor)
-        fill(place, [hit.run for hit in page if hit.run is not None])
-        page.unreadable.update(problems(place, whose, filters.get("session_id")))
+        found = [hit.run for hit in page if hit.run is not None]
+        page.unreadable.update(fill(place, found, whose, filters.get("session_id")))
         return page
     asked = question(text)
     if not asked.tokens:
@@ -100,8 +104,8 @@ def search(
         _best(looking, page, limit, start)
     else:
         _newest(looking, page, limit, None if cursor is None else place_of_cursor(cursor))
-    fill(place, [hit.run for hit in page if hit.run is not None])
-    page.unreadable.update(problems(place, whose, filters.get("session_id")))
+    found = [hit.run for hit in page if hit.run is not None]
+    page.unreadable.update(fill(place, found, whose, filters.get("session_id")))
     return page
 
 
@@ -141,15 +145,26 @@ class _Looking:
         )
         return self.place.read(sql, values)
 
-    def hit(self, row: tuple[Any, ...]) -> Hit | None:
-        """The row as a hit, if what is stored has what is searched for."""
-        pieces = operate(self.storage, pieces_at, row[0], row[2], row[4], row[5])  # none, if it is gone
+    def hits(self, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
+        """The rows as hits; None for one in whose stored text there is not what is searched for."""
+        found: list[Hit | None] = []
+        for some in batches(rows, TOGETHER):
+            found += operate(self.storage, self._hits, some)
+        return found
+
+    async def _hits(self, core: Core, rows: Sequence[tuple[Any, ...]]) -> list[Hit | None]:
+        pieces = await pieces_of_some(core, self.place, [Which(row[0], row[2], row[4], row[5]) for row in rows])
+        return [self._hit(row, its) for row, its in zip(rows, pieces, strict=True)]
+
+    def _hit(self, row: tuple[Any, ...], pieces: Sequence[Piece]) -> Hit | None:
+        """One row, with what is stored of it: nothing, if it is gone."""
         found = snippets(pieces, self.asked)
-        texts = [piece.text for piece in pieces]
-        if not found and count_tokens(texts).keys() >= set(self.asked.tokens):
-            found = [Snippet(pieces[0].where, pieces[0].text[: 2 * AROUND])]  # there, but hard to point at
-        if not found or not self.asked.holds(texts):
-            return None
+        if not found or self.asked.phrases:
+            texts = [piece.text for piece in pieces]
+            if not found and count_tokens(texts).keys() >= set(self.asked.tokens):
+                found = [Snippet(pieces[0].where, pieces[0].text[: 2 * AROUND])]  # there, but hard to point at
+            if not found or not self.asked.holds(texts):
+                return None
         run = found_run(row, self._whose)
         return Hit(run.session_id, row[1], run.user_id, run if run.number else None, found)
 
@@ -167,15 +182,15 @@ def _newest(looking: _Looking, page: FoundPage[Hit], limit: int, after: int | No
     looked = 0
     while len(page) < limit and looked < LOOKED_AT:
         rows = looking.rows(after, limit + 1)
-        for row in rows:
-            looked += 1
-            after = row[3]
-            found = looking.hit(row)
-            if found is not None:
-                page.items.append(found)
+        shown = rows[:limit]
+        for row, found in zip(shown, looking.hits(shown), strict=True):
             if len(page) == limit:
                 break
-        if not rows or (len(rows) <= limit and after == rows[-1][3]):
+            after = row[3]
+            if found is not None:
+                page.items.append(found)
+        looked += len(shown)
+        if len(rows) <= limit and (not rows or after == rows[-1][3]):
             return
     page.next_cursor = None if after is None else cursor_of(after)
 
@@ -184,14 +199,15 @@ def _best(looking: _Looking, page: FoundPage[Hit], limit: int, start: int) -> No
     rows = looking.rows(None, RANKED)
     scores = _scores(looking, [row[3] for row in rows])
     ranked = sorted(rows, key=lambda row: (-scores[row[3]], -row[3]))
-    for place, row in enumerate(ranked[start : start + LOOKED_AT], start):
-        found = looking.hit(row)
-        if found is not None:
-            found.score = scores[row[3]]
-            page.items.append(found)
-        if len(page) == limit or place == start + LOOKED_AT - 1:
-            page.next_cursor = cursor_of(place + 1) if place + 1 < len(ranked) else None
-            return
+    place, end = start, min(len(ranked), start + LOOKED_AT)
+    while len(page) < limit and place < end:
+        some = ranked[place : min(end, place + limit - len(page))]
+        for row, found in zip(some, looking.hits(some), strict=True):
+            if found is not None:
+                found.score = scores[row[3]]
+                page.items.append(found)
+        place += len(some)
+    page.next_cursor = cursor_of(place) if place < len(ranked) else None
 
 
 _USUAL = 300
@@ -201,12 +217,14 @@ _USUAL = 300
 def _scores(looking: _Looking, ids: Sequence[int]) -> dict[int, float]:
     """How well each row fits: how often it has the words, and more so if it has few others."""
     scores: dict[int, float] = {}
+    engine = looking.place.engine
     for some in batches(ids):
         condition, values = one_of("run", some)
-        for row, packed in looking.place.read(f"SELECT run, words FROM {{words}} WHERE {condition}", values):
-            words = unpack(packed)
-            length = 0.25 + 0.75 * sum(words.values()) / _USUAL
-            counts = [words.get(one, 0) for one in looking.terms]
+        for row, *kept in looking.place.read(f"SELECT run, {engine.kept} FROM {{words}} WHERE {condition}", values):
+            words = engine.unpacked(*kept)
+            length = 0.25 + 0.75 * sum(words.counts) / _USUAL
+            occurring = dict(zip(words.terms.split(), words.counts, strict=True))
+            counts = [occurring.get(one, 0) for one in looking.terms]
             scores[row] = round(math.fsum(count * 2.2 / (count + 1.2 * length) for count in counts), 9)
     return {row: scores.get(row, 0.0) for row in ids}
 
@@ -233,26 +251,41 @@ def snippets(pieces: Sequence[Piece], asked: Question, most: int = 3) -> list[Sn
 
 def _first(text: str, wanted: Collection[str]) -> int | None:
     """Where the first of the wanted units stands in a text."""
-    if text.isascii():
-        plain = "|".join(re.escape(unit) for unit in wanted if unit.isascii())
-        match = re.search(rf"(?<![a-z0-9])(?:{plain})(?![a-z0-9])", text.lower()) if plain else None
-        if match is not None:
-            return match.start()
     return next((start for start, _, _ in _spans(text, wanted)), None)
 
 
 def _spans(text: str, wanted: Collection[str]) -> Iterator[tuple[int, int, str]]:
     """Where the wanted units stand in a text: start, end, and which one it is."""
-    for match in (_ASCII_WORDS if text.isascii() else _words()).finditer(text):
-        word = match[0]
+    for begin, word in _ascii_words(text, wanted) if text.isascii() else _all_words(text):
         if word.isascii() and "_" not in word and word.lower() in wanted:
-            yield match.start(), match.end(), word.lower()
-            continue
-        if not (word.isascii() and word.isalnum() and _parts(word).isdisjoint(wanted)):
-            yield from _inside(word, match.start(), wanted)
+            yield begin, begin + len(word), word.lower()
+        elif not (word.isascii() and word.isalnum() and _parts(word).isdisjoint(wanted)):
+            yield from _inside(word, begin, wanted)
 
 
-_ASCII_WORDS = re.compile(r"\w+")
+def _all_words(text: str) -> Iterator[tuple[int, str]]:
+    return ((match.start(), match[0]) for match in _words().finditer(text))
+
+
+def _ascii_words(text: str, wanted: Collection[str]) -> Iterator[tuple[int, str]]:
+    """The words of a text of ASCII that may have wanted units: those that have the letters of one, so only few."""
+    form = text.lower()
+    there = [unit for unit in wanted if unit in form]
+    end = 0
+    for match in re.finditer("|".join(map(re.escape, there)), form) if there else ():
+        begin = match.start()
+        if begin < end:
+            continue  # within the word before
+        while begin > end and _is_of_word(text[begin - 1]):
+            begin -= 1
+        end = match.end()
+        while end < len(text) and _is_of_word(text[end]):
+            end += 1
+        yield begin, text[begin:end]
+
+
+def _is_of_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
 
 
 @cache
@@ -262,7 +295,11 @@ def _words() -> re.Pattern[str]:
 
 
 def _parts(word: str) -> set[str]:
-    return set(units(word)) | {folded(part) for part in re.split(r"(?<=[a-z0-9])(?=[A-Z])", word)}
+    return set(units(word)) | {folded(part[0]) for part in _PARTS.finditer(word)}
+
+
+_PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])[a-z0-9]*|[A-Z]+|[^\x00-\x7f]")
+"""What identifiers are made of, and single characters of other scripts."""
 
 
 def _inside(word: str, start: int, wanted: Collection[str]) -> Iterator[tuple[int, int, str]]:
@@ -270,7 +307,7 @@ def _inside(word: str, start: int, wanted: Collection[str]) -> Iterator[tuple[in
     if folded(word) in wanted:
         yield start, start + len(word), folded(word)
         return
-    for part in re.finditer(r"[A-Z]*[a-z0-9]+|[A-Z]+|[^\x00-\x7f]", word):
+    for part in _PARTS.finditer(word):
         unit = folded(part[0])
         if unit in wanted:
             yield start + part.start(), start + part.end(), unit

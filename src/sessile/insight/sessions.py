@@ -18,7 +18,8 @@ from ..storage.matching import as_asked, filter_token, matches
 from ..storage.states import columns_without_state
 from ..storage.users import UsersDriver
 from ..storage.wrapping import WrappedDriver
-from .place import Place, batches, one_of
+from .lots import batches, one_of
+from .place import Place
 from .postings import LeadingFacet, facet, facet_of_token, is_whole, leads_of, numbers_of
 
 _HEAD = ", ".join(HeadRow._fields)

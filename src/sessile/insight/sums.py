@@ -16,7 +16,8 @@ from ..storage.driver import RunStatement
 from . import histograms
 from .facts import COUNTED
 from .histograms import Histogram
-from .place import Place, batches, insert, one_of
+from .lots import batches, one_of
+from .place import Place
 from .spans import DAYS, HOUR, first_id, hours_of, larger, last_id
 
 PARTS = ("whole", "model", "tool")
@@ -168,7 +169,7 @@ def _write(place: Place, made: dict[int, _Sums], seen: dict[int, int]) -> int:
             parts = ", ".join(map(str, range(ALL + 1)))  # by which rows are found
             await run(place.sql(f"DELETE FROM {{sums}} WHERE part IN ({parts}) AND {condition}"), values)
             cells = [row for block in same for row in made[block].rows(block)]
-            await insert(run, place.tables["sums"], COLUMNS, cells)
+            await place.engine.insert(run, place.tables["sums"], COLUMNS, cells)
             await run(place.sql(f"UPDATE {{spans}} SET summed = 1 WHERE {condition}"), values)
         return len(same)
 

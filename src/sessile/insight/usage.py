@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, tzinfo
-from operator import itemgetter
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import InvalidInputError
@@ -12,23 +11,13 @@ from ..records import Usage, datetime_of, timedelta_of
 from ..storage.checks import check_choice
 from . import histograms
 from .adding import GROUPS, TIMES, Adding, Group, Key, Sum
-from .facts import COUNTED
+from .facts import paid, used
 from .filters import RunFilters, Whose, where_of
 from .forms import UsageRow, UsageTable
 from .place import Place
 from .sums import sum_up
 
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-
-
-def _columns(*names: str) -> Callable[[Sequence[int]], tuple[int, ...]]:
-    return itemgetter(*map(COUNTED.index, names))
-
-
-_used = _columns("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "tool_calls")
-"""Of counts those that a `Usage` begins with, in its order."""
-
-_paid = _columns("cost", "unpriced")
 
 
 def usage(
@@ -53,10 +42,10 @@ def _in_order(item: tuple[Key, Sum]) -> list[tuple[int, int, str]]:
 
 
 def _row(key: Key, found: Sum, zone: tzinfo) -> UsageRow:
-    used = Usage(*_used(found.counts))
-    used.nano_dollars, used.unpriced = _paid(found.counts)
+    usage = Usage(*used(found.counts))
+    usage.nano_dollars, usage.unpriced = paid(found.counts)
     shown = tuple([datetime_of(one).astimezone(zone) if isinstance(one, int) else one for one in key])
-    row = UsageRow(shown, found.runs, found.errors, used)
+    row = UsageRow(shown, found.runs, found.errors, usage)
     for prefix, times in (("", found.took), ("first_token_", found.first_took)):
         for name, took in zip(SHARES, histograms.percentiles(times, SHARES.values()), strict=False):
             setattr(row, prefix + name, timedelta_of(took))

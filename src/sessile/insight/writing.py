@@ -15,7 +15,8 @@ from ..records import Session
 from ..storage.driver import RunStatement
 from .engines import Words
 from .facts import COUNTED, Facts
-from .place import Place, batches, insert, one_of
+from .lots import batches, one_of
+from .place import Place
 from .postings import COLUMNS, FIELDS, facet, facets_of, number_of, rows_of, tokens_of
 from .spans import TICK, blocks_of_ids, blocks_of_moments
 
@@ -87,8 +88,8 @@ class News:
 
     head: Session
     numbers: Sequence[int]
-    runs: list[Indexed] = field(default_factory=list[Indexed])
-    words: Words = field(default_factory=dict[str, int])
+    runs: list[Indexed]
+    words: Words
     complete: bool = True
     problems: dict[int, str] = field(default_factory=dict[int, str])
 
@@ -172,26 +173,26 @@ class Writer:
     # ------------------------------------------------------------ entering
 
     async def write(self, news: Sequence[News]) -> None:
-        """Enter what was read, where nobody has entered something newer."""
+        """Enter what was read, where nobody has entered something newer.
+
+        Words come last: SQLite writes those that it has gathered whenever another statement changes several rows.
+        """
         known = await self._known([one.head.session_id for one in news])
-        fresh: list[tuple[News, int]] = []
-        kept: dict[tuple[int, int, str], int] = {}
+        fresh: list[tuple[News, Known | None]] = []
         for one in news:
             there = known.get(one.head.session_id)
             if there is not None and there.incarnation != one.head.incarnation:
                 await self.remove_sessions([there.id])
                 there = None
-            if there is not None and there.revision > one.head.revision:
-                continue
-            session = await self._enter_session(one, there)
-            if there is not None:
-                kept |= await self._take_out(session, one)
-            fresh.append((one, session))
-        await self._enter_runs(fresh, kept)
+            if there is None or there.revision <= one.head.revision:
+                fresh.append((one, there))
+        entered, kept = await self._enter_sessions(fresh)
+        words = await self._enter_runs(entered, kept)
+        await self._note_problems([one for one, _ in fresh])
+        for one, there in fresh:
+            await self._mark_branch(one, there)
         await self._note_touched()
-        for one, session in fresh:
-            await self._note_problems(one)
-            await self._mark_branch(one, session, known.get(one.head.session_id))
+        await self._place.engine.put_words(self._run, words, self._tables)
 
     async def _known(self, session_ids: Sequence[str]) -> dict[str, Known]:
         """Those of the sessions that are there."""
@@ -203,41 +204,39 @@ class Writer:
             found |= {row[0]: Known(*row[1:]) for row in rows}
         return found
 
-    async def _enter_session(self, news: News, there: Known | None) -> int:
-        head = news.head
-        number = (
-            there.id
-            if there is not None
-            else (await self._ask("SELECT coalesce(max(id), 0) + 1 FROM {sessions}"))[0][0]
-        )
-        before = (0, 0) if there is None else (there.revision, there.committed_at)
-        if there is not None:
-            await self._remove_facets([number])
-            await self._ask("DELETE FROM {sessions} WHERE id = :id", {"id": number})
-        fields = [facet(*one) for one in zip(FIELDS, (head.user_id, head.agent, head.status, head.kind), strict=True)]
-        tokens = tokens_of(head.metadata)
-        row = (
-            number,
-            head.session_id,
-            head.incarnation,
-            *((head.revision, head.updated_us) if news.complete else before),
-            head.kind,
-            head.agent,
-            head.user_id,
-            head.name,
-            head.status,
-            head.created_us,
-            head.updated_us,
-            head.expires_us,
-            path_of(head),
-            *fields,
-            number_of(head.name),
-            json.dumps(tokens),
-        )
-        await insert(self._run, self._tables["sessions"], SESSION, [row])
-        facets = rows_of(number, head.updated_us, fields, tokens, head.name)
-        await insert(self._run, self._tables["facets"], ("facet", "updated_at", "session", "name_number"), facets)
-        return number
+    async def _enter_sessions(
+        self, fresh: Sequence[tuple[News, Known | None]]
+    ) -> tuple[list[tuple[News, int]], dict[tuple[int, int, str], int]]:
+        """Write the rows of the sessions, and remove their runs that are entered anew.
+
+        Returns the numbers of the sessions, and the ids that these runs have had (`_take_out`).
+        """
+        made: list[tuple[News, int]] = []
+        kept: dict[tuple[int, int, str], int] = {}
+        rows: list[tuple[Any, ...]] = []
+        facets: list[tuple[int, int, int, int]] = []
+        again = [there.id for _, there in fresh if there is not None]
+        free = (await self._ask("SELECT coalesce(max(id), 0) + 1 FROM {sessions}"))[0][0]
+        for some in batches(again):
+            await self._remove_facets(some)
+            condition, values = one_of("id", some)
+            await self._ask(f"DELETE FROM {{sessions}} WHERE {condition}", values)
+        for one, there in fresh:
+            number = free if there is None else there.id
+            if there is None:
+                free += 1
+            else:
+                kept |= await self._take_out(number, one)
+            row, its_facets = _row_of_session(number, one, there)
+            rows.append(row)
+            facets += its_facets
+            made.append((one, number))
+        await self._insert("sessions", SESSION, rows)
+        await self._insert("facets", ("facet", "updated_at", "session", "name_number"), facets)
+        return made, kept
+
+    async def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        await self._place.engine.insert(self._run, self._tables[table], columns, rows)
 
     async def _take_out(self, session: int, news: News) -> dict[tuple[int, int, str], int]:
         """Remove the runs that are entered anew; returns their ids, which they keep, by session, number and run id."""
@@ -259,10 +258,13 @@ class Writer:
         for some in batches(sorted(new)):
             condition, values = one_of("block", some)
             new = new - {row[0] for row in await self._ask(f"SELECT block FROM {{spans}} WHERE {condition}", values)}
-        await insert(self._run, self._tables["spans"], ("block", "changed", "summed"), [(one, 1, 0) for one in new])
+        await self._insert("spans", ("block", "changed", "summed"), [(one, 1, 0) for one in new])
         self._touched, self._new = set(), set()
 
-    async def _enter_runs(self, fresh: Sequence[tuple[News, int]], kept: dict[tuple[int, int, str], int]) -> None:
+    async def _enter_runs(
+        self, fresh: Sequence[tuple[News, int]], kept: dict[tuple[int, int, str], int]
+    ) -> list[tuple[int, Words]]:
+        """Write the runs, without their words, which it returns, with the id of each."""
         rows: list[tuple[Any, ...]] = []
         models: list[tuple[Any, ...]] = []
         tools: list[tuple[Any, ...]] = []
@@ -290,12 +292,11 @@ class Writer:
                 ]
         self._new |= blocks_of_moments(run.facts.run.started_us for one, _ in fresh for run in one.runs)
         self._touched |= self._new
-        await insert(self._run, self._tables["runs"], RUN, rows)
-        await insert(self._run, self._tables["models"], ("run", "model", *COUNTED), models)
-        await insert(self._run, self._tables["tools"], ("run", "tool", "calls", "errors"), tools)
-        columns = ("run", "source", "score", "label", "by_whom", "rated_at")
-        await insert(self._run, self._tables["ratings"], columns, ratings)
-        await self._place.engine.put_words(self._run, words, self._tables)
+        await self._insert("runs", RUN, rows)
+        await self._insert("models", ("run", "model", *COUNTED), models)
+        await self._insert("tools", ("run", "tool", "calls", "errors"), tools)
+        await self._insert("ratings", ("run", "source", "score", "label", "by_whom", "rated_at"), ratings)
+        return words
 
     async def _ids(
         self, wanted: Iterable[tuple[tuple[int, int, str], int]], kept: dict[tuple[int, int, str], int]
@@ -323,32 +324,67 @@ class Writer:
     async def _is_taken(self, candidate: int) -> bool:
         return bool(await self._ask("SELECT 1 FROM {runs} WHERE id = :id", {"id": candidate}))
 
-    async def _note_problems(self, news: News) -> None:
-        session_id = news.head.session_id
-        if news.numbers:
-            for some in batches([0, *news.numbers]):
+    async def _note_problems(self, news: Sequence[News]) -> None:
+        """What was read takes the place of what could not be read before."""
+        noted: set[str] = set()
+        for some in batches([one.head.session_id for one in news if one.numbers]):
+            condition, values = one_of("session_id", some)
+            noted |= {
+                row[0] for row in await self._ask(f"SELECT session_id FROM {{problems}} WHERE {condition}", values)
+            }
+        for one in news:
+            for some in batches([0, *one.numbers]) if one.head.session_id in noted else ():
                 condition, values = one_of("number", some)
                 sql = f"DELETE FROM {{problems}} WHERE session_id = :session_id AND {condition}"
-                await self._ask(sql, {**values, "session_id": session_id})
-        rows = [(session_id, number, problem) for number, problem in news.problems.items()]
-        await insert(self._run, self._tables["problems"], ("session_id", "number", "problem"), rows)
+                await self._ask(sql, {**values, "session_id": one.head.session_id})
+        rows = [(one.head.session_id, number, said) for one in news for number, said in one.problems.items()]
+        await self._insert("problems", ("session_id", "number", "problem"), rows)
 
     async def note_unreadable(self, session_id: str, problem: str) -> None:
         """Note that a session cannot be read at all."""
         key = {"session_id": session_id}
         await self._ask("DELETE FROM {problems} WHERE session_id = :session_id AND number = 0", key)
         rows = [(session_id, 0, problem)]
-        await insert(self._run, self._tables["problems"], ("session_id", "number", "problem"), rows)
+        await self._insert("problems", ("session_id", "number", "problem"), rows)
 
-    async def _mark_branch(self, news: News, session: int, there: Known | None) -> None:
+    async def _mark_branch(self, news: News, there: Known | None) -> None:
         """Mark the runs that a rewind has left; those that were just entered are marked already."""
-        if there is None or there.incarnation != news.head.incarnation or there.path == path_of(news.head):
+        if there is None or there.path == path_of(news.head):
             return
-        key = {"session": session}
+        key = {"session": there.id}
         await self._ask("UPDATE {runs} SET on_branch = 0 WHERE session = :session AND number > 0", key)
         for first, last in news.head.path():
             sql = "UPDATE {runs} SET on_branch = 1 WHERE session = :session AND number BETWEEN :first AND :last"
             await self._ask(sql, {**key, "first": first, "last": last})
+
+
+def _row_of_session(
+    number: int, news: News, there: Known | None
+) -> tuple[tuple[Any, ...], list[tuple[int, int, int, int]]]:
+    """The row of a session, and those of its facets."""
+    head = news.head
+    before = (0, 0) if there is None else (there.revision, there.committed_at)
+    fields = [facet(*one) for one in zip(FIELDS, (head.user_id, head.agent, head.status, head.kind), strict=True)]
+    tokens = tokens_of(head.metadata)
+    row = (
+        number,
+        head.session_id,
+        head.incarnation,
+        *((head.revision, head.updated_us) if news.complete else before),
+        head.kind,
+        head.agent,
+        head.user_id,
+        head.name,
+        head.status,
+        head.created_us,
+        head.updated_us,
+        head.expires_us,
+        path_of(head),
+        *fields,
+        number_of(head.name),
+        json.dumps(tokens),
+    )
+    return row, rows_of(number, head.updated_us, fields, tokens, head.name)
 
 
 def _session_row(row: int, session: int, head: Session) -> tuple[Any, ...]:

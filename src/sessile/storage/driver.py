@@ -136,8 +136,10 @@ Values = Mapping[str, Any]
 
 Row = tuple[Any, ...]
 
-RunStatement = Callable[[str, Values | None], Awaitable[list[Row]]]
-"""Runs a statement within a transaction; returns its rows, none for statements that have none."""
+RunStatement = Callable[[str, Values | Sequence[Sequence[Any]] | None], Awaitable[list[Row]]]
+"""Runs a statement within a transaction; returns its rows, none for statements that have none.
+
+On SQLite it is also given many rows of parameters, which are written `?`, and is run for each of them."""
 
 
 class Beside(ABC):

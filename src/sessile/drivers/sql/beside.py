@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from typing import Any
 
 from ...storage.driver import Beside, Deadline, Dialect, Row, RunStatement, Values
 from .base import Port
@@ -51,7 +52,8 @@ class SqlBeside(Beside):
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
         async with self._port.transaction(what, deadline) as execute:
 
-            async def run(sql: str, values: Values | None) -> list[Row]:
+            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | None) -> list[Row]:
+                assert values is None or isinstance(values, Mapping), "many rows are SQLite's"
                 return (await execute(_pyformat(sql), values)).rows
 
             yield run

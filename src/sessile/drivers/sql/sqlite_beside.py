@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol
 
@@ -51,7 +51,10 @@ class SqliteBeside(Beside):
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
         with self._file.changing(what, deadline) as connection:
 
-            async def run(sql: str, values: Values | None) -> list[Row]:
-                return connection.execute(sql, values or {}).fetchall()
+            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | None) -> list[Row]:
+                if values is None or isinstance(values, Mapping):
+                    return connection.execute(sql, values or {}).fetchall()
+                connection.executemany(sql, values)
+                return []
 
             yield run
