@@ -150,7 +150,9 @@ class CatchingUp:
             if look.after is not None:
                 self._move(state, State(state.since, until, *look.after))
                 continue
-            if after is not None or (until - state.since > BEHIND and (changed or max(window.count, len(look.rows)) > 20)):
+            if after is not None or (
+                until - state.since > BEHIND and (changed or max(window.count, len(look.rows)) > 20)
+            ):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
 
