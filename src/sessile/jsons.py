@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .records import Entry, Handoff, JsonObject, Message, Rating, Run, Session, Usage
@@ -28,25 +29,36 @@ _SEEN_AS = {
 }
 """The properties that users see in place of the fields that are stored."""
 
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
+
 
 def session_json(session: Session) -> JsonObject:
     """A session, without the runs that were loaded with it, what only the log needs, and a state that was not read."""
     unread = ("state",) if isinstance(session.state, UnreadState) else ()
-    open_runs = {
+    shown = record_json(session, without=("runs", "open_runs", "scope_ids", "handoffs", *unread))
+    shown["open_runs"] = {
         str(number): {"run_id": run.run_id, "status": run.status, "epoch": run.epoch}
         for number, run in session.open_runs.items()
     }
-    shown = record_json(session, without=("runs", "open_runs", "scope_ids", "handoffs", *unread))
-    return {**shown, "open_runs": open_runs, "lead": session.lead}
+    shown["lead"] = session.lead
+    return shown
 
 
 def record_json(record: DataclassInstance, *, without: tuple[str, ...] = ()) -> JsonObject:
     """A record, with those that it holds; what later versions have added is there if there is any."""
-    names = [field.name for field in fields(record) if field.name not in without]
-    seen = {_SEEN_AS.get(name, name): _plain(getattr(record, _SEEN_AS.get(name, name))) for name in names}
+    seen: JsonObject = {}
+    for name in _names(type(record), without):
+        value = getattr(record, name)
+        seen[name] = value if value.__class__ in _AS_THEY_ARE else _plain(value)
     if not seen.get("more"):
         seen.pop("more", None)
     return seen
+
+
+@cache
+def _names(record: type[DataclassInstance], without: tuple[str, ...]) -> tuple[str, ...]:
+    """What is shown of such records: lists show many."""
+    return tuple(_SEEN_AS.get(field.name, field.name) for field in fields(record) if field.name not in without)
 
 
 def usage_json(usage: Usage) -> JsonObject:

@@ -17,6 +17,7 @@ from sessile import Agent, MemoryStorage
 from sessile.agents.offline import OfflineModel
 from sessile.server import create_app
 from sessile.server.auth import Caller
+from sessile.server.routes.direct import Parameters
 
 PLAIN = "application/json"
 LEFT = "application/json; charset=utf-8"
@@ -86,6 +87,77 @@ def test_a_right_request_needs_nothing_of_fastapi(monkeypatch: pytest.MonkeyPatc
     client = TestClient(create_app([agent]), base_url="http://localhost", headers={"X-Sessile": "1"})
     monkeypatch.setattr("fastapi.routing.solve_dependencies", solved)
     assert client.post("/agents/support/runs", json={"input": "Hello"}).status_code == 200
+
+
+QUERIES: dict[str, list[str]] = {
+    "/sessions": [
+        *("", "limit=20", "limit=0", "limit=x", "limit=+5", "limit=1_0", "limit=5.0", "limit=%205", "limit=5&limit=6"),
+        *(
+            "cursor=",
+            "cursor=x",
+            "agent=support",
+            "agent=",
+            "user_id=ada",
+            "user_id=",
+            "status=completed",
+            "status=odd",
+        ),
+        *("since=2026-01-01T00:00:00Z", "since=2026-01-01T00:00:00", "since=soon", "order=created", "order=x"),
+        *(
+            "details=true",
+            "details=2",
+            "metadata=a=1&metadata=b",
+            "metadata=",
+            "unknown=1",
+            "model=test",
+            "limit",
+            "=1",
+        ),
+        *("name_prefix=%F0%9F%98%80", "name_prefix=%FF", "name_prefix=%ED%A0%80", "name_prefix=a%00", "kind=agent"),
+    ],
+    "/search": [
+        "",
+        "text=hello",
+        "text=",
+        "text=%20",
+        "text=hello&order=best&limit=1",
+        "text=a&text=b",
+        "text=a&kind=x",
+    ],
+    "/usage": ["", "by=day", "by=day&by=agent", "by=century", "by=", "zone=Nowhere", "by=day&agent=support"],
+    "/runs": ["", "ascending=yes", "ascending=maybe", "limit=100", "limit=101", "status=completed&status=failed"],
+    "/waiting": ["", "limit=1", "agent=support"],
+    "/examples": ["", "like=hello&limit=2", "tokens=0", "tokens=100"],
+}
+
+
+def test_addresses_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, taken = Parameters.read, list[str]()
+
+    def ours(self: Parameters, request: Request) -> dict[str, Any] | None:
+        found = read(self, request)
+        taken.extend([] if found is None else [str(request.url.query)])
+        return found
+
+    agent = Agent(OfflineModel(), name="support", storage=MemoryStorage())
+    client = TestClient(create_app([agent], index_every=None), base_url="http://localhost", headers={"X-Sessile": "1"})
+    with client:
+        for number in range(3):
+            body = {"input": f"Hello {number}", "session_id": f"s{number}", "metadata": {"a": number}}
+            assert client.post("/agents/support/runs", json=body).status_code == 200
+        for path, queries in QUERIES.items():
+            for query in queries:
+                monkeypatch.setattr(Parameters, "read", ours)
+                here = client.get(f"{path}?{query}")
+                monkeypatch.setattr(Parameters, "read", lambda self, request: None)
+                there = client.get(f"{path}?{query}")
+                both = [dict(one.json()) if isinstance(one.json(), dict) else one.json() for one in (here, there)]
+                for one in both:
+                    if isinstance(one, dict):
+                        one.pop("complete_until", None)
+                assert (here.status_code, both[0]) == (there.status_code, both[1]), (path, query)
+    assert {"", "limit=20", "text=hello", "by=day&by=agent"} <= {*taken}, "FastAPI was asked where it need not be"
+    assert not {"limit=x", "unknown=1", "model=test", "limit=5&limit=6"} & {*taken}
 
 
 def test_each_route_is_looked_for_once() -> None:

@@ -54,6 +54,15 @@ MUCH = 1000
 PATIENCE = 5.0
 """For how many seconds at most it is waited until an engine that lags finds new words."""
 
+WINDOW = (
+    "SELECT COUNT(*), MIN(CASE WHEN (CASE WHEN h.hidden OR h.expires_at <= :now"
+    " THEN EXISTS (SELECT 1 FROM {sessions} s WHERE s.session_id = h.session_id)"
+    " ELSE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.session_id = h.session_id AND s.incarnation = h.incarnation"
+    " AND s.revision = h.revision AND s.committed_at = h.updated_at) END) THEN h.updated_at END)"
+    " FROM {heads} h WHERE h.updated_at >= :since"
+)
+"""How many heads have changed, and when the first of those that the index does not have as they are, or has still."""
+
 Progress = Callable[[int], None]
 """Is told how many sessions were brought up to date so far."""
 
@@ -96,6 +105,20 @@ _STATE = (
     " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0) FROM {state}"
 )
 """How far the index is, whether somebody has noted deletions, and when the first of its sessions expires."""
+
+
+class Window(NamedTuple):
+    """What has changed since a moment, as far as it is not in the index.
+
+    Attributes:
+        first: when the first did that is to be looked at.
+        count: how many have changed, all together.
+        seen: the time of this look; None: nobody has looked.
+    """
+
+    first: int
+    count: int = 0
+    seen: int | None = None
 
 
 class Standing(NamedTuple):
@@ -192,7 +215,8 @@ class CatchingUp:
                 self._take_out_gone()
             state = State(*columns)
             after = None if state.after_time is None or state.after_id is None else (state.after_time, state.after_id)
-            look = operate(self._storage, _changes, state.since, after)
+            window = self._window(state.since) if after is None else Window(state.since)
+            look = operate(self._storage, _changes, state.since, after, window)
             if after is None and expires is not None and expires <= look.now:
                 self._take_out_expired(look.now)
             changed = self._enter(look)
@@ -200,9 +224,23 @@ class CatchingUp:
             if look.after is not None:
                 self._move(state, State(state.since, until, *look.after))
                 continue
-            if after is not None or (until - state.since > BEHIND and (changed or len(look.rows) > 20)):
+            if after is not None or (
+                until - state.since > BEHIND and (changed or max(window.count, len(look.rows)) > 20)
+            ):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
+
+    def _window(self, since: int) -> Window:
+        """What has changed since a moment that lies behind: most of it is in the index, and need not be listed.
+
+        Where both lie in one database, that is one statement, a hundredth of the time of the list. What comes between
+        the two is newer, or comes with the next look, as what comes after the list.
+        """
+        if not self._place.shared or since <= 0:
+            return Window(since)
+        now = operate(self._storage, _now)
+        count, first = self._place.read(WINDOW, {"since": since, "now": now})[0]
+        return Window(now if first is None else int(first), int(count), now)
 
     def _move(self, old: State, new: State) -> None:
         """Note how far it is, unless another process has gone further meanwhile."""
@@ -449,10 +487,18 @@ def _marks(head: Session, agent: str | None) -> dict[str, int]:
 # ---------------------------------------------------------------- operations on the log
 
 
-async def _changes(core: Core, since: int, after: tuple[int, str] | None) -> Look:
-    """A page of what has changed since a moment, as `tailing.changed` lists it, undecoded: most of it is known."""
+async def _now(core: Core) -> int:
+    await core.prepare(core.deadline())
+    return core.clock.now()
+
+
+async def _changes(core: Core, since: int, after: tuple[int, str] | None, window: Window) -> Look:
+    """A page of what has changed since a moment, as `tailing.changed` lists it, undecoded: most of it is known.
+
+    It begins where the window does: what changed before that was known not to matter when that was looked at.
+    """
     query = ListQuery(user_id=ANY_USER, since=since, after=after, limit=PAGE, with_state=False)
-    page, now, complete_until = await changed_rows(core, query)
+    page, now, complete_until = await changed_rows(core, query, window.first, window.seen)
     unreadable = {session_id: str(error) for session_id, error in page.unreadable.items()}
     return Look(page.rows, unreadable, page.after, now, complete_until)
 

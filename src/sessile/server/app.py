@@ -43,6 +43,7 @@ ROUTERS: Sequence[APIRouter] = (
     files.router,
     memories.router,
     approvals.router,
+    looking.lists,
     looking.router,
     experiments.router,
     status.router,

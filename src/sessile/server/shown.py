@@ -26,6 +26,9 @@ HEAD = 2_000
 LINE = 200
 """Characters of a run's input and output in a list of sessions."""
 
+_INSIDE = ("incarnation", "segments", "hidden", "more", "open_runs", "summary")
+"""What of a session is nobody's business but the log's."""
+
 _OPEN = frozenset({"parts", "messages", "children"})
 """Lists that are never cut as a whole, only what they hold."""
 
@@ -205,7 +208,7 @@ def _line(value: Any) -> str | None:
 def session_shown(session: Session) -> JsonObject:
     """A session, without its runs."""
     shown = session_json(session)
-    for inside in ("incarnation", "segments", "hidden", "more", "open_runs", "summary"):
+    for inside in _INSIDE:
         shown.pop(inside, None)
     for name in ("state", "metadata"):
         if name in shown:  # lists have no states

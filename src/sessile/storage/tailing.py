@@ -147,11 +147,18 @@ async def changed(
     return Changes(sessions, unreadable, page.after, complete_until)
 
 
-async def changed_rows(core: Core, query: ListQuery) -> tuple[Listing, int, int]:
-    """A page of what has changed since `query.since`, undecoded; the time of the look; `Changes.complete_until`."""
+async def changed_rows(
+    core: Core, query: ListQuery, first: int | None = None, seen: int | None = None
+) -> tuple[Listing, int, int]:
+    """A page of what has changed since `query.since`, undecoded; the time of the look; `Changes.complete_until`.
+
+    With `first` the page begins there, because of what had changed before that all was known at the time `seen`: what
+    was on its way then, and is there by now, comes with the next round.
+    """
     deadline = core.deadline()
     await core.prepare(deadline)
     now = core.clock.now()
-    page = await core.driver.list(replace(query, hidden=None, ascending=True), deadline)
+    since = query.since if first is None else first
+    page = await core.driver.list(replace(query, since=since, hidden=None, ascending=True), deadline)
     on_the_way = int(core.settings.timeout * MICROSECOND) + AHEAD
-    return page, now, max(query.since or 0, now - on_the_way)
+    return page, now, max(query.since or 0, (now if seen is None else seen) - on_the_way)

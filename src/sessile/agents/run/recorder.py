@@ -32,7 +32,7 @@ from ...storage.packing import Packed, packed
 from ...storage.storage import Storage, aoperate
 from ...storage.turns import Turn, TurnSpec
 from ...storage.undivided import kept_whole
-from ...storage.uninterrupted import to_the_end, wait_out
+from ...storage.uninterrupted import to_the_end
 from ...storage.vocabulary import MessageAdded, Pending, RunEnded, ToolEnded, ToolStarted, Word, handoff_of
 from ..messages.stored import (
     FORMAT,
@@ -185,12 +185,24 @@ class Recorder:
 
         async def attempt() -> Recorder:
             first = FirstPart()
-            beginning = asyncio.ensure_future(aoperate(storage, turns.begin_turn, spec, newest))
-            cancelled = await wait_out(beginning)
-            if cancelled is not None:
-                await _end_begun(storage, beginning, cancelled)
-                raise cancelled
-            recorder = await cls.of(storage, beginning.result(), refuse_conflicts=refuse_conflicts)
+            begun: list[Turn] = []
+            refused: list[Exception] = []
+
+            async def begin() -> None:
+                try:
+                    begun.append(await aoperate(storage, turns.begin_turn, spec, newest))
+                except Exception as error:  # noqa: BLE001 (raised below, where nobody has cancelled it meanwhile)
+                    refused.append(error)
+
+            try:
+                await kept_whole(storage, begin())
+            except asyncio.CancelledError as cancelled:
+                for turn in begun:
+                    await _end_begun(storage, turn, cancelled)
+                raise
+            if refused:
+                raise refused.pop()
+            recorder = await cls.of(storage, begun[0], refuse_conflicts=refuse_conflicts)
             recorder.first = first
             return recorder
 
@@ -500,8 +512,8 @@ async def kept_result(ended: ToolEnded, media: ReadMedia) -> Any:
     return await load_tool_result(ended.json, media)
 
 
-async def _end_begun(storage: Storage, beginning: asyncio.Future[Turn], error: BaseException) -> None:
+async def _end_begun(storage: Storage, turn: Turn, error: BaseException) -> None:
     """A run whose task was cancelled while its start was written has started, and is interrupted."""
-    if not beginning.cancelled() and beginning.exception() is None and beginning.result().head is not None:
-        recorder = await Recorder.of(storage, beginning.result())
+    if turn.head is not None:
+        recorder = await Recorder.of(storage, turn)
         await to_the_end(recorder.fail(unfinished(error, cancelled=False, stepwise=recorder.stepwise)))

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.responses import Response
 
-from ...storage.encoding import encode
+from ...storage.encoding import encode_body
 from ..guard import id_of
 from ..problems import MEDIA_TYPE, Problem, ProblemOut
 from ..serving import View, view_of
@@ -68,7 +68,7 @@ def administrators(view: View) -> None:
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response of JSON."""
-    return Response(encode(content), status, headers, "application/json")
+    return Response(encode_body(content), status, headers, "application/json")
 
 
 def address_of(request: Request, session_id: str, number: int) -> str:

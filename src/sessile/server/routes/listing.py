@@ -19,10 +19,11 @@ from ..models import SessionPage
 from ..pages import last_runs
 from ..serving import View
 from ..shown import preview_of, session_shown
-from .common import PROBLEMS, Cursor, Known, Limit, OfUser, Seen, answer
+from .common import PROBLEMS, Cursor, Limit, OfUser, Seen, answer
+from .direct import Listed
 from .filtering import ByRuns, Metadata, Text, given_of, metadata_of
 
-router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
+router = APIRouter(route_class=Listed, responses=PROBLEMS, tags=["look"])
 
 MANY = 100
 """How many runs are asked of the index at a time."""

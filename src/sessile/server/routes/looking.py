@@ -18,12 +18,15 @@ from ..models import AnyOut, FoundPageOut
 from ..shown import cut, found_shown, hit_shown, waiting_shown
 from ..streams import END, HEADERS, with_pings
 from .common import PROBLEMS, STREAM, Cursor, Known, LastEventId, Limit, OfUser, Seen, answer
+from .direct import Listed
 from .filtering import Filtered, Text
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
+lists = APIRouter(route_class=Listed, responses=PROBLEMS, tags=["look"])
+"""The routes that have nothing in their addresses but what is asked."""
 
 
-@router.get("/runs", response_model=FoundPageOut, summary="Runs of all sessions")
+@lists.get("/runs", response_model=FoundPageOut, summary="Runs of all sessions")
 async def list_runs(
     view: Seen,
     filters: Filtered,
@@ -48,7 +51,7 @@ def _page(page: FoundPage[Any], items: list[JsonObject]) -> JsonObject:
     }
 
 
-@router.get("/search", response_model=FoundPageOut, summary="Search")
+@lists.get("/search", response_model=FoundPageOut, summary="Search")
 async def search(
     view: Seen,
     filters: Filtered,
@@ -85,7 +88,7 @@ async def choices(
     return answer(await view.index().achoices(field, prefix, limit=limit, user_id=view.whose(user_id)))
 
 
-@router.get("/usage", response_model=AnyOut, summary="What was used")
+@lists.get("/usage", response_model=AnyOut, summary="What was used")
 async def usage(
     view: Seen,
     filters: Filtered,
@@ -110,7 +113,7 @@ async def usage(
     )
 
 
-@router.get("/examples", response_model=list[AnyOut], summary="Good runs as examples")
+@lists.get("/examples", response_model=list[AnyOut], summary="Good runs as examples")
 async def examples(
     view: Seen,
     filters: Filtered,
@@ -142,7 +145,7 @@ async def examples(
     )
 
 
-@router.get("/waiting", response_model=AnyOut, summary="What waits for people")
+@lists.get("/waiting", response_model=AnyOut, summary="What waits for people")
 async def waiting(
     view: Seen,
     limit: Limit = 20,
