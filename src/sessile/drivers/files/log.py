@@ -120,21 +120,25 @@ class Log:
     def backwards(self, end: int | None = None) -> Iterator[Chunk]:
         """The commits before an offset (default: before the end of the file), the last of them first."""
         start = self.size if end is None else end
-        buffer, size, mark = b"", BLOCK, self.form.end
-        while start or buffer:
-            stop = len(buffer) - len(mark) if buffer.endswith(mark) else len(buffer)
-            cut = buffer.rfind(mark, 0, stop)
+        buffer, rest, size, mark = b"", 0, BLOCK, self.form.end
+        while start or rest:  # what was read and not given yet is `buffer[:rest]`, and begins at `start`
+            cut = self._end_before(buffer, rest)
             while cut < 0 and start:
                 step = min(size, start)
-                buffer, start, size = disk.read_at(self.file, step, start - step) + buffer, start - step, size * 2
-                stop = len(buffer) - len(mark) if buffer.endswith(mark) else len(buffer)
-                cut = buffer.rfind(mark, 0, stop)
+                buffer = disk.read_at(self.file, step, start - step) + buffer[:rest]
+                start, rest, size = start - step, len(buffer), size * 2
+                cut = self._end_before(buffer, rest)
             length = 0 if cut < 0 else cut + len(mark)
-            chunk, buffer, size = Chunk(start + length, buffer[length:]), buffer[:length], BLOCK
+            chunk, rest, size = Chunk(start + length, buffer[length:rest]), length, BLOCK
             if chunk.offset < self.begin:
                 return
             if chunk.text.strip():
                 yield chunk
+
+    def _end_before(self, buffer: bytes, stop: int) -> int:
+        """Where the end of the record before the last one in `buffer[:stop]` is; -1 if there is no other."""
+        mark = self.form.end
+        return buffer.rfind(mark, 0, stop - len(mark) if buffer.endswith(mark, 0, stop) else stop)
 
     def find(self, reached: Callable[[Glance], bool]) -> tuple[int, int]:
         """Where the first commit begins for which `reached` holds, as it does for all after it; else the log's end.

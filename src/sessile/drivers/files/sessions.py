@@ -144,6 +144,9 @@ class Sessions:
 
     def _look(self, session_id: str, place: Place, flags: int) -> tuple[View | None, bool]:
         """One look, and whether another one is needed, because the files were changed meanwhile."""
+        left = self._as_left(session_id, place, flags)
+        if left is not None:
+            return left, False
         content = self.tree.read(place.head)
         file = self.tree.open_file(place.log, flags)
         if file is None:
@@ -309,7 +312,7 @@ class Sessions:
             self.locks.hold(place.folder.name, deadline),
             self.tree.held(place.folder),
         ):
-            view = self._as_left(session_id, place)
+            view = self._as_left(session_id, place, os.O_RDWR | os.O_APPEND)
             if view is None and write.was_body is not None:
                 return False  # a person may have changed what the body does not tell, and what its writer has not seen
             view = view or self._repaired(session_id)
@@ -336,10 +339,14 @@ class Sessions:
         self._remember(place, write, view.log, top)
         return True
 
-    def _as_left(self, session_id: str, place: Place) -> View | None:
-        """The session as this process has left it, if its files are as they were then. The lock must be held."""
+    def _as_left(self, session_id: str, place: Place, flags: int) -> View | None:
+        """The session as this process has left it, if its files are as they were then.
+
+        The log first, and then the head, which a commit writes in this order: if the head is the same, no commit was
+        made until the log was looked at.
+        """
         left = self._left.get(session_id)
-        file = None if left is None else self.tree.open_file(place.log, os.O_RDWR | os.O_APPEND)
+        file = None if left is None else self.tree.open_file(place.log, flags)
         if left is None or file is None:
             return None
         try:

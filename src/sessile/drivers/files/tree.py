@@ -276,7 +276,6 @@ class Tree:
 
     def _walk(self, parts: list[str]) -> int:
         """Open a folder, part by part; the first is the root with the name below it, of which only that is no link."""
-        path = self.root.joinpath(*parts)
         try:
             if not parts:
                 return os.open(self.root, _FOLDER & ~_NO_LINK)
@@ -288,7 +287,7 @@ class Tree:
                     os.close(folder)
                 folder = below
         except OSError as error:
-            self._explain(error, path)
+            self._explain(error, self.root.joinpath(*parts))
             raise
         return folder
 
