@@ -15,6 +15,10 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .turn import Medians
 
 CACHE = Path(__file__).parent.parent / ".bench"
 PARTS = (
@@ -76,6 +80,11 @@ def arguments() -> argparse.Namespace:
         default=CACHE,
         help="folder for the databases; on the kind of disk that matters to you (default: .bench)",
     )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw how a turn's cost grows, into docs/pictures, and keep the figures there (needs matplotlib)",
+    )
     options = parser.parse_args()
     for part in options.parts:
         if part not in PARTS:
@@ -100,6 +109,7 @@ def main() -> None:
 
             table, medians, written = turn.run(options.sizes, options.rounds, data)
             table.print()
+            draw(options, "sqlite", "SQLite", medians)
         if "agent" in parts:
             from . import agent
 
@@ -133,6 +143,14 @@ def main() -> None:
     finally:
         shutil.rmtree(data, ignore_errors=True)
     print(f"Took {time.perf_counter() - started:.0f} s.", file=sys.stderr)
+
+
+def draw(options: argparse.Namespace, name: str, title: str, medians: Medians) -> None:
+    """Draw what was measured of a database, if that is asked for."""
+    if options.pictures:
+        from . import pictures
+
+        print(f"{pictures.keep(name, title, medians)}\n")
 
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
@@ -178,6 +196,7 @@ def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:
 
         table, medians = files.run(options.sizes, options.rounds, data)
         table.print()
+        draw(options, "files", "JSON and YAML files", medians)
     if "files-peers" in parts:
         from .peers import run as peers
 
@@ -190,7 +209,7 @@ def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:
     """The parts that need a database server: our own rows, and other libraries on the same server."""
     from . import servers
 
-    sizes = sorted({options.sizes[0], options.sizes[-1]})
+    sizes = options.sizes if options.pictures else sorted({options.sizes[0], options.sizes[-1]})
     engine = servers.ENGINES[name]
     medians = written = None
     with servers.serving(engine) as server:
@@ -199,6 +218,7 @@ def on_server(name: str, parts: list[str], options: argparse.Namespace) -> None:
             tables, medians, written = servers.run(engine, server, sizes, options.rounds)
             for table in tables:
                 table.print()
+            draw(options, name, engine.name, medians)
         if url is not None and f"{name}-peers" in parts:
             from .peers import run as peers
 

@@ -62,7 +62,40 @@ def test_storage_imports_only_the_standard_library(module: str, tmp_path: Path) 
     assert not foreign
 
 
-LATER = ["asyncio", "tempfile", "zipfile", "mimetypes", "urllib.parse", "sessile.tokens", "sessile.storage.memories"]
+@pytest.mark.parametrize("module", ["sessile", "sessile.storage"])
+def test_a_package_whose_names_are_not_used_loads_nearly_nothing(module: str, tmp_path: Path) -> None:
+    """Each of `typing` and `dataclasses` takes longer to import than Python takes to start."""
+    code = f"import sys; before = set(sys.modules); import {module}; print(*sorted(set(sys.modules) - before))"
+    loaded = set(run(sys.executable, "-c", code, cwd=tmp_path).split())
+    assert loaded <= {"__future__", "sessile", "sessile._version", "sessile.later", "sessile.storage"}
+
+
+@pytest.mark.parametrize("package", ["sessile", "sessile.storage", "sessile.transfer", "sessile.testing"])
+def test_names_that_are_imported_when_used_are_listed_and_found(package: str, tmp_path: Path) -> None:
+    code = (
+        f"import {package} as package\n"
+        "listed = dir(package)\n"  # before anything is used
+        "assert set(package.__all__) <= set(listed), set(package.__all__) - set(listed)\n"
+        "assert all(getattr(package, name) is not None for name in listed)\n"
+        "try: package.none_of_ours\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    assert (
+        run(sys.executable, "-c", code, cwd=tmp_path).strip() == f"module '{package}' has no attribute 'none_of_ours'"
+    )
+
+
+LATER = [
+    "asyncio",
+    "uuid",
+    "base64",
+    "tempfile",
+    "zipfile",
+    "mimetypes",
+    "urllib.parse",
+    "sessile.tokens",
+    "sessile.storage.memories",
+]
 """What takes a while to import, and is not needed to load a session and to add a run to it."""
 
 

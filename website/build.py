@@ -44,7 +44,11 @@ def build(out: Path, version: str = sessile.__version__) -> Path:
         path = work / "docs" / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    for picture in [*(ROOT / "docs").glob("*.png"), *(ROOT / "docs").glob("pictures/*")]:
+    for picture in [
+        *(ROOT / "docs").glob("*.png"),
+        *(ROOT / "docs").glob("pictures/*.svg"),
+        *(ROOT / "docs").glob("pictures/*.png"),
+    ]:
         target = work / "docs" / picture.relative_to(ROOT / "docs")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, target)

@@ -33,7 +33,7 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     kept = {*diagrams(), *terminal(), *chart(), *dashboard()}
     for path in FOLDER.iterdir():
-        if path.name not in kept:
+        if path.name not in kept and not path.name.startswith("growth-"):  # which `python -m bench --pictures` draws
             path.unlink()
     for name in sorted(kept):
         print(f"{(FOLDER / name).stat().st_size:8,} {name}")

@@ -13,11 +13,10 @@ Names are imported when they are used: `import sessile.storage` does not load an
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
+from .later import names_of
 
+TYPE_CHECKING = False  # as in `typing`, which takes as long to import as Python to start
 if TYPE_CHECKING:
     from .agents import (
         Agent,
@@ -117,6 +116,7 @@ _NAMES = {
     "UserMemory": "storage.memories",
     "Grant": "storage.granting",
     "YamlStorage": "drivers.files",
+    "open": "storage:open_storage",
     "current_session": "agents",
     "session_files": "agents",
     "session_state": "agents",
@@ -146,16 +146,7 @@ _NAMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "open":
-        return import_module(".storage", __name__).open_storage
-    if name in _NAMES:
-        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *_NAMES, "open", *globals()})
+__getattr__, __dir__ = names_of(__name__, _NAMES)
 
 
 # Without `open`, which would hide Python's own, and without storages whose client library may not be installed: they

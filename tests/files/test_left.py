@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from tests.files.folders import Folder
 
 from sessile import Storage
-from sessile.errors import CorruptDataError, SessileError, SessionNotFoundError
+from sessile.errors import CorruptDataError, InvalidInputError, SessileError, SessionNotFoundError
 
 
 def reads_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -35,6 +37,66 @@ def test_a_commit_after_ones_own_reads_no_log(folder: Folder, monkeypatch: pytes
         storage.rename("s", "three")
         assert sizes == []
         assert storage.verify("s")
+
+
+def test_reading_what_one_has_left_reads_no_head_and_no_beginning(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder.open() as storage:
+        storage.rename("s", "one")
+        sizes = reads_of(monkeypatch)
+        monkeypatch.setattr(os, "read", lambda *_: pytest.fail("a head was read"))
+        session = storage.get_session("s", last_runs=3)
+        assert session is not None
+        assert session.name == "one"
+        assert [run.input for run in session.runs] == ["question 1", "question 2", "question 3"]
+        assert len(sizes) == 1
+
+
+HOSTILE = [
+    "",
+    "a\nb",
+    "...",
+    "\n...\n",
+    "---",
+    "é \u2028 😀",
+    "\ud800",
+    "\0",
+    "1e400",
+    "no",
+    "&a *b",
+    "'\"\\",
+    "a: b",
+    " x ",
+]
+
+
+def test_what_is_remembered_of_a_written_record_is_what_the_record_says(folder: Folder) -> None:
+    """Also where a format writes a value in a form of its own."""
+    rng = random.Random(1)
+    values: list[Any] = [*HOSTILE, None, True, 0, -0.0, 1e300, 2**70, 0.1, [], {}, [[]], {"": {}}]
+    with folder.open() as storage:
+        for number in range(60):
+            state = {rng.choice(HOSTILE).encode("utf-8", "replace").decode(): rng.choice(values) for _ in range(4)}
+            with suppress(InvalidInputError):  # of values that no storage takes
+                storage.add_run(
+                    "s", input=rng.choice(values), output=rng.choice(values), run_id=f"r{number} {number:x}:"
+                )
+                storage.update_state("s", set=state)
+        mine = storage.runs("s", last=100), storage.get_session("s"), list(storage.entries("s"))
+        assert len(mine[0]) > 30
+    with folder.open() as fresh:
+        assert (fresh.runs("s", last=100), fresh.get_session("s"), list(fresh.entries("s"))) == mine
+
+
+def test_a_session_that_gets_another_user_is_in_the_lists_of_that_one(folder: Folder) -> None:
+    """The index is changed in place where only what every commit changes has changed."""
+    with folder.open() as storage:
+        storage.rename("s", "mine")
+        storage.claim("s", user_id="ada")
+        storage.rename("s", "hers", user_id="ada")
+        assert [(one.session_id, one.name) for one in storage.sessions(user_id="ada")] == [("s", "hers")]
+        assert list(storage.sessions(user_id=None)) == []
 
 
 def another_commit(folder: Folder, storage: Storage) -> None:

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import missing_dependency
+from ..later import names_of
 
 if TYPE_CHECKING:
     from .app import create_app, lifespan_of, stop_streams
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "Jwt", "Limits", "Tokens", "create_app", "lifespan_of", "stop_streams"]
 
 _HOMES = {"Caller": "auth", "Jwt": "auth", "Limits": "limits", "Tokens": "auth"}
+_find, __dir__ = names_of(__name__, {**dict.fromkeys(__all__, "app"), **_HOMES})
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import_module("fastapi")
-    except ImportError:
-        raise missing_dependency("fastapi", "server", "The server") from None
-    return getattr(import_module(f".{_HOMES.get(name, 'app')}", __name__), name)
+    if name in __all__:
+        try:
+            import_module("fastapi")
+        except ImportError:
+            raise missing_dependency("fastapi", "server", "The server") from None
+    return _find(name)

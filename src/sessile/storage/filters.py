@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from ..errors import CorruptDataError, InvalidInputError
+from ..later import Later
 from ..records import Status, UserId
 from .checks import LARGEST, STATUSES, check_choice, check_count, moment_micros
 from .ids import check_id, check_optional_id
 from .rows import Json, ListQuery
+
+if TYPE_CHECKING:
+    import base64
+else:
+    base64 = Later("base64")
 
 MAX_PAGE = 1000
 """The largest page of a list."""

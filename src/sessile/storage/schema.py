@@ -7,11 +7,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from itertools import islice
-from typing import Any, Final, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import InvalidInputError
+from ..later import Later
 from ..records import JsonObject
+
+if TYPE_CHECKING:
+    import uuid
+else:
+    uuid = Later("uuid")  # which asks for the platform
 
 DEEPEST = 64
 """Levels of a value, or of references to schemas, that are looked into; what is deeper is refused."""
@@ -259,7 +264,7 @@ def _has_format(value: str, name: Any) -> bool:
         elif name == "time":
             time.fromisoformat(value)
         elif name in ("uuid", "uuid4"):
-            UUID(value)
+            uuid.UUID(value)
         elif name == "email":
             return re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", value) is not None
         elif name == "uri":

@@ -33,6 +33,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..later import names_of
+
 if TYPE_CHECKING:
     from . import faults
     from .checks import ConformanceError, Location, Scale, Subject
@@ -68,14 +70,12 @@ _NAMES = {
     "run_writers": "processes",
 }
 
+# On use, so that writing processes start fast and a missing pytest is no error for who only needs `faults`.
+_find, __dir__ = names_of(__name__, {**_NAMES, "faults": ""})
+
 
 def __getattr__(name: str) -> Any:
-    # On use, so that writing processes start fast and a missing pytest is no error for who only needs `faults`.
-    if name in _NAMES:
-        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
-    if name == "faults":
-        return import_module(".faults", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(".faults", __name__) if name == "faults" else _find(name)
 
 
 __all__ = [

@@ -8,8 +8,9 @@ conversations for fine-tuning, pages for people.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..later import names_of
 
 if TYPE_CHECKING:
     from .archiving import Archived, export_archive, import_archive
@@ -69,12 +70,4 @@ __all__ = [
     "verify_all",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_NAMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_NAMES])
+__getattr__, __dir__ = names_of(__name__, _NAMES)

@@ -16,6 +16,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
@@ -35,6 +36,12 @@ KEY_WITHIN = 4096
 
 REMEMBERED = 32 * 1024
 """Up to how many bytes a record or a head that was read is remembered."""
+
+LONGEST_LABEL = 64
+"""Up to how many letters of a key the beginning of its line is remembered."""
+
+WRITTEN = 64
+"""How many records that were written are remembered until they are read for the first time."""
 
 T = TypeVar("T")
 
@@ -96,7 +103,8 @@ class Format(ABC):
 
     def __init__(self) -> None:
         # The same bytes always mean the same. A turn reads a head three times, and runs that the turn before has read.
-        self.read_commit = _remembering(self.decode_commit, 256)
+        self._written: dict[bytes, Stored] = {}
+        self.read_commit = _remembering(self._decode_or_written, 256)
         """`decode_commit`, for those that may have been read before."""
         self.read_head = _remembering(self.decode_head, 16)
         """`decode_head`, for those that may have been read before."""
@@ -150,6 +158,17 @@ class Format(ABC):
         row = CommitRow(fields["seq"], fields["id"], fields["run"], fields["time"], body, key)
         return Stored(row, fields["top"], _part(fields, text))
 
+    def wrote(self, text: bytes, stored: Stored) -> None:
+        """Remember what a record says that was just written, so that it is not taken apart when it is read."""
+        if len(text) <= REMEMBERED:
+            self._written[text] = stored
+            if len(self._written) > WRITTEN:
+                with suppress(RuntimeError, StopIteration):  # another thread has changed it, and sees to it
+                    self._written.pop(next(iter(self._written)), None)
+
+    def _decode_or_written(self, text: bytes) -> Stored:
+        return self._written.pop(text, None) or self.decode_commit(text)
+
     def glance(self, text: bytes) -> Glance | None:
         """The place of a commit without reading it all; None if it does not begin as we write it."""
         found = self.prefix.match(text)
@@ -180,6 +199,8 @@ class Format(ABC):
 
     def _kept(self, name: str, text: str) -> Fields:
         """JSON text as a value if it comes back as it is, else as text."""
+        if text == "{}":  # as metadata are for the most part
+            return {name: {}}
         value = json.loads(text)
         return {name: value} if self.keeps(value, text) else {f"{name}_text": text}
 
@@ -321,8 +342,15 @@ def _pretty(fields: Fields, levels: int, indent: str = "") -> str:
             text = _quoted(item)
         else:  # most are numbers, or nothing
             text = "null" if item is None else repr(item) if kind is int else encode(item)
-        lines.append(f"{inner}{_quoted(key)}: {text}")
+        label = _label(inner, key) if len(key) <= LONGEST_LABEL else f"{inner}{_quoted(key)}: "
+        lines.append(f"{label}{text}")
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+@lru_cache(maxsize=256)
+def _label(indent: str, key: str) -> str:
+    """The beginning of a line; nearly all keys are those of every head."""
+    return f"{indent}{_quoted(key)}: "
 
 
 def _quoted(text: str) -> str:

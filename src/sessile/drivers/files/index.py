@@ -71,6 +71,14 @@ PRAGMA user_version = {INDEX_VERSION};
 """
 _COLUMNS = f"{_HEAD}, folder, head_stamp, log_size"
 _PUT = f"INSERT OR REPLACE INTO heads ({_COLUMNS}) VALUES ({_VALUES}, :folder, :head_stamp, :log_size)"
+_UPDATE = """
+UPDATE heads SET revision = :revision, name = :name, status = :status, updated_at = :updated_at,
+    expires_at = :expires_at, metadata = :metadata, body = :body, head_stamp = :head_stamp, log_size = :log_size
+WHERE session_id = :session_id AND incarnation = :incarnation AND kind = :kind AND agent IS :agent
+    AND user_id IS :user_id AND created_at = :created_at AND hidden = :hidden AND folder = :folder
+"""
+"""Nearly every commit: what does not change is not named, so that its indexes are not written."""
+
 _METADATA = SqliteMetadata()
 
 
@@ -192,7 +200,8 @@ class Index:
         """The head of a session, in place of the one before."""
         values = {**head._asdict(), "folder": folder, "head_stamp": stamp.head, "log_size": stamp.log_size}
         with self._connected() as connection:
-            _patiently(lambda: connection.execute(_PUT, values))
+            if not _patiently(lambda: connection.execute(_UPDATE, values).rowcount):
+                _patiently(lambda: connection.execute(_PUT, values))
 
     def remove(self, session_id: str, folder: str) -> None:
         """There is no such session any more."""

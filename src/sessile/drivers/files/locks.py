@@ -54,6 +54,7 @@ class Locks:
         self.folder = folder
         self._tree = tree
         self._threads = _new_locks()
+        self._paths = [folder / f"{number:02}" for number in range(SHARDS)]
 
     @contextmanager
     def hold(self, name: str, deadline: Deadline) -> Generator[None]:
@@ -96,7 +97,7 @@ class Locks:
 
     @contextmanager
     def _file(self, number: int) -> Generator[int]:
-        path = self.folder / f"{number:02}"
+        path = self._paths[number]
         file = self._tree.open_file(path, os.O_RDWR | os.O_CREAT)
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "the folder of locks is gone", str(path))

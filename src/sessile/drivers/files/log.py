@@ -62,7 +62,7 @@ class Log:
 
     def is_whole(self, chunk: Chunk) -> bool:
         """Whether a record has its end; an editor may have taken the last line break away."""
-        return chunk.text.endswith(self.form.end.rstrip(b"\n")) or chunk.text.endswith(self.form.end)
+        return chunk.text.endswith(self.form.end) or chunk.text.endswith(self.form.end.rstrip(b"\n"))
 
     def decode(self, chunk: Chunk) -> Stored:
         """The commit of a record; `CorruptDataError` with file and line if it cannot be read."""
@@ -73,6 +73,32 @@ class Log:
             return self.form.read_commit(chunk.text)
         except FormatError as error:
             raise self.damage(chunk, error) from error
+
+    def readable(self, chunk: Chunk) -> Stored | None:
+        """The commit of a record; None if it has no end, or cannot be read."""
+        if not self.is_whole(chunk):
+            return None
+        try:
+            return self.form.read_commit(chunk.text)
+        except FormatError:
+            return None
+
+    def whole_after(self, revision: int) -> tuple[list[Stored], list[Chunk]]:
+        """The commits after a revision, as far as they are whole and dense; and the records after these."""
+        good: list[Stored] = []
+        pending: list[Stored] = []
+        rest: list[Chunk] = []
+        for chunk in self.forwards(self.find(lambda seen: seen.seq > revision)[0]):
+            stored = self.readable(chunk)
+            seq = revision + len(good) + len(pending) + 1
+            rest.append(chunk)
+            if stored is None or stored.row.seq != seq or stored.part[0] != len(pending) + 1:
+                rest.extend(self.forwards(chunk.after))
+                break
+            pending.append(stored)
+            if stored.part[0] == stored.part[1]:
+                good, pending, rest = good + pending, [], []
+        return good, rest
 
     def at(self, offset: int) -> Chunk | None:
         """The record that begins at an offset; None at the end of the log."""
@@ -120,21 +146,25 @@ class Log:
     def backwards(self, end: int | None = None) -> Iterator[Chunk]:
         """The commits before an offset (default: before the end of the file), the last of them first."""
         start = self.size if end is None else end
-        buffer, size, mark = b"", BLOCK, self.form.end
-        while start or buffer:
-            stop = len(buffer) - len(mark) if buffer.endswith(mark) else len(buffer)
-            cut = buffer.rfind(mark, 0, stop)
+        buffer, rest, size, mark = b"", 0, BLOCK, self.form.end
+        while start or rest:  # what was read and not given yet is `buffer[:rest]`, and begins at `start`
+            cut = self._end_before(buffer, rest)
             while cut < 0 and start:
                 step = min(size, start)
-                buffer, start, size = disk.read_at(self.file, step, start - step) + buffer, start - step, size * 2
-                stop = len(buffer) - len(mark) if buffer.endswith(mark) else len(buffer)
-                cut = buffer.rfind(mark, 0, stop)
+                buffer = disk.read_at(self.file, step, start - step) + buffer[:rest]
+                start, rest, size = start - step, len(buffer), size * 2
+                cut = self._end_before(buffer, rest)
             length = 0 if cut < 0 else cut + len(mark)
-            chunk, buffer, size = Chunk(start + length, buffer[length:]), buffer[:length], BLOCK
+            chunk, rest, size = Chunk(start + length, buffer[length:rest]), length, BLOCK
             if chunk.offset < self.begin:
                 return
             if chunk.text.strip():
                 yield chunk
+
+    def _end_before(self, buffer: bytes, stop: int) -> int:
+        """Where the end of the record before the last one in `buffer[:stop]` is; -1 if there is no other."""
+        mark = self.form.end
+        return buffer.rfind(mark, 0, stop - len(mark) if buffer.endswith(mark, 0, stop) else stop)
 
     def find(self, reached: Callable[[Glance], bool]) -> tuple[int, int]:
         """Where the first commit begins for which `reached` holds, as it does for all after it; else the log's end.
@@ -187,7 +217,7 @@ class Log:
         """The commits up to a revision, the newest first, as far as they can be read."""
         following: int | None = None
         for chunk in self.backwards():
-            if self._beyond(chunk, revision):
+            if following is None and self._beyond(chunk, revision):
                 continue
             try:
                 row = self.decode(chunk).row

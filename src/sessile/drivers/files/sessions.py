@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +144,9 @@ class Sessions:
 
     def _look(self, session_id: str, place: Place, flags: int) -> tuple[View | None, bool]:
         """One look, and whether another one is needed, because the files were changed meanwhile."""
+        left = self._as_left(session_id, place, flags)
+        if left is not None:
+            return left, False
         content = self.tree.read(place.head)
         file = self.tree.open_file(place.log, flags)
         if file is None:
@@ -212,7 +215,7 @@ class Sessions:
             seen = log.form.glance(chunk.text)
             if seen is not None and log.is_whole(chunk):
                 return seen.seq, seen.top, clean
-            stored = _readable(log, chunk)
+            stored = log.readable(chunk)
             if stored is not None:
                 return stored.row.seq, stored.top, clean
             if log.next_seq(chunk) <= revision:
@@ -239,7 +242,7 @@ class Sessions:
         log, place = view.log, self.place(session_id)
         with disk.translated("Repairing a session", place.folder):
             disk.sync(log.file)  # a writer that is gone may not have done that
-            good, rest = _whole_after(log, view.revision)
+            good, rest = log.whole_after(view.revision)
             if view.head is None:
                 _check_rest(log, good, rest)
                 self._keep(place.head, self.tree.read(place.head) or b"")
@@ -309,7 +312,7 @@ class Sessions:
             self.locks.hold(place.folder.name, deadline),
             self.tree.held(place.folder),
         ):
-            view = self._as_left(session_id, place)
+            view = self._as_left(session_id, place, os.O_RDWR | os.O_APPEND)
             if view is None and write.was_body is not None:
                 return False  # a person may have changed what the body does not tell, and what its writer has not seen
             view = view or self._repaired(session_id)
@@ -331,15 +334,19 @@ class Sessions:
             return False
         if view.top < 0:
             view.log.decode(next(view.log.backwards()))  # names the line
-        data, top = self._records(write, view.top)
-        self._commit(place, write, view.log, data)
-        self._remember(place, write, view.log, top)
+        records = self._records(write, view.top)
+        self._commit(place, write, view.log, b"".join(records))
+        self._remember(place, write, view.log, records)
         return True
 
-    def _as_left(self, session_id: str, place: Place) -> View | None:
-        """The session as this process has left it, if its files are as they were then. The lock must be held."""
+    def _as_left(self, session_id: str, place: Place, flags: int) -> View | None:
+        """The session as this process has left it, if its files are as they were then.
+
+        The log first, and then the head, which a commit writes in this order: if the head is the same, no commit was
+        made until the log was looked at.
+        """
         left = self._left.get(session_id)
-        file = None if left is None else self.tree.open_file(place.log, os.O_RDWR | os.O_APPEND)
+        file = None if left is None else self.tree.open_file(place.log, flags)
         if left is None or file is None:
             return None
         try:
@@ -355,8 +362,12 @@ class Sessions:
                 os.close(file)
         return None
 
-    def _remember(self, place: Place, write: Append, log: Log, top: int) -> None:
+    def _remember(self, place: Place, write: Append, log: Log, records: Mapping[bytes, Stored]) -> None:
         """Remember how this process leaves a session."""
+        top = 0
+        for record, stored in records.items():
+            self.form.wrote(record, stored)
+            top = stored.top
         with contextlib.suppress(OSError):  # the commit is made, whatever is known of it
             self._left.put(self.tree.stat(place.head), os.fstat(log.file), write.head, log.begin, top)
 
@@ -367,21 +378,21 @@ class Sessions:
         try:
             os.ftruncate(file, 0)
             owner = self.form.encode_owner(Owner(write.session_id, write.incarnation))
-            data, top = self._records(write, 0)
+            records = self._records(write, 0)
             log = Log(file, 0, self.form, place.log, len(owner))
-            self._commit(place, write, log, owner + data, new=True)
-            self._remember(place, write, log, top)
+            self._commit(place, write, log, b"".join((owner, *records)), new=True)
+            self._remember(place, write, log, records)
         finally:
             os.close(file)
         return True
 
-    def _records(self, write: Append, top: int) -> tuple[bytes, int]:
-        """The commits as records, and the largest run number up to them."""
-        count, records = len(write.commits), bytearray()
+    def _records(self, write: Append, top: int) -> dict[bytes, Stored]:
+        """The commits as records, in their order, and what these say; no two are alike, as each has its `seq`."""
+        records: dict[bytes, Stored] = {}
         for number, commit in enumerate(write.commits, 1):
-            top = max(top, commit.run)
-            records += self.form.encode_commit(commit, top, (number, count))
-        return bytes(records), top
+            top, part = max(top, commit.run), (number, len(write.commits))
+            records[self.form.encode_commit(commit, top, part)] = Stored(commit, top, part)
+        return records
 
     def _commit(self, place: Place, write: Append, log: Log, data: bytes, *, new: bool = False) -> None:
         """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise."""
@@ -562,38 +573,11 @@ class Sessions:
             os.close(file)
 
 
-def _whole_after(log: Log, revision: int) -> tuple[list[Stored], list[Chunk]]:
-    """The commits after a revision, as far as they are whole and dense; and the records after these."""
-    good: list[Stored] = []
-    pending: list[Stored] = []
-    rest: list[Chunk] = []
-    for chunk in log.forwards(log.find(lambda seen: seen.seq > revision)[0]):
-        stored = _readable(log, chunk)
-        seq = revision + len(good) + len(pending) + 1
-        rest.append(chunk)
-        if stored is None or stored.row.seq != seq or stored.part[0] != len(pending) + 1:
-            rest.extend(log.forwards(chunk.after))
-            break
-        pending.append(stored)
-        if stored.part[0] == stored.part[1]:
-            good, pending, rest = good + pending, [], []
-    return good, rest
-
-
-def _readable(log: Log, chunk: Chunk) -> Stored | None:
-    if not log.is_whole(chunk):
-        return None
-    try:
-        return log.form.read_commit(chunk.text)
-    except FormatError:
-        return None
-
-
 def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
     """Where no head says what was acknowledged: cut off only what can be the end of one append, and refuse the rest."""
     begun = len(good) + 1
     for chunk in rest:
-        stored = _readable(log, chunk)
+        stored = log.readable(chunk)
         if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
             log.decode(rest[0])  # names the line, if it cannot be read
             raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")

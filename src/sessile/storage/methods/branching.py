@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...later import Later
 from ...records import Session, UserId
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import branches
 else:
-    branches = Later("branches")
+    branches = Later("sessile.storage.branches")
 
 
 class Branching(Operated):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...later import Later
 from ...records import Duration, UserId, Waiting
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import deciding, granting
     from ..deciding import Decision
     from ..granting import Grant, Reach
 else:
-    deciding = Later("deciding")
-    granting = Later("granting")
+    deciding = Later("sessile.storage.deciding")
+    granting = Later("sessile.storage.granting")
 
 
 class Deciding(Operated):

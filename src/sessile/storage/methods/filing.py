@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...later import Later
 from ...records import UserId
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import erasing, files
     from ..files import SessionFile
 else:
-    erasing = Later("erasing")
-    files = Later("files")
+    erasing = Later("sessile.storage.erasing")
+    files = Later("sessile.storage.files")
 
 
 class Files:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ...later import Later
 from ...records import Duration, Run, Session, UserId
 from .. import reads, writes
 from ..core import Core
 from ..ids import check_id
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import erasing, holding
 else:
-    erasing = Later("erasing")
-    holding = Later("holding")
+    erasing = Later("sessile.storage.erasing")
+    holding = Later("sessile.storage.holding")
 
 
 class Keeping(Operated):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
+from ...later import Later
 from ...records import ChangedPage, Page, Session, UserId, Waiting
 from .. import lists
 from ..checks import moment_micros
 from ..core import Core
 from ..filters import SessionFilters, cursor_of, page_query, place_of_cursor, query_of
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import tailing
 else:
-    tailing = Later("tailing")
+    tailing = Later("sessile.storage.tailing")
 
 
 class Listing(Operated):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...later import Later
 from ...records import Rating, UserId
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import rating
 else:
-    rating = Later("rating")
+    rating = Later("sessile.storage.rating")
 
 
 class Judging(Operated):

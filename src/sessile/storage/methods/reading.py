@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import SessionNotFoundError
+from ...later import Later
 from ...records import Branch, Entry, Message, PartialList, Run, Session, Status, UserId
 from .. import reads
 from ..checks import check_count, check_seconds
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import media as keeping
     from .. import tailing
     from ..tailing import Tail
 else:
-    keeping = Later("media")
-    tailing = Later("tailing")
+    keeping = Later("sessile.storage.media")
+    tailing = Later("sessile.storage.tailing")
 
 
 class Reading(Operated):

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from ...later import Later
 from ...records import Duration, UserId
 from ..checks import check_count
 from ..threads import elsewhere
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import memories, nearness
     from ..memories import UserMemory
     from ..nearness import Embed
 else:
-    memories = Later("memories")
-    nearness = Later("nearness")
+    memories = Later("sessile.storage.memories")
+    nearness = Later("sessile.storage.nearness")
 
 
 class Memories:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...later import Later
 from ...records import ANY_USER, JsonObject, Page, Session, UserId
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import scopes
 else:
-    scopes = Later("scopes")
+    scopes = Later("sessile.storage.scopes")
 
 
 class Scope:

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ...later import Later
 from ...records import Duration, JsonObject, Run, Session, Status, Usage, UserId
 from .. import writes
 from ..vocabulary import ABSENT
 from .base import Operated
-from .later import Later
 
 if TYPE_CHECKING:
     from .. import amending, taking
 else:
-    amending = Later("amending")
-    taking = Later("taking")
+    amending = Later("sessile.storage.amending")
+    taking = Later("sessile.storage.taking")
 
 
 class Writing(Operated):
