@@ -18,19 +18,24 @@ const MOST = 100_000;
 export type Place = { sessionId: string; number: number; pointer: string };
 
 export const Value = memo(function Value({ value, place }: { value: Json; place?: Place }) {
-  const [whole, setWhole] = useState<Json | undefined>(undefined);
-  const [isLoading, setLoading] = useState(false);
-  const [failed, setFailed] = useState(false);
-  const shown = whole === undefined ? value : whole;
+  const asked = JSON.stringify([place, isCut(value) ? value.$cut : null]);
+  const [whole, setWhole] = useState<{ asked: string; value: Json } | null>(null);
+  const [loading, setLoading] = useState("");
+  const [failed, setFailed] = useState("");
+  const isLoading = loading === asked;
+  const shown = whole?.asked === asked ? whole.value : value; // of another value in this place it says nothing
   if (!isCut(shown)) return <Text text={written(shown)} isData={typeof shown !== "string"} />;
   const cut = shown.$cut;
   const load = () => {
     if (place === undefined) return;
-    setLoading(true);
-    setFailed(false);
+    setLoading(asked);
+    setFailed("");
     get<Json>(`sessions/${part(place.sessionId)}/runs/${place.number}/value`, { pointer: place.pointer })
-      .then(setWhole, () => setFailed(true))
-      .finally(() => setLoading(false));
+      .then(
+        (found) => setWhole({ asked, value: found }),
+        () => setFailed(asked),
+      )
+      .finally(() => setLoading((now) => (now === asked ? "" : now)));
   };
   return (
     <div className="cut">
@@ -42,7 +47,7 @@ export const Value = memo(function Value({ value, place }: { value: Json; place?
             {isLoading ? t.common.loading : t.common.loadWhole(bytes(cut.length))}
           </Button>
         )}
-        {failed ? <span role="alert"> {t.trouble.failed}</span> : null}
+        {failed === asked ? <span role="alert"> {t.trouble.failed}</span> : null}
       </p>
     </div>
   );

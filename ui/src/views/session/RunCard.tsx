@@ -193,7 +193,8 @@ function Member({ run, prefix }: { run: Run; prefix: string }) {
 
 function Ending({ run, session }: { run: Run; session: Session }) {
   if (run.status === "failed") return <Failed run={run} />;
-  if (run.status === "paused" || run.status === "interrupted") return <Pending run={run} session={session} />;
+  if (run.status === "paused" || run.status === "interrupted")
+    return <Pending run={run} session={session} pause={run.epoch} />;
   if (run.status === "cancelled") return <p className="ending off">{t.run.cancelled}</p>;
   return null;
 }
