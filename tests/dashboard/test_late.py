@@ -288,7 +288,7 @@ def test_what_was_approved_before_is_asked_again_under_the_same_id(storage: Sqli
 
     async def streamed(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[DeltaToolCalls | str]:
         for index, (call, to) in enumerate(asks(messages).items()):
-            yield {index: DeltaToolCall("pay_out", json.dumps({"to": to}), call)}
+            yield {index: DeltaToolCall("pay_out", json.dumps({"to": to}), tool_call_id=call)}
         if not asks(messages):
             yield "Done."
 
@@ -302,7 +302,7 @@ def test_what_was_approved_before_is_asked_again_under_the_same_id(storage: Sqli
         expect(page.get_by_role("button", name="Approve")).to_be_visible()
         with held(page, "**/waiting?*") as let_go:  # the page does not see that the run goes on in between
             page.get_by_role("button", name="Approve").click()
-            until(page, lambda: len(storage.waiting().items) == 1 and len(storage.waiting().items[0].asked) == 2)
+            until(page, lambda: [len(one.asked) for one in storage.waiting().items] == [2])
             let_go()
         questions = page.locator(".question")
         expect(questions).to_have_count(2)
