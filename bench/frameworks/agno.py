@@ -15,7 +15,7 @@ from agno.session import AgentSession
 from sessile import SqliteStorage
 from sessile.integrations.agno import SessileDb
 
-from .pairs import Side, main, timed
+from .pairs import Side, Took, main, timed
 
 TEXT = "The capital of that country has been the same for a long time. " * 3
 
@@ -41,7 +41,7 @@ class Theirs(Side):
             self.db.upsert_run(run(number, RunStatus.completed), "s1", "ada", run_index=number)
         self.number = turns
 
-    def turn(self) -> float:
+    def turn(self) -> Took:
         self.number += 1
         return timed(self.work)
 

@@ -14,7 +14,7 @@ from google.genai import types
 from sessile import SqliteStorage
 from sessile.integrations.google_adk import SessileSessionService
 
-from .pairs import Side, main, timed
+from .pairs import Side, Took, main, timed
 
 NAMES = {"app_name": "app", "user_id": "ada"}
 TEXT = "The capital of that country has been the same for a long time. " * 3
@@ -55,7 +55,7 @@ class Theirs(Side):
             for event in events(number):
                 await self.service.append_event(session, event)
 
-    def turn(self) -> float:
+    def turn(self) -> Took:
         self.number += 1
         return timed(lambda: self.loop.run_until_complete(self.work()))
 

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from sessile import SqliteStorage
 from sessile.integrations.langgraph import SessileSaver
 
-from .pairs import Side, main, timed
+from .pairs import Side, Took, main, timed
 
 CONFIG: Any = {"configurable": {"thread_id": "t1"}}
 
@@ -41,7 +41,7 @@ class Theirs(Side):
         self.graph.invoke({"messages": history}, CONFIG, durability="exit")
         self.number = turns
 
-    def turn(self) -> float:
+    def turn(self) -> Took:
         self.number += 1
         return timed(lambda: self.graph.invoke({"messages": [pair(self.number)[0]]}, CONFIG))
 
@@ -52,12 +52,12 @@ class Ours(Theirs):
 
 
 class TheirsState(Theirs):
-    def turn(self) -> float:
+    def turn(self) -> Took:
         return timed(lambda: self.graph.get_state(CONFIG))
 
 
 class OursState(Ours):
-    def turn(self) -> float:
+    def turn(self) -> Took:
         return timed(lambda: self.graph.get_state(CONFIG))
 
 

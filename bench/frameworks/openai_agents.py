@@ -12,7 +12,7 @@ from agents.run_context import RunContextWrapper
 from sessile import SqliteStorage
 from sessile.integrations.openai_agents import SessileSession
 
-from .pairs import Side, main, timed
+from .pairs import Side, Took, main, timed
 
 
 def items(number: int) -> list[list[Any]]:
@@ -41,7 +41,7 @@ class Theirs(Side):
             self.loop.run_until_complete(self.session.add_items([one for part in items(number) for one in part]))
         self.number = turns
 
-    def turn(self) -> float:
+    def turn(self) -> Took:
         self.number += 1
         return timed(lambda: self.loop.run_until_complete(self.work()))
 

@@ -13,10 +13,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 SECONDS = 6.0
 """A pair stops after this much measuring, but never before `LEAST` turns."""
 LEAST = 7
+
+
+class Took(NamedTuple):
+    """Seconds: by the clock, and of processor time in all threads of the process."""
+
+    wall: float
+    cpu: float
 
 
 class Side(ABC):
@@ -27,20 +35,20 @@ class Side(ABC):
         """Make a session of that many turns; not measured."""
 
     @abstractmethod
-    def turn(self) -> float:
-        """What the framework asks of its storage in one turn; returns the seconds that it took."""
+    def turn(self) -> Took:
+        """What the framework asks of its storage in one turn; returns how long it took."""
 
 
-def timed(work: Callable[[], object]) -> float:
-    """How long it takes, in seconds."""
-    start = time.perf_counter()
+def timed(work: Callable[[], object]) -> Took:
+    """How long it takes."""
+    start, begun = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - start, time.process_time() - begun)
 
 
 def measure(theirs: Side, ours: Side, turns: int, folders: Sequence[Path]) -> dict[str, float]:
     """Medians in ms, and the bytes that both have on disk after the same turns."""
-    times: list[tuple[float, float]] = []
+    times: list[tuple[Took, Took]] = []
     for side in (theirs, ours):
         side.fill(turns)
         side.turn()
@@ -48,8 +56,12 @@ def measure(theirs: Side, ours: Side, turns: int, folders: Sequence[Path]) -> di
     while len(times) < LEAST or (time.perf_counter() < stop and len(times) < 60):
         times.append((theirs.turn(), ours.turn()))
     sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in folders]
-    medians = [statistics.median(column) * 1000 for column in zip(*times, strict=True)]
-    return {"theirs": medians[0], "ours": medians[1], "theirs_bytes": sizes[0], "ours_bytes": sizes[1]}
+    found: dict[str, float] = {}
+    for name, column, size in zip(("theirs", "ours"), zip(*times, strict=True), sizes, strict=True):
+        found[name] = statistics.median(one.wall for one in column) * 1000
+        found[f"{name}_cpu"] = statistics.median(one.cpu for one in column) * 1000
+        found[f"{name}_bytes"] = size
+    return found
 
 
 def main(rows: dict[str, tuple[Callable[[Path], Side], Callable[[Path], Side]]]) -> None:

@@ -21,7 +21,7 @@ def run(cache: Path, data: Path, turns: str = "10,1000") -> Table:
     """Measure all of them, one after the other."""
     table = Table(
         "Frameworks on Sessile, next to their own SQLite backend: median ms, in turn in one process",
-        ["what the framework asks", "turns before", "theirs", "ours", "ours / theirs", "bytes, ours / theirs"],
+        ["what the framework asks", "turns before", "theirs", "ours", "ours / theirs", "processor time", "bytes on disk"],
     )
     for name in FRAMEWORKS:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)
@@ -43,6 +43,6 @@ def run(cache: Path, data: Path, turns: str = "10,1000") -> Table:
             for count, cell in cells.items():
                 times = [f"{cell[side]:.2f}" for side in ("theirs", "ours")]
                 ratios = [f"{cell['ours'] / cell['theirs']:.2f}"]
-                ratios.append(f"{cell['ours_bytes'] / cell['theirs_bytes']:.2f}")
+                ratios += [f"{cell[f'ours_{of}'] / cell[f'theirs_{of}']:.2f}" for of in ("cpu", "bytes")]
                 table.rows.append([what, f"{int(count):,}", *times, *ratios])
     return table

@@ -70,10 +70,13 @@ function Frame() {
   );
 }
 
+/** Views that say what they are about, once they know. */
+const SAYS = new Set(["session", "evaluations"]);
+
 function useTitle(view: View, path: string[]) {
   const what = path[1];
   useEffect(() => {
-    if (view.name === "session" && what !== undefined) return; // it says what it is about
+    if (what !== undefined && SAYS.has(view.name)) return;
     document.title = what === undefined ? `${view.title} · ${t.product}` : `${what} · ${t.product}`;
   }, [view, what]);
 }

@@ -289,7 +289,7 @@ export const t = {
     giveUser: "User",
     export: "Download",
     compareTitle: "Compare",
-    compareWith: "Compare with session",
+    compareWith: "Session",
     compareRun: "Run",
     compareNow: "Compare",
     compareBefore: "The runs before",

@@ -63,8 +63,8 @@ KIND = "openai-agents"
 NEWEST = 8
 """How many commits come along with a look."""
 
-MOST_KEPT, LARGEST_KEPT = 32, 4 * 1024 * 1024
-"""How many sessions are kept in memory of each storage, and how large they may be, in characters."""
+MOST_SESSIONS, MOST_KEPT, LARGEST_KEPT = 256, 64 * 1024 * 1024, 32 * 1024 * 1024
+"""How many sessions are kept in memory of each storage, and how many characters of all of them, and of one of them."""
 
 Items = list[Any]
 R = TypeVar("R")
@@ -360,9 +360,7 @@ class _Kept:
     incarnation: str
     revision: int
     texts: list[str]
-
-    def is_of(self, head: Session) -> bool:
-        return self.incarnation == head.incarnation and self.revision == head.revision
+    size: int
 
     def items(self) -> Items:
         return json.loads(f"[{','.join(self.texts)}]")
@@ -381,19 +379,21 @@ async def _followed(core: Core, storage: Storage, session_id: str, snapshot: Sna
     assert head is not None, "the caller has looked"
     with _keeping:
         kept = _kept.get(storage, {}).get(session_id)
-    if kept is not None and kept.is_of(head):
-        return kept
-    same = kept is not None and kept.incarnation == head.incarnation
-    added = messages_added(snapshot, kept.revision) if kept is not None and same else None
+    same = kept if kept is not None and kept.incarnation == head.incarnation else None
+    if same is not None and same.revision == head.revision:
+        return same
+    added = None if same is None else messages_added(snapshot, same.revision)
     messages = await newest_messages(core, snapshot) if added is None else added
     texts = [json.dumps(item) for one in messages for item in items_of(one)]
-    before = [] if added is None or kept is None else kept.texts
-    now = _Kept(head.incarnation, head.revision, [*before, *texts])
+    size = sum(map(len, texts))
+    if added is not None and same is not None:
+        texts, size = [*same.texts, *texts], same.size + size
+    now = _Kept(head.incarnation, head.revision, texts, size)
     with _keeping:
         sessions = _kept.setdefault(storage, OrderedDict())
         sessions.pop(session_id, None)
-        if sum(map(len, now.texts)) <= LARGEST_KEPT and not head.open_runs:
+        if size <= LARGEST_KEPT and not head.open_runs:
             sessions[session_id] = now
-        while len(sessions) > MOST_KEPT:
+        while len(sessions) > MOST_SESSIONS or sum(one.size for one in sessions.values()) > MOST_KEPT:
             sessions.popitem(last=False)
     return now

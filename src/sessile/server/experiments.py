@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from ..errors import AlreadyExistsError, InvalidInputError
@@ -37,6 +38,9 @@ class Experiment:
     Attributes:
         name: by which it is found, and continued.
         total, done: how many cases there are, and how many are done.
+        model: what it runs with, if not with the agent's own.
+        chosen: which runs it is made of, as they were asked for.
+        started_at: when it has begun; of one that is read from the storage, when its report was written.
         report: what has come of it, when it has.
         error: what has kept it from ending.
     """
@@ -45,6 +49,9 @@ class Experiment:
     agent: str
     total: int
     done: int = 0
+    model: str | None = None
+    chosen: JsonObject = field(default_factory=dict[str, Any])
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     report: JsonObject | None = None
     error: str | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,8 +70,14 @@ class Experiment:
             "done": self.done,
             "total": self.total,
             "error": self.error,
+            **self.about(),
+            "started_at": self.started_at.isoformat(timespec="microseconds"),
         }
         return {**shown, "report": self.report} if report else shown
+
+    def about(self) -> JsonObject:
+        """What it runs, and with what: kept with its session, so that lists can say it."""
+        return {"model": self.model, "chosen": self.chosen}
 
     def move(self) -> None:
         """Tell those who watch that something has changed."""
@@ -125,6 +138,7 @@ def begin(
     cases: Sequence[Case],
     *,
     model: str | None,
+    chosen: JsonObject,
     evaluators: Sequence[Evaluator],
     tools: Any,
     jobs: int,
@@ -136,7 +150,7 @@ def begin(
     if isinstance(known, Experiment) and known.status == "running":
         return known
     runner = view.runner(agent)
-    made = server.experiments[name] = Experiment(name, agent, len(cases))
+    made = server.experiments[name] = Experiment(name, agent, len(cases), model=model, chosen=chosen)
 
     async def work() -> None:
         def progress(done: int, total: int) -> None:
@@ -179,9 +193,16 @@ async def _keep(server: Server, made: Experiment, report: Report, ttl: float | N
     """Write the report down, as the newest run of the experiment's session."""
     session_id = session_of(made.name)
     with suppress(AlreadyExistsError):  # it is continued
-        await server.storage.acreate_session(session_id, kind=KIND, agent=made.agent, name=report.experiment, ttl=ttl)
+        about = {"cases": len(report.compared), **made.about()}
+        await server.storage.acreate_session(
+            session_id, kind=KIND, agent=made.agent, name=report.experiment, metadata=about, ttl=ttl
+        )
     await server.storage.aadd_run(
-        session_id, output=made.report, agent=made.agent, metadata={"cases": len(report.compared)}, user_id=ANY_USER
+        session_id,
+        output=made.report,
+        agent=made.agent,
+        metadata={"cases": len(report.compared), **made.about()},
+        user_id=ANY_USER,
     )
 
 
@@ -200,4 +221,5 @@ async def found(view: View, name: str) -> Experiment:
 def _kept(name: str, run: Run) -> Experiment:
     report = cast(JsonObject, run.output)
     count = len(report["cases"])
-    return Experiment(name, run.agent or "", count, count, report)
+    model, chosen = run.metadata.get("model"), run.metadata.get("chosen") or {}
+    return Experiment(name, run.agent or "", count, count, model, chosen, run.started_at, report)

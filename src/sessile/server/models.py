@@ -326,6 +326,9 @@ class ExperimentOut(Out):
     done: int
     total: int
     error: str | None
+    model: str | None = Field(description="What it runs with, if not with the agent's own.")
+    chosen: dict[str, Any] = Field(description="Which runs it is made of: the filters that were asked for.")
+    started_at: str
     report: dict[str, Any] | None
 
 

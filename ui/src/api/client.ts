@@ -69,6 +69,7 @@ export function headersOf(more: Record<string, string> = {}): Record<string, str
 export const part = encodeURIComponent;
 
 export async function answerOf(request: () => Promise<Response>): Promise<Response> {
+  const token = sessionStorage.getItem(TOKEN);
   let response: Response;
   try {
     response = await request();
@@ -76,7 +77,7 @@ export async function answerOf(request: () => Promise<Response>): Promise<Respon
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Problem(0, "offline", "", "");
   }
-  if (response.status === 401) setWanted(true);
+  if (response.status === 401 && token === sessionStorage.getItem(TOKEN)) setWanted(true); // else one was given since
   if (!response.ok) throw await problemOf(response);
   return response;
 }

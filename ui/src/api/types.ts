@@ -316,6 +316,10 @@ export type Experiment = {
   done: number;
   total: number;
   error: string | null;
+  model: string | null;
+  /** The filters by which its runs were chosen. */
+  chosen: Json;
+  started_at: string;
   report?: Report | null;
 };
 

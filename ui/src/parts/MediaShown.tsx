@@ -51,7 +51,10 @@ function useAddressOf(blob: Blob | undefined, type: string): string | null {
     if (blob === undefined) return;
     const made = URL.createObjectURL(new Blob([blob], { type }));
     setAddress(made);
-    return () => URL.revokeObjectURL(made);
+    return () => {
+      URL.revokeObjectURL(made);
+      setAddress(null); // until the next one is there, nothing is better than the one before
+    };
   }, [blob, type]);
   return address;
 }

@@ -18,38 +18,58 @@ const MOST = 100_000;
 export type Place = { sessionId: string; number: number; pointer: string };
 
 export const Value = memo(function Value({ value, place }: { value: Json; place?: Place }) {
-  const [whole, setWhole] = useState<Json | undefined>(undefined);
-  const [isLoading, setLoading] = useState(false);
-  const [failed, setFailed] = useState(false);
-  const shown = whole === undefined ? value : whole;
-  if (!isCut(shown)) return <Text text={written(shown)} isData={typeof shown !== "string"} />;
-  const cut = shown.$cut;
+  const own = useMemo(() => written(value), [value]);
+  const asked = JSON.stringify([place, own.cut]);
+  const [whole, setWhole] = useState<{ asked: string; value: Json } | null>(null);
+  const [loading, setLoading] = useState("");
+  const [failed, setFailed] = useState("");
+  const isLoading = loading === asked;
+  const shown = whole?.asked === asked ? whole.value : value; // of another value in this place it says nothing
+  const { text, cut } = useMemo(() => (shown === value ? own : written(shown)), [shown, value, own]);
+  const isData = typeof shown !== "string" && !isCut(shown);
+  if (cut.length === 0) return <Text text={text} isData={isData} />;
+  const length = bytes(cut.reduce((sum, one) => sum + one.length, 0));
   const load = () => {
     if (place === undefined) return;
-    setLoading(true);
-    setFailed(false);
+    setLoading(asked);
+    setFailed("");
     get<Json>(`sessions/${part(place.sessionId)}/runs/${place.number}/value`, { pointer: place.pointer })
-      .then(setWhole, () => setFailed(true))
-      .finally(() => setLoading(false));
+      .then(
+        (found) => setWhole({ asked, value: found }),
+        () => setFailed(asked),
+      )
+      .finally(() => setLoading((now) => (now === asked ? "" : now)));
   };
   return (
     <div className="cut">
-      <Text text={cut.head} isData={false} />
+      <Text text={text} isData={isData} />
       <p className="cut-note">
-        … {bytes(cut.length)}{" "}
+        … {length}{" "}
         {place === undefined ? null : (
           <Button className="link" onPress={load} isDisabled={isLoading}>
-            {isLoading ? t.common.loading : t.common.loadWhole(bytes(cut.length))}
+            {isLoading ? t.common.loading : t.common.loadWhole(length)}
           </Button>
         )}
-        {failed ? <span role="alert"> {t.trouble.failed}</span> : null}
+        {failed === asked ? <span role="alert"> {t.trouble.failed}</span> : null}
       </p>
     </div>
   );
 });
 
-export function written(value: Json): string {
-  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+type Whole = { length: number; sha256: string };
+
+/** A value as text, and what of it is only there as its beginning: all of it, or texts deep inside. */
+export function written(value: Json): { text: string; cut: Whole[] } {
+  const cut: Whole[] = [];
+  const beginnings = (_: string, one: unknown) => {
+    if (!isCut(one)) return one;
+    const { head, ...whole } = one.$cut;
+    cut.push(whole);
+    return `${head}…`;
+  };
+  if (typeof value === "string") return { text: value, cut };
+  if (isCut(value)) return { text: value.$cut.head, cut: [value.$cut] };
+  return { text: JSON.stringify(value, beginnings, 2), cut };
 }
 
 function Text({ text, isData }: { text: string; isData: boolean }) {

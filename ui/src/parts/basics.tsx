@@ -1,6 +1,6 @@
 // The small parts that all views are made of.
 
-import { type ReactNode, useEffect, useState, useSyncExternalStore } from "react";
+import { type ReactNode, useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Button, Dialog, Heading, Modal, ModalOverlay, Tooltip, TooltipTrigger } from "react-aria-components";
 import { Problem } from "../api/client";
 import type { Status, Usage } from "../api/types";
@@ -223,6 +223,18 @@ export function CopyButton({ text, label = t.common.copy }: { text: () => string
 
 export async function copy(text: string | Promise<string>): Promise<void> {
   await navigator.clipboard.writeText(await text);
+}
+
+/** Whether what asks is still there: an answer that comes later is no matter of the page that is shown by then. */
+export function useIsHere(): () => boolean {
+  const isHere = useRef(true);
+  useEffect(() => {
+    isHere.current = true;
+    return () => {
+      isHere.current = false;
+    };
+  }, []);
+  return useCallback(() => isHere.current, []);
 }
 
 /** False until the page has drawn what it was opened for: what can wait is asked for then. */

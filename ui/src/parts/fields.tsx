@@ -28,24 +28,31 @@ export function Typed(props: {
   onChange: (value: string) => void;
   inputRef: React.RefObject<HTMLInputElement | null>;
 }) {
-  const [text, setText] = useState(props.value);
-  const settled = useSettled(text, TYPING);
-  const told = useRef(props.value);
-  const { onChange, value } = props;
+  const { value } = props;
+  const [text, setText] = useState(value);
+  const told = useRef(value);
+  const onChange = useRef(props.onChange);
+  onChange.current = props.onChange;
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const type = (now: string) => {
+    setText(now);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => {
+      if (now === told.current) return;
+      told.current = now;
+      onChange.current(now);
+    }, TYPING);
+  };
+  // What the address says otherwise wins, also over what was typed a moment ago.
   useEffect(() => {
-    if (settled !== told.current) {
-      told.current = settled;
-      onChange(settled);
-    }
-  }, [settled, onChange]);
-  useEffect(() => {
-    if (value !== told.current) {
-      told.current = value;
-      setText(value);
-    }
+    if (value === told.current) return;
+    told.current = value;
+    clearTimeout(timer.current);
+    setText(value);
   }, [value]);
+  useEffect(() => () => clearTimeout(timer.current), []);
   return (
-    <SearchField className="search-field" aria-label={props.label} value={text} onChange={setText}>
+    <SearchField className="search-field" aria-label={props.label} value={text} onChange={type}>
       <Icon name="search" />
       <Input ref={props.inputRef} placeholder={props.label} />
       <Button className="icon-button clear">

@@ -22,6 +22,7 @@ export const learn = {
     commentTitle: "Comment on this run",
     open: "Open the session",
     rated: (n: number) => `Rated ${n}.`,
+    notRated: (name: string) => `Not rated: ${name}`,
     corrected: "Kept as an example.",
     again: "Look again",
   },
@@ -66,6 +67,18 @@ export const learn = {
     tools: "Tools",
     toolKinds: { live: "are called", log: "answer from the log" } as Record<string, string>,
     startNow: "Begin",
+    what: (
+      agent: string,
+      model: string | null,
+      runs: { label: string | null; score: string | null; user: string | null; status: string | null },
+    ) =>
+      [
+        model === null ? `${agent}:` : `${agent} with ${model}:`,
+        runs.status === null ? "runs" : `${runs.status} runs`,
+        ...(runs.label === null ? [] : [`labelled ${runs.label}`]),
+        ...(runs.score === null ? [] : [`rated ${runs.score} or better`]),
+        ...(runs.user === null ? [] : [`of ${runs.user}`]),
+      ].join(" "),
     empty: "Nothing was run again yet",
     emptyHint: "Take runs that went well, and see what another model makes of them.",
     noAgents: "No agents are served here, so nothing can run again.",

@@ -97,13 +97,16 @@ async def start(request: Request, view: Seen, body: ExperimentIn) -> Response:
     asked = body.cases
     given = {"agent": asked.agent or body.agent, "label": asked.label, "status": asked.status}
     given |= {"min_score": asked.min_score, "session_id": asked.session_id}
-    filters: RunFilters = {name: value for name, value in given.items() if value is not None}  # pyright: ignore[reportAssignmentType] (the names are those of filters)
+    given = {name: value for name, value in given.items() if value is not None}
+    whose = {} if asked.user_id is None else {"user_id": asked.user_id}
+    filters: RunFilters = {**given}  # pyright: ignore[reportAssignmentType] (the names are those of filters)
     made = begin(
         view,
         uuid7() if body.experiment is None else check_id(body.experiment, "experiment"),
         body.agent,
         await cases_by(view, filters, view.whose(asked.user_id), asked.limit),
         model=body.model,
+        chosen={**given, **whose, "limit": asked.limit},
         evaluators=evaluators_of([one.model_dump() for one in body.evaluators]),
         tools=body.tools,
         jobs=body.jobs,

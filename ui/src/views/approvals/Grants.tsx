@@ -18,7 +18,7 @@ type GrantsProps = {
 
 export function Grants({ grants, user }: GrantsProps) {
   const client = useQueryClient();
-  const [asked, setAsked] = useState<Grant | null>(null);
+  const [asked, setAsked] = useState<{ grant: Grant; user: string | null } | null>(null);
   return (
     <>
       {grants.map((one) => (
@@ -46,7 +46,11 @@ export function Grants({ grants, user }: GrantsProps) {
                   </>
                 )}
               </span>
-              <IconButton icon="trash" label={t.approvals.revoke(plain(one.tool))} onPress={() => setAsked(one)} />
+              <IconButton
+                icon="trash"
+                label={t.approvals.revoke(plain(one.tool))}
+                onPress={() => setAsked({ grant: one, user })}
+              />
             </span>
           </header>
         </article>
@@ -54,13 +58,14 @@ export function Grants({ grants, user }: GrantsProps) {
       {asked === null ? null : (
         <Ask
           title={t.approvals.revokeTitle}
-          hint={t.approvals.revokeHint(plain(asked.tool), plain(asked.agent))}
+          hint={t.approvals.revokeHint(plain(asked.grant.tool), plain(asked.grant.agent))}
           action={t.approvals.revokeNow}
           isDanger
           onClose={() => setAsked(null)}
           onDo={async () => {
-            await revoke(asked, user);
+            await revoke(asked.grant, asked.user);
             await client.invalidateQueries({ queryKey: ["approvals"] });
+            return undefined;
           }}
         />
       )}

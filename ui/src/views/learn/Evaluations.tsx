@@ -1,22 +1,20 @@
 // Replays: what was run again, how far it is, and the report, then and now side by side.
 
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useRef } from "react";
 import { Button, Input, Label, TextField } from "react-aria-components";
-import { change, go, to, useAddress } from "../../address";
+import { change, to, useAddress } from "../../address";
 import { send } from "../../api/client";
 import { experiments } from "../../api/insight";
 import { agents } from "../../api/queries";
 import type { Experiment } from "../../api/types";
-import { Ago, Empty, Skeleton, Trouble } from "../../parts/basics";
+import { Ago, Empty, Skeleton, Trouble, useNow } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
 import { plain } from "../../shown";
 import { t } from "../../texts";
 import type { ViewProps } from "../index";
 import { Ask } from "../work/windows";
+import { aboutSession, PREFIX, titleOf } from "./experiment";
 import { ReportView } from "./ReportView";
-
-const PREFIX = "experiment:";
 
 export default function Evaluations({ path }: ViewProps) {
   const name = path[0];
@@ -27,6 +25,7 @@ function List() {
   const { query } = useAddress();
   const found = useQuery(experiments());
   const served = useQuery(agents());
+  const now = useNow();
   const isOpen = query.has("start");
   if (found.data === undefined)
     return found.error === null ? (
@@ -55,14 +54,16 @@ function List() {
       <ul className="stack">
         {here.map((one) => (
           <li key={one.experiment} className="card">
-            <a href={to(["evaluations", one.experiment])}>{plain(one.experiment)}</a>
+            <a href={to(["evaluations", one.experiment])} dir="auto">
+              {titleOf({ ...one, name: one.experiment, begun: one.started_at }, now)}
+            </a>
             <Progress made={one} />
           </li>
         ))}
         {kept.map((one) => (
           <li key={one.session_id} className="card card-row">
             <a href={to(["evaluations", one.session_id.slice(PREFIX.length)])} dir="auto">
-              {plain(one.name ?? one.session_id.slice(PREFIX.length))}
+              {titleOf(aboutSession(one), now)}
             </a>
             <span className="muted">
               {one.agent === null ? "" : plain(one.agent)} · <Ago time={one.updated_at} />
@@ -98,7 +99,6 @@ type StartProps = { names: readonly string[]; query: URLSearchParams; onClose: (
 
 function StartWindow({ names, query, onClose }: StartProps) {
   const client = useQueryClient();
-  const begun = useRef<string | null>(null); // no state: the window closes before it is drawn again
   const text = (form: FormData, name: string) => String(form.get(name) ?? "").trim();
   const start = async (form: FormData) => {
     const judge = text(form, "judge");
@@ -115,18 +115,16 @@ function StartWindow({ names, query, onClose }: StartProps) {
       },
       evaluators: judge === "none" ? [] : [{ kind: judge }],
     });
-    begun.current = made.experiment;
     client.invalidateQueries({ queryKey: ["experiments"] });
+    return { address: to(["evaluations", made.experiment]) };
   };
   return (
     <Ask
       title={t.evaluations.startTitle}
       hint={t.evaluations.startHint}
       action={t.evaluations.startNow}
-      onClose={() => (begun.current === null ? onClose() : go(to(["evaluations", begun.current])))}
-      onDo={async (form) => {
-        await start(form);
-      }}
+      onClose={onClose}
+      onDo={start}
     >
       <Choose
         name="agent"

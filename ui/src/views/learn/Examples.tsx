@@ -26,6 +26,7 @@ export default function Examples() {
     label: query.get("label") ?? undefined,
   };
   const found = useQuery(examples(filters, value("like")));
+  const isOlder = found.isPlaceholderData; // what fits what was asked before
   const input = useRef<HTMLInputElement>(null);
   const save = (format: "json" | "yaml") =>
     saveAnswer("dataset", { ...filters, limit: 1000, format }, `dataset.${format}`);
@@ -63,18 +64,18 @@ export default function Examples() {
         <Named label={t.sessions.user} field="user" value={value("user")} onChange={(user) => change({ user })} />
         <Named label={t.run.label} field="label" value={value("label")} onChange={(label) => change({ label })} />
       </div>
-      {found.isPending ? <Skeleton lines={6} /> : null}
+      {found.isPending || (isOlder && found.data?.length === 0) ? <Skeleton lines={6} /> : null}
       {found.error !== null && found.data === undefined ? (
         <Trouble error={found.error} onRetry={() => found.refetch()} />
       ) : null}
-      {found.data?.length === 0 ? (
+      {found.data?.length === 0 && !isOlder ? (
         <Empty icon="examples" title={t.examples.empty} hint={t.examples.emptyHint}>
           <a className="button" href={to(["review"])}>
             {t.examples.toReview}
           </a>
         </Empty>
       ) : null}
-      <div className="stack">
+      <div className={isOlder ? "stack older" : "stack"} aria-busy={isOlder}>
         {found.data?.map((one) => (
           <Shown key={`${one.session_id}#${one.run_id}`} example={one} />
         ))}

@@ -1,29 +1,47 @@
 // What came of an experiment: the figures then and now, and each case side by side, with the way to its two runs.
 
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { ToggleButton, ToggleButtonGroup } from "react-aria-components";
 import { to } from "../../address";
 import { experiment } from "../../api/insight";
 import type { Json, Replayed, Report, ReportCase } from "../../api/types";
 import { textOf } from "../../messages";
-import { Cost, Empty, IconButton, Score, Skeleton, Trouble } from "../../parts/basics";
+import { Cost, Empty, IconButton, Score, Skeleton, Trouble, useNow } from "../../parts/basics";
 import { Prose } from "../../parts/Prose";
 import { saveBlob } from "../../parts/saving";
-import { count, plain, seconds } from "../../shown";
+import { count, moment, plain, seconds, wholeTime } from "../../shown";
 import { t } from "../../texts";
 import { csvOf } from "../monitor/series";
 import { Progress } from "./Evaluations";
+import { titleOf, whatOf } from "./experiment";
 
 export function ReportView({ name }: { name: string }) {
   const found = useQuery(experiment(name));
+  const now = useNow();
   const made = found.data;
+  const about = made === undefined ? null : { ...made, name, begun: made.started_at };
+  const title = about === null ? plain(name) : titleOf(about, now);
+  useEffect(() => {
+    document.title = `${title} · ${t.product}`;
+  }, [title]);
   return (
     <div className="page wide">
       <div className="page-head">
-        <h1 dir="auto">{plain(name)}</h1>
+        <h1 dir="auto" title={name}>
+          {title}
+        </h1>
         <a href={to(["evaluations"])}>{t.evaluations.back}</a>
       </div>
+      {about === null ? null : (
+        <p className="facts">
+          <span dir="auto">{whatOf(about)}</span>
+          <span>{t.evaluations.cases(about.total)}</span>
+          <time dateTime={about.begun} title={wholeTime(about.begun)}>
+            {moment(about.begun, now)}
+          </time>
+        </p>
+      )}
       {made !== undefined ? null : found.error === null ? (
         <Skeleton lines={6} />
       ) : (

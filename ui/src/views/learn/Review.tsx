@@ -70,9 +70,10 @@ type QueueProps = { runs: readonly FoundRun[]; hasMore: boolean; onAgain: () => 
 function Queue({ runs, hasMore, onAgain }: QueueProps) {
   const [at, setAt] = useState(0);
   const [done, setDone] = useState<ReadonlyMap<string, Said>>(new Map());
-  const [opened, setOpened] = useState<"comment" | "edit" | null>(null);
+  /** A window stays that of the run for which it was opened. */
+  const [opened, setOpened] = useState<{ what: "comment" | "edit"; run: FoundRun } | null>(null);
   const [told, setTold] = useState("");
-  const [failed, setFailed] = useState("");
+  const [failed, setFailed] = useState<{ title: string; run: FoundRun } | null>(null);
   const current = runs[at] as FoundRun;
   const move = (place: number) => setAt(Math.max(0, Math.min(runs.length - 1, place)));
   const rate = useRateBeside();
@@ -85,19 +86,18 @@ function Queue({ runs, hasMore, onAgain }: QueueProps) {
     last.current = told.catch(() => undefined);
     await told;
     setDone((before) => new Map(before).set(keyOf(run), all));
-    setFailed("");
+    setFailed((now) => (now?.run === run ? null : now));
   };
   const score = (number: number) => {
     const run = current;
     move(at + 1); // the next one at once: what is told arrives meanwhile
     tell(run, { score: number }).then(
       () => setTold(t.review.rated(number)),
-      (error) => {
-        setFailed(said(error).title);
-        setAt(runs.indexOf(run));
-      },
+      // Whoever rates by keys is at another run by then, and the next key is meant for that one: nothing jumps.
+      (error) => setFailed({ title: said(error).title, run }),
     );
   };
+  const open = (what: "comment" | "edit") => setOpened({ what, run: current });
   useCommands([
     { id: "next", title: t.keys.next, icon: "down", keys: "j", run: () => move(at + 1), isKeyOnly: true },
     { id: "previous", title: t.keys.previous, icon: "up", keys: "k", run: () => move(at - 1), isKeyOnly: true },
@@ -109,8 +109,8 @@ function Queue({ runs, hasMore, onAgain }: QueueProps) {
       run: () => score(n),
       isKeyOnly: true,
     })),
-    { id: "comment", title: t.keys.comment, icon: "edit", keys: "c", run: () => setOpened("comment") },
-    { id: "edit", title: t.review.edit, icon: "examples", keys: "e", run: () => setOpened("edit") },
+    { id: "comment", title: t.keys.comment, icon: "edit", keys: "c", run: () => open("comment") },
+    { id: "edit", title: t.review.edit, icon: "examples", keys: "e", run: () => open("edit") },
   ]);
   const left = runs.filter((one) => done.get(keyOf(one))?.score == null).length;
   return (
@@ -126,8 +126,15 @@ function Queue({ runs, hasMore, onAgain }: QueueProps) {
         <span role="status" className="muted">
           {told}
         </span>
-        <span role="alert" className={failed === "" ? "hidden" : "wrong"}>
-          {failed}
+        <span role="alert" className={failed === null ? "hidden" : "wrong"}>
+          {failed === null ? null : (
+            <>
+              {failed.title}{" "}
+              <Button className="link" onPress={() => move(runs.indexOf(failed.run))}>
+                {t.review.notRated(plain(failed.run.session_name ?? failed.run.session_id))}
+              </Button>
+            </>
+          )}
         </span>
       </div>
       <div className="review">
@@ -135,25 +142,25 @@ function Queue({ runs, hasMore, onAgain }: QueueProps) {
         <Reviewed
           key={keyOf(current)}
           found={current}
-          onComment={() => setOpened("comment")}
-          onEdit={() => setOpened("edit")}
+          onComment={() => open("comment")}
+          onEdit={() => open("edit")}
           onScore={score}
           score={done.get(keyOf(current))?.score ?? null}
         />
       </div>
-      {opened === "comment" ? (
+      {opened?.what === "comment" ? (
         <CommentWindow
-          before={done.get(keyOf(current))}
+          before={done.get(keyOf(opened.run))}
           onClose={() => setOpened(null)}
-          onSay={(what) => tell(current, what)}
+          onSay={(what) => tell(opened.run, what)}
         />
       ) : null}
-      {opened === "edit" ? (
+      {opened?.what === "edit" ? (
         <EditWindow
-          found={current}
+          found={opened.run}
           onClose={() => setOpened(null)}
           onSay={async (correction) => {
-            await tell(current, { score: 5, correction });
+            await tell(opened.run, { score: 5, correction });
             setTold(t.review.corrected);
           }}
         />
@@ -259,7 +266,10 @@ function CommentWindow({ before, onClose, onSay }: CommentProps) {
       hint=""
       action={t.common.save}
       onClose={onClose}
-      onDo={(form) => onSay({ comment: given(form, "comment"), label: given(form, "label") })}
+      onDo={async (form) => {
+        await onSay({ comment: given(form, "comment"), label: given(form, "label") });
+        return undefined;
+      }}
     >
       <TextField className="field" name="comment" defaultValue={before?.comment ?? ""} autoFocus>
         <Label>{t.run.comment}</Label>
@@ -284,7 +294,10 @@ function EditWindow({ found, onClose, onSay }: EditProps) {
       hint={t.review.editHint}
       action={t.common.save}
       onClose={onClose}
-      onDo={(form) => onSay(correctionOf(run, String(form.get("answer") ?? "")))}
+      onDo={async (form) => {
+        await onSay(correctionOf(run, String(form.get("answer") ?? "")));
+        return undefined;
+      }}
     >
       <TextField className="field" name="answer" defaultValue={shownOf(run)} autoFocus>
         <Label>{t.review.answer}</Label>

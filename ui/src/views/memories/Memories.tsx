@@ -12,7 +12,8 @@ import { plain } from "../../shown";
 import { t } from "../../texts";
 import { Ask } from "../work/windows";
 
-type Asked = { kind: "add" } | { kind: "edit" | "forget"; memory: Memory };
+/** Whose it is stands in it: the address may name somebody else before the window is closed. */
+type Asked = { kind: "add"; user: string } | { kind: "edit" | "forget"; memory: Memory };
 
 export default function Memories() {
   const { query } = useAddress();
@@ -29,7 +30,7 @@ export default function Memories() {
       <div className="page-head">
         <h1>{user === null ? t.memories.title : t.memories.of(plain(user))}</h1>
         {user === null ? null : (
-          <Button className="button" onPress={() => setAsked({ kind: "add" })}>
+          <Button className="button" onPress={() => setAsked({ kind: "add", user })}>
             {t.memories.add}
           </Button>
         )}
@@ -65,7 +66,7 @@ export default function Memories() {
       {asked === null ? null : (
         <Asking
           asked={asked}
-          user={isAdministrator ? (asked.kind === "add" ? user : asked.memory.user_id) : null}
+          user={isAdministrator ? (asked.kind === "add" ? asked.user : asked.memory.user_id) : null}
           onClose={() => setAsked(null)}
           onDone={() => client.invalidateQueries({ queryKey: ["memories"] })}
         />
@@ -126,6 +127,7 @@ function Asking({ asked, user, onClose, onDone }: AskingProps) {
         onDo={async () => {
           await forget(user, asked.memory.memory_id);
           onDone();
+          return undefined;
         }}
       >
         <p dir="auto">{plain(asked.memory.memory)}</p>
@@ -143,6 +145,7 @@ function Asking({ asked, user, onClose, onDone }: AskingProps) {
         if (asked.kind === "add") await remember(user, text(form));
         else await changeMemory(user, asked.memory.memory_id, text(form));
         onDone();
+        return undefined;
       }}
     >
       <TextField

@@ -51,7 +51,11 @@ export function Breakdown({ group, filters, links }: Props) {
       ]),
     );
   return (
-    <section className="card" aria-label={t.monitor.breakdown}>
+    <section
+      className={found.isPlaceholderData ? "card older" : "card"}
+      aria-label={t.monitor.breakdown}
+      aria-busy={found.isPlaceholderData}
+    >
       <header className="card-head">
         <h2>
           {t.monitor.breakdown} <span className="muted">{title}</span>

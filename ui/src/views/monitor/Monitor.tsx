@@ -1,12 +1,12 @@
 // What has run: how much, how long, what it cost, what failed; over a time that one chooses by dragging.
 
 import { useQuery } from "@tanstack/react-query";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 import { Button, ToggleButton, ToggleButtonGroup } from "react-aria-components";
 import { change, to, useAddress } from "../../address";
 import { usage, ZONE } from "../../api/insight";
 import { type RunFilters, waiting } from "../../api/queries";
-import type { UsageRow } from "../../api/types";
+import type { UsageRow, UsageTable } from "../../api/types";
 import { Empty, Skeleton, Trouble, useNow } from "../../parts/basics";
 import { Named } from "../../parts/fields";
 import { count, dollars, moment, plain, seconds, short } from "../../shown";
@@ -20,7 +20,7 @@ const GROUPS = ["agent", "model", "user", "tool", "status"] as const;
 const MINUTE = 60_000;
 
 /** The time that is looked at; to the minute, so that the same question is the same for a while. */
-function spanOf(query: URLSearchParams, now: number): { since: number; until: number; isChosen: boolean } {
+function timeOf(query: URLSearchParams, now: number): { since: number; until: number; isChosen: boolean } {
   const since = Date.parse(query.get("since") ?? "");
   const until = Date.parse(query.get("until") ?? "");
   if (!Number.isNaN(since) && !Number.isNaN(until) && since < until) return { since, until, isChosen: true };
@@ -34,49 +34,60 @@ const slowest = (line: Line | undefined, index: number): Links => {
   return least == null ? {} : { min_duration: String(least) };
 };
 
+type Answered = {
+  since: number;
+  until: number;
+  group: (typeof GROUPS)[number] | null;
+  names: { agent?: string; model?: string; user?: string };
+  all: UsageTable;
+  rows: readonly UsageRow[];
+};
+
+/**
+ * What was answered last, with what was asked for it: other figures come while these are read, and must not be drawn
+ * with the time, the names and the links of a question that they do not answer.
+ */
+function useAnswered(asked: Omit<Answered, "all" | "rows">) {
+  const { since, until, group, names } = asked;
+  const filters = filtersOf(asked);
+  const step = stepOf(since, until);
+  const all = useQuery(usage([step], filters));
+  const parted = useQuery({ ...usage([step, group ?? ""], filters), enabled: group !== null });
+  const [answered, setAnswered] = useState<Answered | null>(null);
+  const isOlder = all.isPlaceholderData || (group !== null && (parted.isPending || parted.isPlaceholderData));
+  const rows = group === null ? all.data?.rows : parted.data?.rows;
+  if (!isOlder && all.data !== undefined && rows !== undefined) {
+    const isKnown = answered?.all === all.data && answered.rows === rows;
+    if (!isKnown || answered.since !== since || answered.until !== until || answered.group !== group)
+      setAnswered({ since, until, group, names, all: all.data, rows });
+  }
+  const error = all.error ?? (group === null ? null : parted.error);
+  return { answered: error === null ? answered : null, isOlder, error, refetch: all.refetch };
+}
+
+function filtersOf({ since, until, names }: Omit<Answered, "all" | "rows">): RunFilters {
+  return { ...spanOf(since, until), agent: names.agent, model: names.model, user_id: names.user };
+}
+
+const spanOf = (since: number, until: number) => ({
+  since: new Date(since).toISOString(),
+  until: new Date(until).toISOString(),
+});
+
 const money = (value: number) => dollars(String(value)) ?? "";
 
 export default function Monitor() {
   const { query } = useAddress();
   const now = useNow();
-  const { since, until, isChosen } = spanOf(query, now);
-  const step = stepOf(since, until);
+  const { since, until, isChosen } = timeOf(query, now);
   const group = GROUPS.find((one) => one === query.get("by")) ?? null;
-  const span = { since: new Date(since).toISOString(), until: new Date(until).toISOString() };
   const names = {
     agent: query.get("agent") ?? undefined,
     model: query.get("model") ?? undefined,
     user: query.get("user") ?? undefined,
   };
-  const filters: RunFilters = { ...span, agent: names.agent, model: names.model, user_id: names.user };
-  const all = useQuery(usage([step], filters));
-  const parted = useQuery({ ...usage([step, group ?? ""], filters), enabled: group !== null });
-  const times = useMemo(() => timesOf(since, until, step), [since, until, step]);
-  const rows = group === null ? all.data?.rows : parted.data?.rows;
-  const isPending = all.isPending || (group !== null && parted.isPending);
-  const lines = useMemo(() => {
-    const of = (measure: keyof typeof MEASURES) => linesOf(rows ?? [], times, step, group, MEASURES[measure]);
-    return { runs: of("runs"), errors: of("errors"), tokens: of("tokens"), cost: of("cost") };
-  }, [rows, times, step, group]);
-  const [latency, firstToken] = useMemo(() => {
-    const told = all.data?.rows ?? [];
-    return [percentilesOf(told, times, step), percentilesOf(told, times, step, "first_token_")];
-  }, [all.data, times, step]);
-  const onBrush = (from: number, end: number) =>
-    change({ since: new Date(from).toISOString(), until: new Date(end).toISOString() }, { replace: false });
-  const links = { ...span, ...names };
-  /** The runs of a step; of one line in it, if that has a name of its own. */
-  const runsOf = (index: number, line?: Line, more: Links = {}) => {
-    const [begin, end] = [Math.max(times[index] ?? since, since), Math.min(times[index + 1] ?? until, until)];
-    return to(["runs"], {
-      ...links,
-      since: new Date(begin).toISOString(),
-      until: new Date(end).toISOString(),
-      ...(group === null || line === undefined || line.name === null ? {} : { [group]: line.name }),
-      ...more,
-    });
-  };
-  const chart = { times, step, onBrush, href: runsOf };
+  const { answered, isOlder, error, refetch } = useAnswered({ since, until, group, names });
+  const span = spanOf(since, until);
   return (
     <div className="page wide">
       <div className="page-head">
@@ -84,57 +95,99 @@ export default function Monitor() {
         <span className="muted">{t.monitor.zone(ZONE)}</span>
       </div>
       <Asked query={query} isChosen={isChosen} span={`${moment(span.since, now)} – ${moment(span.until, now)}`} />
-      {isPending ? <Skeleton lines={8} /> : null}
-      {all.error !== null && all.data === undefined ? (
-        <Trouble error={all.error} onRetry={() => all.refetch()} />
-      ) : null}
-      {all.data === undefined || isPending ? null : <Tiles total={all.data.total} links={links} />}
-      {all.data?.total.runs === 0 ? <Empty icon="monitor" title={t.monitor.empty} hint={t.monitor.emptyHint} /> : null}
-      {all.data === undefined || isPending || all.data.total.runs === 0 ? null : (
-        <>
-          <p className="muted small">
-            {t.monitor.brush} {group === "tool" ? t.monitor.toolsNote : null}{" "}
-            {(all.data.total.usage.unpriced ?? 0) > 0 ? t.monitor.isPartial : null}
-          </p>
-          <div className="charts">
-            <ChartCard title={t.monitor.runs} lines={lines.runs} kind="bars" shown={short} {...chart} />
-            <ChartCard
-              title={t.monitor.errors}
-              lines={lines.errors}
-              kind="bars"
-              shown={short}
-              {...chart}
-              href={(index, line) => runsOf(index, line, { failed: "true" })}
-            />
-            {group === "tool" ? null : (
-              <>
-                <ChartCard title={t.monitor.cost} lines={lines.cost} kind="bars" shown={money} {...chart} />
-                <ChartCard title={t.monitor.tokens} lines={lines.tokens} kind="bars" shown={short} {...chart} />
-              </>
-            )}
-            <ChartCard
-              title={t.monitor.latency}
-              lines={latency}
-              kind="lines"
-              shown={seconds}
-              {...chart}
-              href={(index, line) => runsOf(index, undefined, slowest(line, index))}
-            />
-            {all.data.total.first_token_p50 === null ? null : (
-              <ChartCard
-                title={t.monitor.firstToken}
-                lines={firstToken}
-                kind="lines"
-                shown={seconds}
-                {...chart}
-                href={(index) => runsOf(index)}
-              />
-            )}
-          </div>
-          <Breakdown group={group ?? "agent"} filters={filters} links={links} />
-        </>
+      {answered === null && error === null ? <Skeleton lines={8} /> : null}
+      {error === null ? null : <Trouble error={error} onRetry={refetch} />}
+      {answered === null ? null : (
+        <div className={isOlder ? "figures-told older" : "figures-told"} aria-busy={isOlder}>
+          <Figures {...answered} />
+        </div>
       )}
     </div>
+  );
+}
+
+function Figures({ since, until, group, names, all, rows }: Answered) {
+  const step = stepOf(since, until);
+  const times = useMemo(() => timesOf(since, until, step), [since, until, step]);
+  const lines = useMemo(() => {
+    const of = (measure: keyof typeof MEASURES) => linesOf(rows, times, step, group, MEASURES[measure]);
+    return { runs: of("runs"), errors: of("errors"), tokens: of("tokens"), cost: of("cost") };
+  }, [rows, times, step, group]);
+  const [latency, firstToken] = useMemo(
+    () => [percentilesOf(all.rows, times, step), percentilesOf(all.rows, times, step, "first_token_")],
+    [all, times, step],
+  );
+  const onBrush = (from: number, end: number) =>
+    change({ since: new Date(from).toISOString(), until: new Date(end).toISOString() }, { replace: false });
+  const links = { ...spanOf(since, until), ...names };
+  /** The runs of a step; of one line in it, if that has a name of its own. */
+  const runsOf = (index: number, line?: Line, more: Links = {}) => {
+    const [begin, end] = [Math.max(times[index] ?? since, since), Math.min(times[index + 1] ?? until, until)];
+    return to(["runs"], {
+      ...links,
+      ...spanOf(begin, end),
+      ...(group === null || line === undefined || line.name === null ? {} : { [group]: line.name }),
+      ...more,
+    });
+  };
+  const chart = { times, step, onBrush, href: runsOf };
+  if (all.total.runs === 0) {
+    return (
+      <>
+        <Tiles total={all.total} links={links} />
+        <Empty icon="monitor" title={t.monitor.empty} hint={t.monitor.emptyHint} />
+      </>
+    );
+  }
+  return (
+    <>
+      <Tiles total={all.total} links={links} />
+      <p className="muted small">
+        {t.monitor.brush} {group === "tool" ? t.monitor.toolsNote : null}{" "}
+        {(all.total.usage.unpriced ?? 0) > 0 ? t.monitor.isPartial : null}
+      </p>
+      <div className="charts">
+        <ChartCard title={t.monitor.runs} lines={lines.runs} kind="bars" shown={short} {...chart} />
+        <ChartCard
+          title={t.monitor.errors}
+          lines={lines.errors}
+          kind="bars"
+          shown={short}
+          {...chart}
+          href={(index, line) => runsOf(index, line, { failed: "true" })}
+        />
+        {group === "tool" ? null : (
+          <>
+            <ChartCard title={t.monitor.cost} lines={lines.cost} kind="bars" shown={money} {...chart} />
+            <ChartCard title={t.monitor.tokens} lines={lines.tokens} kind="bars" shown={short} {...chart} />
+          </>
+        )}
+        <ChartCard
+          title={t.monitor.latency}
+          lines={latency}
+          kind="lines"
+          shown={seconds}
+          {...chart}
+          href={(index, line) => runsOf(index, undefined, slowest(line, index))}
+        />
+        {all.total.first_token_p50 === null ? null : (
+          <ChartCard
+            title={t.monitor.firstToken}
+            lines={firstToken}
+            kind="lines"
+            shown={seconds}
+            {...chart}
+            href={(index) => runsOf(index)}
+          />
+        )}
+      </div>
+      <Breakdown
+        key={group}
+        group={group ?? "agent"}
+        filters={filtersOf({ since, until, group, names })}
+        links={links}
+      />
+    </>
   );
 }
 

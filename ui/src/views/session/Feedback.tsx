@@ -62,14 +62,25 @@ export function useRate(run: Pick<Run, "session_id" | "number" | "ratings">) {
 export function Feedback({ run }: { run: Run }) {
   const rate = useRate(run);
   const own = ownRating(run.ratings);
-  const [optimistic, setOptimistic] = useState<number | null>(null);
+  const [optimistic, setOptimistic] = useState<{ score: number } | null>(null);
   const [failed, setFailed] = useState("");
-  const score = optimistic ?? own?.score ?? 0;
-  const tell = (what: Said) => {
+  const score = optimistic?.score ?? own?.score ?? 0;
+  /** Whether it was kept. */
+  const tell = async (what: Said) => {
     setFailed("");
-    return rate(what)
-      .catch((error) => setFailed(said(error).title))
-      .finally(() => setOptimistic(null));
+    try {
+      await rate(what);
+      return true;
+    } catch (error) {
+      setFailed(said(error).title);
+      return false;
+    }
+  };
+  const press = async (number: number) => {
+    const pressed = { score: number };
+    setOptimistic(pressed);
+    await tell(pressed);
+    setOptimistic((now) => (now === pressed ? null : now)); // else another star was pressed meanwhile
   };
   const others = run.ratings.filter((one) => one !== own);
   return (
@@ -90,10 +101,7 @@ export function Feedback({ run }: { run: Run }) {
               className={one <= score ? "star on" : "star"}
               aria-label={t.run.score(one)}
               aria-pressed={one === score}
-              onPress={() => {
-                setOptimistic(one);
-                tell({ score: one });
-              }}
+              onPress={() => press(one)}
             >
               ★
             </Button>
@@ -111,7 +119,7 @@ export function Feedback({ run }: { run: Run }) {
                   event.preventDefault();
                   const form = new FormData(event.currentTarget);
                   tell({ comment: String(form.get("comment")) || null, label: String(form.get("label")) || null }).then(
-                    close,
+                    (isKept) => isKept && close(),
                   );
                 }}
               >

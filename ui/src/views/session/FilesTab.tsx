@@ -64,6 +64,7 @@ export function FilesTab({ session }: { session: Session }) {
           onDo={async () => {
             await deleteFile(id, leaving);
             await client.invalidateQueries({ queryKey: ["files", id] });
+            return undefined;
           }}
         />
       )}

@@ -132,7 +132,12 @@ function brief(content: Content[]): string {
 /** A value in a line. */
 export function line(value: Json): string {
   if (isCut(value)) return line(value.$cut.head);
-  const text = typeof value === "string" ? value : value === null ? "" : JSON.stringify(value);
+  const text =
+    typeof value === "string"
+      ? value
+      : value === null
+        ? ""
+        : JSON.stringify(value, (_, one) => (isCut(one) ? one.$cut.head : one));
   return plain(text.slice(0, 300).replace(/\s+/g, " "));
 }
 

@@ -19,16 +19,21 @@ type Decision = boolean | { approved: boolean; message?: string; args?: Json; al
 const only = <T,>(names: ReadonlySet<string>, answers: Record<string, T>): Record<string, T> =>
   Object.fromEntries(Object.entries(answers).filter(([name]) => names.has(name)));
 
-export function Pending({
-  run,
-  session,
-  isDecided = false,
-}: {
+type Props = {
   run: Pick<Run, "session_id" | "number" | "status" | "pending" | "agent">;
   session: Pick<Session, "agent">;
   /** Whether all that it asks was decided before, elsewhere perhaps. */
   isDecided?: boolean;
-}) {
+  /** Since when, or for the how-manieth time, it waits: what was answered before says nothing about what is asked now. */
+  pause: string | number;
+};
+
+/** Models use the ids of their calls again, so answers belong to one pause, and go with it. */
+export function Pending(props: Props) {
+  return <Asking key={props.pause} {...props} />;
+}
+
+function Asking({ run, session, isDecided = false }: Props) {
   const client = useQueryClient();
   const served = useQuery(agents()).data;
   const [decided, setDecided] = useState<Record<string, Decision>>({});
@@ -62,9 +67,12 @@ export function Pending({
 
   /** Where its agent is not served, what is decided is kept for whoever serves it. */
   const keep = (approvals: Record<string, Decision>, given: Record<string, Json>) =>
-    tell(send("POST", `${path}/runs/${run.number}/decisions`, { approvals, results: given })).then(setKept);
+    tell(send("POST", `${path}/runs/${run.number}/decisions`, { approvals, results: given })).then((isDone) => {
+      setKept(isDone);
+      return isDone;
+    });
 
-  /** The run goes on when all of its calls are answered. */
+  /** The run goes on when all of its calls are answered. What has gone out answers nothing that is asked later. */
   const answer = (approvals: Record<string, Decision>, given: Record<string, Json>) => {
     // What was asked before, and is answered, may still be here where nobody saw the run go on in between.
     const asked = new Set(calls.map((call) => call.tool_call_id));
@@ -73,7 +81,11 @@ export function Pending({
     setDecided(all);
     setResults(allResults);
     if (calls.every((call) => call.tool_call_id in all || call.tool_call_id in allResults))
-      (canRun ? resume : keep)(all, allResults);
+      (canRun ? resume : keep)(all, allResults).then((isSent) => {
+        if (isSent === false) return;
+        setDecided({});
+        setResults({});
+      });
   };
 
   const died = run.status === "interrupted";

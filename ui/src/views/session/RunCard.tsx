@@ -33,7 +33,7 @@ export const RunCard = memo(function RunCard({ run, session, isMarked = false, l
       <header className="run-head">
         <h2 id={`run-title-${run.number}`}>{t.session.run(run.number)}</h2>
         <StatusBadge status={run.status} quiet />
-        <Facts run={run} />
+        <Facts run={run} agent={session.agent} />
         <span className="run-tools">
           <Feedback run={run} />
           <RunMenu run={run} session={session} onLog={() => setLogOpen(!isLogOpen)} />
@@ -59,21 +59,29 @@ function isSame(one: Props, two: Props): boolean {
   );
 }
 
-function Facts({ run }: { run: Run }) {
+/** `agent` is the session's, of which a run says nothing new. */
+function Facts({ run, agent }: { run: Run; agent: string | null }) {
   const now = useNow();
   const models = useMemo(() => modelsOf(run), [run]);
+  const first = run.first_token === null ? null : t.run.firstToken(seconds(run.first_token));
   return (
     <span className="facts">
-      {run.agent === null ? null : <span dir="auto">{plain(run.agent)}</span>}
+      {run.agent === null ? null : (
+        <span className={run.agent === agent ? "spare" : undefined} dir="auto">
+          {plain(run.agent)}
+        </span>
+      )}
       {run.answered_by === null ? null : <span dir="auto">{t.run.answeredBy(plain(run.answered_by))}</span>}
       {models.length === 0 ? null : <span title={t.run.model}>{plain(models.join(", "))}</span>}
       <time dateTime={run.started_at} title={wholeTime(run.started_at)}>
         {moment(run.started_at, now)}
       </time>
       {run.ended_at === null && run.status !== "running" ? null : (
-        <span className="number">{seconds(durationOf(run, now))}</span>
+        <span className="number" title={first ?? undefined}>
+          {seconds(durationOf(run, now))}
+        </span>
       )}
-      {run.first_token === null ? null : <span className="number">{t.run.firstToken(seconds(run.first_token))}</span>}
+      {first === null ? null : <span className="number spare">{first}</span>}
       {tokensOf(run.usage) === 0 ? null : <Tokens usage={run.usage} />}
       {tokensOf(run.usage) === 0 && run.usage.cost === "0" ? null : <Cost usage={run.usage} />}
       <Own run={run} />
@@ -193,7 +201,8 @@ function Member({ run, prefix }: { run: Run; prefix: string }) {
 
 function Ending({ run, session }: { run: Run; session: Session }) {
   if (run.status === "failed") return <Failed run={run} />;
-  if (run.status === "paused" || run.status === "interrupted") return <Pending run={run} session={session} />;
+  if (run.status === "paused" || run.status === "interrupted")
+    return <Pending run={run} session={session} pause={run.epoch} />;
   if (run.status === "cancelled") return <p className="ending off">{t.run.cancelled}</p>;
   return null;
 }

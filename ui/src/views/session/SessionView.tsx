@@ -4,6 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { change, to, useAddress } from "../../address";
+import { Problem } from "../../api/client";
 import { session } from "../../api/queries";
 import { Skeleton, Trouble } from "../../parts/basics";
 import { titleOf } from "../../shown";
@@ -28,7 +29,9 @@ export default function SessionView({ path }: ViewProps) {
   useEffect(() => {
     document.title = `${title} · ${t.product}`;
   }, [title]);
-  if (found.data === undefined) {
+  // Who looks at a session that somebody deletes is told, instead of reading on in what is no more.
+  const isGone = found.error instanceof Problem && found.error.kind === "session-not-found";
+  if (found.data === undefined || isGone) {
     return (
       <>
         <h1 className="hidden">{id}</h1>

@@ -8,13 +8,15 @@ import { t } from "../../texts";
 
 export function Hits({ text, filters }: { text: string; filters: SessionFilters }) {
   const found = useQuery(search(text, filters));
-  if (found.isPending) return <Skeleton lines={8} />;
+  // What was found for other words stays until the answer is there, but it is not said that there is nothing.
+  const isOlder = found.isPlaceholderData;
+  if (found.isPending || (isOlder && found.data?.items.length === 0)) return <Skeleton lines={8} />;
   if (found.error !== null && found.data === undefined)
     return <Trouble error={found.error} onRetry={() => found.refetch()} />;
   if (found.data?.items.length === 0)
     return <Empty icon="search" title={t.sessions.noHit(text)} hint={t.sessions.noHitHint} />;
   return (
-    <section className="hits" aria-label={t.sessions.hits}>
+    <section className={isOlder ? "hits older" : "hits"} aria-label={t.sessions.hits} aria-busy={isOlder}>
       <ol>
         {found.data?.items.map((hit) => (
           <HitShown key={`${hit.session_id}#${hit.run?.run_id ?? ""}`} hit={hit} />

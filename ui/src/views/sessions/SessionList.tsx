@@ -62,7 +62,7 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
   useEffect(() => rows.measure(), [isNarrow]);
   const at = (index: number): Session | undefined => pages[Math.floor(index / PAGE) - first]?.data?.items[index % PAGE];
 
-  const fresh = useChanges(filters, () => pages.flatMap((page) => page.data?.items ?? []));
+  const fresh = useChanges(filters, top.data?.items);
   const refresh = () => {
     fresh.forget();
     client.removeQueries({ queryKey: ["sessions"] });
@@ -86,7 +86,20 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
 
   if (top.isPending) return <Skeleton lines={10} />;
   if (top.error !== null && top.data === undefined) return <Trouble error={top.error} onRetry={() => top.refetch()} />;
-  if (top.data?.items.length === 0) return <NoSessions isFiltered={Object.keys(filters).length > 0} />;
+  const news =
+    fresh.count > 0 ? (
+      <Button className="fresh" onPress={refresh}>
+        {t.sessions.fresh(fresh.count)}
+      </Button>
+    ) : null;
+  if (top.data?.items.length === 0) {
+    return (
+      <div className="list">
+        {news}
+        <NoSessions isFiltered={Object.keys(filters).length > 0} />
+      </div>
+    );
+  }
   const onKeyDown = (event: React.KeyboardEvent) => {
     const page = Math.floor((box.current?.clientHeight ?? ROW) / ROW);
     const moves: Record<string, number> = {
@@ -105,11 +118,7 @@ export function SessionList({ filters }: { filters: SessionFilters }) {
   };
   return (
     <div className="list">
-      {fresh.count > 0 ? (
-        <Button className="fresh" onPress={refresh}>
-          {t.sessions.fresh(fresh.count)}
-        </Button>
-      ) : null}
+      {news}
       {(top.data?.unreadable.length ?? 0) > 0 ? (
         <p className="note">{t.sessions.unreadable(top.data?.unreadable.length ?? 0)}</p>
       ) : null}

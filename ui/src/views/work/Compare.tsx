@@ -1,7 +1,7 @@
 // Two runs side by side: of one session, or of a fork and its origin, whose same beginning is passed over.
 
 import { useQuery } from "@tanstack/react-query";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { Button, Input, Label, TextField } from "react-aria-components";
 import { change, to, useAddress } from "../../address";
 import { run, session } from "../../api/queries";
@@ -19,15 +19,20 @@ export default function Compare() {
   const b = query.get("b") ?? "";
   const left = useSide(a, Number(query.get("ra")) || null);
   const right = useSide(b, Number(query.get("rb")) || null);
+  const isWaiting = left.isPending || right.isPending; // both come at once, so that nothing moves
   return (
     <div className="page wide compare">
       <div className="page-head">
         <h1>{t.work.compareTitle}</h1>
         <Pager left={left.number} right={right.number} />
       </div>
-      <div className="columns">
-        <Side name="a" id={a} side={left} other={right.data} isWaiting={right.isPending} />
-        <Side name="b" id={b} side={right} other={left.data} isWaiting={left.isPending} />
+      <div className="columns choosers">
+        <Chooser name="a" id={a} number={left.number} />
+        <Chooser name="b" id={b} number={right.number} />
+      </div>
+      <div className="columns" key={isWaiting ? "waiting" : "there"}>
+        <Side name="a" id={a} side={left} other={right.data} isWaiting={isWaiting} />
+        <Side name="b" id={b} side={right} other={left.data} isWaiting={isWaiting} />
       </div>
       {left.data !== undefined && right.data !== undefined ? <Changes left={left.data} right={right.data} /> : null}
     </div>
@@ -73,13 +78,12 @@ type SideProps = {
 };
 
 function Side({ name, id, side, other, isWaiting }: SideProps) {
-  const found = isWaiting ? undefined : side.data; // both come at once: what stands below does not move
+  const found = isWaiting ? undefined : side.data;
   return (
     <section className="card" aria-label={`${t.work.compareTitle} ${name}`}>
       <h2 className="hidden">{`${t.work.compareTitle} ${name}`}</h2>
-      <Chooser name={name} id={id} number={side.number} />
       {side.error === null ? null : <Trouble error={side.error} onRetry={() => side.refetch()} />}
-      {(side.isPending || isWaiting) && side.error === null ? <Skeleton lines={8} /> : null}
+      {isWaiting && side.error === null ? <Skeleton lines={8} /> : null}
       {found === undefined ? null : (
         <>
           <p className="facts">
@@ -92,7 +96,7 @@ function Side({ name, id, side, other, isWaiting }: SideProps) {
             <Tokens usage={found.usage} />
             <Cost usage={found.usage} />
           </p>
-          <Body run={found} prefix="" />
+          <Body key={found.run_id} run={found} prefix="" />
           {found.error === null ? null : <Failed run={found} />}
         </>
       )}
@@ -109,9 +113,13 @@ function isLess(one: Run, other: Run | undefined): boolean {
 function Chooser({ name, id, number }: { name: "a" | "b"; id: string; number: number }) {
   const [session, setSession] = useState(id);
   const [typed, setTyped] = useState<string | null>(null);
+  useEffect(() => setSession(id), [id]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: where another run is shown, what was typed is over
+  useEffect(() => setTyped(null), [id, number]);
   return (
     <form
       className="chooser"
+      aria-label={`${t.work.compareTitle} ${name}`}
       onSubmit={(event) => {
         event.preventDefault();
         change({ [name]: session.trim(), [`r${name}`]: typed ?? (session.trim() === id ? number || null : null) });

@@ -6,7 +6,7 @@ import { Button, FileTrigger, TextArea, TextField } from "react-aria-components"
 import { part, send } from "../../api/client";
 import { agents } from "../../api/queries";
 import type { Begun, Json, Session } from "../../api/types";
-import { IconButton, said } from "../../parts/basics";
+import { IconButton, said, useIsHere } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
 import { useCommands } from "../../shell/commands";
 import { plain } from "../../shown";
@@ -16,6 +16,8 @@ import { jsonOrText } from "../session/Pending";
 const MOST_BYTES = 15_000_000;
 
 type Kept = { name: string; media_type: string; data: string; size: number };
+
+const sizeOf = (files: readonly Kept[]) => files.reduce((sum, file) => sum + file.size, 0);
 
 type Props = { session: Session | null; agent?: string; onBegun: (begun: Begun) => void };
 
@@ -29,6 +31,7 @@ export function Composer({ session, agent, onBegun }: Props) {
   const [failed, setFailed] = useState<{ title: string; hint: string } | null>(null);
   // The same key for the same words: sent again after a lost connection, they run once.
   const key = useRef<string | null>(null);
+  const isHere = useIsHere();
   useCommands([{ id: "chat", title: t.keys.chat, icon: "send", keys: "r", run: () => input.current?.focus() }]);
   const name = agent ?? session?.agent ?? "";
   const one = served?.find((other) => other.name === name);
@@ -55,10 +58,11 @@ export function Composer({ session, agent, onBegun }: Props) {
     try {
       const begun = await send<Begun>("POST", `agents/${part(name)}/runs`, body, { "Idempotency-Key": key.current });
       key.current = null;
-      setText("");
-      setFiles([]);
+      // What was typed meanwhile is not sent, and stays.
+      setText((now) => (now === text ? "" : now));
+      setFiles((now) => now.filter((file) => !files.includes(file)));
       client.invalidateQueries({ queryKey: ["session", begun.session_id] });
-      onBegun(begun);
+      if (isHere()) onBegun(begun);
     } catch (error) {
       setFailed(said(error));
     }
@@ -66,9 +70,9 @@ export function Composer({ session, agent, onBegun }: Props) {
   };
   const add = async (list: FileList | null) => {
     const read = await Promise.all([...(list ?? [])].map(kept));
-    const all = [...files, ...read];
-    if (all.reduce((sum, file) => sum + file.size, 0) > MOST_BYTES) setFailed({ title: t.work.tooLarge, hint: "" });
-    else setFiles(all);
+    key.current = null;
+    setFiles((now) => (sizeOf([...now, ...read]) > MOST_BYTES ? now : [...now, ...read]));
+    if (sizeOf([...files, ...read]) > MOST_BYTES) setFailed({ title: t.work.tooLarge, hint: "" });
   };
   return (
     <form
@@ -91,7 +95,10 @@ export function Composer({ session, agent, onBegun }: Props) {
               <IconButton
                 icon="close"
                 label={t.work.removeFile(file.name)}
-                onPress={() => setFiles(files.filter((other) => other !== file))}
+                onPress={() => {
+                  key.current = null;
+                  setFiles((now) => now.filter((other) => other !== file));
+                }}
               />
             </li>
           ))}

@@ -4,7 +4,7 @@ import { Button, Menu, MenuItem, MenuTrigger, Popover } from "react-aria-compone
 import { go, to } from "../../address";
 import { session as sessionQuery } from "../../api/queries";
 import type { Session } from "../../api/types";
-import { CopyButton } from "../../parts/basics";
+import { CopyButton, useIsHere } from "../../parts/basics";
 import { Icon } from "../../parts/Icon";
 import { useCommands } from "../../shell/commands";
 import { t } from "../../texts";
@@ -14,12 +14,13 @@ export function SessionMenu({ session }: { session: Session }) {
   const [opened, setOpened] = useState<"rename" | "delete" | "give" | null>(null);
   const origin = session.forked_from?.session_id;
   const client = useQueryClient();
+  const isHere = useIsHere();
   /** At the first run after the fork, if both have gone on. */
   const compare = async () => {
     const at = (session.forked_from?.run ?? session.forked_from?.at ?? 0) + 1;
     const first = await client.fetchQuery(sessionQuery(origin ?? "")).catch(() => undefined);
     const [ra, rb] = [Math.min(at, first?.tip ?? 0), Math.min(at, session.tip)];
-    go(to(["compare"], { a: origin, ra: ra || null, b: session.session_id, rb: rb || null }));
+    if (isHere()) go(to(["compare"], { a: origin, ra: ra || null, b: session.session_id, rb: rb || null }));
   };
   useCommands([
     { id: "back", title: t.keys.back, icon: "left", keys: "u", run: () => go(to(["sessions"])) },

@@ -41,7 +41,12 @@ export default function Waiting() {
               <Ago time={one.since} />
             </span>
           </header>
-          <Pending run={{ ...one, status: "paused", pending: one.asked }} session={one} isDecided={one.is_decided} />
+          <Pending
+            run={{ ...one, status: "paused", pending: one.asked }}
+            session={one}
+            isDecided={one.is_decided}
+            pause={one.since}
+          />
         </article>
       ))}
     </div>

@@ -4,10 +4,10 @@ import { useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import { Button, Checkbox, Input, Label, TextArea, TextField } from "react-aria-components";
 import { go, to } from "../../address";
-import { part, send } from "../../api/client";
+import { get, part, send } from "../../api/client";
 import type { Begun, Run, Session } from "../../api/types";
 import { textOf } from "../../messages";
-import { said, Window } from "../../parts/basics";
+import { said, useIsHere, Window } from "../../parts/basics";
 import { t } from "../../texts";
 
 type AskProps = {
@@ -17,13 +17,17 @@ type AskProps = {
   isDanger?: boolean;
   children?: ReactNode;
   onClose: () => void;
-  onDo: (form: FormData) => Promise<unknown>;
+  /** Does it; answers where the page then goes, unless somebody has closed the window, or has left, meanwhile. */
+  onDo: (form: FormData) => Promise<Next | undefined>;
 };
+
+type Next = { address: string; replace?: boolean };
 
 /** A window with a form, whose errors are told in it. */
 export function Ask({ title, hint, action, isDanger = false, children, onClose, onDo }: AskProps) {
   const [isBusy, setBusy] = useState(false);
   const [failed, setFailed] = useState<{ title: string; hint: string } | null>(null);
+  const isHere = useIsHere();
   return (
     <Window title={title} isOpen onClose={onClose}>
       <form
@@ -31,7 +35,12 @@ export function Ask({ title, hint, action, isDanger = false, children, onClose, 
           event.preventDefault();
           setBusy(true);
           setFailed(null);
-          onDo(new FormData(event.currentTarget)).then(onClose, (error) => {
+          const done = (next: Next | undefined) => {
+            if (!isHere()) return;
+            onClose();
+            if (next !== undefined) go(next.address, next);
+          };
+          onDo(new FormData(event.currentTarget)).then(done, (error) => {
             setFailed(said(error));
             setBusy(false);
           });
@@ -81,7 +90,7 @@ export function ForkWindow({ run, onClose }: { run: Run; onClose: () => void }) 
           at: run.number,
           name: text(form, "name") || null,
         });
-        go(to(["session", made.session_id]));
+        return { address: to(["session", made.session_id]) };
       }}
     >
       <TextField className="field" name="name" autoFocus>
@@ -103,8 +112,8 @@ export function RewindWindow({ run, onClose }: { run: Run; onClose: () => void }
       onClose={onClose}
       onDo={async () => {
         await send("POST", `sessions/${part(run.session_id)}/rewind`, { at: run.number, restore_state: restore });
-        go(to(["session", run.session_id]), { replace: true });
         renew();
+        return { address: to(["session", run.session_id]), replace: true };
       }}
     >
       <Check isSelected={restore} onChange={setRestore}>
@@ -144,6 +153,7 @@ export function AgainWindow({ run, session, onClose }: { run: Run; session: Sess
       onClose={onClose}
       onDo={async (form) => {
         const agent = run.agent ?? session.agent ?? "";
+        const { tip } = await get<Session>(path); // where it is now: a card does not follow its session
         await send("POST", `${path}/rewind`, { at: run.number - 1 });
         try {
           await send<Begun>("POST", `agents/${part(agent)}/runs`, {
@@ -152,12 +162,12 @@ export function AgainWindow({ run, session, onClose }: { run: Run; session: Sess
             background: true,
           });
         } catch (error) {
-          await send("POST", `${path}/rewind`, { at: session.tip }); // nothing has run: the session is as it was
+          await send("POST", `${path}/rewind`, { at: tip }); // nothing has run: the session is as it was
           throw error;
         } finally {
           renew();
         }
-        go(to(["session", run.session_id]), { replace: true });
+        return { address: to(["session", run.session_id]), replace: true };
       }}
     >
       <TextField className="field" name="input" defaultValue={textOf(run.input)} autoFocus>
@@ -179,6 +189,7 @@ export function RenameWindow({ session, onClose }: { session: Session; onClose: 
       onDo={async (form) => {
         await send("PATCH", `sessions/${part(session.session_id)}`, { name: text(form, "name") || null });
         renew();
+        return undefined;
       }}
     >
       <TextField className="field" name="name" defaultValue={session.name ?? ""} autoFocus>
@@ -200,8 +211,8 @@ export function GiveWindow({ session, onClose }: { session: Session; onClose: ()
       onDo={async (form) => {
         const path = `sessions/${part(session.session_id)}/claim`;
         const given = await send<Session>("POST", path, { user_id: text(form, "user") });
-        go(to(["session", given.session_id]), { replace: true }); // a user's own sessions have other ids
         renew();
+        return { address: to(["session", given.session_id]), replace: true }; // a user's own sessions have other ids
       }}
     >
       <TextField className="field" name="user" isRequired autoFocus>
@@ -224,7 +235,7 @@ export function DeleteWindow({ session, onClose }: { session: Session; onClose: 
       onDo={async () => {
         await send("DELETE", `sessions/${part(session.session_id)}`);
         client.removeQueries({ queryKey: ["sessions"] });
-        go(to(["sessions"]));
+        return { address: to(["sessions"]) };
       }}
     />
   );
