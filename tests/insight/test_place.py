@@ -17,7 +17,8 @@ import pytest
 import sessile
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
 from sessile.errors import CorruptDataError, InvalidInputError, NewerVersionError, StorageError
-from sessile.insight import Index
+from sessile.insight import Index, catching_up
+from sessile.insight.catching_up import CatchingUp
 from sessile.insight.place import VERSION
 from sessile.insight.writing import News, Writer
 from sessile.storage.core import Core
@@ -241,7 +242,7 @@ def test_several_threads_and_indexes_at_once(tmp_path: Path) -> None:
 BUILDER = """
 import sys
 import sessile
-from sessile.insight import Index
+from sessile.insight import Index, catching_up
 from sessile.insight.catching_up import Pace
 from sessile.insight.index import update_beside
 with sessile.open(sys.argv[1]) as storage:
@@ -306,3 +307,42 @@ def test_a_storage_in_memory_has_its_index_there() -> None:
         assert len(index.runs()) == 1
         storage.delete("s")
         assert index.usage().total.runs == 0
+
+
+def test_a_commit_that_others_see_late_is_entered_by_the_next_look(
+    sqlite: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may stand still between its two questions: what could not be seen at the first is not taken as known."""
+    for number in range(25):
+        sqlite.add_run(f"s{number}", input="hello")
+    sqlite.add_run("late", input="hello")
+    index = Index(sqlite)
+    index.update()
+    now = operate(sqlite, catching_up._now)
+    began = now - 600_000_000
+
+    async def put_back(run):  # type: ignore[no-untyped-def] (as Place calls it)
+        await run(index._place.sql("UPDATE {state} SET since = :since"), {"since": began - 600_000_000})
+
+    index._place.change(put_back)
+    window = CatchingUp._window
+
+    def interrupted(self: CatchingUp, since: int) -> catching_up.Window:
+        found = window(self, since)
+        if not sqlite.runs("late")[1:]:
+            sqlite.add_run("late", input="hello again")
+            with sqlite3.connect(tmp_path / "sessions.db") as raw:  # it had its time before, and took long
+                raw.execute(
+                    "UPDATE sessile_sessions SET updated_at = ? WHERE session_id = 'late'", (began - 1_000_000,)
+                )
+        return found
+
+    async def ten_minutes_ago(core: Core) -> int:
+        return began
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CatchingUp, "_window", interrupted)
+        patched.setattr(catching_up, "_now", ten_minutes_ago)
+        index.update()
+    index.update()
+    assert len(index.runs(limit=100)) == 27
