@@ -312,7 +312,7 @@ def test_a_storage_in_memory_has_its_index_there() -> None:
 def test_a_commit_that_others_see_late_is_entered_by_the_next_look(
     sqlite: SqliteStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process may stand still between its two questions: what could not be seen at the first is not taken as known."""
+    """A process may stand still between its two questions: what the first could not see is not known."""
     for number in range(25):
         sqlite.add_run(f"s{number}", input="hello")
     sqlite.add_run("late", input="hello")
@@ -331,7 +331,7 @@ def test_a_commit_that_others_see_late_is_entered_by_the_next_look(
         found = window(self, since)
         if not sqlite.runs("late")[1:]:
             sqlite.add_run("late", input="hello again")
-            with sqlite3.connect(tmp_path / "sessions.db") as raw:  # it had its time before, and took long
+            with sqlite3.connect(tmp_path / "sessions.db") as raw:
                 raw.execute(
                     "UPDATE sessile_sessions SET updated_at = ? WHERE session_id = 'late'", (began - 1_000_000,)
                 )
