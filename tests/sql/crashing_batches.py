@@ -194,9 +194,9 @@ def _whole(storage: Storage, session_id: str) -> list[Any]:
 # ---------------------------------------------------------------- campaigns
 
 
-def run_killed_writers(server: Server, seed: int, kills: int) -> Figures:
+def run_killed_writers(url: str, seed: int, kills: int) -> Figures:
     """Processes are killed with SIGKILL in the middle of their batches; every third time two work at once."""
-    chance, ledger = random.Random(seed), Ledger(server.url)
+    chance, ledger = random.Random(seed), Ledger(url)
     for number in range(kills):
         faces: list[Face] = ["sync", "async"]
         count = 2 if number % 3 == 2 else 1
@@ -223,23 +223,23 @@ def run_killed_server(server: Server, seed: int, restarts: int) -> Figures:
     return ledger.figures(restarts)
 
 
-def run_cut_connections(server: Server, seed: int, cuts: int) -> Figures:
+def run_cut_connections(url: str, seed: int, cuts: int) -> Figures:
     """All connections that are in the middle of a statement are cut, while two processes write in batches."""
-    chance, ledger = random.Random(seed), Ledger(server.url)
+    chance, ledger = random.Random(seed), Ledger(url)
     with ledger.writers() as writers:
         for number in range(cuts):
             writers[number % 2].wait_for(chance.randrange(1, 60))
             time.sleep(chance.random() * 0.01)
-            cut_statements(server.url)
+            cut_statements(url)
     return ledger.figures(cuts)
 
 
-def run_deadlocks(server: Server, seed: int, deadlocks: int) -> Figures:
+def run_deadlocks(url: str, seed: int, deadlocks: int) -> Figures:
     """Somebody's locks cross with those of batches, which are the ones that the server ends. Rounds: so often.
 
     First what a batch takes second, then what it takes first.
     """
-    chance, ledger, url = random.Random(seed), Ledger(server.url), server.url
+    chance, ledger = random.Random(seed), Ledger(url)
     before = ended = _deadlocks(url)
     with ledger.writers():
         while ended - before < deadlocks:

@@ -143,6 +143,30 @@ def test_who_has_waited_too_long_goes_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert (database.alone, len(group._waiting)) == (["a"], 0)
 
 
+def test_tasks_that_have_waited_too_long_go_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in its time, whoever came before it, and whatever has become of that."""
+    monkeypatch.setattr(batches, "PATIENCE", 0.02)
+    database = Database()
+    group = CommitBatches(database.one, database.many, suspends=True, stats=Stats())
+
+    async def come(name: str, seconds: float) -> bool:
+        await asyncio.sleep(seconds)
+        return await group.ask(commit_of(name), Deadline(30))
+
+    async def run() -> None:
+        group._at_work = 2
+        tasks = [asyncio.create_task(come(name, 0.01 * number)) for number, name in enumerate("abcde")]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tasks[0].cancel()  # the one for which the others' time was counted first
+        assert await asyncio.gather(*tasks[1:]) == [True] * 4
+        await asyncio.sleep(0.05)
+        assert await come("later", 0)
+
+    asyncio.run(run())
+    assert (database.alone, database.together) == ([*"bcde", "later"], [])
+
+
 def test_each_keeps_its_own_deadline() -> None:
     """Who has less time leaves its batch before the others, and does not know what becomes of it."""
 

@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 from tests.servers.fixtures import connect_mysql
-from tests.servers.networks import TORTURE
+from tests.servers.networks import TORTURE, check
+from tests.sql.crashing_batches import run_deadlocks
 from tests.sql.helpers import Database, driver_of
 
 from sessile.drivers.sql import batches
@@ -360,3 +361,8 @@ def test_cut_in_the_middle_of_batches(database: Database, face: str) -> None:
     with database.open() as again:
         for name, count in zip(names, counts, strict=True):
             assert whole(again, name) == list(range(count))
+
+
+def test_batches_that_the_server_ends(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a deadlock with somebody else's locks a batch is what is undone: its commits are made one by one then."""
+    check(run_deadlocks(database.url, seed=18, deadlocks=20 if TORTURE else 1), capsys)

@@ -66,10 +66,10 @@ BATCHING = ("PostgreSQL", "MariaDB", "MySQL")
 """Those where commits of several sessions go together."""
 
 BATCH_CAMPAIGNS: dict[str, Callable[[Server, int, int], Figures]] = {
-    "`kill -9` of those who write": crashing_batches.run_killed_writers,
+    "`kill -9` of those who write": lambda server, *how: crashing_batches.run_killed_writers(server.url, *how),
     "the server killed": crashing_batches.run_killed_server,
-    "connections cut": crashing_batches.run_cut_connections,
-    "deadlocks": crashing_batches.run_deadlocks,
+    "connections cut": lambda server, *how: crashing_batches.run_cut_connections(server.url, *how),
+    "deadlocks": lambda server, *how: crashing_batches.run_deadlocks(server.url, *how),
 }
 
 EMBEDDED = {

@@ -157,8 +157,10 @@ class _Patience:
 
     def add(self, waiting: _Waiting[Any, Any]) -> None:
         """Ring for this one later, unless it was told what it waits for."""
-        loop = _loop()
-        self._until.append((loop.time() + PATIENCE, waiting))
+        loop, until = _loop(), self._until
+        while until and until[0][1].told:  # what it was told may be large
+            until.popleft()
+        until.append((loop.time() + PATIENCE, waiting))
         if not self._runs:
             self._go_on(loop)
 
