@@ -124,7 +124,8 @@ class Adding:
         end = DAYS * HOUR if until is None else until
         first, last = start // HOUR, -(-end // HOUR)
         known = self._spans(larger(first), larger(last) + 1)
-        whole = {block for block, summed in known.items() if summed and self._fits(block, start, end) is not None}
+        fitting = ((block, self._fits(block, start, end)) for block, summed in known.items() if summed)
+        whole = {block: period for block, period in fitting if period is not None}
         parts = [hours_of(block) for block in sorted(known) if block not in whole]
         ranges = (
             [(max(first, one.start), min(last, one.stop)) for one in parts] if len(parts) <= FEW else [(first, last)]
@@ -157,10 +158,10 @@ class Adding:
         """The group in which a larger block lies as a whole, if it does."""
         return self._period(hours_of(block).start * HOUR, HOURS * HOUR, start, end)
 
-    def _cover(self, block: int, hours: list[tuple[int, bool]], whole: set[int], start: int, end: int) -> None:
+    def _cover(self, block: int, hours: list[tuple[int, bool]], whole: dict[int, int], start: int, end: int) -> None:
         """Cover the hours of a larger block by its sums, by theirs, or by parts of them."""
         assert self._summed is not None
-        if block in whole and (period := self._fits(block, start, end)) is not None:
+        if (period := whole.get(block)) is not None:
             _append(self._summed, Window(period, block, block + 1))
             return
         for hour, summed in hours:
