@@ -95,6 +95,13 @@ class Window(NamedTuple):
     end: int
 
 
+def is_in_sums(groups: Sequence[Group], whose: Whose, filters: RunFilters) -> bool:
+    """Whether sums tell what is asked for: those of users and sessions are not kept."""
+    given = {name for name, value in filters.items() if value is not None}
+    everybody = (whose.user_id is ANY_USER or whose.user_id is None) and not whose.space
+    return everybody and given <= SUMMED and not {"user", "session"} & set(groups)
+
+
 class Adding:
     """One question."""
 
@@ -111,8 +118,7 @@ class Adding:
         self._time: Group | None = next((one for one in TIMES if one in groups), None)
         self._summed: list[Window] | None = None
         self._single: list[Window] = []
-        in_sums = (whose.user_id is ANY_USER or whose.user_id is None) and not whose.space
-        if in_sums and given <= SUMMED and not {"user", "session"} & set(groups):
+        if is_in_sums(groups, whose, filters):
             self._look_for_sums(filters)
 
     # ------------------------------------------------------------ from where
