@@ -313,7 +313,7 @@ class CatchingUp:
         return changed
 
     def _flush(self, batch: Sequence[News], *, last: bool = True) -> None:
-        """Write what was read; the next lot is read while the database is at work, unless this is the last one."""
+        """Write what was read; the next lot is read while the database writes, unless this is the last one."""
         if self._behind is not None and (not last or self._behind.busy):
             self._behind.do(lambda free: self._put(batch, free))
             if last:
