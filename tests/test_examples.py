@@ -128,6 +128,13 @@ def test_celery_later(tmp_path: Path, own_redis: RedisServer) -> None:
             serving.wait()
 
 
+def test_looking_back(tmp_path: Path) -> None:
+    printed = run("looking_back", cwd=tmp_path)
+    assert "bob-1: A refund for bob.\nada-1: I want a refund.\n" in printed
+    assert "not good: bob-1 1\nnot good: ada-1 2\n" in printed
+    assert re.search(r"^ada: 2 runs, \d+ tokens\nbob: 1 runs, \d+ tokens$", printed, re.MULTILINE)
+
+
 def test_few_shot(tmp_path: Path) -> None:
     printed = run("few_shot", cwd=tmp_path)
     assert "Answer: Under Account, choose “Cancel”. It ends with the month.\n</example>" in printed

@@ -8,7 +8,7 @@ import pytest
 
 from sessile import ANY_USER, SqliteStorage
 from sessile.errors import InvalidInputError
-from sessile.insight import Index
+from sessile.insight import Index, reading
 from sessile.storage.driver import Span
 from sessile.storage.extending import operate
 from sessile.storage.rewriting import erase
@@ -200,6 +200,22 @@ def test_snippets_show_what_is_stored(index: Index) -> None:
     assert snippet.text.startswith("…")
     assert snippet.text.endswith("…")
     assert len(snippet.text) < 250
+
+
+def test_parts_of_an_identifier_are_marked(index: Index) -> None:
+    index._storage.add_run("s", input="It is the HTTPServer of myServer, not a serverless one.", user_id="ada")
+    (snippet,) = index.search("server", user_id="ada").items[0].snippets
+    assert [snippet.text[start:end] for start, end in snippet.marks] == ["Server", "Server"]
+
+
+def test_hits_in_large_runs_are_shown_beside_those_in_small_ones(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SMALL", 1000)
+    monkeypatch.setattr(reading, "COMMITS", 3)
+    for number in range(6):
+        index._storage.add_run(f"s{number}", input=f"refund {number}{number % 2 * ' and so on' * 300}", user_id="ada")
+    hits = index.search("refund", user_id="ada")
+    shown = [(hit.session_id, hit.snippets[0].where, hit.snippets[0].text[:8]) for hit in hits]
+    assert shown == [(f"s{number}", "input", f"refund {number}") for number in reversed(range(6))]
 
 
 def test_names_and_metadata_of_sessions(index: Index) -> None:

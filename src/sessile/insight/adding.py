@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from itertools import chain, groupby
+from itertools import chain
 from operator import add
 from typing import Any, Literal, NamedTuple
 
@@ -95,6 +95,13 @@ class Window(NamedTuple):
     end: int
 
 
+def is_in_sums(groups: Sequence[Group], whose: Whose, filters: RunFilters) -> bool:
+    """Whether sums tell what is asked for: those of users and sessions are not kept."""
+    given = {name for name, value in filters.items() if value is not None}
+    everybody = (whose.user_id is ANY_USER or whose.user_id is None) and not whose.space
+    return everybody and given <= SUMMED and not {"user", "session"} & set(groups)
+
+
 class Adding:
     """One question."""
 
@@ -111,8 +118,7 @@ class Adding:
         self._time: Group | None = next((one for one in TIMES if one in groups), None)
         self._summed: list[Window] | None = None
         self._single: list[Window] = []
-        in_sums = (whose.user_id is ANY_USER or whose.user_id is None) and not whose.space
-        if in_sums and given <= SUMMED and not {"user", "session"} & set(groups):
+        if is_in_sums(groups, whose, filters):
             self._look_for_sums(filters)
 
     # ------------------------------------------------------------ from where
@@ -123,17 +129,28 @@ class Adding:
         start = 0 if since is None else since
         end = DAYS * HOUR if until is None else until
         first, last = start // HOUR, -(-end // HOUR)
-        sql = "SELECT block, summed FROM {spans} WHERE block >= :first AND block < :last"
-        values = {"first": first, "last": last}
-        hours = sorted((block, bool(summed)) for block, summed in self._place.read(sql, values))
-        values = {"first": larger(first), "last": larger(last) + 1}
-        days = {block for block, summed in self._place.read(sql, values) if summed}
+        known = self._spans(larger(first), larger(last) + 1)
+        fitting = ((block, self._fits(block, start, end)) for block, summed in known.items() if summed)
+        whole = {block: period for block, period in fitting if period is not None}
+        parts = [hours_of(block) for block in sorted(known) if block not in whole]
+        ranges = (
+            [(max(first, one.start), min(last, one.stop)) for one in parts] if len(parts) <= FEW else [(first, last)]
+        )
+        hours: defaultdict[int, list[tuple[int, bool]]] = defaultdict(list)
+        for low, high in ranges:
+            for hour, summed in sorted(self._spans(low, high).items()):
+                hours[larger(hour)].append((hour, summed))
         self._summed = []
-        for block, of_block in groupby(hours, lambda hour: larger(hour[0])):
-            self._cover(block, list(of_block), days, start, end)
+        for block in sorted(known):
+            self._cover(block, hours[block], whole, start, end)
         timeless: RunFilters = {**filters, "members": True, "since": None, "until": None}
         self._where = where_of(self._whose, timeless)
         self._led = self._leading()
+
+    def _spans(self, first: int, last: int) -> dict[int, bool]:
+        """Of some blocks, those that have runs, and whether they are summed up."""
+        sql = "SELECT block, summed FROM {spans} WHERE block >= :first AND block < :last"
+        return {block: bool(summed) for block, summed in self._place.read(sql, {"first": first, "last": last})}
 
     def _leading(self) -> tuple[str, str]:
         """From where runs are read, and the condition: from a table beside them, if one is asked for."""
@@ -143,11 +160,14 @@ class Adding:
         source, conditions = self._where.led_by(beside)
         return f"{source} {self._place.engine.join} {{runs}} r ON r.id = d.run", " AND ".join(conditions)
 
-    def _cover(self, block: int, hours: list[tuple[int, bool]], days: set[int], start: int, end: int) -> None:
+    def _fits(self, block: int, start: int, end: int) -> int | None:
+        """The group in which a larger block lies as a whole, if it does."""
+        return self._period(hours_of(block).start * HOUR, HOURS * HOUR, start, end)
+
+    def _cover(self, block: int, hours: list[tuple[int, bool]], whole: dict[int, int], start: int, end: int) -> None:
         """Cover the hours of a larger block by its sums, by theirs, or by parts of them."""
         assert self._summed is not None
-        begin = hours_of(block).start * HOUR
-        if block in days and (period := self._period(begin, HOURS * HOUR, start, end)) is not None:
+        if (period := whole.get(block)) is not None:
             _append(self._summed, Window(period, block, block + 1))
             return
         for hour, summed in hours:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Thread
+from threading import Event, Thread
 from typing import NamedTuple
 
 from ..errors import CorruptDataError, NewerVersionError, StorageError
@@ -73,7 +73,7 @@ class Pace(NamedTuple):
     Attributes:
         runs: about how many are entered in one transaction: writers of the log wait for no longer.
         rest: is called after each of them.
-        ahead: whether more is read while they are written, where a server does that.
+        ahead: whether more is read while the database writes them.
     """
 
     runs: int
@@ -152,18 +152,26 @@ class Behind:
         """Whether there is work that has not been waited for."""
         return self._thread is not None
 
-    def do(self, work: Callable[[], object]) -> None:
-        """Begin with this, once the piece before is done; raises what that one has raised."""
+    def do(self, work: Callable[[Callable[[], object]], object]) -> None:
+        """Begin with this, once the piece before is done; raises what that one has raised.
+
+        Returns when the work calls what it is given: what it does from then on leaves the interpreter to others. Else
+        both threads would wait for each other with every row.
+        """
         self.wait()
+        free = Event()
 
         def doing() -> None:
             try:
-                work()
+                work(free.set)
             except BaseException as error:  # noqa: BLE001 (raised where it is waited for)
                 self._failed = error
+            finally:
+                free.set()
 
         self._thread = Thread(target=doing, name="sessile-index", daemon=True)
         self._thread.start()
+        free.wait()
 
     def wait(self) -> None:
         """Wait for the newest piece of work; raises what it has raised."""
@@ -193,7 +201,7 @@ class CatchingUp:
         self._pace = pace
         self._done = 0
         self._entered = 0
-        self._behind = Behind() if place.engine.served and pace.ahead else None
+        self._behind = Behind() if pace.ahead else None
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
@@ -306,9 +314,9 @@ class CatchingUp:
         while expired := [row[0] for row in self._place.read(sql, {"now": now})]:
             self._write(lambda writer, ids=expired: writer.remove_sessions(ids))
 
-    def _write(self, work: Callable[[Writer], object]) -> None:
+    def _write(self, work: Callable[[Writer], object], free: Callable[[], object] = lambda: None) -> None:
         async def change(run: RunStatement) -> None:
-            await work(Writer(self._place, run))  # pyright: ignore[reportGeneralTypeIssues] (each is a coroutine)
+            await work(Writer(self._place, run, free))  # pyright: ignore[reportGeneralTypeIssues] (each is a coroutine)
 
         self._place.change(change)
 
@@ -343,13 +351,13 @@ class CatchingUp:
         return changed
 
     def _flush(self, batch: Sequence[News], *, last: bool = True) -> None:
-        """Write what was read; where a server does that, the next lot is read meanwhile, unless it is the last one."""
+        """Write what was read; the next lot is read while the database writes, unless this is the last one."""
         if self._behind is not None and (not last or self._behind.busy):
-            self._behind.do(lambda: self._put(batch))
+            self._behind.do(lambda free: self._put(batch, free))
             if last:
                 self._behind.wait()
         else:
-            self._put(batch)
+            self._put(batch, lambda: None)
         if batch:
             self._entered += sum(1 + len(news.runs) for news in batch)
             self._done += sum(news.complete for news in batch)
@@ -358,9 +366,11 @@ class CatchingUp:
                     self._progress(self._done)
             self._pace.rest()
 
-    def _put(self, batch: Sequence[News]) -> None:
+    def _put(self, batch: Sequence[News], free: Callable[[], object]) -> None:
+        if self._place.engine.served:
+            free()
         if batch:
-            self._write(lambda writer: writer.write(batch))
+            self._write(lambda writer: writer.write(batch), free)
             if self._place.engine.lags:
                 for one in (batch[0], batch[-1]):
                     self._await_words(one.head.session_id)

@@ -93,7 +93,7 @@ class Engine(ABC):
     by_id: ClassVar[str] = ""
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
     served: ClassVar[bool] = True
-    """Whether a server does the work, so that this process can do other work meanwhile."""
+    """Whether a server does all of the work, so that this process can do other work meanwhile."""
     kept: ClassVar[str] = "words"
     """In which columns the words of a run are."""
     settling: ClassVar[str | None] = None
@@ -216,6 +216,9 @@ class Engine(ABC):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """Enter the words of runs that have none."""
 
+    async def put_text(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """Enter the same words in a full-text index that is a table of its own, with one long statement."""
+
     @abstractmethod
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """Take out the words of some runs."""
@@ -263,7 +266,11 @@ class SqliteEngine(Engine):
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         await self.insert(run, tables["words"], ("run", "words"), [(number, pack(one)) for number, one in words])
-        await self.insert(run, tables["text"], ("rowid", "body"), [(number, one.terms) for number, one in words])
+
+    async def put_text(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+        """See `Engine`. Other threads run as long as it takes."""
+        sql = f"INSERT INTO {tables['text']} (rowid, body) SELECT CAST(key AS INTEGER), value FROM json_each(:words)"
+        await run(sql, {"words": json.dumps({number: one.terms for number, one in words})})
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`. FTS5 is told which words a row had: it has not kept them by row."""

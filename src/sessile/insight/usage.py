@@ -10,7 +10,7 @@ from ..errors import InvalidInputError
 from ..records import Usage, datetime_of, timedelta_of
 from ..storage.checks import check_choice
 from . import histograms
-from .adding import GROUPS, TIMES, Adding, Group, Key, Sum
+from .adding import GROUPS, TIMES, Adding, Group, Key, Sum, is_in_sums
 from .facts import paid, used
 from .filters import RunFilters, Whose, where_of
 from .forms import UsageRow, UsageTable
@@ -31,7 +31,8 @@ def usage(
         raise InvalidInputError("Usage is told by each group once, by one length of time, and by model or tool.")
     chosen = zone_of(zone)
     where_of(whose, {**filters, "members": True})  # what is wrong is said before anything is summed up
-    sum_up(place, now)
+    if is_in_sums(groups, whose, filters):
+        sum_up(place, now)
     sums, total = Adding(place, groups, chosen, whose, filters).table()
     rows = [_row(key, one, chosen) for key, one in sorted(sums.items(), key=_in_order)]
     return UsageTable(groups, rows, _row((), total, chosen), now)

@@ -7,7 +7,7 @@ has read an older state of a session than another has written leaves that alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -110,11 +110,18 @@ class Known(NamedTuple):
 
 
 class Writer:
-    """Writes within one transaction."""
+    """Writes within one transaction.
 
-    def __init__(self, place: Place, run: RunStatement) -> None:
+    Args:
+        place: the index.
+        run: runs statements in the transaction.
+        free: is called once this process has nothing more to do for it but to wait for the database.
+    """
+
+    def __init__(self, place: Place, run: RunStatement, free: Callable[[], object] = lambda: None) -> None:
         self._place = place
         self._run = run
+        self._free = free
         self._tables = place.tables
         self._touched: set[int] = set()
         self._new: set[int] = set()
@@ -192,7 +199,10 @@ class Writer:
         for one, there in fresh:
             await self._mark_branch(one, there)
         await self._note_touched()
-        await self._place.engine.put_words(self._run, words, self._tables)
+        engine = self._place.engine
+        await engine.put_words(self._run, words, self._tables)
+        self._free()
+        await engine.put_text(self._run, words, self._tables)
 
     async def _known(self, session_ids: Sequence[str]) -> dict[str, Known]:
         """Those of the sessions that are there."""
