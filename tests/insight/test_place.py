@@ -16,8 +16,10 @@ import pytest
 import sessile
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
 from sessile.errors import CorruptDataError, InvalidInputError, NewerVersionError, StorageError
-from sessile.insight import Index
+from sessile.insight import Index, catching_up
 from sessile.insight.place import VERSION
+from sessile.storage.core import Core
+from sessile.storage.driver import Listing, ListQuery
 
 from .conftest import fresh
 
@@ -61,6 +63,28 @@ def test_dropping_leaves_nothing_and_no_harm(index: Index) -> None:
     index._storage.delete("s")
     index._storage.add_run("s", input="hello again")
     assert len(index.search("hello")) == 1
+
+
+def test_what_has_been_entered_is_not_listed_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has changed just before, which a look must not miss: it would take each look as long."""
+    storage, listed, read = index._storage, list[int](), catching_up.changed_rows
+
+    async def changed_rows(core: Core, query: ListQuery, first: int | None = None) -> tuple[Listing, int, int]:
+        found = await read(core, query, first)
+        listed.append(len(found[0].rows))
+        return found
+
+    for number in range(30):
+        storage.add_run(f"s{number}", input="hello")
+    index.update()
+    monkeypatch.setattr(catching_up, "changed_rows", changed_rows)
+    assert len(index.search("hello", limit=100)) == 30
+    storage.add_run("s3", input="later")
+    assert [hit.session_id for hit in index.search("later")] == ["s3"]
+    storage.delete("s4")
+    assert len(index.search("hello", limit=100)) == 29
+    if index._place.shared:
+        assert sum(listed) < 10
 
 
 def test_another_one_may_drop_it(sqlite: SqliteStorage) -> None:
