@@ -22,6 +22,7 @@ from sessile.insight.catching_up import CatchingUp
 from sessile.insight.place import VERSION
 from sessile.insight.writing import News, Writer
 from sessile.storage.core import Core
+from sessile.storage.driver import Listing, ListQuery
 from sessile.storage.extending import operate
 from sessile.storage.ids import new_incarnation
 from sessile.storage.snapshots import Draft
@@ -104,6 +105,30 @@ def test_what_is_entered_in_several_lots_is_whole(index: Index, monkeypatch: pyt
     assert index.usage(user_id="ada").total.runs == 1200
     assert len(index.search("s2 300", user_id="ada", limit=100)) == 1
     assert len(index.search("question 7", user_id="ada", limit=100)) == 4
+
+
+def test_what_has_been_entered_is_not_listed_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has changed just before, which a look must not miss: it would take each look as long."""
+    storage, listed, read = index._storage, list[int](), catching_up.changed_rows
+
+    async def changed_rows(
+        core: Core, query: ListQuery, first: int | None = None, seen: int | None = None
+    ) -> tuple[Listing, int, int]:
+        found = await read(core, query, first, seen)
+        listed.append(len(found[0].rows))
+        return found
+
+    for number in range(30):
+        storage.add_run(f"s{number}", input="hello")
+    index.update()
+    monkeypatch.setattr(catching_up, "changed_rows", changed_rows)
+    assert len(index.search("hello", limit=100)) == 30
+    storage.add_run("s3", input="later")
+    assert [hit.session_id for hit in index.search("later")] == ["s3"]
+    storage.delete("s4")
+    assert len(index.search("hello", limit=100)) == 29
+    if index._place.shared:
+        assert sum(listed) < 10
 
 
 def test_another_one_may_drop_it(sqlite: SqliteStorage) -> None:

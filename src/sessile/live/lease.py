@@ -13,8 +13,8 @@ from ..storage.hearing import Key, listening
 
 logger = logging.getLogger("sessile")
 
-LOOK_SECONDS = 1.0
-"""How often a run in progress looks whether somebody has asked to cancel it."""
+LOOK_SECONDS = 0.75
+"""How often a run in progress looks whether somebody has asked to cancel it: it is to have ended within a second."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def kept_alive(
 ) -> Generator[None]:
     """Renew a run's lease at a third of its time, and stop the run if it was asked to or has lost the lease.
 
-    Whether it was asked it sees every second, and at once if that was done in this process.
+    Whether it was asked it sees within a second, and at once if that was done in this process.
     """
     heart = _Heart(lease / 3, place[1], renew_lease, is_asked, stop)
     try:

@@ -133,7 +133,7 @@ async def lease_note(core: Core, head: Session, number: int, deadline: Deadline)
 
 
 async def request_cancel(core: Core, head: Session, number: int, run: OpenRun, deadline: Deadline) -> None:
-    """Ask the process that works on a run to cancel it, which looks for that every second."""
+    """Ask the process that works on a run to cancel it, which looks for that more often than every second."""
     body = encode(CancelRequest(epoch=run.epoch).json).encode()
     await core.driver.put_record(head.session_id, head.incarnation, f"cancel/{number}", body, deadline)
 
