@@ -32,11 +32,13 @@ PARTS = (
     "lists",
     "lists-postgres",
     "lists-mariadb",
+    "scale",
     "dashboard",
     "dashboard-peers",
     "server",
     "encryption",
     "moving",
+    "memory",
     "import",
     "peers",
     "frameworks-peers",
@@ -70,7 +72,7 @@ def arguments() -> argparse.Namespace:
         "--sessions",
         type=int,
         default=100_000,
-        help="how many sessions the lists are of, in thousands (default: 100000)",
+        help="how many sessions the lists and the scale are of, in thousands (default: 100000)",
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="measure other libraries")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"only these parts: {', '.join(PARTS)} (default: all)")
@@ -114,7 +116,9 @@ def main() -> None:
             from . import agent
 
             agent.run(options.sizes, options.rounds, data).print()
-        for name in sorted({"workflow", "insight", "server", "encryption", "moving"} & set(parts), reverse=True):
+        for name in sorted(
+            {"workflow", "insight", "server", "encryption", "moving", "memory"} & set(parts), reverse=True
+        ):
             import_module(f"bench.{name}").run(data).print()
         if "server-peers" in parts:
             from . import server
@@ -172,6 +176,11 @@ def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
         dashboard_peers.run(data, CACHE / "envs").print()
     if "lists" in parts:
         for table in lists.on_sqlite(data, options.sessions):
+            table.print()
+    if "scale" in parts:
+        from . import scale
+
+        for table in scale.run(data, options.sessions):
             table.print()
     for name in ("postgres", "mariadb"):
         if f"insight-{name}" in parts:
