@@ -10,6 +10,7 @@ from tests.dashboard.conftest import OpenPage
 from tests.dashboard.shifts import BEGIN, SHIFTS
 
 from sessile import SqliteStorage
+from sessile.storage.extending import Core, Draft, Entry, Snapshot, commit, operate, started_session
 
 
 def test_the_list_leads_to_what_was_said_in_a_session(
@@ -61,3 +62,24 @@ def test_nothing_moves_while_two_runs_are_compared_on_a_phone(
     expect(page.get_by_role("region", name="Compare b")).to_contain_text("Answer")
     page.wait_for_timeout(150)
     assert page.evaluate("() => window.shifts") == []
+
+
+def test_what_has_no_runs_is_shown_as_it_is_stored(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
+    """As the checkpoints of another framework."""
+
+    async def keep(core: Core) -> None:
+        async def change(snapshot: Snapshot) -> Draft:
+            _, first = started_session(core, snapshot, "langgraph:t", kind="langgraph")
+            return Draft([*first, Entry("langgraph.checkpoint", {"id": "c1", "step": 4})])
+
+        await commit(core, "langgraph:t", change)
+
+    storage.create_session("empty")
+    operate(storage, keep)
+    operate(storage, keep)
+    page = open_page(f"{address}#/session/langgraph:t")
+    stored = page.get_by_role("region", name="Stored entries")
+    expect(stored.get_by_text("langgraph.checkpoint")).to_have_count(2)
+    expect(stored.get_by_text("c1").first).to_be_visible()
+    page.goto(f"{address}#/session/empty")
+    expect(page.get_by_role("heading", name="Nothing has run in this session yet.")).to_be_visible()
