@@ -106,7 +106,9 @@ def test_an_experiment_without_a_name_says_what_it_runs(storage: SqliteStorage, 
     expect(page.get_by_role("article", name="Capital of France?")).to_be_visible()
     expect(page).to_have_title(re.compile("support: runs rated 4 or better"))
     page.get_by_role("link", name="All evaluations").click()
-    expect(page.get_by_role("listitem").get_by_role("link")).to_contain_text("support: runs rated 4 or better, ")
+    expect(page.get_by_role("main").get_by_role("listitem").get_by_role("link")).to_contain_text(
+        "support: runs rated 4 or better, "
+    )
 
 
 def test_see_who_spent_most_and_what_on(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
