@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.campaigns import TORTURE, sampled
 from tests.dashboard.axe import needs_packages, violations
 from tests.dashboard.conftest import PICTURES, SIZES, OpenPage, serving
+from tests.dashboard.shifts import BEGIN, SHIFTS
 
 from sessile import SqliteStorage
 from sessile.cli.sample_agents import run_samples, sample_agents
@@ -48,22 +49,6 @@ VIEWS = {
     "health": "#/health",
     "compare": "#/compare?a=refund-4711&ra=3&b=refund-4711&rb=4",
 }
-
-
-SHIFTS = """() => new PerformanceObserver(list => {
-    for (const one of list.getEntries()) {
-        const what = one.sources.map(source => source.node?.className ?? source.node?.nodeName).join(", ");
-        const isMuch = !one.hadRecentInput && one.value > 0.01;
-        if (isMuch) window.shifts?.push(`${one.value.toFixed(3)} of the page: ${what}`);
-    }
-}).observe({type: 'layout-shift'})"""
-"""Notes what is moved by what comes later: more than a hundredth of the page, by its own measure."""
-
-BEGIN = """() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => {
-    window.shifts = [];
-    done();
-})))"""
-"""Forgets what a change of the window's size has moved."""
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,21 @@ def test_compare_what_was_said_then_with_what_is_said_now(
     expect(old.get_by_text("Lyon")).to_be_visible()
 
 
+def test_an_experiment_without_a_name_says_what_it_runs(storage: SqliteStorage, shop: str, open_page: OpenPage) -> None:
+    storage.add_run("s1", input="Capital of France?", output="Paris", agent="support", user_id="ada")
+    storage.rate("s1", 1, score=5, user_id="ada")
+    page = open_page(f"{shop}#/evaluations?start=1&min_score=4")
+    page.get_by_role("button", name="Begin").click()
+    title = page.get_by_role("heading", level=1)
+    expect(title).to_contain_text("support: runs rated 4 or better, ")
+    expect(page.get_by_role("article", name="Capital of France?")).to_be_visible()
+    expect(page).to_have_title(re.compile("support: runs rated 4 or better"))
+    page.get_by_role("link", name="All evaluations").click()
+    expect(page.get_by_role("main").get_by_role("listitem").get_by_role("link")).to_contain_text(
+        "support: runs rated 4 or better, "
+    )
+
+
 def test_see_who_spent_most_and_what_on(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
     now = datetime.now(UTC)
     for number, (user, dollars) in enumerate([("ada", "0.50"), ("=cmd()", "2.25"), ("ada", "0.25")]):

@@ -103,6 +103,11 @@ def test_an_agent_of_ours_goes_on_and_theirs_after_it(sqlite_url: str) -> None:
     assert program(FRAMEWORK, WORK, sqlite_url, "talk", "s1", "Go on.") == ["9 items"]
 
 
+def test_a_long_conversation_is_read_once(sqlite_url: str) -> None:
+    """After that, only what has followed."""
+    assert program(FRAMEWORK, WORK, sqlite_url, "long") == [300, 301, True, 0]
+
+
 def test_sessions_of_theirs_are_shown_and_found(sqlite_url: str) -> None:
     program(FRAMEWORK, WORK, sqlite_url, "talk", "s1", "Paris?")
     command = Path(sys.executable).with_name("sessile")

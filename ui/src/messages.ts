@@ -47,6 +47,8 @@ export function itemsOf(run: Pick<Run, "messages">): Item[] {
         ofPart(part, `${base}/parts/${place}`, message.time, data.kind === "request", put, returned);
       });
     } else if (isObject(data) && typeof data.role === "string") ofRole(data, base, message, put, returned);
+    else if (isObject(data) && ofItem(data, base, message.time, put, returned)) return;
+    else if (isObject(data) && ofEvent(data, base, message.time, put, returned)) return;
     else put({ what: "raw", value: data, pointer: base, time: message.time });
   });
   return items;
@@ -126,6 +128,56 @@ function ofRole(data: Record<string, Json>, base: string, message: Message, put:
       result: null,
     });
   });
+}
+
+/** An item of the Responses API that is no message; false if it is none that is known. */
+function ofItem(data: Record<string, Json>, base: string, time: string, put: Put, returned: Returned): boolean {
+  const tool = text(data.name);
+  const id = text(data.call_id) || tool;
+  if (data.type === "function_call") {
+    const args = parsed(data.arguments ?? null);
+    put({ what: "call", id, tool, args, pointer: `${base}/arguments`, time, result: null });
+  } else if (data.type === "function_call_output") {
+    returned(id, tool || id, data.output ?? null, `${base}/output`, time, "success");
+  } else if (data.type === "reasoning" && Array.isArray(data.summary) && data.summary.length > 0) {
+    put({ what: "thinking", text: textOf(data.summary), pointer: `${base}/summary`, time });
+  } else return false;
+  return true;
+}
+
+/** An event of Google's ADK; false if it is none, or says nothing. */
+function ofEvent(data: Record<string, Json>, base: string, time: string, put: Put, returned: Returned): boolean {
+  if (!isObject(data.content) || !Array.isArray(data.content.parts) || data.content.parts.length === 0) return false;
+  for (const [place, part] of data.content.parts.entries()) {
+    ofEventPart(part, `${base}/content/parts/${place}`, time, data.author === "user" ? "user" : "agent", put, returned);
+  }
+  return true;
+}
+
+function ofEventPart(part: Json, pointer: string, time: string, who: "user" | "agent", put: Put, returned: Returned) {
+  if (!isObject(part)) return put({ what: "raw", value: part, pointer, time });
+  const { function_call: call, function_response: back } = part;
+  if (isObject(call)) {
+    const tool = text(call.name);
+    const args = call.args ?? null;
+    put({
+      what: "call",
+      id: text(call.id) || tool,
+      tool,
+      args,
+      pointer: `${pointer}/function_call/args`,
+      time,
+      result: null,
+    });
+  } else if (isObject(back)) {
+    const tool = text(back.name);
+    const value = back.response ?? null;
+    returned(text(back.id) || tool, tool, value, `${pointer}/function_response/response`, time, "success");
+  } else if (part.thought === true && part.text !== undefined) {
+    put({ what: "thinking", text: part.text, pointer: `${pointer}/text`, time });
+  } else if (part.text !== undefined) {
+    put({ what: "said", who, content: contentOf(part.text), pointer: `${pointer}/text`, time });
+  } else put({ what: "raw", value: part, pointer, time });
 }
 
 /** Arguments are JSON, or the text of it. */

@@ -155,6 +155,7 @@ export const t = {
     newer: "Newer runs",
     atEnd: "This is the beginning of the session.",
     noRuns: "Nothing has run in this session yet.",
+    onlyStored: "Nothing has run in this session. This is what it holds, as it is stored.",
     forkedFrom: "Forked from",
     expires: "Expires",
     answers: "Answers",

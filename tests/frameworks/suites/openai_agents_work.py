@@ -15,6 +15,7 @@ from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessa
 
 import sessile
 from sessile.integrations.openai_agents import SessileSession
+from sessile.storage.extending import Deadline, WrappedDriver, wrap
 
 
 class Scripted(Model):
@@ -79,6 +80,29 @@ async def pops(storage: sessile.Storage, writers: int) -> int:
     return len({str(item) for item in taken})
 
 
+class Counting(WrappedDriver):
+    """Counts how often commits are asked for beyond those that come with a look."""
+
+    asked = 0
+
+    async def around(self, operation: str, deadline: Deadline, call: Any) -> Any:
+        type(self).asked += operation in ("entries", "newest")
+        return await call()
+
+
+async def long(storage: sessile.Storage) -> list[int]:
+    """A conversation of 6 MB, read twice, with something added in between: items, and how often more was asked for."""
+    wrap(storage, Counting)
+    session = SessileSession("long", storage)
+    for number in range(300):
+        await session.add_items([{"role": "user", "content": f"{number} " + "x" * 20_000}])
+    found = [len(await session.get_items())]
+    first = Counting.asked
+    await session.add_items([{"role": "user", "content": "and one more"}])
+    found.append(len(await SessileSession("long", storage).get_items()))
+    return [*found, first > 0, Counting.asked - first]
+
+
 def main(what: str, *arguments: str) -> None:
     with sessile.open(os.environ["SESSILE_URL"]) as storage:
         if what == "talk":
@@ -87,6 +111,8 @@ def main(what: str, *arguments: str) -> None:
             asyncio.run(together(storage, int(arguments[0]), int(arguments[1]), arguments[2]))
         elif what == "pops":
             print(asyncio.run(pops(storage, int(arguments[0]))))
+        elif what == "long":
+            print(json.dumps(asyncio.run(long(storage))))
         elif what == "items":
             items = asyncio.run(SessileSession(arguments[0], storage).get_items())
             print(json.dumps(items))

@@ -74,10 +74,12 @@ export const run = (id: string, number: number) =>
     queryFn: ({ signal }) => get<Run>(`sessions/${part(id)}/runs/${number}`, {}, signal),
   });
 
-export const log = (id: string, number: number, after: number) =>
+/** What is stored of a run, or (null) of the whole session. */
+export const log = (id: string, number: number | null, after: number) =>
   queryOptions({
     queryKey: ["log", id, number, after],
-    queryFn: ({ signal }) => get<LogPage>(`sessions/${part(id)}/runs/${number}/entries`, { after }, signal),
+    queryFn: ({ signal }) =>
+      get<LogPage>(`sessions/${part(id)}${number === null ? "" : `/runs/${number}`}/entries`, { after }, signal),
   });
 
 export const steps = (id: string, number: number) =>

@@ -71,6 +71,37 @@ const message = (data: unknown) => ({
 });
 
 describe("what was said", () => {
+  it("has calls with their results, and what was thought, in items of the Responses API", () => {
+    const items = itemsOf({
+      messages: [
+        message({ role: "user", content: "Paris?" }),
+        message({ type: "reasoning", summary: [{ type: "summary_text", text: "Hm." }] }),
+        message({ type: "function_call", call_id: "c", name: "weather", arguments: '{"city":"Paris"}' }),
+        message({ type: "function_call_output", call_id: "c", output: "Sun." }),
+        message({ type: "message", role: "assistant", content: [{ type: "output_text", text: "Sun in Paris." }] }),
+        message({ type: "web_search_call", id: "w" }),
+      ],
+    });
+    expect(items.map((item) => item.what)).toEqual(["said", "thinking", "call", "said", "raw"]);
+    expect(items[1]).toMatchObject({ text: "Hm." });
+    expect(items[2]).toMatchObject({ tool: "weather", args: { city: "Paris" }, result: { value: "Sun." } });
+  });
+  it("has them in events of Google's ADK", () => {
+    const event = (author: string, ...parts: unknown[]) => message({ author, content: { parts } });
+    const items = itemsOf({
+      messages: [
+        event("user", { text: "Paris?" }),
+        event("guide", { text: "Hm.", thought: true }, { function_call: { id: "c", name: "weather", args: { a: 1 } } }),
+        event("guide", { function_response: { id: "c", name: "weather", response: { sun: true } } }),
+        event("guide", { text: "Sun." }, { inline_data: { data: "" } }),
+        message({ author: "guide", actions: { state_delta: { a: 1 } } }),
+      ],
+    });
+    expect(items.map((item) => item.what)).toEqual(["said", "thinking", "call", "said", "raw", "raw"]);
+    expect(items[0]).toMatchObject({ who: "user" });
+    expect(items[2]).toMatchObject({ tool: "weather", args: { a: 1 }, result: { value: { sun: true } } });
+    expect(items[3]).toMatchObject({ who: "agent", content: [{ text: "Sun." }] });
+  });
   it("has each call with its result, in the format of Pydantic AI", () => {
     const items = itemsOf({
       messages: [

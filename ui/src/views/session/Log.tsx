@@ -2,22 +2,25 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Button } from "react-aria-components";
 import { log } from "../../api/queries";
-import type { Json, Run } from "../../api/types";
+import type { Json } from "../../api/types";
 import { Skeleton, Trouble } from "../../parts/basics";
 import { Value } from "../../parts/Value";
 import { plain, wholeTime } from "../../shown";
 import { t } from "../../texts";
 
-/** What is stored of a run, as it is stored. */
-export function Log({ run }: { run: Run }) {
+type Props = { sessionId: string; number: number | null };
+
+/** What is stored of a run, as it is stored; without a number, of the whole session. */
+export function Log({ sessionId, number }: Props) {
   const [starts, setStarts] = useState([0]);
   return (
-    <section className="log" aria-label={`${t.run.log}, ${t.session.run(run.number)}`}>
+    <section className="log" aria-label={number === null ? t.run.log : `${t.run.log}, ${t.session.run(number)}`}>
       <h3>{t.run.log}</h3>
       {starts.map((after, index) => (
         <Part
           key={after}
-          run={run}
+          sessionId={sessionId}
+          number={number}
           after={after}
           onMore={index === starts.length - 1 ? (next) => setStarts([...starts, next]) : undefined}
         />
@@ -26,8 +29,8 @@ export function Log({ run }: { run: Run }) {
   );
 }
 
-function Part({ run, after, onMore }: { run: Run; after: number; onMore?: (next: number) => void }) {
-  const found = useQuery(log(run.session_id, run.number, after));
+function Part({ sessionId, number, after, onMore }: Props & { after: number; onMore?: (next: number) => void }) {
+  const found = useQuery(log(sessionId, number, after));
   if (found.error !== null) return <Trouble error={found.error} onRetry={() => found.refetch()} />;
   if (found.data === undefined) return <Skeleton />;
   const next = found.data.next_after;

@@ -44,7 +44,7 @@ export const RunCard = memo(function RunCard({ run, session, isMarked = false, l
         {live}
       </div>
       <Ending run={run} session={session} />
-      {isLogOpen ? <Log run={run} /> : null}
+      {isLogOpen ? <Log sessionId={run.session_id} number={run.number} /> : null}
     </article>
   );
 }, isSame);

@@ -11,6 +11,7 @@ import { useCommands } from "../../shell/commands";
 import { t } from "../../texts";
 import { Composer } from "../work/Composer";
 import { LiveRun } from "./LiveRun";
+import { Log } from "./Log";
 import { RunCard } from "./RunCard";
 import { Scrubber } from "./Scrubber";
 import { useRunWindow } from "./useRunWindow";
@@ -87,7 +88,7 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
           label={t.session.older}
           onReached={window.fetchPreviousPage}
         />
-        {runs.length === 0 ? <Empty icon="runs" title={t.session.noRuns} /> : null}
+        {runs.length === 0 ? <Without session={session} /> : null}
         {runs.map((run) =>
           run === working ? (
             <LiveRun key={run.run_id} run={run} session={session} />
@@ -121,6 +122,19 @@ export function Timeline({ session, at }: { session: Session; at: number | null 
 }
 
 const NONE: Run[] = [];
+
+/** A session without runs: what it holds, as another framework's checkpoints, is shown as it is stored. */
+function Without({ session }: { session: Session }) {
+  if (session.revision < 2) return <Empty icon="runs" title={t.session.noRuns} />;
+  return (
+    <article className="run" aria-label={t.session.noRuns}>
+      <header className="run-head">
+        <p>{t.session.onlyStored}</p>
+      </header>
+      <Log sessionId={session.session_id} number={null} />
+    </article>
+  );
+}
 
 /** Whether the steps of a workflow's runs are there, which would move what stands below them if they came later. */
 function useFirstSteps(session: Session, runs: readonly Run[]): boolean {
