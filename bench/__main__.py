@@ -159,7 +159,7 @@ def draw(options: argparse.Namespace, name: str, title: str, medians: Medians) -
 
 def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
     """Many sessions at once; lists among very many, and the dashboard over them."""
-    from . import insight, lists, servers
+    from . import lists
 
     if "together" in parts:
         from . import together
@@ -183,14 +183,22 @@ def on_many(parts: list[str], options: argparse.Namespace, data: Path) -> None:
         for table in scale.run(data, options.sessions):
             table.print()
     for name in ("postgres", "mariadb"):
-        if f"insight-{name}" in parts:
-            with servers.running(servers.ENGINES[name]) as url:
-                if url is not None:
-                    insight.building(url, servers.ENGINES[name].name).print()
-        if f"lists-{name}" in parts:
-            with servers.running(servers.ENGINES[name]) as url:
-                for table in () if url is None else lists.on_server(url, servers.ENGINES[name].name, options.sessions):
-                    table.print()
+        on_many_served(name, parts, options)
+
+
+def on_many_served(name: str, parts: list[str], options: argparse.Namespace) -> None:
+    """The index and lists on a database server."""
+    from . import insight, lists, servers
+
+    engine = servers.ENGINES[name]
+    if f"insight-{name}" in parts:
+        with servers.running(engine) as url:
+            if url is not None:
+                insight.building(url, engine.name).print()
+    if f"lists-{name}" in parts:
+        with servers.running(engine) as url:
+            for table in () if url is None else lists.on_server(url, engine.name, options.sessions):
+                table.print()
 
 
 def on_files(parts: list[str], options: argparse.Namespace, data: Path) -> None:

@@ -221,5 +221,6 @@ async def found(view: View, name: str) -> Experiment:
 def _kept(name: str, run: Run) -> Experiment:
     report = cast(JsonObject, run.output)
     count = len(report["cases"])
-    model, chosen = run.metadata.get("model"), run.metadata.get("chosen") or {}
+    model = run.metadata.get("model")
+    chosen: JsonObject = run.metadata.get("chosen") or {}
     return Experiment(name, run.agent or "", count, count, model, chosen, run.started_at, report)
