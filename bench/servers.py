@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import pydantic_core  # noqa: F401  # pyright: ignore[reportUnusedImport] (it is in every process that runs agents)
 from tests.servers import (
     DynoxideServer,
     MariaDbServer,

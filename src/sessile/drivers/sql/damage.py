@@ -60,7 +60,11 @@ def loaded_head(row: Sequence[Any]) -> HeadRow:
 def head_of(row: Sequence[Any]) -> HeadRow:
     """A head out of its columns; raises `CorruptDataError` for what no head can have in them."""
     head = loaded_head(row)
-    return head if type(head.hidden) is bool else head._replace(hidden=bool(head.hidden))
+    if type(head.hidden) is bool:
+        return head
+    if head.hidden not in (0, 1):
+        check(head)  # which refuses it
+    return head._replace(hidden=bool(head.hidden))
 
 
 def _expect(head: HeadRow, column: str, right: bool) -> None:
