@@ -35,7 +35,7 @@ class Which(NamedTuple):
 
 async def pieces_of_some(core: Core, place: Place, some: Sequence[Which]) -> list[list[Piece]]:
     """The words of some runs, as `pieces_at` tells them; with one question, where the log lies beside the index."""
-    found = await _together(core, place, some) if place.shared and not core.driver.sealed() else {}
+    found = await _together(core, place, some) if place.shared and core.driver.as_stored else {}
     return [found[number] if number in found else await pieces_at(core, *one) for number, one in enumerate(some)]
 
 

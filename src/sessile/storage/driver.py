@@ -194,6 +194,9 @@ class Driver(ABC):
     seals: bool = False
     """True if what it gives to the driver below it is encrypted."""
 
+    as_stored: bool = True
+    """True if commits come as they lie in the database, where they may also be read by SQL (`beside`)."""
+
     capabilities: Capabilities = Capabilities()
 
     @cached_property

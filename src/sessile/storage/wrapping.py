@@ -25,6 +25,8 @@ class WrappedDriver(Driver):
     method, which then calls `super()`'s.
     """
 
+    as_stored = False  # a subclass may change them
+
     def __init__(self, inner: Driver) -> None:
         self.inner = inner
         self.name = inner.name  # pyright: ignore[reportAttributeAccessIssue] (it wears the other's name)
