@@ -92,10 +92,10 @@ class State(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What has changed since a moment: `first` is when the first did that is to be looked at, `count` how many have."""
+    """What has changed since a moment: `first` is when the first did that is to be looked at, `heads` how many have."""
 
     first: int
-    count: int = 0
+    heads: int = 0
 
 
 class Standing(NamedTuple):
@@ -151,7 +151,7 @@ class CatchingUp:
                 self._move(state, State(state.since, until, *look.after))
                 continue
             if after is not None or (
-                until - state.since > BEHIND and (changed or max(window.count, len(look.rows)) > 20)
+                until - state.since > BEHIND and (changed or max(window.heads, len(look.rows)) > 20)
             ):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
