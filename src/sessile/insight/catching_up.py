@@ -112,12 +112,12 @@ class Window(NamedTuple):
 
     Attributes:
         first: when the first did that is to be looked at.
-        changed: how many have, all together.
+        heads: how many have, all together.
         seen: the time of this look; None: nobody has looked.
     """
 
     first: int
-    changed: int = 0
+    heads: int = 0
     seen: int | None = None
 
 
@@ -233,7 +233,7 @@ class CatchingUp:
                 self._move(state, State(state.since, until, *look.after))
                 continue
             if after is not None or (
-                until - state.since > BEHIND and (changed or max(window.changed, len(look.rows)) > 20)
+                until - state.since > BEHIND and (changed or max(window.heads, len(look.rows)) > 20)
             ):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
