@@ -93,17 +93,13 @@ def streams(folder: Path) -> Iterator[Row]:
             for number in range(1, WAVES + 1):
                 streaming = await wave(agent, STREAMS)
                 each = f"{(streaming - before) * 1024 / STREAMS:.0f} KB for each"
-                yield [f"{STREAMS:,} sessions streaming, for the {_times(number)} time", f"{streaming:.1f}", each]
+                yield [f"{STREAMS:,} sessions streaming, wave {number} of {WAVES}", f"{streaming:.1f}", each]
                 yield ["all of them have ended", f"{resident():.1f}", ""]
 
     async def all_rows() -> list[Row]:
         return [row async for row in waves()]
 
     yield from asyncio.run(all_rows())
-
-
-def _times(number: int) -> str:
-    return ("first", "second", "third", "fourth", "fifth")[number - 1]
 
 
 def long(folder: Path) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,18 @@ def _measured(name: str, storage: Storage, execute: Execute, size: Callable[[], 
 
 
 def _add(storage: Storage, session_id: str, user: str, turn: Exchange) -> None:
-    run = {"input": turn.user, "output": turn.answer, "messages": messages(turn), "format": FORMAT}
-    storage.add_run(session_id, user_id=user, **run)
+    said = messages(turn)
+    storage.add_run(session_id, user_id=user, input=turn.user, output=turn.answer, messages=said, format=FORMAT)
 
 
 def _multiply(execute: Execute, names: str, copies: int) -> None:
     """Copies of the seeds, each an hour older than the one before."""
     for table in ("sessile_sessions", "sessile_commits"):
-        columns = [row[0] for row in execute(names.format(table))]
+        columns: list[str] = [row[0] for row in execute(names.format(table))]
         execute(f"CREATE TABLE seeds AS SELECT * FROM {table} WHERE session_id <> 'short'")
         for copy in range(1, copies + 1):
             older = {name: f"{name} - {copy * HOUR}" for name in ("created_at", "updated_at", "time")}
-            named = {name: f"{name} || '-{copy}'" for name in ("session_id", "user_id")} | older
+            named: dict[str, str] = {**older, **{one: f"{one} || '-{copy}'" for one in ("session_id", "user_id")}}
             selected = ", ".join(named.get(column, column) for column in columns)
             execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {selected} FROM seeds")
         execute("DROP TABLE seeds")
@@ -153,6 +154,6 @@ def _times(storage: Storage, length: str, copies: int) -> dict[str, Stats]:
         "load the long session, last 3 runs": lambda: storage.get_session(length, last_runs=3),
         "its last 20 runs": lambda: storage.runs(length, last=20),
     }
-    contenders = {name: (lambda work=work: timed(work)) for name, work in asked.items()}
+    contenders = {name: partial(timed, work) for name, work in asked.items()}
     interleave(contenders, 3)
     return {name: Stats.of(times) for name, times in interleave(contenders, ROUNDS).items()}
