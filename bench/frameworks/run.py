@@ -21,7 +21,7 @@ def run(cache: Path, data: Path, turns: str = "10,1000") -> Table:
     """Measure all of them, one after the other."""
     table = Table(
         "Frameworks on Sessile, next to their own SQLite backend: median ms, in turn in one process",
-        ["what the framework asks", "turns before", "theirs", "ours", "ours / theirs", "processor", "bytes on disk"],
+        ["what the framework asks", "turns before", "theirs", "ours", "ours / theirs", "processor time", "bytes"],
     )
     for name in FRAMEWORKS:
         print(f"Measuring {name} …", file=sys.stderr, flush=True)

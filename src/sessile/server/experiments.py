@@ -221,6 +221,6 @@ async def found(view: View, name: str) -> Experiment:
 def _kept(name: str, run: Run) -> Experiment:
     report = cast(JsonObject, run.output)
     count = len(report["cases"])
-    model = run.metadata.get("model")
-    chosen: JsonObject = run.metadata.get("chosen") or {}
-    return Experiment(name, run.agent or "", count, count, model, chosen, run.started_at, report)
+    told = run.metadata
+    chosen = cast(JsonObject, told.get("chosen") or {})  # reports of earlier versions do not say it
+    return Experiment(name, run.agent or "", count, count, told.get("model"), chosen, run.started_at, report)
