@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,12 @@ Execute = Callable[[str], list[tuple[Any, ...]]]
 """Runs one statement of SQL."""
 
 
-def run(data: Path, sessions: int) -> list[Table]:
+def run(data: Path, sessions: int) -> Iterator[Table]:
     """Measure on SQLite, and on PostgreSQL where its server can be had."""
-    tables = [_sqlite(data / "scale.db", sessions)]
+    yield _sqlite(data / "scale.db", sessions)
     with running(POSTGRES) as url:
         if url is not None:
-            tables.append(_postgres(url, sessions))
-    return tables
+            yield _postgres(url, sessions)
 
 
 def _sqlite(path: Path, sessions: int) -> Table:
@@ -94,7 +93,8 @@ def _measured(name: str, storage: Storage, execute: Execute, size: Callable[[], 
         many = size() / sessions
         fill(storage, {"long": LENGTHS[1]})
         if name == "PostgreSQL":
-            execute("ANALYZE")  # the server does it by itself, a while later
+            execute("VACUUM ANALYZE")  # the server does both by itself, a while later, and would do it meanwhile
+            execute("CHECKPOINT")
         after = _times(storage, "long", sessions // SEEDS), many
     for what, first in before[0].items():
         last = after[0][what]
