@@ -33,7 +33,7 @@ GROUPS: dict[str, Group] = {
         "What `sessile` and `sessile.agents` export.",
         (
             *_of("sessile", "Agent Team AgentSession RunResult LastRuns TokenBudget RollingSummary SessionCapability"),
-            *_of("sessile", "Auto Relevant Budget Shortened Memory UserMemory"),
+            *_of("sessile", "Auto Relevant Budget Shortened PastSessions Memory UserMemory"),
             *_of("sessile.agents", "AllRuns CurrentSession Window Handoff TeamEvent TeamRequest from_openai to_openai"),
             *_of("sessile", "session_state user_state app_state temp_state current_session session_files ask_person"),
         ),

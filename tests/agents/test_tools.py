@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +14,9 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from tests.agents.helpers import sent, tool_results
 from tests.model_server import ModelServer
 
-from sessile import Agent, SqliteStorage, Team
+from sessile import Agent, Index, PastSessions, SqliteStorage, Team
 from sessile.agents.history import tools
+from sessile.errors import InvalidInputError
 from sessile.storage.reads import newest_runs
 
 
@@ -123,6 +126,46 @@ def test_the_index_is_searched_where_there_is_one(
     assert (rest[0], len(rest)) == ("[old19, 1] About 19", 20)
     storage.delete("first", user_id="ada")
     assert call(server, agent, "search_past_sessions", query="parrot") == "Nothing was found."
+
+
+def about(texts: Sequence[str]) -> list[list[float]]:
+    """Vectors by what a text is about: parcels, or money."""
+    themes = (("parcel", "package", "delivery"), ("refund", "money", "invoice"))
+    return [[0.1 + sum(word in text.lower() for word in theme) for theme in themes] for text in texts]
+
+
+def test_searching_by_meaning(server: ModelServer, model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    """What was about the same is found without its words; of the same user, and told to this agent."""
+    storage.add_run("s2", input="My parcel is late", output="Soon.", user_id="ada", agent="desk")
+    storage.add_run("s3", input="I want my money", output="Yes.", user_id="ada", agent="desk")
+    storage.add_run("bobs", input="My package", output="Soon.", user_id="bob", agent="desk")
+    storage.add_run("other", input="A parcel of land", output="Dear.", user_id="ada", agent="estate")
+    with Index(storage, embed=about) as index:
+        meaning = PastSessions(index, order="meaning")
+        desk = Agent(model, name="desk", storage=storage, search_sessions=meaning)
+        found = call(server, desk, "search_past_sessions", query="delivery").splitlines()
+        assert found[0].startswith("[s2, 1] ")
+        assert not any(line.startswith(("[bobs", "[other")) for line in found)
+        assert "other words of the same meaning" in str(sent(server).tools[0].schema)
+        everywhere = Agent(model, name="desk", storage=storage, search_sessions=replace(meaning, everywhere=True))
+        found = call(server, everywhere, "search_past_sessions", query="delivery").splitlines()
+        assert {line[1:].split(",")[0] for line in found[:2]} == {"s2", "other"}
+        by_words = Agent(model, name="desk", storage=storage, search_sessions=PastSessions(index))
+        assert call(server, by_words, "search_past_sessions", query="delivery") == "Nothing was found."
+        assert call(server, by_words, "search_past_sessions", query="money").startswith("[s3, 1] ")
+    with Index(storage) as index:
+        agent = Agent(model, name="desk", storage=storage, search_sessions=PastSessions(index, order="meaning"))
+        with pytest.raises(InvalidInputError, match="needs embed"):
+            agent.run('call search_past_sessions {"query": "delivery"}', session_id="s9", user_id="ada")
+
+
+def test_what_is_no_search_is_refused(model: OpenAIChatModel, storage: SqliteStorage) -> None:
+    with pytest.raises(InvalidInputError, match="order='meaning' needs an index"):
+        PastSessions(order="meaning")
+    with pytest.raises(InvalidInputError, match="order must be one of 'newest', 'best', 'meaning'"):
+        PastSessions(order="nearest")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="search_sessions must be True"):
+        Agent(model, storage=storage, search_sessions="some")  # type: ignore[arg-type]
 
 
 def test_searching_without_a_user(server: ModelServer, agent: Agent[str]) -> None:

@@ -13,6 +13,7 @@ from .history.chosen import Auto, Relevant
 from .history.measured import Budget
 from .history.shortened import Shortened
 from .history.summary import RollingSummary
+from .history.tools import PastSessions
 from .history.windows import AllRuns, LastRuns, TokenBudget, Window
 from .memory import Memory
 from .messages.openai import from_openai, to_openai
@@ -33,6 +34,7 @@ __all__ = [
     "MemberStarted",
     "Members",
     "Memory",
+    "PastSessions",
     "Relevant",
     "RollingSummary",
     "RunResult",

@@ -32,7 +32,7 @@ from .alone import run_alone
 from .events import Listen
 from .handle import AgentSession
 from .history.shortened import tools_of
-from .history.tools import history_tools
+from .history.tools import SearchSessions, history_tools
 from .history.windows import Given, History, window_of
 from .memory import MemoryOption, ShownMemories, checked_memory, memory_tools
 from .messages.stored import dump_input, prompt_of
@@ -97,7 +97,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         usage_scope: whether `usage_limits` span the `"run"` or the whole `"session"`.
         read_chat_history: give the agent a tool that reads earlier messages of its own session.
         search_sessions: give the agent a tool that searches its own earlier sessions with the same user; `"all"`: the
-            user's sessions with all agents.
+            user's sessions with all agents; or a `PastSessions(…)`, which also searches by meaning.
         memory: whether what is known about the user from other sessions is shown to the model, and how it is written:
             True, or a `Memory(…)`.
         titles: how a session without a name gets one from its next run: `"words"`: the first words of what is asked;
@@ -130,7 +130,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         on_state_conflict: Literal["last_write_wins", "error"] = "last_write_wins",
         usage_scope: Literal["run", "session"] = "run",
         read_chat_history: bool = False,
-        search_sessions: bool | Literal["all"] = False,
+        search_sessions: SearchSessions = False,
         memory: MemoryOption = False,
         titles: Titles = None,
         review: bool = False,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_ai import Tool
 from pydantic_ai.toolsets import FunctionToolset
@@ -13,11 +14,15 @@ from pydantic_ai.toolsets import FunctionToolset
 from ...errors import InvalidInputError
 from ...live.session import CurrentSession, current_session
 from ...records import Run, Session
-from ...storage.checks import LARGEST
+from ...storage.checks import LARGEST, check_choice
 from ...storage.computing import IN_JSON, computed
 from ...storage.reads import newest_runs
 from ...storage.storage import aoperate
 from ..messages.spoken import run_lines
+
+if TYPE_CHECKING:
+    from ...insight import Index
+    from ...insight.search import Order
 
 SEARCHED_SESSIONS = 50
 """How many of the user's newest sessions a search looks into."""
@@ -49,17 +54,81 @@ LONGEST_ANSWER = 16_000
 """How many characters a tool's answer has at most: it is sent to the model with every later request of the run."""
 
 
+@dataclass(frozen=True, slots=True)
+class PastSessions:
+    """Which earlier sessions of a user an agent can search, and how.
+
+    ```python
+    index = Index(storage, embed=Embedder("openai:text-embedding-3-small"))
+    agent = Agent(…, storage=storage, search_sessions=PastSessions(index, order="meaning"))
+    ```
+
+    Args:
+        index: the index that is searched, of the agent's storage; it stays the caller's, who closes it. Default: the
+            one beside the storage's log, where somebody has made it, else the newest sessions are looked through.
+        order: `"newest"`; `"best"`; or `"meaning"`: what is nearest to the question, whether it has its words or
+            not. That needs an `index` with `embed`. See `Index.search`.
+        everywhere: whether the user's sessions with all agents are searched. Default: those with this one.
+    """
+
+    index: Index | None = None
+    order: Order = "newest"
+    everywhere: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice(self.order, "order", ("newest", "best", "meaning"))
+        if self.order != "newest" and self.index is None:
+            raise InvalidInputError(f"order={self.order!r} needs an index.", hint="Pass index=Index(storage).")
+
+
+SearchSessions = PastSessions | bool | Literal["all"]
+"""Which sessions an agent can search: True: its own with the user; `"all"`: the user's with all agents."""
+
+
 def history_tools(
-    read_chat_history: bool, search_sessions: bool | Literal["all"], more: Sequence[Any] = ()
+    read_chat_history: bool, search_sessions: SearchSessions, more: Sequence[Any] = ()
 ) -> list[FunctionToolset[Any]]:
     """The toolset with the chosen tools, or none."""
     tools: list[Any] = [*more]
     if read_chat_history:
         tools.append(read_history)
     if search_sessions:
-        search = search_everywhere if search_sessions == "all" else search_past_sessions
-        tools.append(Tool(search, name="search_past_sessions"))
+        tools.append(_searching(_checked(search_sessions)))
     return [FunctionToolset(tools, id="sessile_history")] if tools else []
+
+
+def _checked(wanted: Any) -> PastSessions:
+    """What an agent's `search_sessions=` means."""
+    if isinstance(wanted, PastSessions):
+        return wanted
+    if wanted is True or wanted == "all":
+        return PastSessions(everywhere=wanted == "all")
+    raise InvalidInputError(f'search_sessions must be True, False, "all" or a PastSessions, not {wanted!r}.')
+
+
+FOR_WORDS = """Search the user's earlier conversations{whom} for words; the newest conversations come first.
+
+Args:
+    query: words that must all occur in a message; the first 20 are looked for.
+    page: 1 for the first hits, 2 for those after them, and so on.
+"""
+FOR_MEANING = """Search the user's earlier conversations{whom} for what they were about; the nearest ones come first.
+
+Args:
+    query: what is looked for, in a few words or as a question; other words of the same meaning are found, too.
+    page: 1 for the first hits, 2 for those after them, and so on.
+"""
+
+
+def _searching(wanted: PastSessions) -> Tool[Any]:
+    """The tool that searches as it is wanted; its docstring is what a model reads."""
+
+    async def search_past_sessions(query: str, page: int = 1) -> str:
+        return await _search(query, page, wanted)
+
+    text = FOR_MEANING if wanted.order == "meaning" else FOR_WORDS
+    search_past_sessions.__doc__ = text.format(whom=", with whomever," if wanted.everywhere else " with you")
+    return Tool(search_past_sessions)
 
 
 async def read_history(last_runs: int = 10, from_run: int | None = None, to_run: int | None = None) -> str:
@@ -105,35 +174,15 @@ def _within(number: int, most: int) -> int:
     return max(0, min(number, most))
 
 
-async def search_past_sessions(query: str, page: int = 1) -> str:
-    """Search the user's earlier conversations with you for words; the newest conversations come first.
-
-    Args:
-        query: words that must all occur in a message; the first 20 are looked for.
-        page: 1 for the first hits, 2 for those after them, and so on.
-    """
-    return await _search(query, page, everywhere=False)
-
-
-async def search_everywhere(query: str, page: int = 1) -> str:
-    """Search the user's earlier conversations, with whomever, for words; the newest conversations come first.
-
-    Args:
-        query: words that must all occur in a message.
-        page: 1 for the first hits, 2 for those after them, and so on.
-    """
-    return await _search(query, page, everywhere=True)
-
-
-async def _search(query: str, page: int, *, everywhere: bool) -> str:
+async def _search(query: str, page: int, wanted: PastSessions) -> str:
     """Look through the sessions of this agent (of a member: of its team), or of all agents."""
-    session = current_session()
+    session, everywhere = current_session(), wanted.everywhere
     own = session.top.agent
     words = list(dict.fromkeys(re.findall(r"\w+", query[:LONGEST_QUERY].casefold())))[:MOST_WORDS]
     if session.user_id is None or not words:
         return "Nothing was found: there is no user, or the query is empty."
     page = _within(page, SEARCHED_SESSIONS * SEARCHED_RUNS) or 1
-    indexed = await _indexed(session, query[:LONGEST_QUERY], page, None if everywhere else own)
+    indexed = await _indexed(session, query[:LONGEST_QUERY], page, None if everywhere else own, wanted)
     if indexed is not None:
         return indexed
     first = page * HITS_OF_A_PAGE - HITS_OF_A_PAGE
@@ -167,28 +216,40 @@ def _page_of(hits: Sequence[str], page: int, *, more: bool, note: str = "") -> s
     return "\n".join(part for part in (found, further) if part)
 
 
-async def _indexed(session: CurrentSession, query: str, page: int, agent: str | None) -> str | None:
-    """The same by the index beside the log, which knows all sessions of the user; None if there is none."""
+async def _indexed(
+    session: CurrentSession, query: str, page: int, agent: str | None, wanted: PastSessions
+) -> str | None:
+    """The same by an index, which knows all sessions of the user; None if there is none."""
+    if wanted.index is not None:
+        return await _found_in(wanted.index, session, query, page, agent, wanted.order)
     from ...insight import existing_index  # not loaded where nobody searches
 
     index = await existing_index(session.storage)
     if index is None:
         return None
+    with index:
+        return await _found_in(index, session, query, page, agent, wanted.order)
+
+
+async def _found_in(
+    index: Index, session: CurrentSession, query: str, page: int, agent: str | None, order: Order
+) -> str:
     hits: list[str] = []
     cursor: str | None = None
     last = page * HITS_OF_A_PAGE
-    with index:
-        while True:
-            try:
-                found = await index.asearch(
-                    query, user_id=session.user_id, session_agent=agent, limit=100, cursor=cursor
-                )
-            except InvalidInputError:  # there are no words in it
-                return "Nothing was found."
-            hits += [_indexed_hit(hit) for hit in found if hit.run and hit.session_id != session.session_id]
-            cursor = found.next_cursor
-            if cursor is None or len(hits) > last:
-                return _page_of(hits[last - HITS_OF_A_PAGE : last], page, more=len(hits) > last)
+    while True:
+        try:
+            found = await index.asearch(
+                query, user_id=session.user_id, session_agent=agent, limit=100, cursor=cursor, order=order
+            )
+        except InvalidInputError:
+            if order == "meaning":  # the index has no `embed`
+                raise
+            return "Nothing was found."  # there are no words in it
+        hits += [_indexed_hit(hit) for hit in found if hit.run and hit.session_id != session.session_id]
+        cursor = found.next_cursor
+        if cursor is None or len(hits) > last:
+            return _page_of(hits[last - HITS_OF_A_PAGE : last], page, more=len(hits) > last)
 
 
 def _indexed_hit(hit: Any) -> str:

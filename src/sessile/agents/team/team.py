@@ -25,6 +25,7 @@ from ..agent import Agent
 from ..events import Listen, TeamEvent
 from ..history.shortened import Shortened
 from ..history.summary import RollingSummary
+from ..history.tools import SearchSessions
 from ..history.windows import History, window_of
 from ..memory import MemoryOption
 from ..options import AgentOptions, Prompt, RunOptions, StreamOptions
@@ -63,7 +64,7 @@ class TeamOptions(AgentOptions, total=False):
     on_state_conflict: Literal["last_write_wins", "error"]
     usage_scope: Literal["run", "session"]
     read_chat_history: bool
-    search_sessions: bool | Literal["all"]
+    search_sessions: SearchSessions
     memory: MemoryOption
     titles: Titles
     review: bool
