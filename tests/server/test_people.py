@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,8 +13,9 @@ pytest.importorskip("fastapi")
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
-from pydantic_ai import RunContext
-from pydantic_ai.models.function import FunctionModel
+from pydantic_ai import RunContext, Tool
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from starlette.testclient import TestClient
 from tests.server.conftest import AUTH, Pace, asking, asking_stream, frames, headers, slow_model
 
@@ -136,3 +137,44 @@ def test_an_answer_is_sent_back_and_waits_again(ask: Any) -> None:
         "completed"
     )
     assert "Shorter." in ada.get("/sessions/s1/runs/1").text
+
+
+def pay(to: str) -> str:
+    return f"paid {to}"
+
+
+def paying(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    """Asks twice, under the same id."""
+    said = sum(isinstance(one, ModelResponse) for one in messages)
+    whom = ("Curie", "Mallory")[said:][:1]
+    return ModelResponse([ToolCallPart("pay", {"to": to}, "call-1") for to in whom] or [TextPart("Done.")])
+
+
+async def paying_stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
+    [part] = paying(messages, info).parts
+    if isinstance(part, ToolCallPart):
+        yield {0: DeltaToolCall(part.tool_name, part.args_as_json_str(), tool_call_id=part.tool_call_id)}
+    else:
+        yield "Done."
+
+
+@pytest.mark.parametrize("where", ["resume", "decisions"])
+def test_what_is_said_of_an_earlier_question_is_refused(storage: Storage, where: str) -> None:
+    """Two look at the same question; one is quicker, and what the other one approves is what comes after that."""
+    tools = [Tool(pay, requires_approval=True)]
+    model = FunctionModel(paying, stream_function=paying_stream)
+    agent = Agent(model, name="payer", storage=storage, tools=tools, durability="step")
+    yes = {"approvals": {"call-1": True}}
+    with TestClient(create_app([agent], auth=AUTH, resume_every=None), headers=headers("ada")) as ada:
+        run(ada, "payer", "Pay them")
+        [first] = ada.get("/waiting").json()["items"]
+        address = "/sessions/s1/runs/1"
+        assert ada.post(f"{address}/resume", json={**yes, "epoch": first["epoch"]}).json()["status"] == "paused"
+        [again] = ada.get("/waiting").json()["items"]
+        assert "Mallory" in str(again["asked"][0]["args"])
+        assert again["epoch"] == ada.get(address).json()["epoch"] > first["epoch"]
+        late = ada.post(f"{address}/{where}", json={**yes, "epoch": first["epoch"]})
+        assert (late.status_code, late.json()["type"].split(":")[-1], late.json()["written"]) == (
+            409, "run-went-on", "no")  # fmt: skip
+        assert ada.get("/waiting").json()["items"] == [again]
+        assert ada.post(f"{address}/{where}", json={**yes, "epoch": again["epoch"]}).status_code in (200, 201)

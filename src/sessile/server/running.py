@@ -393,6 +393,17 @@ def check_reviewer(view: View, run: Run, approvals: Iterable[str]) -> None:
         raise Problem(403, "forbidden", "What an agent answers is reviewed by administrators.")
 
 
+def check_epoch(run: Run, seen: int | None) -> None:
+    """Refuse decisions about what a run has asked before (a later call of its may have the same id)."""
+    if seen not in (None, run.epoch):
+        raise Problem(
+            409,
+            "run-went-on",
+            f"Run {run.number} has gone on since epoch {seen}, of which this was decided; it is at {run.epoch}.",
+            hint="Look at the run again, and decide about what it asks now.",
+        )
+
+
 async def resumed(
     view: View,
     name: str,

@@ -201,6 +201,7 @@ export type Waiting = {
   number: number;
   run_id: string;
   agent: string | null;
+  epoch: number | null;
   since: string;
   asked: Asked[];
   /** Whether somebody has decided, and the run waits only for a process that goes on with it. */

@@ -18,10 +18,10 @@ from ...transfer.giving import give
 from ...workflows.run.result import step_records
 from ..models import AnyOut, EntryPage, RunOut, SessionOut, StatesOut, StepOut, WaitingOut
 from ..pages import run_entries, states_of
-from ..running import check_reviewer
+from ..running import check_epoch, check_reviewer
 from ..shown import cut, entry_shown, error_of, run_shown, session_shown, waiting_shown
 from .common import LARGEST, PROBLEMS, Body, Known, RunNumber, Seen, Session, administrators, answer
-from .runs import DecisionIn, granted
+from .runs import DecidedIn, DecisionIn, granted
 
 router = APIRouter(route_class=Known, responses=PROBLEMS, tags=["look"])
 
@@ -92,10 +92,9 @@ async def list_steps(view: Seen, session_id: Session, number: RunNumber) -> Resp
 # ---------------------------------------------------------------- decisions
 
 
-class DecideIn(Body):
+class DecideIn(DecidedIn):
     """What is decided, without continuing the run here."""
 
-    approvals: dict[str, bool | DecisionIn] = Field(default_factory=dict, description="Decisions, by `tool_call_id`.")
     results: dict[str, Any] = Field(default_factory=dict, description="Results of calls made elsewhere.")
 
 
@@ -107,8 +106,9 @@ class DecideIn(Body):
 )
 async def decide(view: Seen, session_id: Session, number: RunNumber, body: DecideIn) -> Response:
     """For where the agent is not served: whoever resumes the run, anywhere, continues with them."""
-    if body.approvals and not view.is_administrator:
+    if body.epoch is not None or (body.approvals and not view.is_administrator):
         run = await view.storage.aget_run(session_id, number, user_id=view.reads)
+        check_epoch(run, body.epoch)
         check_reviewer(view, run, body.approvals)
     await granted(view, session_id, number, body.approvals)
     together: dict[float | None, dict[str, Any]] = {}

@@ -26,6 +26,7 @@ from ..running import (
     asked_by,
     awaited,
     begun,
+    check_epoch,
     check_reviewer,
     checked,
     finished,
@@ -93,10 +94,21 @@ class DecisionIn(Body):
     )
 
 
-class ResumeIn(Body):
-    """What a run continues with."""
+class DecidedIn(Body):
+    """What is decided about the calls of a run."""
 
     approvals: dict[str, bool | DecisionIn] = Field(default_factory=dict, description="Decisions, by `tool_call_id`.")
+    epoch: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**53,
+        description="The run's `epoch` as whoever decides has seen it; 409 if the run has gone on since.",
+    )
+
+
+class ResumeIn(DecidedIn):
+    """What a run continues with."""
+
     results: dict[str, Any] = Field(
         default_factory=dict,
         description="Results of calls that were made elsewhere, and what forms are filled with, by `tool_call_id`.",
@@ -306,6 +318,7 @@ async def resume(request: Request, view: Seen, session_id: Session, number: RunN
     results = DeferredToolResults(
         approvals={call: _decision(one) for call, one in body.approvals.items()}, calls=dict(body.results)
     )
+    check_epoch(found, body.epoch)
     check_reviewer(view, found, body.approvals)
     await granted(view, session_id, number, body.approvals)
     telling, task = await resumed(view, found.agent or "", session_id, found, results)

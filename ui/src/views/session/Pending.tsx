@@ -24,7 +24,7 @@ type Props = {
   session: Pick<Session, "agent">;
   /** Whether all that it asks was decided before, elsewhere perhaps. */
   isDecided?: boolean;
-  /** Since when, or for the how-manieth time, it waits: what was answered before says nothing about what is asked now. */
+  /** For the how-manieth time it waits (else since when): what was answered before says nothing about what is asked now. */
   pause: string | number;
 };
 
@@ -33,7 +33,7 @@ export function Pending(props: Props) {
   return <Asking key={props.pause} {...props} />;
 }
 
-function Asking({ run, session, isDecided = false }: Props) {
+function Asking({ run, session, isDecided = false, pause }: Props) {
   const client = useQueryClient();
   const served = useQuery(agents()).data;
   const [decided, setDecided] = useState<Record<string, Decision>>({});
@@ -45,6 +45,7 @@ function Asking({ run, session, isDecided = false }: Props) {
   const calls = run.pending.filter((one) => one.kind !== "event");
   const [isKept, setKept] = useState(false);
   const path = `sessions/${part(run.session_id)}`;
+  const epoch = typeof pause === "number" ? pause : null;
 
   const tell = async (work: Promise<unknown>) => {
     setBusy(true);
@@ -63,11 +64,11 @@ function Asking({ run, session, isDecided = false }: Props) {
     return isDone;
   };
   const resume = (approvals: Record<string, Decision>, given: Record<string, Json>) =>
-    tell(send("POST", `${path}/runs/${run.number}/resume`, { approvals, results: given, background: true }));
+    tell(send("POST", `${path}/runs/${run.number}/resume`, { approvals, results: given, epoch, background: true }));
 
   /** Where its agent is not served, what is decided is kept for whoever serves it. */
   const keep = (approvals: Record<string, Decision>, given: Record<string, Json>) =>
-    tell(send("POST", `${path}/runs/${run.number}/decisions`, { approvals, results: given })).then((isDone) => {
+    tell(send("POST", `${path}/runs/${run.number}/decisions`, { approvals, results: given, epoch })).then((isDone) => {
       setKept(isDone);
       return isDone;
     });

@@ -45,7 +45,7 @@ export default function Waiting() {
             run={{ ...one, status: "paused", pending: one.asked }}
             session={one}
             isDecided={one.is_decided}
-            pause={one.since}
+            pause={one.epoch ?? one.since}
           />
         </article>
       ))}
