@@ -130,33 +130,33 @@ class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgum
 
     def __init__(self, deadline: Deadline, **options: Any) -> None:
         self._deadline = deadline
-        seconds = self._shorten(_seconds(deadline))
-        super().__init__(**options, read_timeout=seconds, write_timeout=seconds)
+        self._grant(deadline)
+        super().__init__(**options, read_timeout=self._read_timeout, write_timeout=self._write_timeout)
 
     def limit(self, deadline: Deadline) -> None:
         """Give what is sent from now on, and its answer, the time that is left."""
         self._deadline = deadline
-        self._read_timeout = self._write_timeout = self._shorten(_seconds(deadline))
+        self._grant(deadline)
 
     def _write_bytes(self, data: bytes) -> None:
         if self._is_shorter():
-            self._write_timeout = self._shorten(_seconds(self._deadline))
+            self._grant(self._deadline)
         cast(Any, super())._write_bytes(data)
 
     def _read_bytes(self, num_bytes: int) -> bytes:
         if self._is_shorter():
-            left = self._shorten(_seconds(self._deadline))
-            self._read_timeout = self._current_timeout = left
-            self._sock.settimeout(left)
+            self._grant(self._deadline)
+            self._current_timeout = self._read_timeout
+            self._sock.settimeout(self._read_timeout)
         return _read_bytes(self, num_bytes)
 
-    def _shorten(self, limit: float) -> float:
-        """A limit of calls, which holds until a tenth of it has passed: to set one on a socket takes a moment."""
-        self._shorter_at = time.monotonic() + 0.1 * limit
-        return limit
+    def _grant(self, deadline: Deadline) -> None:
+        """Limit calls to what is left, until a tenth of it has passed: to look, and to set a limit, takes a moment."""
+        left = self._read_timeout = self._write_timeout = _seconds(deadline)
+        self._shorter_at = time.monotonic() + 0.1 * left
 
     def _is_shorter(self) -> bool:
-        """Whether noticeably less is left than the limit says."""
+        """Whether noticeably less is left than the limits say."""
         return time.monotonic() >= self._shorter_at or self._deadline.is_hurried
 
 
