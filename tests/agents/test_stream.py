@@ -114,7 +114,7 @@ def test_a_mixed_output_grows_whatever_it_is(model: OpenAIChatModel, storage: Sq
     texts = list(agent.stream(FRANCE))
     assert texts[-1] == ANSWER
     assert all(isinstance(text, str) and ANSWER.startswith(text) for text in texts)
-    assert len(texts) > 2
+    assert len(texts) > 1  # parts that come together are told together
     assert list(agent.stream(CITY))[-1] == WHOLE
 
 
