@@ -27,7 +27,7 @@ def test_every_command_is_called(tmp_path: Path) -> None:
     ("done", "call", "said"),
     [
         ("UPDATE sessile_index_tools SET tool = x'00'", "runs URL --json", ""),
-        ("UPDATE sessile_index_runs SET output_tokens = x'7b7d'", "runs URL --json", ""),
+        ("UPDATE sessile_index_runs SET output_tokens = x'7b7d'", "runs URL --json", "sessile index --rebuild"),
         (
             "UPDATE sessile_sessions SET session_id = x'7b7d' WHERE session_id = 'spoiled'",
             "tail URL --json --for 0",

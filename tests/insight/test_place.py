@@ -371,3 +371,17 @@ def test_a_commit_that_others_see_late_is_entered_by_the_next_look(
         index.update()
     index.update()
     assert len(index.runs(limit=100)) == 27
+
+
+@pytest.mark.parametrize("column", ["started_at", "ended_at", "first_token", "input_tokens", "total_cost"])
+def test_a_number_of_a_run_that_is_none_is_damage(sqlite: SqliteStorage, tmp_path: Path, column: str) -> None:
+    sqlite.add_run("s", input="hello")
+    index = Index(sqlite)
+    index.update()
+    with sqlite3.connect(tmp_path / "sessions.db") as raw:
+        raw.execute(f"UPDATE sessile_index_runs SET {column} = x'fffe'")
+    for ask in (index.runs, lambda: index.search("hello")):
+        with pytest.raises(CorruptDataError, match="The index is damaged"):
+            ask()
+    index.rebuild()
+    assert len(index.runs()) == 1

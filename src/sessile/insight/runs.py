@@ -183,9 +183,14 @@ async def _living(core: Core, sessions: set[tuple[str, str]]) -> set[tuple[str, 
     return found
 
 
+_NUMBERS = frozenset((int, bool, type(None)))
+
+
 def found_run(row: Sequence[Any], whose: Whose) -> FoundRun:
-    """A row as a record."""
+    """A row as a record; `TypeError` if times or counts are no numbers (SQLite takes values of any type)."""
     session_id, name, _, id_, number, run_id, parent, agent, user_id, model, status, error, *others = row
+    if not _NUMBERS.issuperset(map(type, others)) or others[0] is None:
+        raise TypeError("a time or a count of a run is no number")
     started, ended, first_token, branch, *counts, tokens, total_cost, total_unpriced = others
     usage = Usage(*used(counts))
     usage.nano_dollars, usage.unpriced = paid(counts)
