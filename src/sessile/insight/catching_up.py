@@ -48,6 +48,9 @@ BYTES = 16 * 1024 * 1024
 BEHIND = 60 * MICROSECOND
 """How far the place of the next look may lie behind, in microseconds, before it is moved where little has changed."""
 
+FEW = 20
+"""So many heads that have changed are looked at again by each look, without more ado."""
+
 MUCH = 1000
 """After how many runs in one look the words are made quick to find, where that is work of its own."""
 
@@ -232,9 +235,9 @@ class CatchingUp:
             if look.after is not None:
                 self._move(state, State(state.since, until, *look.after))
                 continue
-            if after is not None or (
-                until - state.since > BEHIND and (changed or max(window.heads, len(look.rows)) > 20)
-            ):
+            heads = max(window.heads, len(look.rows))
+            behind = BEHIND * FEW // max(heads, FEW)  # the more there are, the sooner they are left behind
+            if after is not None or (until - state.since > behind and (changed or heads > FEW)):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
 

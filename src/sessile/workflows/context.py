@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -36,12 +37,16 @@ T = TypeVar("T")
 GATHER = "gather"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+MOST_STEPS = 100
+"""How many functions of a run are remembered as steps."""
+
 
 class BaseContext:
     """What both kinds of context have."""
 
     def __init__(self, run: WorkflowRun) -> None:
         self._run = run
+        self._steps: dict[Any, Step[..., Any]] = {}
 
     @property
     def session_id(self) -> str:
@@ -117,8 +122,19 @@ class BaseContext:
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """A call at the next position: given out when the step is called, not when it is awaited."""
-        step, scope = step_of(target), scope_here.get()
+        step, scope = self._step_of(target), scope_here.get()
         return Call(step, scope.next_path(), scope, args, kwargs)
+
+    def _step_of(self, target: Any) -> Step[..., Any]:
+        """What is called, as a step; the one of a function is made once, for most are called again and again."""
+        if type(target) is not FunctionType:
+            return step_of(target)
+        step = self._steps.get(target)
+        if step is None:
+            step = step_of(target)
+            if len(self._steps) < MOST_STEPS:  # functions that are made anew for each call are let go with it
+                self._steps[target] = step
+        return step
 
     def decide(self, target: Any, check: Callable[[Any], Any], /, *args: Any) -> Coroutine[Any, Any, Any]:
         """A step whose result must pass a check, which raises an error else: then the step has failed.

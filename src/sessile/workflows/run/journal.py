@@ -32,6 +32,7 @@ from ...storage.vocabulary import (
     StepFinished,
     StepsAgain,
     Word,
+    copies,
 )
 from .pausing import Pause
 
@@ -83,7 +84,7 @@ class Journal:
         self._events: list[journals.Event] = []
         self._received: set[int] = set()
         self._pending: list[Entry] = []
-        self._written: list[Packed] = []
+        self._written: list[Packed | Entry] = []
         """What the run has committed, which a backup that is put back may take away; one for each commit."""
         self._lock = asyncio.Lock()
         self._seen = 0 if turn.head is None else turn.head.revision
@@ -93,9 +94,9 @@ class Journal:
                 if child.status == "paused":
                     self.parts[child.run_id] = child
             for entry in run.steps:
-                packed_entry = Packed([entry])
-                self._read(entry, packed_entry)
-                self._written.append(packed_entry)
+                kept = entry if _is_little(entry) else Packed([entry])
+                self._read(entry, kept)
+                self._written.append(kept)
 
     def count(self, usage: Usage, elsewhere: str | None) -> None:
         """Count what an agent has used, in a run of this id `elsewhere`, if that is in a session of its own."""
@@ -105,7 +106,7 @@ class Journal:
 
     # ------------------------------------------------------------ reading
 
-    def _read(self, entry: Entry, commit: Packed) -> None:
+    def _read(self, entry: Entry, commit: Packed | Entry) -> None:
         step = _step_of(entry)
         if step is not None:  # nearly all are
             self._add(path_of(step.path), step, commit)
@@ -126,14 +127,14 @@ class Journal:
         if (decided := RunDecided.read(entry)) is not None:
             self.decided.append(decided)
 
-    def _add(self, path: Path, step: Step, commit: Packed) -> None:
+    def _add(self, path: Path, step: Step, commit: Packed | Entry) -> None:
         self._begun.setdefault(path, step.started_at)
         if isinstance(step, StepFailed) and step.retry_in is not None:
             self._attempts[path] = step.attempt
             self.forget_failures(path)  # the next attempt does again what has failed inside this one
             return
         self._packed.pop(path, None)
-        if isinstance(step, StepFinished) and not _is_small(step):
+        if isinstance(step, StepFinished) and isinstance(commit, Packed) and not _is_small(step):
             self._packed[path] = commit
             step = step.but(output=None, state=None)
         self._kept[path] = step
@@ -248,7 +249,7 @@ class Journal:
         """Keep what a step has done so far, which waits now."""
         await kept_whole(self.storage, self._commit(entries))
 
-    async def _commit(self, said: Sequence[Entry]) -> Packed:
+    async def _commit(self, said: Sequence[Entry]) -> Packed | Entry:
         async with self._lock:
             self.check_whole()
             entries = [*self._pending, *said]
@@ -266,8 +267,8 @@ class Journal:
                 self._seen = before + 1  # nobody else has written meanwhile
             return commit
 
-    async def _append(self, entries: Sequence[Entry]) -> Packed:
-        commit = await packed(entries)
+    async def _append(self, entries: Sequence[Entry]) -> Packed | Entry:
+        commit = entries[0] if len(entries) == 1 and _is_little(entries[0]) else await packed(entries)
         try:
             await aoperate(self.storage, turns.append_to_turn, self.turn, entries)
         except turns.StartLostError:
@@ -281,7 +282,8 @@ class Journal:
         now = self.turn.before.head
         self._seen = min(self._seen, 0 if now is None else now.revision)
         for written in self._written:
-            await aoperate(self.storage, turns.append_to_turn, self.turn, written.entries())
+            again = written.entries() if isinstance(written, Packed) else copies([written])
+            await aoperate(self.storage, turns.append_to_turn, self.turn, again)
 
     def _revision(self) -> int:
         return 0 if self.turn.head is None else self.turn.head.revision
@@ -347,6 +349,12 @@ class Journal:
 
 def _step_of(entry: Entry) -> Step | None:
     return StepFinished.read(entry) or StepFailed.read(entry)
+
+
+def _is_little(entry: Entry) -> bool:
+    """Whether an entry is the end of a step that is kept as it is."""
+    step = StepFinished.read(entry)
+    return step is not None and _is_small(step)
 
 
 SHORT = 64

@@ -12,7 +12,7 @@ from ...errors import EventTimeoutError, StepFailedError, TooLargeError, problem
 from ...live.session import enter, leave
 from ...records import MICROSECOND, Entry, JsonObject
 from ...storage import patch
-from ...storage.computing import computed
+from ...storage.computing import LARGE, computed, weight
 from ...storage.encoding import copies_of, frozen
 from ...storage.vocabulary import Step as KeptStep
 from ...storage.vocabulary import StepFailed, StepFinished
@@ -154,7 +154,7 @@ def _pause_after(step: Step[..., Any], error: Exception, tried: int) -> float | 
 
 async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Entry]) -> Outcome:
     copy, size = copies_of(call.scope.state)
-    before, state = await computed(lambda: (copy(), copy()), size=size)
+    before, state = (copy(), copy()) if size < LARGE else await computed(lambda: (copy(), copy()), size=size)
     value = await _in_context(run, call, attempt, state, entries)
     thaw, size = frozen(state, f"The state after step {call.name!r}")
 
@@ -162,7 +162,7 @@ async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Ent
         changes = patch.diff(before, thaw())
         return Outcome(value, dump(value, f"What step {call.name!r} returned"), changes, entries)
 
-    return await computed(outcome, value, size=size)
+    return outcome() if size + weight(value) < LARGE else await computed(outcome, size=LARGE)
 
 
 async def _in_context(run: WorkflowRun, call: Call, attempt: int, state: JsonObject, entries: list[Entry]) -> Any:
