@@ -25,7 +25,7 @@ from .tables import Table, verdict
 from .turn import add
 
 BATCH = 2
-LIMIT = 0.0015
+LIMIT = 0.0009
 PROMPT, ANSWER = exchange(1).user, exchange(1).answer
 
 

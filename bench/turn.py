@@ -26,7 +26,7 @@ from .tables import Table, verdict
 
 BATCH = 5
 FORMAT = "pydantic-ai/2"
-SYNC_LIMIT, ASYNC_LIMIT, GROWTH_LIMIT = 2.0, 3.0, 1.2
+SYNC_LIMIT, ASYNC_LIMIT, GROWTH_LIMIT = 1.4, 1.5, 1.05
 
 
 def add(storage: Storage, session_id: str, turn: Exchange) -> None:

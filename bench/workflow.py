@@ -23,7 +23,7 @@ from .tables import Table, verdict
 
 STEPS = 10_000
 ENDS = 200
-LIMIT, GROWTH_LIMIT, REPLAY_LIMIT = 2.0, 1.2, 1.0
+LIMIT, GROWTH_LIMIT, REPLAY_LIMIT = 1.8, 1.2, 0.08
 
 
 class Commit:
