@@ -132,7 +132,7 @@ class BaseContext:
         step = self._steps.get(target)
         if step is None:
             step = step_of(target)
-            if len(self._steps) < MOST_STEPS:  # functions that are made anew for each call are let go with it
+            if len(self._steps) < MOST_STEPS:  # there may be a function for each call
                 self._steps[target] = step
         return step
 
