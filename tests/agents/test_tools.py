@@ -153,6 +153,10 @@ def test_searching_by_meaning(server: ModelServer, model: OpenAIChatModel, stora
         by_words = Agent(model, name="desk", storage=storage, search_sessions=PastSessions(index))
         assert call(server, by_words, "search_past_sessions", query="delivery") == "Nothing was found."
         assert call(server, by_words, "search_past_sessions", query="money").startswith("[s3, 1] ")
+        assert "the newest conversations come first" in sent(server).tools[0].description
+        best = Agent(model, name="desk", storage=storage, search_sessions=PastSessions(index, order="best"))
+        assert call(server, best, "search_past_sessions", query="money").startswith("[s3, 1] ")
+        assert "those that have them most often come first" in sent(server).tools[0].description
     with Index(storage) as index:
         agent = Agent(model, name="desk", storage=storage, search_sessions=PastSessions(index, order="meaning"))
         with pytest.raises(InvalidInputError, match="needs embed"):

@@ -106,7 +106,7 @@ def _checked(wanted: Any) -> PastSessions:
     raise InvalidInputError(f'search_sessions must be True, False, "all" or a PastSessions, not {wanted!r}.')
 
 
-FOR_WORDS = """Search the user's earlier conversations{whom} for words; the newest conversations come first.
+FOR_WORDS = """Search the user's earlier conversations{whom} for words; {first} come first.
 
 Args:
     query: words that must all occur in a message; the first 20 are looked for.
@@ -127,7 +127,9 @@ def _searching(wanted: PastSessions) -> Tool[Any]:
         return await _search(query, page, wanted)
 
     text = FOR_MEANING if wanted.order == "meaning" else FOR_WORDS
-    search_past_sessions.__doc__ = text.format(whom=", with whomever," if wanted.everywhere else " with you")
+    first = "those that have them most often" if wanted.order == "best" else "the newest conversations"
+    whom = ", with whomever," if wanted.everywhere else " with you"
+    search_past_sessions.__doc__ = text.format(whom=whom, first=first)
     return Tool(search_past_sessions)
 
 

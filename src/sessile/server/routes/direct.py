@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from fastapi import HTTPException, Request
 from fastapi.params import Depends
@@ -161,12 +162,13 @@ def _dependency_of(hint: Any) -> Callable[..., Any] | None:
 
 
 def _unasked(function: Callable[..., Any]) -> Any:
-    """What a dependency is where nothing is given that it takes."""
+    """What a dependency is where nothing is given that it takes; it cannot be changed, for all requests share it."""
     given = {
         name: default if (depends := _dependency_of(hint)) is None else _unasked(depends)
         for name, hint, default in _parameters(function)
     }
-    return step(function(**given))
+    made: Any = step(function(**given))
+    return MappingProxyType(cast("dict[str, Any]", made)) if isinstance(made, dict) else made
 
 
 def _is_list(hint: Any) -> bool:

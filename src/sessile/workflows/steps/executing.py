@@ -154,6 +154,7 @@ def _pause_after(step: Step[..., Any], error: Exception, tried: int) -> float | 
 
 async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Entry]) -> Outcome:
     copy, size = copies_of(call.scope.state)
+    # What is light is not awaited at all: that takes longer than the work.
     before, state = (copy(), copy()) if size < LARGE else await computed(lambda: (copy(), copy()), size=size)
     value = await _in_context(run, call, attempt, state, entries)
     thaw, size = frozen(state, f"The state after step {call.name!r}")
