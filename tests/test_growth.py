@@ -12,7 +12,6 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from tests.growth import LARGEST, SHAPES, SLOW, TEXT_WORK, check_function, check_growth, of_size
 
 from sessile import Agent, Context, MemoryStorage, Workflow
-from sessile.agents.history.tools import search_past_sessions
 from sessile.errors import InvalidInputError, SessileError, TooLargeError
 from sessile.insight import Index
 from sessile.storage import patch
@@ -177,8 +176,6 @@ def test_numbers_that_python_does_not_write(storage: MemoryStorage, number: int)
 
 async def test_a_model_that_searches_for_too_much(storage: MemoryStorage) -> None:
     """Words beyond the first are not looked for: each would be looked for in every message."""
-    found: list[str] = []
-
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse(parts=[TextPart("yes")])
 
@@ -186,18 +183,14 @@ async def test_a_model_that_searches_for_too_much(storage: MemoryStorage) -> Non
     text = " ".join(f"word{number}" for number in range(20))
     await agent.arun(text, session_id="earlier")
 
-    async def search(query: str) -> str:
-        found.append(await search_past_sessions(query))
-        return "done"
-
     def searching(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         if len(messages) > 1:
-            return ModelResponse(parts=[TextPart("yes")])
-        return ModelResponse(parts=[ToolCallPart("search", {"query": f"{text} elsewhere " * 1000})])
+            return ModelResponse(parts=[TextPart(str(messages[-1].parts[-1].content))])  # type: ignore[union-attr]
+        return ModelResponse(parts=[ToolCallPart("search_past_sessions", {"query": f"{text} elsewhere " * 1000})])
 
-    other: Agent[str] = Agent(FunctionModel(searching), storage=storage, user_id="ada", tools=[search])
-    await other.arun("hello", session_id="now")
-    assert found[0].startswith("[earlier, 1] User: word0 word1")
+    other: Agent[str] = Agent(FunctionModel(searching), storage=storage, user_id="ada", search_sessions=True)
+    found = await other.arun("hello", session_id="now")
+    assert found.output.startswith("[earlier, 1] User: word0 word1")
 
 
 def test_a_search_for_too_much(storage: MemoryStorage) -> None:
