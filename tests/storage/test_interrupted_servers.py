@@ -8,14 +8,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from tests.servers.networks import mysql_network, postgres_network, redis_network
 
-from sessile.storage import Storage
+from sessile.storage import Driver, Storage
 from sessile.storage.core import Core
 from sessile.storage.storage import operate
 from sessile.testing import Network
@@ -37,13 +37,19 @@ def way(request: pytest.FixtureRequest) -> Network:
 
 
 @contextmanager
-def opened(way: Network) -> Iterator[tuple[Storage, CuttingProxy]]:
+def opened(way: Network) -> Generator[tuple[Storage, CuttingProxy]]:
     """A storage that was used, behind a proxy."""
     with CuttingProxy(way.host, way.port) as proxy, way.connect("127.0.0.1", proxy.port) as storage:
-        assert storage._core is not None
-        assert storage._core.driver.ends_promptly
+        assert driver_of(storage).ends_promptly
         storage.add_run("s", input=0)
         yield storage, proxy
+
+
+def driver_of(storage: Storage) -> Driver:
+    async def driver(core: Core) -> Driver:
+        return core.driver
+
+    return operate(storage, driver)
 
 
 def interrupt(then: Callable[[], object] | None = None, seconds: float = 0.3) -> threading.Thread:
@@ -63,7 +69,7 @@ def interrupt(then: Callable[[], object] | None = None, seconds: float = 0.3) ->
 
 
 @contextmanager
-def interrupted_soon(then: Callable[[], object] | None = None) -> Iterator[None]:
+def interrupted_soon(then: Callable[[], object] | None = None) -> Generator[None]:
     began = time.monotonic()
     striking = interrupt(then)
     with pytest.raises(KeyboardInterrupt):
@@ -77,7 +83,8 @@ def use_all_connections(storage: Storage) -> None:
     """More callers than connections: a lost one would make them wait for long."""
     began = time.monotonic()
     with ThreadPoolExecutor(3 * POOL_SIZE) as threads:
-        list(threads.map(lambda number: storage.add_run(f"t{number}", input=number), range(3 * POOL_SIZE)))
+        for written in [threads.submit(storage.add_run, f"t{number}", input=0) for number in range(3 * POOL_SIZE)]:
+            written.result()
     assert time.monotonic() - began < TIMEOUT / 2
 
 
@@ -115,7 +122,7 @@ def test_what_is_quick_ends_as_if_nothing_had_happened(way: Network) -> None:
             storage.rename("s", "after")
         session = storage.get_session("s")
         assert session is not None
-        if storage._core is not None and storage._core.driver.capabilities.checks_body:
+        if driver_of(storage).capabilities.checks_body:
             assert session.name == "after"
         else:  # it reads before it writes; the read has ended, and no write was begun
             assert session.name == "before"

@@ -388,13 +388,15 @@ def unless_interrupted(function: Callable[[], R], too_late: Callable[[R], object
 
     def job() -> Callable[[], object]:
         try:
-            outcome = (True, function())
+            result = function()
         except BaseException as error:  # noqa: BLE001 (handed over to the caller, whatever it is)
-            outcome = (False, error)
-        if _took(ours):
-            outcomes.append(outcome)
-        elif outcome[0] and too_late is not None:
-            too_late(outcome[1])
+            if _took(ours):
+                outcomes.append((False, error))
+        else:
+            if _took(ours):
+                outcomes.append((True, result))
+            elif too_late is not None:
+                too_late(result)
         return done.release
 
     try:
