@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import gc
-import ipaddress
 import os
 import socket
 import ssl
@@ -13,19 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import create_engine
 from tests.forking import forked
 from tests.mysql.helpers import LOCK_WAITS, driver_of, inputs, sql, wait_until
 from tests.servers import MySqlFamilyServer
+from tests.servers.certificates import write_certificate
 from tests.servers.fixtures import MYSQL_KINDS, connect_mysql, running
 
 from sessile import MySQLStorage, SqlAlchemyStorage
@@ -254,30 +249,6 @@ def encrypted_server(kind: str) -> Iterator[MySqlFamilyServer]:
         server.own_settings += [f"--ssl-cert={server.folder}/cert.pem", f"--ssl-key={server.folder}/key.pem"]
         server.restart()
         yield server
-
-
-def write_certificate(folder: Path) -> None:
-    """A certificate for 127.0.0.1 that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
 
 
 def connect_both_ways(url: str) -> Iterator[Callable[[], Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import pytest
@@ -43,29 +41,26 @@ def test_alarms_at_any_moment(url: str, scale: Scale, capsys: pytest.CaptureFixt
         check(run_alarms(storage, scale.seed, ALARMS), capsys)
 
 
-@pytest.fixture
-def nothing_but_ctrl_c() -> Iterator[None]:
-    """No handlers but Python's own, as in a program that has installed none; a test that hangs ends the process.
-
-    What a handler raises while Python code is told of a garbage collection is thrown away: Hypothesis has such code.
-    """
-    of_others = [one for one in gc.callbacks if isinstance(one, FunctionType)]
-    for one in of_others:
-        gc.callbacks.remove(one)
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number != signal.SIGINT}
-    installed = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in installed:  # that of tests which hang, and those of whoever measures
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    gc.callbacks.extend(of_others)
-    for number, handler in installed.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.usefixtures("nothing_but_ctrl_c")
-@pytest.mark.parametrize("kept", ["memory://", "sqlite:///{}/sessions.db", "sqlite://", "json:///{}/sessions"])
-def test_ctrl_c_at_any_moment(kept: str, tmp_path: Path, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
-    with sessile.open(kept.format(tmp_path)) as storage:
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "memory://",
+        "sqlite:///{}/sessions.db",
+        "sqlite://",
+        "json:///{}/sessions",
+        "postgres_url",
+        "mysql_url",
+        "redis_url",
+    ],
+)
+def test_ctrl_c_at_any_moment(
+    kept: str, tmp_path: Path, scale: Scale, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(kept) if kept.endswith("_url") else kept.format(tmp_path)
+    with sessile.open(url) as storage:
+        assert storage._core is not None
+        assert storage._core.driver.ends_promptly
         check(run_interrupts(storage, scale.seed, ALARMS), capsys)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.agents import dying
 from tests.agents.resume_helpers import Nursery
-from tests.alarms import run_alarms
+from tests.alarms import run_alarms, run_interrupts
 from tests.power.campaign import URLS, run_power
 from tests.servers import (
     DynoxideServer,
@@ -79,6 +79,9 @@ EMBEDDED = {
 }
 """The databases that are files of this machine."""
 
+Interrupting = Callable[[Storage, int, int], Figures]
+"""A campaign of signals: over a storage, with a seed, so many times."""
+
 ROW = "{:<44}{:>8}{:>14}{:>6}{:>9}{:>9}"
 
 
@@ -109,7 +112,8 @@ def main() -> int:
         for what, count, campaign in (
             ("kill -9 of 1 or 2 writing processes", arguments.kills, kills),
             ("4 processes, 16 writers on one session", arguments.rounds, writers),
-            ("interrupted by signals", arguments.alarms, file_alarms),
+            ("interrupted by signals", arguments.alarms, partial(file_alarms, run_alarms)),
+            ("interrupted by Ctrl-C", arguments.alarms, partial(file_alarms, run_interrupts)),
         )
     ]
     campaigns += [
@@ -135,7 +139,10 @@ def main() -> int:
             (f"{database}, commits cut at every byte", arguments.cuts, partial(cuts, database, scale)),
             (f"{database}, reads cut at every byte", arguments.cuts, partial(read_cuts, database, scale)),
         ]
-        campaigns.append((f"{database}, interrupted by signals", arguments.alarms, partial(alarms, database, scale)))
+        campaigns += [
+            (f"{database}, interrupted by {what}", arguments.alarms, partial(alarms, run, database, scale))
+            for what, run in (("signals", run_alarms), ("Ctrl-C", run_interrupts))
+        ]
     failed = False
     for name, count, campaign in campaigns:
         if not count:
@@ -166,17 +173,17 @@ def power(scale: Scale, url: str, folder: Path, share: float) -> Figures:
     return run_power(url, folder, scale.seed, share)
 
 
-def file_alarms(scale: Scale, url: str, folder: Path, count: int) -> Figures:
+def file_alarms(run: Interrupting, scale: Scale, url: str, folder: Path, count: int) -> Figures:
     with sessile.open(url.format(folder)) as storage:
-        return run_alarms(storage, scale.seed, count)
+        return run(storage, scale.seed, count)
 
 
-def alarms(database: str, scale: Scale, folder: Path, count: int) -> Figures:
+def alarms(run: Interrupting, database: str, scale: Scale, folder: Path, count: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         way = network(server.url)
         with way.direct() as storage:
-            return run_alarms(storage, scale.seed, count)
+            return run(storage, scale.seed, count)
 
 
 def writers(scale: Scale, url: str, folder: Path, rounds: int) -> Figures:

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 from ..errors import DeadlineError, UnsupportedError
 from .rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from .stats import Stats
-from .threads import hurry
+from .threads import NOTICE_SECONDS, hurry
 
 T = TypeVar("T")
 
@@ -73,10 +73,6 @@ class Capabilities:
     checks_body: bool = False
 
 
-NOTICE_SECONDS = 0.2
-"""How soon one who waits for a lock notices that its caller was interrupted."""
-
-
 class AnyLock(Protocol):
     """A lock of threads."""
 
@@ -100,6 +96,15 @@ class Deadline:
         if self._hurry is not None and self._hurry.now:
             return 0.0
         return max(0.0, self._at - time.monotonic())
+
+    def for_answer(self) -> float:
+        """Seconds for which the answer to what was sent is waited for; longer than `remaining` after an interruption.
+
+        So what is quick ends as if nothing had happened, and is not cut off half-way.
+        """
+        now = time.monotonic()
+        until = self._at if self._hurry is None or not self._hurry.now else min(self._at, self._hurry.until)
+        return max(0.0, until - now)
 
     @property
     def may_be_hurried(self) -> bool:
@@ -187,9 +192,10 @@ class Driver(ABC):
     where no signal handler interrupts them."""
 
     ends_promptly: bool = False
-    """True if every operation ends within moments of its deadline, whatever happens: it waits for no network, and for
-    locks only by `Deadline.acquire` or in short steps. Then those of the main thread run there where nothing but Ctrl-C
-    can come, which waits for their end."""
+    """True if every operation ends within moments of its deadline, whatever happens, and within moments of
+    `Deadline.for_answer` if its caller is interrupted: it waits for networks and locks in short steps only, and does
+    what may hang otherwise by `threads.unless_interrupted`. Then those of the main thread run there where nothing but
+    Ctrl-C can come, which waits for their end."""
 
     seals: bool = False
     """True if what it gives to the driver below it is encrypted."""

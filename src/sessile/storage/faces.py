@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import SessileError, UnsupportedError
 from .forking import forks
-from .threads import WAKE_SECONDS, collecting
+from .threads import WAKE_SECONDS, check_hurry, collecting
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,6 +95,8 @@ class Background:
         task = self.task(coroutine)
         try:
             task.start()
+            while not task.ended_within(WAKE_SECONDS):
+                check_hurry()
             return task.result()
         except BaseException:  # KeyboardInterrupt, SystemExit: stop the work, let it store what it has, go on
             task.cancel()
@@ -218,6 +220,10 @@ class BackgroundTask(Generic[R]):
         """Wait until it has ended."""
         while not self._done.wait(WAKE_SECONDS):
             continue
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for its end for so long; tells whether it has ended."""
+        return self._done.wait(seconds)
 
     def wait_until(self, moment: float) -> None:
         """Wait until it has ended, or until a moment of the monotonic clock."""

@@ -45,6 +45,7 @@ class _Postponed(Hurry):
 
     def __init__(self) -> None:
         self.now = self.struck = self.over = False
+        self.until = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Note the signal, and tell the operation that its time is up; if it is over, do what Python would have done.
@@ -52,7 +53,8 @@ class _Postponed(Hurry):
         The latter is reached when the signal comes just before its own handler is back.
         """
         if not self.over:
-            self.struck = self.now = True
+            self.struck = True
+            self.tell()
             return
         self.now = False
         _set(signal.SIGINT, signal.default_int_handler)

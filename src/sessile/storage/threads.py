@@ -9,6 +9,7 @@ import functools
 import gc
 import sys
 import threading
+import time
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +34,9 @@ WAKE_SECONDS = 0.5
 
 PATIENCE = 1.0
 """Seconds that an interrupted caller waits for the end of its operation, which goes on without it after that."""
+
+NOTICE_SECONDS = 0.2
+"""How soon one who waits for a lock, or for another thread, notices that its caller was interrupted."""
 
 
 class Collecting:
@@ -277,12 +281,22 @@ def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
 
 
 class Hurry:
-    """Tells an operation that its caller was interrupted: its deadlines have passed."""
+    """Tells an operation that its caller was interrupted: its deadlines have passed.
 
-    __slots__ = ("now",)
+    What is on its way may end until `PATIENCE` is over, or until somebody interrupts once more.
+    """
+
+    __slots__ = ("now", "until")
 
     def __init__(self) -> None:
         self.now = False
+        self.until = 0.0
+        """On the monotonic clock: until when an answer may be waited for."""
+
+    def tell(self) -> None:
+        """The caller was interrupted. Called in handlers of signals: takes no lock."""
+        self.until = time.monotonic() + (0.0 if self.now else PATIENCE)
+        self.now = True
 
 
 hurry: ContextVar[Hurry | None] = ContextVar("sessile_hurry", default=None)
@@ -336,17 +350,71 @@ def undisturbed(function: Callable[[], R]) -> R:
         while not done.acquire(timeout=WAKE_SECONDS):
             continue
     except BaseException:
-        told.now = True
+        told.tell()
         if not outcomes:  # it came while we waited, not just after that
             done.acquire(timeout=PATIENCE)
         raise
-    went_well, outcome = outcomes.pop()
+    return _come_of(*outcomes.pop())
+
+
+def _come_of(went_well: bool, outcome: Any) -> Any:
     if went_well:
         return outcome
     try:
         raise outcome
     finally:
         del outcome  # it refers to this frame
+
+
+def unless_interrupted(function: Callable[[], R], too_late: Callable[[R], object] | None = None) -> R | None:
+    """The result of `function`, which may hang in what cannot be ended (to look up a host); None if it was left alone.
+
+    In the main thread, whose handler of Ctrl-C only tells the operation, `function` is called in another thread and
+    waited for until that happens. What was interrupted before waits for nothing. Everywhere else it is just called.
+
+    Args:
+        function: goes on by itself if it is left alone. Knows nothing of the interruption.
+        too_late: is given its result then, in the other thread.
+    """
+    told = hurry.get()
+    if told is None or sys.is_finalizing() or collecting.here():
+        return function()
+    if not told.now and threading.current_thread() is not threading.main_thread():
+        return function()  # beside the main thread, which waits no longer than it likes
+    done = allocate_lock()
+    done.acquire()
+    ours = deque([None])  # whoever takes this decides whether somebody waits
+    outcomes: list[tuple[bool, Any]] = []
+
+    def job() -> Callable[[], object]:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 (handed over to the caller, whatever it is)
+            if _took(ours):
+                outcomes.append((False, error))
+        else:
+            if _took(ours):
+                outcomes.append((True, result))
+            elif too_late is not None:
+                too_late(result)
+        return done.release
+
+    try:
+        _beside.submit(job)
+    except StorageUnavailableError:
+        return function()
+    while not told.now:
+        if done.acquire(timeout=NOTICE_SECONDS):
+            return _come_of(*outcomes.pop())
+    return None if _took(ours) else _come_of(*outcomes.pop())
+
+
+def _took(one: deque[None]) -> bool:
+    try:
+        one.pop()
+    except IndexError:
+        return False
+    return True
 
 
 _computing = Worker(threads=2)

@@ -41,6 +41,7 @@ class BorrowedPort:
     """
 
     borrowed = True
+    ends_promptly = False
 
     def __init__(self, connection: Any, where: str) -> None:
         if connection.charset != "utf8mb4":

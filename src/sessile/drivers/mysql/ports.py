@@ -7,10 +7,10 @@ when it is made, and nothing changes it later.
 from __future__ import annotations
 
 import asyncio
-import time
+import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from socket import socket
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
@@ -20,10 +20,12 @@ from pymysql.constants import CLIENT, CR
 from ...errors import StorageError, StorageUnavailableError, TooLargeError, Written
 from ...storage.driver import Deadline
 from ...storage.stats import Stats
+from ...storage.threads import unless_interrupted
 from ...storage.urls import WRONG_CALL, refused_call
 from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort
+from ..sql.sockets import PatientReader, PatientSocket
 from .errors import is_lost, translate
 from .statements import aexecute, execute, joined, whole
 
@@ -124,40 +126,27 @@ class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgum
     """A connection whose statements, and whose making, end by a deadline: PyMySQL limits the time of each packet."""
 
     backend: Backend
-    _read_timeout: float
-    _write_timeout: float
-    _sock: socket  # as what follows, in no stubs
+    _sock: Any  # as what follows, in no stubs
+    _rfile: io.BufferedReader
 
     def __init__(self, deadline: Deadline, **options: Any) -> None:
-        self._deadline = deadline
-        self._grant(deadline)
-        super().__init__(**options, read_timeout=self._read_timeout, write_timeout=self._write_timeout)
+        self._made_until: Deadline | None = deadline
+        seconds = _seconds(deadline)
+        super().__init__(**options, read_timeout=seconds, write_timeout=seconds)
+        self._made_until = None
+        self._sock = PatientSocket(self._sock, deadline)
+        self._rfile.close()  # at rest: the server only answers
+        self._rfile = io.BufferedReader(PatientReader(self._sock))
 
     def limit(self, deadline: Deadline) -> None:
         """Give what is sent from now on, and its answer, the time that is left."""
-        self._deadline = deadline
-        self._grant(deadline)
-
-    def _write_bytes(self, data: bytes) -> None:
-        if self._is_shorter():
-            self._grant(self._deadline)
-        cast(Any, super())._write_bytes(data)
+        if self._sock is not None:
+            self._sock.deadline = deadline
 
     def _read_bytes(self, num_bytes: int) -> bytes:
-        if self._is_shorter():
-            self._grant(self._deadline)
-            self._current_timeout = self._read_timeout
-            self._sock.settimeout(self._read_timeout)
+        if self._made_until is not None:  # not to be wrapped before TLS has begun
+            self._sock.settimeout(_seconds(self._made_until))
         return _read_bytes(self, num_bytes)
-
-    def _grant(self, deadline: Deadline) -> None:
-        """Limit calls to what is left, until a tenth of it has passed: to look, and to set a limit, takes a moment."""
-        left = self._read_timeout = self._write_timeout = _seconds(deadline)
-        self._shorter_at = time.monotonic() + 0.1 * left
-
-    def _is_shorter(self) -> bool:
-        """Whether noticeably less is left than the limits say."""
-        return time.monotonic() >= self._shorter_at or self._deadline.is_hurried
 
 
 _read_bytes: Callable[[Any, int], bytes] = cast(Any, pymysql.Connection)._read_bytes
@@ -167,6 +156,7 @@ class ThreadPort(MySQLPort):
     """A pool of blocking connections."""
 
     suspends = False
+    ends_promptly = True
 
     def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
         super().__init__(target, stats)
@@ -212,7 +202,7 @@ class ThreadPort(MySQLPort):
         except Failure as error:
             if not is_lost(error) or deadline.remaining() > 0:
                 raise
-            self._kill(connection.backend)
+            unless_interrupted(partial(self._kill, connection.backend))
             raise LateError from error
 
     def _kill(self, abandoned: Backend) -> None:

@@ -109,7 +109,7 @@ def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> 
         wanted = next(generator)
         while True:
             ready = yield wanted
-            if not ready and deadline is not None and deadline.remaining() <= 0:
+            if not ready and deadline is not None and deadline.for_answer() <= 0:
                 raise LateError("no answer in time")
             wanted = generator.send(ready)
     except StopIteration as stop:
@@ -173,6 +173,7 @@ class ThreadPort(PostgresPort):
     """A pool of blocking connections."""
 
     suspends = False
+    ends_promptly = True
 
     def __init__(self, target: Target, settings: PoolSettings, stats: Stats) -> None:
         super().__init__(target, stats)
@@ -201,12 +202,15 @@ class ThreadPort(PostgresPort):
         connection = self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            return _result(connection.statements.execute(cast("Any", sql), parameters))
+            result = _result(connection.statements.execute(cast("Any", sql), parameters))
         except LateError:
-            _cancel(connection)
+            self._pool.abandon(connection, _cancel)
             raise
-        finally:
+        except BaseException:
             self._give_back(connection)
+            raise
+        self._give_back(connection)
+        return result
 
     def _give_back(self, connection: DeadlineConnection) -> None:
         if _is_sound(connection):
@@ -333,6 +337,7 @@ class BorrowedPort:
     """
 
     borrowed = True
+    ends_promptly = False
 
     def __init__(self, connection: Connection[Any] | AsyncConnection[Any]) -> None:
         if connection.closed:

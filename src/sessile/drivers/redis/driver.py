@@ -57,6 +57,7 @@ class RedisDriver(Driver):
 
     def __init__(self, port: Port, keys: Keys, *, listen: Callable[[], Listener] | None = None) -> None:
         self.suspends = port.suspends
+        self.ends_promptly = port.ends_promptly
         self.port = port
         self.keys = keys
         self.capabilities = Capabilities(

@@ -23,6 +23,7 @@ from ...storage.stats import Stats
 from ...storage.urls import WRONG_CALL, refused_call
 from ...storage.withholding import reason_of
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
+from ..sql.sockets import PatientSocket
 from .errors import LateError, code_of, is_lost, late, refused, translate
 from .scripts import READ, Script
 
@@ -45,6 +46,8 @@ class Port(ABC):
     suspends: ClassVar[bool]
     one_server: ClassVar[bool]
     """Whether one script may use any keys, so that a commit and the lists change together."""
+    ends_promptly: ClassVar[bool] = False
+    """As of a driver."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -218,6 +221,7 @@ class ThreadPort(ServerPort):
     """
 
     suspends = False
+    ends_promptly = True
 
     def __init__(self, recipe: Callable[[], Any], where: str, settings: PoolSettings) -> None:
         super().__init__(where)
@@ -238,13 +242,17 @@ class ThreadPort(ServerPort):
             raise refused(error, self.where) from error
         except WRONG_CALL as error:
             raise refused_call(error, self.where) from error
+        # Sound, and at rest: the server only answers. redis-py has no way to be given a socket.
+        connection._sock = PatientSocket(connection._sock, deadline)
+        connection._parser.on_connect(connection)
         return connection
 
     async def _exchange(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
         connection = self._pool.acquire(deadline)
         sound = False
         try:
-            answers = _exchange(connection, commands, deadline)
+            connection._sock.deadline = deadline
+            answers = _patient_exchange(connection, commands)
             sound = True
             return answers
         finally:
@@ -411,6 +419,22 @@ def _exchange(connection: Any, commands: Sequence[Command], deadline: Deadline) 
         return [_answer(connection, deadline) for _ in commands]
     except theirs.TimeoutError as error:
         raise LateError from error
+
+
+def _patient_exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """An exchange on a connection whose socket knows the deadline."""
+    try:
+        connection.send_packed_command(_packed(commands), check_health=False)
+        return [_patient_answer(connection) for _ in commands]
+    except theirs.TimeoutError as error:
+        raise LateError from error
+
+
+def _patient_answer(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except theirs.ResponseError as error:
+        return error
 
 
 def _answer(connection: Any, deadline: Deadline) -> Any:

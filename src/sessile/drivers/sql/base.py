@@ -43,6 +43,8 @@ class Port(Protocol):
     suspends: bool
     borrowed: bool
     """Whether it is a connection of the application's."""
+    ends_promptly: bool
+    """As of a driver."""
     where: str
     """Names the database in messages."""
     stats: Stats
@@ -97,6 +99,7 @@ class SqlDriver(Driver):
     ) -> None:
         self.suspends = port.suspends
         self.in_callers_thread = port.borrowed
+        self.ends_promptly = port.ends_promptly and (replica is None or replica.ends_promptly)
         self.port = port
         self.stats = port.stats
         self.replica = replica

@@ -14,10 +14,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypedDict, TypeVar
 
-from ...errors import ClosedError, StorageUnavailableError
+from ...errors import ClosedError, DeadlineError, StorageUnavailableError
 from ...storage.checks import check_count, check_seconds
 from ...storage.driver import Deadline
 from ...storage.stats import Stats
+from ...storage.threads import unless_interrupted
 
 logger = logging.getLogger("sessile")
 
@@ -162,14 +163,16 @@ class ThreadPool(Generic[C]):
         """A connection, for this thread alone until it is released or discarded."""
         if not self._free.acquire(blocking=False):
             self._idle.full()
-            if not self._free.acquire(timeout=deadline.remaining()):
+            if not deadline.acquire(self._free):
                 raise _exhausted(self.size, deadline)
         try:
             connection, old = self._idle.take()
             for each in old:
                 self._close(each)
             if connection is None:
-                connection = self._connect(deadline)
+                connection = unless_interrupted(lambda: self._connect(deadline), self._close)
+                if connection is None:
+                    raise DeadlineError("Connecting was given up: the caller was interrupted.", written="no")
                 self._idle.made(connection)
         except BaseException:
             self._free.release()
@@ -181,6 +184,20 @@ class ThreadPool(Generic[C]):
         if not self._idle.put(connection):
             self._close(connection)
         self._free.release()
+
+    def abandon(self, connection: C, stop: Callable[[C], object]) -> None:
+        """Give a connection back on which nobody waits for an answer any more, when `stop` has told the server.
+
+        Who is interrupted does not wait for that.
+        """
+
+        def end() -> None:
+            try:
+                stop(connection)
+            finally:
+                self.discard(connection)
+
+        unless_interrupted(end)
 
     def discard(self, connection: C) -> None:
         """Give a connection back that cannot be used again."""

@@ -35,6 +35,7 @@ class PooledPort(ABC, Generic[E]):
 
     suspends: bool
     borrowed = False
+    ends_promptly = False
 
     def __init__(self, failures: type[E], where: str, stats: Stats) -> None:
         self._failures = failures
