@@ -80,8 +80,10 @@ class CommitRow(NamedTuple):
 
         Bytes in the place of the body are left to whoever decodes it: they cost that commit alone.
         """
-        row = cls._make(fields)
-        if (*map(type, row),) not in _COMMITS and not all(map(isinstance, row, _TYPES)):
+        row = tuple.__new__(cls, fields)
+        if (*map(type, row),) in _COMMITS:
+            return row
+        if not all(map(isinstance, cls._make(row), _TYPES)):
             raise CorruptDataError("A commit has columns of other types than any version of ours has written.")
         return row
 
