@@ -241,7 +241,7 @@ class Core:
             if drafted is not None:
                 committed, write = drafted
                 if guess is not None:
-                    write = write._replace(was_body=guess.body, was_updated_at=guess.updated_at)
+                    write = Append(*write[:5], was_body=guess.body, was_updated_at=guess.updated_at)
                 if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
                     self._remember(write.head, committed.head)
                     return committed
@@ -270,7 +270,8 @@ class Core:
         if draft is None:
             return None
         check_not_building(snapshot, session_id)
-        await self.remove_stale(session_id, snapshot, deadline)
+        if snapshot.stale is not None:
+            await self.remove_stale(session_id, snapshot, deadline)
         return await self._encoded(snapshot, session_id, attempt.commit_id, draft)
 
     def _remember(self, row: HeadRow, head: Session | None) -> None:
@@ -308,7 +309,8 @@ class Core:
         self, snapshot: Snapshot, session_id: str, commit_id: str, draft: Draft
     ) -> tuple[Committed, Append]:
         """As `_encode`; on an event loop, what is large is encoded beside it."""
-        await redact_draft(self.driver, self.settings.redact, draft.entries)
+        if self.settings.redact is not None:
+            await redact_draft(self.driver, self.settings.redact, draft.entries)
         if not self.driver.suspends:
             return self._encode(snapshot, session_id, commit_id, draft)
         state = None if snapshot.head is None else snapshot.head.state
