@@ -195,6 +195,8 @@ class Session:
     @property
     def waiting(self) -> list[int]:
         """The numbers of the runs of the current branch that wait for a decision or an event, oldest first."""
+        if not self.open_runs:
+            return []
         paused = sorted(number for number, run in self.open_runs.items() if run.status == "paused")
         return [number for number in paused if self.on_path(number)] if paused else []
 

@@ -201,7 +201,7 @@ def test_few_heads_are_remembered_and_no_large_ones_or_such_as_expire(storage: S
     storage.create_session("large", state={"n": "x" * LARGEST})
     storage.create_session("expires", ttl=60)
     remembered = core_of(storage).remembered
-    assert len(remembered._rows) == MOST
+    assert len(remembered._seen) == MOST
     assert [remembered.get(name) for name in ("0", "19", "large", "expires")] == [None] * 4
     assert remembered.get("20") is not None
 

@@ -397,7 +397,7 @@ class SqliteDriver(Driver):
             self._write_lock.release()
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        if self._batches is None:
+        if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
             return await self._append(write, deadline)
         return await self._batches.ask(write, deadline)
 
@@ -410,7 +410,7 @@ class SqliteDriver(Driver):
         if not deadline.acquire(self._write_lock):
             raise _not_free(deadline)
         try:
-            if any(write.was_body is not None for write in writes):  # nobody has looked at the file before
+            if writes[0].was_body is not None or len(writes) > 1:  # nobody may have looked at the file before
                 self._follow_file()
             return self._put(self._writer or self._connected(), writes, deadline)
         except sqlite3.Error as error:

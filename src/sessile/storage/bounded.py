@@ -91,7 +91,8 @@ async def runs_within(
     unreadable: dict[int, StorageError] = {}
     looked = numbers
     left = budget - sum([bytes_of(row.body) for row in snapshot.rows if row.run in runs])
-    for first, last in reversed(ranges([number for number in numbers if number not in runs])):
+    missing = [number for number in numbers if number not in runs]
+    for first, last in reversed(ranges(missing)):
         if left <= 0 and (runs or unreadable):
             looked = [number for number in looked if number > last]
             break
@@ -106,9 +107,10 @@ async def runs_within(
             break
     if left <= 0 and not runs and not unreadable:
         return await read_runs(core, snapshot, numbers[-1:], deadline), 0
-    await name_missing(core, head, looked, runs, unreadable, deadline)
-    for number, error in unreadable.items():
-        core.skipped(head.session_id, f"Run {number}", error)
+    if missing:
+        await name_missing(core, head, looked, runs, unreadable, deadline)
+        for number, error in unreadable.items():
+            core.skipped(head.session_id, f"Run {number}", error)
     found = PartialList([runs[number] for number in numbers if number in runs], unreadable)
     await mark_interrupted(core, snapshot, found, deadline)
     return found, max(left, 0)

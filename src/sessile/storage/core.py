@@ -143,7 +143,7 @@ class Core:
         except (NewerVersionError, CorruptDataError):
             if not is_expired(row, loaded.now) and (not row.hidden or hidden_because(row) == SCOPE):
                 raise  # what is absent is absent for programs, too, that could not read it
-        self._remember(row)
+        self._remember(row, head)
         if (row.hidden and (head is None or head.hidden != SCOPE)) or is_expired(row, loaded.now):
             building = is_building(row, loaded.now)
             return Snapshot(None, [], loaded.now, None if building else row, head, building)
@@ -241,8 +241,9 @@ class Core:
             if drafted is not None:
                 committed, write = drafted
                 if guess is not None:
-                    write = write._replace(was_body=guess.body, was_updated_at=guess.updated_at)
+                    write = Append(*write[:5], was_body=guess.body, was_updated_at=guess.updated_at)
                 if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
+                    self._remember(write.head, committed.head)
                     return committed
                 await tries.pause()
             elif guess is None:
@@ -269,12 +270,15 @@ class Core:
         if draft is None:
             return None
         check_not_building(snapshot, session_id)
-        await self.remove_stale(session_id, snapshot, deadline)
+        if snapshot.stale is not None:
+            await self.remove_stale(session_id, snapshot, deadline)
         return await self._encoded(snapshot, session_id, attempt.commit_id, draft)
 
-    def _remember(self, row: HeadRow) -> None:
-        if self.driver.capabilities.checks_body:
-            self.remembered.put(row)
+    def _remember(self, row: HeadRow, head: Session | None) -> None:
+        if head is None:
+            self.remembered.forget(row.session_id)
+        elif self.driver.capabilities.checks_body:
+            self.remembered.put(row, head)
 
     async def _try(
         self, write: Append, attempt: Attempt, tries: Attempts, deadline: Deadline, *, guessed: bool = False
@@ -293,9 +297,7 @@ class Core:
                 attempt.places.discard(place)
             tries.failed(error)
             return False
-        if won:
-            self._remember(write.head)
-        else:
+        if not won:
             if not guessed:
                 tries.lost()
             attempt.lost = place
@@ -307,7 +309,8 @@ class Core:
         self, snapshot: Snapshot, session_id: str, commit_id: str, draft: Draft
     ) -> tuple[Committed, Append]:
         """As `_encode`; on an event loop, what is large is encoded beside it."""
-        await redact_draft(self.driver, self.settings.redact, draft.entries)
+        if self.settings.redact is not None:
+            await redact_draft(self.driver, self.settings.redact, draft.entries)
         if not self.driver.suspends:
             return self._encode(snapshot, session_id, commit_id, draft)
         state = None if snapshot.head is None else snapshot.head.state

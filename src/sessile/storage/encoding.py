@@ -37,6 +37,9 @@ SEALED = "sealed"
 MAX_DEPTH = 100
 """How deep JSON values may be nested; every JSON parser of the databases that we know takes that."""
 
+LARGE = 2**63
+"""Integers below it, and above its negative, have few digits."""
+
 EMPTY = "{}"
 """The JSON text of an object that has nothing: most sessions have no metadata, and many no state."""
 
@@ -127,22 +130,22 @@ def plain_json(value: Any, what: str) -> Any:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """`_check` and a copy in one go."""
-    kind = cast(type[Any], type(value))
-    if kind is str or value is None or kind is bool:
-        return value
+    """`_check` and a copy in one go. Most values are texts and nulls, for which nothing is called."""
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType] (`cast` takes as long as the rest)
     if depth > MAX_DEPTH:
-        raise _too_deep()
-    if kind is dict:
-        copied: JsonObject = {}
-        for key, item in cast(dict[Any, Any], value).items():
-            if type(key) is not str:
+        _check(value, depth)
+    elif kind is dict:
+        copied: JsonObject = value.copy()
+        for key, item in copied.items():
+            if type(key) is not str:  # pyright: ignore[reportUnnecessaryComparison] (callers give what they like)
                 raise _Odd("has a key that is not a string")
-            copied[key] = item if item is None or type(item) is str else _plain(item, depth + 1)
+            if item is not None and type(item) is not str:
+                copied[key] = _plain(item, depth + 1)
         return copied
-    if kind is list or kind is tuple:
-        return [item if type(item) is str else _plain(item, depth + 1) for item in cast(list[Any], value)]
-    _check(value, depth)
+    elif kind is list or kind is tuple:
+        return [item if type(item) is str else _plain(item, depth + 1) for item in value]
+    elif kind is not int or not -LARGE < value < LARGE:
+        _check(value, depth)
     return value
 
 
@@ -315,9 +318,11 @@ def encode_commit(entries: Sequence[Entry]) -> str:
     raw = False
     for entry in entries:
         needed = version_needed(entry)
-        newest = max(newest, needed)
+        if needed > newest:
+            newest = needed
         items.append(_item_of(entry, needed))
-        raw = raw or type(entry.data) is RawJson
+        if type(entry.data) is RawJson:
+            raw = True
     if not raw:  # in one go
         return encode_body({"version": newest, "writer": __version__, "entries": items})
     texts = [_encode_item(item) for item in items]
@@ -424,10 +429,11 @@ def check_version(body: Any, kind: str, which: object) -> None:
 
 def encode_head(head: Session, *, max_state: int, max_metadata: int) -> HeadRow:
     """The head as a row; raises `TooLargeError` if state or metadata are over their limits."""
-    state = encode_body(head.state) if head.state else EMPTY
-    metadata = encode(head.metadata) if head.metadata else EMPTY
-    check_size(state, max_state, "The session's state")
-    check_size(metadata, max_metadata, "The session's metadata")
+    state = metadata = EMPTY
+    if head.state:
+        check_size(state := encode_body(head.state), max_state, "The session's state")
+    if head.metadata:
+        check_size(metadata := encode(head.metadata), max_metadata, "The session's metadata")
     return HeadRow(
         session_id=head.session_id,
         incarnation=head.incarnation,

@@ -20,11 +20,9 @@ KEPT = f"{RESERVED}kept:"
 
 def uuid7() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    when, chance = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+    variant = "89ab"[int(chance[0], 16) & 3]
+    return f"{when[:8]}-{when[8:]}-7{chance[1:4]}-{variant}{chance[5:8]}-{chance[8:]}"
 
 
 def new_incarnation() -> str:

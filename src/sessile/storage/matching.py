@@ -45,27 +45,31 @@ def bytes_of(text: Any) -> int:
 
     None for anything else: whoever makes a row of it refuses it.
     """
-    if isinstance(text, str) and not text.isascii():
-        return len(text.encode("utf-8", "surrogatepass"))
-    return len(text) if isinstance(text, (str, bytes)) else 0
+    if isinstance(text, str):
+        return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if isinstance(text, bytes) else 0
 
 
 def page_of(rows: Iterable[CommitRow], span: Span) -> list[CommitRow]:
     """The commits of a span, in its direction, as far as one page of it goes."""
+    page = islice(rows, span.limit)
+    return list(page) if span.max_bytes is None else _within(page, span.max_bytes)
+
+
+def _within(rows: Iterable[CommitRow], left: int) -> list[CommitRow]:
+    """The first of these rows, up to the one by which their bodies have so many bytes."""
     page: list[CommitRow] = []
-    left = span.max_bytes
-    for row in islice(rows, span.limit):
+    for row in rows:
         page.append(row)
-        if left is not None:
-            left -= bytes_of(row.body)
-            if left <= 0:
-                break
+        left -= bytes_of(row.body)
+        if left <= 0:
+            break
     return page
 
 
 def newest_of(rows: Iterable[CommitRow], newest: int) -> list[CommitRow]:
     """Of rows that come newest first those that a `load` brings, the oldest of them first."""
-    return page_of(rows, Span(limit=newest, max_bytes=LOADED_BYTES))[::-1]
+    return _within(islice(rows, newest), LOADED_BYTES)[::-1]
 
 
 def with_bodies(rows: Iterable[CommitRow]) -> list[CommitRow]:

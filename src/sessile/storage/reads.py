@@ -43,7 +43,7 @@ async def get_session(core: Core, session_id: str, *, last_runs: int = 0, user_i
     user_id = core.check_access(session_id, user_id)
     check_count(last_runs, "last_runs", least=0)
     deadline = core.deadline()
-    snapshot = await core.look(session_id, deadline, newest=min(page_for(last_runs), NEWEST_AT_ONCE))
+    snapshot = await core.look(session_id, deadline, newest=_page_for(core, session_id, last_runs))
     head = visible(await shown_head(core, snapshot, deadline), user_id)
     if head is not None and last_runs:
         numbers = head.last_on_path(last_runs)
@@ -71,7 +71,7 @@ async def runs(
     deadline = core.deadline()
     count = DEFAULT_RUNS if last is None and from_run is None else last
     narrow = from_run is None and to_run is None and status is None and count is not None
-    snapshot = await core.look(session_id, deadline, newest=min(page_for(count or 0), NEWEST_AT_ONCE) if narrow else 0)
+    snapshot = await core.look(session_id, deadline, newest=_page_for(core, session_id, count or 0) if narrow else 0)
     if visible(snapshot.head, user_id) is None:
         return PartialList()
     return await _select(core, snapshot, count, from_run or 1, to_run, status, deadline)
@@ -83,7 +83,7 @@ async def newest_runs(
     """The last `count` runs, until what was read has `most` bytes, one at least; also how many bytes are left then."""
     user_id = core.check_access(session_id, user_id)
     deadline = core.deadline()
-    snapshot = await core.look(session_id, deadline, newest=min(page_for(count), NEWEST_AT_ONCE))
+    snapshot = await core.look(session_id, deadline, newest=_page_for(core, session_id, count))
     head = visible(snapshot.head, user_id)
     numbers = [] if head is None else head.last_on_path(count)
     return await runs_within(core, snapshot, numbers, most, deadline)
@@ -281,3 +281,8 @@ def page_for(runs: int, *, each: int = 2) -> int:
     Only a guess: a run that the page does not hold is read by its number.
     """
     return each * runs + 1 if runs else 0
+
+
+def _page_for(core: Core, session_id: str, runs: int) -> int:
+    """The same for a session that may have been seen before, as far as they come along with the head."""
+    return min(page_for(runs, each=core.remembered.commits_each(session_id)), NEWEST_AT_ONCE)

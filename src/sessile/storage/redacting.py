@@ -108,10 +108,8 @@ def redacted_value(redact: Redaction | None, value: Any) -> Any:
     return value if redact is None else _Count(redact).value(value)
 
 
-async def redact_draft(driver: Driver, redact: Redaction | None, entries: Sequence[Entry]) -> None:
+async def redact_draft(driver: Driver, redact: Redaction, entries: Sequence[Entry]) -> None:
     """As `redact_entries`; beside the event loop where there is one: nobody knows how long a redaction takes."""
-    if redact is None:
-        return
     if driver.suspends:
         await elsewhere(lambda: redact_entries(redact, entries))
     else:

@@ -1,11 +1,13 @@
 """Heads that were seen last: a writer begins with one of them, instead of a look at the database.
 
 That is a guess. An append that follows one says which head it means, not only by its revision (`Append.was_body`), and
-loses its race if the database has another one; then the session is looked at. Nothing else is decided by a guess.
+loses its race if the database has another one; then the session is looked at. Nothing else is decided by a guess, but
+for how many commits are asked for at first.
 """
 
 from __future__ import annotations
 
+from ..records import Session
 from .driver import HeadRow
 
 MOST, LARGEST = 256, 16 * 1024
@@ -19,28 +21,35 @@ class Remembered:
     among them, and those that are hidden.
     """
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._rows: dict[str, HeadRow] = {}
+        self._seen: dict[str, tuple[HeadRow, int]] = {}
 
     def get(self, session_id: str) -> HeadRow | None:
         """The head as it was last seen."""
-        return self._rows.get(session_id)
+        seen = self._seen.get(session_id)
+        return None if seen is None else seen[0]
 
-    def put(self, row: HeadRow) -> None:
+    def commits_each(self, session_id: str) -> int:
+        """In how many commits the newest runs were written, each: two, as agents do; one where all commits are runs."""
+        seen = self._seen.get(session_id)
+        return 2 if seen is None else seen[1]
+
+    def put(self, row: HeadRow, head: Session) -> None:
         """Remember a head that was read, or is acknowledged; forget what was seen longest ago."""
-        rows = self._rows
-        rows.pop(row.session_id, None)
+        seen = self._seen
+        seen.pop(row.session_id, None)
         if row.hidden or row.expires_at is not None or len(row.body) + len(row.metadata) > LARGEST:
             return
-        rows[row.session_id] = row
-        if len(rows) > MOST:
+        others = head.revision - head.run_count  # the commit that makes the session may be one of its own
+        seen[row.session_id] = row, 1 if others <= 1 else 2
+        if len(seen) > MOST:
             try:
-                rows.pop(next(iter(rows)), None)
+                seen.pop(next(iter(seen)), None)
             except (RuntimeError, StopIteration):  # another thread has changed it at this moment, and sees to it
                 return
 
     def forget(self, session_id: str) -> None:
         """Forget one: it was changed, or is gone."""
-        self._rows.pop(session_id, None)
+        self._seen.pop(session_id, None)

@@ -51,7 +51,8 @@ def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
         elif run.parent_run_id is None:
             top[run.number] = run
     for run in top.values():
-        _settle(run)
+        if run.children:
+            _settle(run)
     return top
 
 
@@ -165,7 +166,7 @@ def runs_of(rows: Sequence[CommitRow], unreadable: dict[int, StorageError]) -> d
                 runs.update(build_runs([entry for entry in read.entries if entry.run == number]))
             except CorruptDataError as error:
                 unreadable[number] = error
-    return {number: run for number, run in runs.items() if number not in unreadable}
+    return {number: run for number, run in runs.items() if number not in unreadable} if unreadable else runs
 
 
 def ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -146,14 +146,13 @@ async def add_run(
             there[:] = [(head, same.run)]
             return None
         number = head.run_count + 1
-        common: dict[str, Any] = {"run_id": run_id, "run": number, "agent": agent}
-        entries.append(started.entry(**common))
-        entries.extend(MessageAdded(message).entry(**common, format=format) for message in messages)
+        entries.append(started.entry(run_id, number, None, agent))
+        entries += [MessageAdded(message).entry(run_id, number, None, agent, format) for message in messages]
         if merge:
             entries += await state_entries(
                 core.driver, head, lambda now: patch.from_merge_patch(merge, now), run_id, number, given=merge
             )
-        entries.append(ended.entry(**common))
+        entries.append(ended.entry(run_id, number, None, agent))
         return Draft(entries, number, key)
 
     committed = await core.commit(session_id, user_id, change, deadline)

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import CorruptDataError, StorageError
 from ...storage.driver import HeadRow, Listing, ListQuery
 from ...storage.matching import as_asked
+from ...storage.rows import uncounted
 
 TAKEN = "The database has rows that no head knows of: remove them, or delete the session."
 """What to do where a commit or a head has no place, because a row stands there that is not Sessile's."""
@@ -51,9 +52,10 @@ _USUAL = frozenset(
 
 def loaded_head(row: Sequence[Any]) -> HeadRow:
     """As `head_of`, for what is done most often: what is hidden may be said by a number."""
+    if (*map(type, row),) in _USUAL:
+        return uncounted(HeadRow, row)
     head = HeadRow._make(row)
-    if (*map(type, row),) not in _USUAL:
-        check(head)
+    check(head)
     return head
 
 

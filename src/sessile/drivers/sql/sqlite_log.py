@@ -38,8 +38,11 @@ def load(connection: sqlite3.Connection, session_id: str, newest: int, deadline:
         if found is None:
             return None
         head = damage.loaded_head(found)
-        with closing(connection.execute(SQL["newest"], (session_id, head.incarnation, newest))) as rows:
+        rows = connection.execute(SQL["newest"], (session_id, head.incarnation, newest))
+        try:
             commits = newest_of(map(CommitRow.stored, rows), newest)
+        finally:
+            rows.close()
     finally:
         roll_back(connection)
     return Loaded(head, commits, _now())

@@ -235,9 +235,7 @@ class RunEnded(Word, kind="run.ended"):
             before = head.open_runs.get(entry.run)
             epoch = data.get("epoch", before.epoch if before else 1)
             others[entry.run] = OpenRun(entry.run_id or "", data["status"], epoch, 0)
-        for status, kept in (("interrupted", KEPT_INTERRUPTED), ("failed", KEPT_INTERRUPTED), ("paused", KEPT_PAUSED)):
-            others = _without_old(others, status, kept)
-        head.open_runs = others
+        head.open_runs = _without_old(others)
         if entry.run == head.run_count:
             head.last_status = data["status"]
 
@@ -253,7 +251,8 @@ class RunEnded(Word, kind="run.ended"):
             run.usage.count(counts)
         run.first_token_us = data.get("first_token", run.first_token_us)
         run.counted_there = run.counted_there or bool(data.get("counted_there"))
-        run.handoff = handoff_of(data.get("handoff"))
+        handoff = data.get("handoff")
+        run.handoff = None if handoff is None else handoff_of(handoff)
 
     @classmethod
     def fork(cls, entry: Entry, number: int) -> Entry | None:
@@ -263,12 +262,15 @@ class RunEnded(Word, kind="run.ended"):
         return super().fork(replace(entry, data=ended.but(copied=True, ended_at=when).json), number)
 
 
-def _without_old(runs: dict[int, OpenRun], status: str, kept: int) -> dict[int, OpenRun]:
+def _without_old(runs: dict[int, OpenRun]) -> dict[int, OpenRun]:
     """Crashes and forgotten approvals must not let the head grow: only the newest few such runs stay in it."""
-    if len(runs) <= kept:
+    if len(runs) <= KEPT_INTERRUPTED:
         return runs
-    old = sorted(number for number, run in runs.items() if run.status == status)[:-kept]
-    return {number: run for number, run in runs.items() if number not in old} if old else runs
+    for status, kept in (("interrupted", KEPT_INTERRUPTED), ("failed", KEPT_INTERRUPTED), ("paused", KEPT_PAUSED)):
+        old = sorted(number for number, run in runs.items() if run.status == status)[:-kept]
+        if old:
+            runs = {number: run for number, run in runs.items() if number not in old}
+    return runs
 
 
 class MessageAdded(Word, kind="message"):

@@ -172,7 +172,7 @@ class Word(Fields):
             WORDS[kind] = cls
             if once is not None:
                 RENAMED[once] = kind
-            if cls.fold is not Word.fold:
+            if cls.fold.__func__ is not Word.fold.__func__:
                 FOLDING[kind] = cls
 
     def entry(
