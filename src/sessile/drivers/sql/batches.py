@@ -445,7 +445,7 @@ class Batches(ABC, Generic[Q, A]):
             self._tell(batch, answers, failed)
 
     def _tell(self, batch: list[_Waiting[Q, A]], answers: Mapping[str, A], failed: StorageError | None) -> None:
-        """Tell all of a batch what has become of it: tasks at once, threads one after the other, each by the one before."""
+        """Tell all of a batch what has become of it: tasks at once, threads one after the other."""
         threads: list[_Waiting[Q, A]] = []
         with self._lock:
             for each in batch:
@@ -456,12 +456,13 @@ class Batches(ABC, Generic[Q, A]):
                 elif not each.told and not each.gone:
                     each.answer, each.error = answer, error
                     threads.append(each)
-            for each, after in zip(threads, [*threads[1:], None], strict=True):
-                each.next = after
+            first: _Waiting[Q, A] | None = None
+            for each in reversed(threads):
+                each.next, first = first, each
                 each.told = True  # after that: its caller may look at any moment
         batch.clear()
-        if threads:
-            threads[0].ring()
+        if first is not None:
+            first.ring()
 
     def _counted(self, error: StorageError) -> StorageError:
         self._stats.unknown(error)
