@@ -55,6 +55,7 @@ class Database:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is slow sends nobody off alone."""
     monkeypatch.setattr(batches, "PATIENCE", 30.0)
+    monkeypatch.setattr(batches, "SOON", 0.0)
 
 
 def written(database: Database, names: Sequence[str], timeout: float = 30.0) -> list[bool | BaseException]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
 from collections import deque
@@ -48,8 +49,14 @@ logger = logging.getLogger("sessile")
 AT_WORK = 2
 """How many batches are on their way at the same time, where a server does the work."""
 
-MOST = 16
+MOST = 32
 """How many sessions a batch has at most, where nothing else is said."""
+
+SOON = 0.005
+"""After how many seconds of waiting a batch begins beside another one, or as soon as it has all that it may have.
+
+Large batches cost less than many: of two at a time, each would have half.
+"""
 
 MAX_CHARS = 64 * 1024
 """What has more characters goes alone, so that small commits do not wait for its way."""
@@ -92,11 +99,15 @@ A = TypeVar("A")
 class _Waiting(Generic[Q, A]):
     """Something that is asked for, and what its caller is told."""
 
-    __slots__ = ("answer", "asked", "batch", "begun", "bell", "deadline", "error", "future", "leads", "told")
+    __slots__ = (
+        *("answer", "asked", "batch", "begun", "bell", "deadline", "error", "future", "gone", "leads", "next", "since"),
+        "told",
+    )
 
     def __init__(self, asked: Q, deadline: Deadline, *, suspends: bool) -> None:
         self.asked = asked
         self.deadline = deadline
+        self.since = time.monotonic()
         self.future: asyncio.Future[None] | None = None
         self.bell = None if suspends else allocate_lock()
         if self.bell is not None:
@@ -108,6 +119,10 @@ class _Waiting(Generic[Q, A]):
         self.begun = False
         """Whether it waits no more to be taken into a batch."""
         self.told = False
+        self.gone = False
+        """Whether its caller waits no more, told or not."""
+        self.next: _Waiting[Q, A] | None = None
+        """Of the same batch: whom its caller wakes, when it has woken itself."""
         self.answer: A | None = None
         """What the batch has brought; None: it is to go alone."""
         self.error: StorageError | None = None
@@ -133,6 +148,7 @@ class _Waiting(Generic[Q, A]):
         """Wait until it is told something, or to lead its batch."""
         if self.bell is not None:
             self.bell.acquire(timeout=seconds)
+            self.pass_on()
             return
         if self.told:
             return
@@ -141,6 +157,12 @@ class _Waiting(Generic[Q, A]):
             await self.rung()
         finally:
             timer.cancel()
+
+    def pass_on(self) -> None:
+        """Wake who comes next. So threads of a batch come one after the other, and do not fight for the interpreter."""
+        after, self.next = self.next, None
+        if after is not None:
+            after.ring()
 
     async def rung(self) -> None:
         """Of a task: wait until somebody rings."""
@@ -248,8 +270,8 @@ class Batches(ABC, Generic[Q, A]):
                 await mine.wait(min(PATIENCE, left))
             if self._leaves(mine):
                 return await self._alone(asked, deadline)
-            if not mine.told and not mine.leads:
-                await mine.wait(deadline.remaining() + self._grace)
+            while not mine.told and not mine.leads and (left := deadline.remaining() + self._grace) > 0:
+                await mine.wait(min(PATIENCE, left))  # whoever should wake it may have been struck
             if mine.leads:
                 await self._lead(self._led_by(mine))
         finally:
@@ -270,12 +292,24 @@ class Batches(ABC, Generic[Q, A]):
     def _enter(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
         """Begin at once (None), or join those who wait."""
         with self._lock:
-            if self._at_work < self._may_work:
+            at_once = self._at_work < self._may_work and not self._waiting
+            if at_once:
                 self._at_work += 1
                 return None
             mine = self._new(asked, deadline)
             self._waiting.append(mine)
-            return mine
+            begins = not self._beginning and self._may_begin()
+            self._at_work += begins
+        if begins:
+            self._next()
+        return mine
+
+    def _may_begin(self) -> bool:
+        """Whether those who wait go by now, beside others that are on their way."""
+        if self._at_work == 0:
+            return True
+        full = len(self._waiting) >= self._most or time.monotonic() - self._waiting[0].since >= SOON
+        return full and self._at_work < self._may_work
 
     def _new(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A]:
         return _Waiting(asked, deadline, suspends=self._suspends)  # to name the types here takes 1 µs
@@ -314,6 +348,10 @@ class Batches(ABC, Generic[Q, A]):
         """Whatever ends a caller's waiting: nobody is kept by it, and somebody else leads the batch that it should."""
         if not mine.begun:
             self._leaves(mine)
+        if not mine.told:
+            with self._lock:
+                mine.gone = True
+        mine.pass_on()
         batch, mine.batch = mine.batch, []
         for each in batch:  # what interrupted it came before it could lead them
             each.tell(None)
@@ -329,9 +367,10 @@ class Batches(ABC, Generic[Q, A]):
         Which these are is decided when it begins: until a leader has its turn in the interpreter, more of them come.
         """
         with self._lock:
-            if not self._waiting or self._beginning:
-                self._at_work -= 1
+            self._at_work -= 1
+            if not self._waiting or self._beginning or not self._may_begin():
                 return
+            self._at_work += 1
             self._beginning = True
             if not self._suspends:
                 leader = self._waiting.pop()  # who came last has most time
@@ -354,7 +393,7 @@ class Batches(ABC, Generic[Q, A]):
         with self._lock:
             self._beginning = False
             taken = self._taken(batch)
-            others = bool(self._waiting) and self._at_work < self._may_work
+            others = bool(self._waiting) and self._may_begin()
             self._at_work += others
         if others:
             self._next()
@@ -402,13 +441,28 @@ class Batches(ABC, Generic[Q, A]):
         except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
             failed = None
         finally:
+            self._next()  # first of all: the next batch is on its way while these go on
+            self._tell(batch, answers, failed)
+
+    def _tell(self, batch: list[_Waiting[Q, A]], answers: Mapping[str, A], failed: StorageError | None) -> None:
+        """Tell all of a batch what has become of it: tasks at once, threads one after the other."""
+        threads: list[_Waiting[Q, A]] = []
+        with self._lock:
             for each in batch:
-                if failed is None:
-                    each.tell(answers.get(each.asked.session_id))
-                else:
-                    each.tell(None, self._counted(failed if each is batch[0] else _copy(failed)))
-            batch.clear()
-            self._next()
+                answer = answers.get(each.asked.session_id) if failed is None else None
+                error = None if failed is None else self._counted(failed if each is batch[0] else _copy(failed))
+                if each.bell is None or each.batch is batch:  # who leads is awake
+                    each.tell(answer, error)
+                elif not each.told and not each.gone:
+                    each.answer, each.error = answer, error
+                    threads.append(each)
+            first: _Waiting[Q, A] | None = None
+            for each in reversed(threads):
+                each.next, first = first, each
+                each.told = True  # after that: its caller may look at any moment
+        batch.clear()
+        if first is not None:
+            first.ring()
 
     def _counted(self, error: StorageError) -> StorageError:
         self._stats.unknown(error)
