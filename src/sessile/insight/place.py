@@ -14,7 +14,7 @@ from .engines import ENGINES, TABLES, Engine
 
 T = TypeVar("T")
 
-VERSION = 6
+VERSION = 7
 """Of the tables. An older index is rebuilt; a newer one is left alone."""
 
 

@@ -220,11 +220,10 @@ def _scores(looking: _Looking, ids: Sequence[int]) -> dict[int, float]:
     engine = looking.place.engine
     for some in batches(ids):
         condition, values = one_of("run", some)
-        for row, *kept in looking.place.read(f"SELECT run, {engine.kept} FROM {{words}} WHERE {condition}", values):
-            words = engine.unpacked(*kept)
-            length = 0.25 + 0.75 * sum(words.counts) / _USUAL
-            occurring = dict(zip(words.terms.split(), words.counts, strict=True))
-            counts = [occurring.get(one, 0) for one in looking.terms]
+        sql = f"SELECT run, {engine.kept(looking.terms)} FROM {{words}} WHERE {condition}"
+        for row, *kept in looking.place.read(sql, values):
+            counts, all_words = engine.occurrences(looking.terms, kept)
+            length = 0.25 + 0.75 * all_words / _USUAL
             scores[row] = round(math.fsum(count * 2.2 / (count + 1.2 * length) for count in counts), 9)
     return {row: scores.get(row, 0.0) for row in ids}
 

@@ -1,4 +1,4 @@
--- The tables of an index, version 6: a projection of the log, rebuilt whenever that is needed.
+-- The tables of an index, version 7: a projection of the log, rebuilt whenever that is needed.
 -- {id}, {text}, {long} and {real} are types of the database; {counted} are columns of counts, money in nano-dollars.
 -- Times are microseconds UTC. Each statement may be run again.
 

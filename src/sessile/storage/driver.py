@@ -141,10 +141,11 @@ Values = Mapping[str, Any]
 
 Row = tuple[Any, ...]
 
-RunStatement = Callable[[str, Values | Sequence[Sequence[Any]] | None], Awaitable[list[Row]]]
+RunStatement = Callable[[str, Values | Sequence[Sequence[Any]] | bytes | None], Awaitable[list[Row]]]
 """Runs a statement within a transaction; returns its rows, none for statements that have none.
 
-On SQLite it is also given many rows of parameters, which are written `?`, and is run for each of them."""
+On SQLite it is also given many rows of parameters, which are written `?`, and is run for each of them; on PostgreSQL
+`COPY … FROM STDIN` and its data."""
 
 
 class Beside(ABC):

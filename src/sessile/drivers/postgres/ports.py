@@ -223,8 +223,12 @@ class ThreadPort(PostgresPort):
         """A transaction of several statements, rolled back if its body raises."""
         connection = self._pool.acquire(deadline)
 
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def execute(sql: str, parameters: Parameters | bytes | None) -> Result:
             try:
+                if isinstance(parameters, bytes):
+                    with connection.cursor().copy(cast("Any", sql)) as copy:
+                        copy.write(parameters)
+                    return Result([], 0)
                 return _result(connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
                 raise self.translate(error, what, "unknown") from error
@@ -302,8 +306,12 @@ class TaskPort(PostgresPort):
         """A transaction of several statements, rolled back if its body raises."""
         connection = await self._pool.acquire(deadline)
 
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def execute(sql: str, parameters: Parameters | bytes | None) -> Result:
             try:
+                if isinstance(parameters, bytes):
+                    async with connection.cursor().copy(cast("Any", sql)) as copy:
+                        await copy.write(parameters)
+                    return Result([], 0)
                 return await _aresult(await connection.execute(cast("Any", sql), parameters or {}))
             except psycopg.Error as error:
                 raise self.translate(error, what, "unknown") from error
@@ -400,7 +408,8 @@ class BorrowedPort:
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[Execute]:
         """The application's transaction."""
 
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def execute(sql: str, parameters: Parameters | bytes | None) -> Result:
+            assert not isinstance(parameters, bytes), "no index lies beside a connection of the application's"
             return await self.write(what, sql, parameters or {}, deadline)
 
         yield execute

@@ -34,7 +34,8 @@ class Result(NamedTuple):
     affected: int
 
 
-Execute = Callable[[str, Parameters | None], Awaitable[Result]]
+Execute = Callable[[str, Parameters | bytes | None], Awaitable[Result]]
+"""Runs a statement with its parameters; on PostgreSQL a COPY with its data."""
 
 
 class Port(Protocol):

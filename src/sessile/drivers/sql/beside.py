@@ -52,8 +52,8 @@ class SqlBeside(Beside):
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
         async with self._port.transaction(what, deadline) as execute:
 
-            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | None) -> list[Row]:
-                assert values is None or isinstance(values, Mapping), "many rows are SQLite's"
+            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | bytes | None) -> list[Row]:
+                assert values is None or isinstance(values, (Mapping, bytes)), "many rows are SQLite's"
                 return (await execute(_pyformat(sql), values)).rows
 
             yield run

@@ -51,7 +51,8 @@ class SqliteBeside(Beside):
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
         with self._file.changing(what, deadline) as connection:
 
-            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | None) -> list[Row]:
+            async def run(sql: str, values: Values | Sequence[Sequence[Any]] | bytes | None) -> list[Row]:
+                assert not isinstance(values, bytes), "COPY is PostgreSQL's"
                 if values is None or isinstance(values, Mapping):
                     return connection.execute(sql, values or {}).fetchall()
                 connection.executemany(sql, values)
