@@ -43,17 +43,20 @@ EMPTY = "{}"
 LONGEST_WAY = 20
 """Of how many keys the place of a value is named."""
 
-def _encoder(**how: bool) -> Callable[[Any], str]:
+
+def _encoder(*, ensure_ascii: bool, sort_keys: bool = False) -> Callable[[Any], str]:
     """JSON text of a value, as `json.dumps` gives it with these options.
 
     `json` makes the C part of an encoder anew for each value, which takes twice the time that a small value takes.
     """
-    encoder = json.JSONEncoder(**how, allow_nan=False, separators=(",", ":"), check_circular=False)
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, sort_keys=sort_keys, allow_nan=False, separators=(",", ":"), check_circular=False
+    )
     compiled = getattr(json.encoder, "c_make_encoder", None)
     if compiled is None:  # an interpreter that has none
         return encoder.encode
-    quoted = json.encoder.encode_basestring_ascii if encoder.ensure_ascii else json.encoder.encode_basestring
-    parts = compiled(None, encoder.default, quoted, None, ":", ",", encoder.sort_keys, False, False)
+    quoted = json.encoder.encode_basestring_ascii if ensure_ascii else json.encoder.encode_basestring
+    parts = compiled(None, encoder.default, quoted, None, ":", ",", sort_keys, False, False)
     return lambda value: "".join(parts(value, 0))
 
 
