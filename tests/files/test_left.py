@@ -156,6 +156,30 @@ def test_what_others_do_in_between_is_noticed(meanwhile: Callable[[Folder, Stora
     assert folder.inputs()[-1] == "after"
 
 
+def test_a_change_by_hand_is_read_that_nothing_tells(folder: Folder) -> None:
+    """What a process remembers of the log's end is compared with what is there: not only number, size and time."""
+    with folder.open() as storage:
+        for number in range(4, 14):
+            storage.add_run("s", input=f"question {number}")
+        before = folder.log.stat()
+        folder.edit(folder.log, "question 12", "QUESTION 12")
+        os.utime(folder.log, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert folder.log.stat().st_size == before.st_size
+        session = storage.get_session("s", last_runs=3)
+        assert session is not None
+        assert [run.input for run in session.runs] == ["question 11", "QUESTION 12", "question 13"]
+
+
+def test_what_one_has_written_is_brought_as_others_read_it(folder: Folder) -> None:
+    """Also where some of it is too large to be remembered, and where only the newest is known."""
+    with folder.open() as storage:
+        for number in range(4, 30):
+            storage.add_run("s", input=f"question {number}", output="x" * (20_000 if number % 10 == 5 else 10))
+            mine = storage.get_session("s", last_runs=number % 7)
+            with folder.open() as fresh:
+                assert fresh.get_session("s", last_runs=number % 7) == mine
+
+
 def test_two_storages_that_take_turns(folder: Folder) -> None:
     with folder.open() as one, folder.open() as other:
         for number in range(4, 24):

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from ...errors import NewerVersionError
 from ...storage.driver import CommitRow, HeadRow
-from ...storage.encoding import encode
+from ...storage.encoding import decode, encode
 from ...storage.rows import HEAD_TYPES
 
 Fields = dict[str, Any]
@@ -201,7 +201,7 @@ class Format(ABC):
         """JSON text as a value if it comes back as it is, else as text."""
         if text == "{}":  # as metadata are for the most part
             return {name: {}}
-        value = json.loads(text)
+        value = decode(text)
         return {name: value} if self.keeps(value, text) else {f"{name}_text": text}
 
     def _mapping(self, text: bytes) -> Fields:

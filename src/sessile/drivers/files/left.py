@@ -1,4 +1,4 @@
-"""Sessions as this process has left them: who commits again need not read head and log once more.
+"""Sessions as this process has left them: who commits or loads again need not take head and log apart once more.
 
 That is believed only while the lock of the session is held, and only if the files are the ones that were left, by their
 inodes, sizes and times: a commit of another process makes the log longer, and the head another file.
@@ -7,14 +7,18 @@ inodes, sizes and times: a commit of another process makes the log longer, and t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...storage.driver import HeadRow
+from ...storage.driver import CommitRow, HeadRow
 from .formats import Owner
 from .index import Stamp
 
 MOST, LARGEST = 256, 16 * 1024
 """How many are remembered, and up to which size of their heads: 4 MB together at most."""
+
+LARGEST_END = 32 * 1024
+"""How many bytes of the end of its log are remembered of each, with what they say: 16 MB together at most."""
 
 FileStamp = tuple[int, int, int, int]
 """Which file it is, and in which state."""
@@ -23,6 +27,13 @@ FileStamp = tuple[int, int, int, int]
 def stamp(found: os.stat_result) -> FileStamp:
     """What tells one state of a file from another. The device is part of it: another disk may be mounted there."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Record(NamedTuple):
+    """A record as it was written, and the commit that it is."""
+
+    text: bytes
+    row: CommitRow
 
 
 class Left(NamedTuple):
@@ -35,6 +46,8 @@ class Left(NamedTuple):
     begin: int
     """Where the commits begin in the log."""
     top: int
+    end: tuple[Record, ...]
+    """What this process has written last, the newest record last: the log ends with it, unless it was changed since."""
 
 
 class LeftSessions:
@@ -51,15 +64,28 @@ class LeftSessions:
         """Forget a session that is about to be changed, or was."""
         self._left.pop(session_id, None)
 
-    def put(self, head: os.stat_result, log: os.stat_result, row: HeadRow, begin: int, top: int) -> None:
+    def put(
+        self, head: os.stat_result, log: os.stat_result, row: HeadRow, begin: int, top: int, end: Sequence[Record]
+    ) -> None:
         """Remember what a commit has left, and forget what was left longest ago."""
         if len(row.body) + len(row.metadata) > LARGEST:
             return
         owner = Owner(row.session_id, row.incarnation)
         self.forget(row.session_id)  # so that it becomes the newest
-        self._left[row.session_id] = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top)
+        left = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top, _within(end))
+        self._left[row.session_id] = left
         if len(self._left) > MOST:
             try:
                 self._left.pop(next(iter(self._left)), None)
             except (RuntimeError, StopIteration):  # another thread has changed it at this moment, and sees to it
                 return
+
+
+def _within(records: Sequence[Record]) -> tuple[Record, ...]:
+    """The newest of these that have no more than `LARGEST_END` bytes together."""
+    left = LARGEST_END
+    for count, record in enumerate(reversed(records)):
+        left -= len(record.text)
+        if left < 0:
+            return tuple(records[len(records) - count :])
+    return tuple(records)

@@ -21,7 +21,7 @@ from ...storage.stats import Stats
 from . import disk, keys
 from .formats import Format, FormatError, Owner, Stored
 from .index import Index, Stamp
-from .left import LeftSessions, stamp
+from .left import LeftSessions, Record, stamp
 from .locks import Locks
 from .log import Chunk, Log
 from .names import safe_name
@@ -51,6 +51,7 @@ class View:
 
     `last` and `top` are those of the newest commit of the log; what is beyond the head's revision was not acknowledged.
     `top` is -1 if that commit was acknowledged and is damaged. `clean`: the log ends with it, and can be appended to.
+    `end`: what this process has written there last, if the files are as it has left them.
     """
 
     head: HeadRow | None
@@ -59,11 +60,21 @@ class View:
     last: int
     top: int
     clean: bool
+    end: tuple[Record, ...] = ()
 
     @property
     def revision(self) -> int:
         """Up to where the log is acknowledged for certain."""
         return 0 if self.head is None else self.head.revision
+
+    def newest(self, count: int) -> list[CommitRow]:
+        """As `Log.newest`. What still ends as this process has written it is not taken apart."""
+        known = self.end[-count:] if count else ()
+        if known and len(known) >= min(count, self.revision):
+            text = b"".join([record.text for record in known])
+            if disk.read_at(self.log.file, len(text), self.log.size - len(text)) == text:
+                return [record.row for record in known]
+        return self.log.newest(count, self.revision)
 
     def close(self) -> None:
         """Close the log. Idempotent."""
@@ -336,7 +347,7 @@ class Sessions:
             view.log.decode(next(view.log.backwards()))  # names the line
         records = self._records(write, view.top)
         self._commit(place, write, view.log, b"".join(records))
-        self._remember(place, write, view.log, records)
+        self._remember(place, write, view.log, records, view.end)
         return True
 
     def _as_left(self, session_id: str, place: Place, flags: int) -> View | None:
@@ -354,7 +365,7 @@ class Sessions:
             if stamp(found) == left.log_stamp and Stamp.of(self.tree.stat(place.head), 0).head == left.head_stamp:
                 log = Log(file, found.st_size, self.form, place.log, left.begin)
                 file = -1
-                return View(left.head, log, left.owner, left.head.revision, left.top, clean=True)
+                return View(left.head, log, left.owner, left.head.revision, left.top, clean=True, end=left.end)
         except FileNotFoundError:  # there is a log, and no head
             return None
         finally:
@@ -362,14 +373,17 @@ class Sessions:
                 os.close(file)
         return None
 
-    def _remember(self, place: Place, write: Append, log: Log, records: Mapping[bytes, Stored]) -> None:
-        """Remember how this process leaves a session."""
-        top = 0
-        for record, stored in records.items():
-            self.form.wrote(record, stored)
+    def _remember(
+        self, place: Place, write: Append, log: Log, records: Mapping[bytes, Stored], before: Sequence[Record] = ()
+    ) -> None:
+        """Remember how this process leaves a session, and what it has written last, `before` and now."""
+        top, end = 0, [*before]
+        for text, stored in records.items():
+            self.form.wrote(text, stored)
+            end.append(Record(text, stored.row))
             top = stored.top
         with contextlib.suppress(OSError):  # the commit is made, whatever is known of it
-            self._left.put(self.tree.stat(place.head), os.fstat(log.file), write.head, log.begin, top)
+            self._left.put(self.tree.stat(place.head), os.fstat(log.file), write.head, log.begin, top, end)
 
     def _create(self, place: Place, write: Append) -> bool:
         self.tree.make_folder(place.folder)

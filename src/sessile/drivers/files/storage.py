@@ -202,7 +202,7 @@ class FileDriver(Driver):
         with disk.translated("Reading a session", self.root), self.sessions.read(session_id, deadline) as view:
             if view is None or view.head is None:
                 return None
-            return Loaded(view.head, view.log.newest(newest, view.revision), time.time_ns() // 1000)
+            return Loaded(view.head, view.newest(newest), time.time_ns() // 1000)
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         self._begin(deadline)

@@ -94,8 +94,12 @@ class Journal:
                 if child.status == "paused":
                     self.parts[child.run_id] = child
             for entry in run.steps:
-                kept = entry if _is_little(entry) else Packed([entry])
-                self._read(entry, kept)
+                step = _step_of(entry)
+                kept = entry if step is not None and _is_small(step) else Packed([entry])
+                if step is None:
+                    self._read(entry)
+                else:  # nearly all are
+                    self._add(path_of(step.path), step, kept)
                 self._written.append(kept)
 
     def count(self, usage: Usage, elsewhere: str | None) -> None:
@@ -106,11 +110,8 @@ class Journal:
 
     # ------------------------------------------------------------ reading
 
-    def _read(self, entry: Entry, commit: Packed | Entry) -> None:
-        step = _step_of(entry)
-        if step is not None:  # nearly all are
-            self._add(path_of(step.path), step, commit)
-            return
+    def _read(self, entry: Entry) -> None:
+        """Take note of an entry that is no end of a step."""
         if (began := StateKept.read(entry)) is not None:
             self.state = began.state
         if (patched := StatePatched.read(entry)) is not None:
@@ -128,29 +129,32 @@ class Journal:
             self.decided.append(decided)
 
     def _add(self, path: Path, step: Step, commit: Packed | Entry) -> None:
-        self._begun.setdefault(path, step.started_at)
-        if isinstance(step, StepFailed) and step.retry_in is not None:
+        if isinstance(step, StepFailed):
             self._attempts[path] = step.attempt
-            self.forget_failures(path)  # the next attempt does again what has failed inside this one
-            return
+            self._begun.setdefault(path, step.started_at)
+            if step.retry_in is not None:
+                self.forget_failures(path)  # the next attempt does again what has failed inside this one
+                return
         self._packed.pop(path, None)
-        if isinstance(step, StepFinished) and isinstance(commit, Packed) and not _is_small(step):
+        if isinstance(commit, Packed) and isinstance(step, StepFinished) and not _is_small(step):
             self._packed[path] = commit
             step = step.but(output=None, state=None)
         self._kept[path] = step
-        self._attempts[path] = step.attempt
-        if isinstance(step, StepFinished) and step.event is not None:
-            self._received.add(step.event)
+        if (event := step.json.get("event")) is not None:
+            self._received.add(event)
         self._place(path, step)
 
     def _place(self, path: Path, step: Step) -> None:
         """Take note of what is around a step."""
-        reach = self._reach
-        for depth, position in enumerate(path):
-            scope = path[:depth]
-            if position > reach.get(scope, 0):
-                reach[scope] = position
-        if (within := step.within) is not None:
+        reach, inside, position = self._reach, path[:-1], path[-1]
+        before = reach.get(inside)
+        if before is None:  # the first one there: nobody knows yet how far those around it reach either
+            for depth, outer in enumerate(path):
+                if outer > reach.get(path[:depth], 0):
+                    reach[path[:depth]] = outer
+        elif position > before:
+            reach[inside] = position
+        if (within := step.json.get("within")) is not None:
             label, depth = within
             self._around[path[:depth]] = label
 
@@ -163,12 +167,19 @@ class Journal:
         return next(one for one in found if one is not None and path_of(one.path) == path)
 
     def attempts(self, path: Path) -> int:
-        """How often a step has been tried before."""
+        """How often a step that is not kept has been tried before."""
         return self._attempts.get(path, 0)
 
     def reach(self, scope: Path) -> int:
         """The last position in a scope of which anything is kept."""
         return self._reach.get(scope, 0)
+
+    def fitting(self, path: Path, name: str, inputs: str | None) -> Step | None:
+        """What is kept of the step that the code calls there; raises as `check_fits` if that was another one."""
+        step = self._kept.get(path)
+        if step is None or step.json["name"] != name or step.json.get("inputs") != inputs:
+            self.check_fits(path, name, inputs)
+        return step if step is None or path not in self._packed else self.kept(path)
 
     def check_fits(self, path: Path, name: str, inputs: str | None = None) -> None:
         """Raise `WorkflowChangedError` if something else stood at this position when the run came here before.
@@ -206,11 +217,15 @@ class Journal:
         step = self._kept.pop(failed, None)
         if step is None:
             return
+        self._attempts[failed] = step.attempt
+        self._begun.setdefault(failed, step.started_at)
         ended, inside = step.ended_at, len(failed)
         for path, other in list(self._kept.items()):
             behind = path > failed and path[:inside] != failed
             if behind and self._begun.get(path, other.started_at) >= ended:
-                del self._kept[path], self._begun[path]
+                del self._kept[path]
+                self._begun.pop(path, None)
+                self._attempts[path] = other.attempt
                 self._lives[path] = self._lives.get(path, 0) + 1
                 if isinstance(other, StepFinished) and other.event is not None:
                     self._received.discard(other.event)
@@ -353,7 +368,7 @@ def _step_of(entry: Entry) -> Step | None:
 
 def _is_little(entry: Entry) -> bool:
     """Whether an entry is the end of a step that is kept as it is."""
-    step = StepFinished.read(entry)
+    step = _step_of(entry)
     return step is not None and _is_small(step)
 
 
@@ -361,11 +376,16 @@ SHORT = 64
 """Up to how many characters a text is kept as it is, which takes less than to pack it."""
 
 
-def _is_small(step: StepFinished) -> bool:
+def _is_small(step: Step) -> bool:
     """Whether what a step returned takes no room, and it has changed no state."""
+    if not isinstance(step, StepFinished):
+        return False
     output = step.output
     kind = cast(type[Any], type(output))
-    return (kind in (type(None), bool, int, float) or (kind is str and len(output) <= SHORT)) and not step.changes
+    return (kind in _SCALARS or (kind is str and len(output) <= SHORT)) and not step.changes
+
+
+_SCALARS = frozenset((type(None), bool, int, float))
 
 
 def waits_until(run: Run) -> int | None:

@@ -16,22 +16,18 @@ from ..run.values import dump
 from .step import Nested, Step
 
 
-@dataclass(slots=True)
 class Call:
     """One call of a step: what, where, and with what; and what its result must pass, raising an error else."""
 
-    step: Step[..., Any]
-    path: Path
-    scope: Scope
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    check: Callable[[Any], Any] | None = None
-    name: str = field(init=False)
-    inputs: str | None = field(init=False)
+    __slots__ = ("args", "check", "inputs", "kwargs", "name", "path", "scope", "step")
 
-    def __post_init__(self) -> None:
-        self.name = self.step.name
-        self.inputs = _digest(self.args, self.kwargs)
+    def __init__(
+        self, step: Step[..., Any], path: Path, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.step, self.path, self.scope, self.args, self.kwargs = step, path, scope, args, kwargs
+        self.check: Callable[[Any], Any] | None = None
+        self.name = step.name
+        self.inputs = _digest(args, kwargs) if args or kwargs else None
 
     @property
     def nested(self) -> bool:
@@ -57,7 +53,7 @@ def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     Clients, models and other objects that have none are no part of it.
     """
     known: JsonObject = {}
-    given = {str(place): value for place, value in enumerate(args)} if args else {}
+    given = dict(zip(map(str, range(len(args))), args, strict=True))
     for name, value in (given | kwargs if kwargs else given).items():
         try:
             known[name] = dump(value, name)
