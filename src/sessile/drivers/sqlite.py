@@ -27,6 +27,7 @@ from ..errors import (
     StorageUnavailableError,
 )
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
+from ..storage.leaving import about_to_wait, leave, leave_with, movable
 from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
@@ -71,6 +72,10 @@ class SqliteStorage(Storage):
         synchronous: `"FULL"`: an acknowledged commit survives a power cut. `"NORMAL"`: it survives the end of the
             process, but a power cut may take the last commits; the file stays intact either way.
         auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
+        on_loop: True: small operations of asynchronous callers are done on their event loop, without the way to a
+            thread and back, as long as they take less than 2 ms on average and nobody else holds the database. At worst
+            the event loop stands still for one write: as long as the disk takes for an `fsync`, or for two where SQLite
+            brings its log into the file (a checkpoint). What would wait, and what is large, is done in threads.
         options: the keyword arguments of `Storage`.
     """
 
@@ -80,11 +85,15 @@ class SqliteStorage(Storage):
         *,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         auto_migrate: bool = True,
+        on_loop: bool = False,
         **options: Any,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidInputError(f'synchronous must be "FULL" or "NORMAL"; it is {synchronous!r}.')
-        super().__init__(SqliteDriver(_checked_path(path), synchronous, auto_migrate=auto_migrate), **options)
+        if not isinstance(on_loop, bool):  # pyright: ignore[reportUnnecessaryIsInstance] (users pass anything)
+            raise InvalidInputError(f"on_loop must be True or False; it is {on_loop!r}.")
+        driver = SqliteDriver(_checked_path(path), synchronous, auto_migrate=auto_migrate, on_loop=on_loop)
+        super().__init__(driver, **options)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -112,8 +121,9 @@ class SqliteDriver(Driver):
     name: ClassVar[str] = "sqlite"
     ends_promptly = True
 
-    def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True) -> None:
+    def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True, on_loop: bool = False) -> None:
         self.path = path
+        self.on_loop = on_loop
         self.synchronous = synchronous
         self.auto_migrate = auto_migrate
         self.in_memory = path == ":memory:"
@@ -160,9 +170,9 @@ class SqliteDriver(Driver):
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError("This storage was closed.")
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
-        )
+        about_to_wait()
+        patience = 0.0 if self.on_loop else BUSY_MILLISECONDS / 1000
+        connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         self._files[connection] = self._file()
@@ -241,6 +251,7 @@ class SqliteDriver(Driver):
             finally:
                 self._write_lock.release()
         else:
+            about_to_wait()
             with self._pooled(deadline) as connection:
                 yield connection
 
@@ -318,6 +329,7 @@ class SqliteDriver(Driver):
     # ------------------------------------------------------------ schema
 
     async def setup(self, deadline: Deadline) -> None:
+        await leave()
         with translated("Setting up the database", self.path):
             if not self.auto_migrate and self._absent():
                 raise StorageError(f"There is no database {self.path!r}.", hint="`sessile migrate` makes it.")
@@ -332,6 +344,7 @@ class SqliteDriver(Driver):
                     self._migrate(connection, deadline, finish=False)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        await leave()
         with translated("Migrating the database", self.path):
             if dry_run and self._absent():
                 return statements_of(self._migrations.to_do(SchemaState()))  # opening the file would make it
@@ -383,7 +396,9 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ the log
 
+    @movable()
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        await leave_with(commits=newest)
         if self._writer is None or not self._write_lock.acquire(blocking=False):
             with translated("Loading a session", self.path), self._reading(deadline) as connection:
                 return sqlite_log.load(connection, session_id, newest, deadline)
@@ -396,7 +411,9 @@ class SqliteDriver(Driver):
         finally:
             self._write_lock.release()
 
+    @movable(writes=True)
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None:
             return await self._append(write, deadline)
         return await self._batches.ask(write, deadline)
@@ -438,7 +455,9 @@ class SqliteDriver(Driver):
             self._follow_file()
             raise StorageUnavailableError(f"The database file {self.path!r} was replaced.", written="unknown")
 
+    @movable()
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
+        await leave_with(commits=span.limit if span.key is None else 1)
         statement, values = log.span_statement(span)
         sql = put_in(SQL[statement], {"direction": log.direction(span)})
         values |= {"session_id": session_id, "incarnation": incarnation}
@@ -448,6 +467,7 @@ class SqliteDriver(Driver):
     async def rewrite(
         self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
     ) -> bool:
+        await leave()
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Rewriting commits", self.path), self._writing(deadline) as connection:
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
@@ -464,6 +484,7 @@ class SqliteDriver(Driver):
             return True
 
     async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        await leave()
         page, values = filters.page(query, _METADATA)
         try:
             words = {"page": page, "columns": HEAD if query.with_state else _STATELESS}
@@ -480,6 +501,7 @@ class SqliteDriver(Driver):
         return await damage.page_of(places, read, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
+        await leave()
         where, values = filters.conditions(query, _METADATA)
         return self._scan("Counting sessions", put_in(SQL["count"], {"where": where}), values, deadline)[0][0]
 
@@ -488,17 +510,19 @@ class SqliteDriver(Driver):
         with translated(what, self.path), self._reading(deadline, short=False) as connection:
             connection.set_progress_handler(lambda: int(deadline.remaining() <= 0), 10_000)
             try:
-                return connection.execute(sql, values).fetchall()
+                return patiently(lambda: connection.execute(sql, values).fetchall(), deadline)
             finally:
                 connection.set_progress_handler(None, 0)
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        await leave()
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
             without_growing(connection, lambda: connection.execute(SQL["delete"], key), deadline)
             self._check_kept(connection)
 
     async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        await leave()
         key = {"session_id": session_id}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
             removed = patiently(lambda: connection.execute(SQL["discard"], key), deadline).rowcount
@@ -529,6 +553,7 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ records
 
+    @movable()
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key}
         with translated("Reading a record", self.path), self._reading(deadline) as connection:
@@ -536,9 +561,11 @@ class SqliteDriver(Driver):
         # SQLite takes a value of any type in any column: whoever reads the record finds that it is damaged.
         return None if found is None else found[0] if type(found[0]) is bytes else str(found[0]).encode()
 
+    @movable(writes=True)
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
+        await leave_with(chars=len(value or b""))
         values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
         sql = SQL["remove_record" if value is None else "put_record"]
         with translated("Writing a record", self.path), self._writing(deadline) as connection:
@@ -546,6 +573,7 @@ class SqliteDriver(Driver):
             self._check_kept(connection)
             return done
 
+    @movable()
     async def record_keys(
         self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
     ) -> list[str]:

@@ -30,6 +30,7 @@ from .driver import Append, CommitRow, Deadline, Driver, HeadRow, Loaded, Span
 from .encoding import check_size, decode_head, encode_commit, encode_head, size_of
 from .fold import fold, roll_forward
 from .ids import check_id, check_optional_id, check_session_id, uuid7
+from .leaving import leave
 from .loading import load
 from .readable import read_entries
 from .redacting import redact_draft
@@ -308,7 +309,7 @@ class Core:
     ) -> tuple[Committed, Append]:
         """As `_encode`; on an event loop, what is large is encoded beside it."""
         await redact_draft(self.driver, self.settings.redact, draft.entries)
-        if not self.driver.suspends:
+        if not self.driver.suspends and not self.driver.on_loop:
             return self._encode(snapshot, session_id, commit_id, draft)
         state = None if snapshot.head is None else snapshot.head.state
         data = [entry.data for entry in draft.entries]
@@ -368,6 +369,7 @@ class Core:
 
         They hear of it first: what comes between leaves a session that is removed later.
         """
+        await leave()
         await self.tell_indexes(session_id, incarnation, deadline)
         await self.driver.delete(session_id, incarnation, deadline)
 

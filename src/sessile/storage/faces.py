@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import SessileError, UnsupportedError
 from .forking import forks
+from .leaving import went_on
 from .threads import WAKE_SECONDS, collecting
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def step(coroutine: Awaitable[R]) -> R:
         generator.send(None)
     except StopIteration as stop:
         return stop.value
-    generator.close()
-    raise RuntimeError("A driver that declares suspends=False has awaited something.")
+    return went_on(generator)
 
 
 async def stepped_together(work: Iterable[Callable[[], Coroutine[Any, Any, R]]], most: int) -> list[R]:
