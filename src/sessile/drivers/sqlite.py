@@ -97,20 +97,22 @@ class SqliteStorage(Storage):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory; `?synchronous=NORMAL`."""
+        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory; `?synchronous=NORMAL&on_loop=true`."""
         parts = urlsplit(url)
         if parts.netloc:
             raise InvalidInputError(
                 "The URL names a host, which SQLite does not have.",
                 hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
             )
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.fragment or "#" in url or query.keys() - {"synchronous"}:
+        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if parts.fragment or "#" in url or query.keys() - {"synchronous", "on_loop"}:
             raise InvalidInputError(
-                "The URL has more than a path and ?synchronous=.",
+                "The URL has more than a path, ?synchronous= and &on_loop=.",
                 hint="Write # as %23 and ? as %3F, and give other options as keyword arguments.",
             )
         path = unquote(parts.path.removeprefix("/"))
+        if "on_loop" in query:
+            query["on_loop"] = _truth(query["on_loop"])
         options = {**query, **options}
         return cls(path or ":memory:", **options)
 
@@ -596,6 +598,12 @@ def _checked_path(path: Any) -> str:
         raise InvalidInputError(f"{text!r} is not the path of a file.", hint='Name a file, or ":memory:".')
     check_no_url(text, "the path of a file")
     return text if text == ":memory:" else os.path.abspath(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidInputError(f"on_loop must be true or false; it is {text!r}.")
+    return text == "true"
 
 
 def _not_free(deadline: Deadline) -> DeadlineError:
