@@ -96,12 +96,12 @@ def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = Fa
         while figures.rounds < alarms:
             number += 1
             try:
-                loop = asyncio.new_event_loop() if on_a_loop else None
+                loop, work = asyncio.new_event_loop() if on_a_loop else None, _awork(storage, number, acknowledged)
                 armed, struck = True, False
                 if loop is None:
                     _work(storage, number, acknowledged)
                 else:
-                    loop.run_until_complete(_awork(storage, number, acknowledged))
+                    loop.run_until_complete(work)
                 armed, missed = False, 0
             except Alarm:
                 missed += 1
@@ -111,6 +111,7 @@ def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = Fa
             if loop is not None:
                 loop.set_exception_handler(lambda *_: None)  # which tells of tasks that it leaves behind
                 loop.close()
+            work.close()
             figures.rounds += struck
     finally:
         over = True

@@ -53,7 +53,7 @@ class TestSqliteFile(Whole):
 class TestSqliteOnLoop(TestSqliteFile):
     """Operations of asynchronous callers are begun on their event loop; a slow disk is taken for a quick one."""
 
-    one_of_sync = 16
+    one_of_sync, one_of_async = 16, 2
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_what_is_long_is_done_in_threads(storage: SqliteStorage) -> None:
         await storage.asessions()
         assert places.take() == {("list", False)}
         await storage.aget_session("s", last_runs=40)
-        assert places.take() == {("load", False)}
+        assert ("entries", False) in places.take()
 
     asyncio.run(main())
 
