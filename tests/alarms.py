@@ -96,7 +96,7 @@ def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = Fa
         while figures.rounds < alarms:
             number += 1
             try:
-                loop, work = asyncio.new_event_loop() if on_a_loop else None, _awork(storage, number, acknowledged)
+                loop, work = _new_loop() if on_a_loop else None, _awork(storage, number, acknowledged)
                 armed, struck = True, False
                 if loop is None:
                     _work(storage, number, acknowledged)
@@ -109,7 +109,6 @@ def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = Fa
                     turn *= 2
             armed = False
             if loop is not None:
-                loop.set_exception_handler(lambda *_: None)  # which tells of tasks that it leaves behind
                 loop.close()
             work.close()
             figures.rounds += struck
@@ -120,6 +119,12 @@ def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = Fa
     _look(storage, acknowledged, figures)
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # it would tell of what was interrupted, and of what is left behind
+    return loop
 
 
 def _work(storage: Storage, number: int, acknowledged: list[int]) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import (
     ClosedError,
@@ -32,7 +31,6 @@ from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
 from ..storage.storage import Storage
-from ..storage.urls import check_no_url
 from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
@@ -40,6 +38,7 @@ from .sql.sqlite_beside import SqliteBeside
 from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
 from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
+from .sql.sqlite_places import checked_path, parts_of
 from .sql.statements import put_in
 
 R = TypeVar("R")
@@ -73,7 +72,7 @@ class SqliteStorage(Storage):
             process, but a power cut may take the last commits; the file stays intact either way.
         auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
         on_loop: True: small operations of asynchronous callers are done on their event loop, without the way to a
-            thread and back, as long as they take less than 2 ms on average and nobody else holds the database. At worst
+            thread and back, as long as they take less than 1 ms on average and nobody else holds the database. At worst
             the event loop stands still for one write: as long as the disk takes for an `fsync`, or for two where SQLite
             brings its log into the file (a checkpoint). What would wait, and what is large, is done in threads.
         options: the keyword arguments of `Storage`.
@@ -92,29 +91,17 @@ class SqliteStorage(Storage):
             raise InvalidInputError(f'synchronous must be "FULL" or "NORMAL"; it is {synchronous!r}.')
         if not isinstance(on_loop, bool):  # pyright: ignore[reportUnnecessaryIsInstance] (users pass anything)
             raise InvalidInputError(f"on_loop must be True or False; it is {on_loop!r}.")
-        driver = SqliteDriver(_checked_path(path), synchronous, auto_migrate=auto_migrate, on_loop=on_loop)
+        driver = SqliteDriver(checked_path(path), synchronous, auto_migrate=auto_migrate, on_loop=on_loop)
         super().__init__(driver, **options)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory; `?synchronous=NORMAL&on_loop=true`."""
-        parts = urlsplit(url)
-        if parts.netloc:
-            raise InvalidInputError(
-                "The URL names a host, which SQLite does not have.",
-                hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
-            )
-        query: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.fragment or "#" in url or query.keys() - {"synchronous", "on_loop"}:
-            raise InvalidInputError(
-                "The URL has more than a path, ?synchronous= and &on_loop=.",
-                hint="Write # as %23 and ? as %3F, and give other options as keyword arguments.",
-            )
-        path = unquote(parts.path.removeprefix("/"))
-        if "on_loop" in query:
-            query["on_loop"] = _truth(query["on_loop"])
-        options = {**query, **options}
-        return cls(path or ":memory:", **options)
+        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory.
+
+        Settings stand behind a `?`: `synchronous=NORMAL`, `on_loop=true`; several with a `&` between them.
+        """
+        path, found = parts_of(url)
+        return cls(path, **{**found, **options})
 
 
 class SqliteDriver(Driver):
@@ -587,23 +574,6 @@ class SqliteDriver(Driver):
 
 
 # ---------------------------------------------------------------- helpers
-
-
-def _checked_path(path: Any) -> str:
-    """The path of the file, absolute: a process that changes its folder stays with the same file."""
-    if not isinstance(path, (str, Path)):
-        raise InvalidInputError(f"The path of a database file must be text or a Path, not {type(path).__name__}.")
-    text = str(path)
-    if not text or "\0" in text:
-        raise InvalidInputError(f"{text!r} is not the path of a file.", hint='Name a file, or ":memory:".')
-    check_no_url(text, "the path of a file")
-    return text if text == ":memory:" else os.path.abspath(text)
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise InvalidInputError(f"on_loop must be true or false; it is {text!r}.")
-    return text == "true"
 
 
 def _not_free(deadline: Deadline) -> DeadlineError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import SessileError, UnsupportedError
 from .forking import forks
-from .leaving import went_on
+from .leaving import check_left, went_on
 from .threads import WAKE_SECONDS, collecting
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ def step(coroutine: Awaitable[R]) -> R:
     """Run a coroutine that never suspends to its end."""
     generator = cast(Coroutine[Any, Any, R], coroutine)
     try:
-        generator.send(None)
+        stopped = generator.send(None)
     except StopIteration as stop:
         return stop.value
+    check_left(generator, stopped)
     return went_on(generator)
 
 

@@ -1,7 +1,7 @@
 """Leaving the event loop: an operation that is done on it goes on in a thread before it waits, or works for long.
 
-An operation over a driver that blocks never suspends, but here: it stops where it would wait, and whoever has begun with
-it lets a thread go on (`on_loop`). So nothing that it has done by then is done twice.
+An operation over a driver that blocks never suspends, but here: it stops where it would wait, and a thread does the
+rest of it (`on_loop`). So nothing that it has done by then is done twice.
 
 A call of a driver holds locks, which belong to threads, so it cannot stop half-way. What would wait in one raises
 `WouldWait` while nothing is written, and `movable` makes the call anew where it may wait.
@@ -13,10 +13,9 @@ import functools
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
-S = TypeVar("S")
 R = TypeVar("R")
 
 FEW_COMMITS = 32
@@ -25,7 +24,11 @@ FEW_COMMITS = 32
 FEW_CHARS = 256 * 1024
 """How many characters, or bytes, are written there at most."""
 
-Method = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+LEAVING = object()
+"""What an operation says when it stops in order to leave."""
+
+if TYPE_CHECKING:
+    Method = Callable[P, types.CoroutineType[Any, Any, R]]
 
 
 class _Here(threading.local):
@@ -49,30 +52,30 @@ def about_to_wait() -> None:
 
 
 @types.coroutine
-def leave() -> Generator[None]:
+def leave() -> Generator[object]:
     """Go on in a thread, if this is on an event loop: what follows may wait, or take long. Locks must not be held."""
     if _here.now:
-        yield
+        yield LEAVING
 
 
 @types.coroutine
-def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[None]:
+def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[object]:
     """As `leave`, to read so many commits, or to write so many characters, if these are many."""
     if _here.now and (commits > FEW_COMMITS or chars > FEW_CHARS):
-        yield
+        yield LEAVING
 
 
-def movable(*, writes: bool = False) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
+def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
     """For a driver's method: where it would wait on an event loop, it is called again in a thread."""
 
-    def decorated(method: Method[S, P, R]) -> Method[S, P, R]:
+    def decorated(method: Method[P, R]) -> Method[P, R]:
         @functools.wraps(method)
-        async def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                result = await method(self, *args, **kwargs)
+                result = await method(*args, **kwargs)
             except WouldWait:
                 await leave()
-                return await method(self, *args, **kwargs)
+                return await method(*args, **kwargs)
             if writes:
                 _here.wrote = True
             return result
@@ -83,17 +86,18 @@ def movable(*, writes: bool = False) -> Callable[[Method[S, P, R]], Method[S, P,
 
 
 def begun(coroutine: Coroutine[Any, Any, R]) -> tuple[R] | None:
-    """Do an operation on the running event loop: its result, or None if it has stopped to leave; `went_on` does the rest.
+    """Do an operation on the running event loop: its result, or None if it has stopped to leave.
 
-    Raises what it raises.
+    `went_on` does the rest of it. Raises what it raises.
     """
     _here.now, _here.wrote = True, False
     try:
-        coroutine.send(None)
+        stopped = coroutine.send(None)
     except StopIteration as end:
         return (end.value,)
     finally:
         _here.now = False
+    check_left(coroutine, stopped)
     return None
 
 
@@ -109,10 +113,17 @@ def went_on(coroutine: Coroutine[Any, Any, R]) -> R:
     """
     on_loop, _here.now = _here.now, False
     try:
-        coroutine.send(None)
+        stopped = coroutine.send(None)
     except StopIteration as end:
         return end.value
     finally:
         _here.now = on_loop
-    coroutine.close()
-    raise RuntimeError("A driver that declares suspends=False has awaited something.")
+    check_left(coroutine, stopped)
+    raise RuntimeError("An operation has left an event loop twice.")
+
+
+def check_left(coroutine: Coroutine[Any, Any, object], stopped: object) -> None:
+    """Refuse to go on after anything but an operation's leaving of its event loop."""
+    if stopped is not LEAVING:
+        coroutine.close()
+        raise RuntimeError("A driver that declares suspends=False has awaited something.")

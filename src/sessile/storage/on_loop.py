@@ -2,7 +2,7 @@
 
 The way to a thread and back takes 0.1 ms to 0.3 ms, of which most is waiting for another processor that has gone to
 sleep. A write to a quick disk takes less. So an operation may begin on the event loop, and is ended there, unless it
-would wait or work for long: then a thread goes on with it (`leaving`).
+would wait or work for long: then a thread does the rest (`leaving`).
 
 What is begun here is not interrupted: by no task, because it never suspends, and by no handler of signals, which are
 called afterwards (`deferring`).
@@ -23,13 +23,16 @@ from .threads import Worker
 
 R = TypeVar("R")
 
-QUICK = 0.002
-"""Seconds that an operation takes on average at most, for others to begin on the loop as well."""
+QUICK = 0.001
+"""Seconds that an operation takes on average at most, for others to begin on the loop as well.
+
+Where a write takes longer, the way to a thread is a small part of it, and threads write for several sessions at once.
+"""
 
 COUNTED = 4 * QUICK
 """As how many seconds one operation counts at most: a single one that met a checkpoint is not the disk's pace."""
 
-WEIGHT = 1 / 8
+WEIGHT = 1 / 16
 """What the newest operation weighs in the average."""
 
 PAUSE = 1.0
@@ -100,10 +103,14 @@ class OnLoop:
                 self._paces[worker].took(now - began, now)
                 return done[0]
         except BaseException:
-            if coroutine.cr_frame is not None:  # a handler of signals has raised after it has left: it is still done
+            if _is_suspended(coroutine):  # a handler of signals has raised after it has left: it is still done
                 worker.submit(partial(_finished, coroutine))
             raise
         return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
+
+
+def _is_suspended(coroutine: Coroutine[Any, Any, object]) -> bool:
+    return getattr(coroutine, "cr_frame", None) is not None
 
 
 def _finished(coroutine: Coroutine[Any, Any, object]) -> Callable[[], object]:
