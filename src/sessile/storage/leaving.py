@@ -24,6 +24,8 @@ FEW_COMMITS = 32
 FEW_CHARS = 256 * 1024
 """How many characters, or bytes, are written there at most."""
 
+AWAITED = "A driver that declares suspends=False has awaited something."
+
 LEAVING = object()
 """What an operation says when it stops in order to leave."""
 
@@ -118,12 +120,12 @@ def went_on(coroutine: Coroutine[Any, Any, R]) -> R:
         return end.value
     finally:
         _here.now = on_loop
-    check_left(coroutine, stopped)
-    raise RuntimeError("An operation has left an event loop twice.")
+    coroutine.close()
+    raise RuntimeError(AWAITED)
 
 
 def check_left(coroutine: Coroutine[Any, Any, object], stopped: object) -> None:
-    """Refuse to go on after anything but an operation's leaving of its event loop."""
+    """Raise unless an operation has stopped in order to leave its event loop."""
     if stopped is not LEAVING:
         coroutine.close()
-        raise RuntimeError("A driver that declares suspends=False has awaited something.")
+        raise RuntimeError(AWAITED)
