@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import subprocess
@@ -54,8 +55,11 @@ def untraced() -> Generator[None]:
 
 
 @untraced()
-def run_alarms(storage: Storage, seed: int, alarms: int) -> Figures:
+def run_alarms(storage: Storage, seed: int, alarms: int, *, on_a_loop: bool = False) -> Figures:
     """Interrupt writes and reads of the main thread so many times, and then see what is left.
+
+    With `on_a_loop` those of asynchronous callers, each time on another event loop: one that was interrupted between
+    any two instructions of its own is of no more use.
 
     What was acknowledged is there, once; the log is whole; and as many threads as ever can write and read at once.
     """
@@ -92,18 +96,21 @@ def run_alarms(storage: Storage, seed: int, alarms: int) -> Figures:
         while figures.rounds < alarms:
             number += 1
             try:
+                loop, work = _new_loop() if on_a_loop else None, _awork(storage, number, acknowledged)
                 armed, struck = True, False
-                storage.add_run("alarmed", input=number, state={"newest": number})
-                acknowledged.append(number)
-                missed = 0
-                storage.runs("alarmed", last=2)
-                storage.sessions(limit=5)
-                armed = False
+                if loop is None:
+                    _work(storage, number, acknowledged)
+                else:
+                    loop.run_until_complete(work)
+                armed, missed = False, 0
             except Alarm:
                 missed += 1
                 if missed % 10 == 0:  # the machine has become slower: some writes are to come through
                     turn *= 2
             armed = False
+            if loop is not None:
+                loop.close()
+            work.close()
             figures.rounds += struck
     finally:
         over = True
@@ -112,6 +119,26 @@ def run_alarms(storage: Storage, seed: int, alarms: int) -> Figures:
     _look(storage, acknowledged, figures)
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # it would tell of what was interrupted, and of what is left behind
+    return loop
+
+
+def _work(storage: Storage, number: int, acknowledged: list[int]) -> None:
+    storage.add_run("alarmed", input=number, state={"newest": number})
+    acknowledged.append(number)
+    storage.runs("alarmed", last=2)
+    storage.sessions(limit=5)
+
+
+async def _awork(storage: Storage, number: int, acknowledged: list[int]) -> None:
+    await storage.aadd_run("alarmed", input=number, state={"newest": number})
+    acknowledged.append(number)
+    await storage.aruns("alarmed", last=2)
+    await storage.asessions(limit=5)
 
 
 @untraced()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from sessile import MemoryStorage, SqliteStorage
-from sessile.storage import Storage
+from sessile.storage import Storage, on_loop
 
 from .campaigns import SampledConformance
 from .conformance_drivers import Breakable, LaggingDriver, suspending_storage
@@ -31,9 +31,12 @@ class TestSqliteFile(Whole):
 
     def make_storage(self) -> Storage:
         path = self.folder / f"sessions {len(self.paths)}.db"
-        storage = SqliteStorage(path)
+        storage = self.new_storage(path)
         self.paths[storage] = path
         return storage
+
+    def new_storage(self, path: Path) -> Storage:
+        return SqliteStorage(path)
 
     def location(self, storage: Storage) -> str:
         return f"sqlite:///{quote(str(self.paths[storage]))}"
@@ -45,6 +48,22 @@ class TestSqliteFile(Whole):
             connection.execute(f"DROP TABLE sessile_{table}")
         connection.close()
         return True
+
+
+class TestSqliteOnLoop(TestSqliteFile):
+    """Operations of asynchronous callers are begun on their event loop; a slow disk is taken for a quick one."""
+
+    one_of_sync, one_of_async = 16, 2
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(on_loop, "QUICK", 60.0)
+
+    def new_storage(self, path: Path) -> Storage:
+        return SqliteStorage(path, on_loop=True)
+
+    def location(self, storage: Storage) -> str:
+        return f"{super().location(storage)}?on_loop=true"
 
 
 class TestSqliteInMemory(Whole):

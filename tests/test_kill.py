@@ -12,15 +12,15 @@ from sessile.testing import Scale, run_kills
 KILLS = 50
 
 
-@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
-def test_killed_processes_lose_nothing(synchronous: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In both modes: `NORMAL` may lose the last commits to a power cut, never to the end of a process."""
+@pytest.mark.parametrize("how", ["synchronous=FULL", "synchronous=NORMAL", "on_loop=true"])
+def test_killed_processes_lose_nothing(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In all modes: `NORMAL` may lose the last commits to a power cut, never to the end of a process."""
     scale = Scale.from_environment()
     path = tmp_path / "sessions.db"
-    figures = run_kills(f"sqlite:///{path}?synchronous={synchronous}", scale, kills=KILLS // 2)
+    figures = run_kills(f"sqlite:///{path}?{how}", scale, kills=KILLS // 2, tasks="on_loop" in how)
     with capsys.disabled():
         print(
-            f"\n{synchronous}: SESSILE_SEED={scale.seed}: {figures.rounds} kills, {figures.acknowledged} acknowledged,"
+            f"\n{how}: SESSILE_SEED={scale.seed}: {figures.rounds} kills, {figures.acknowledged} acknowledged,"
             f" {figures.lost} lost, {figures.doubled} doubled"
         )
     figures.check()

@@ -19,7 +19,7 @@ import sessile
 from sessile import MemoryStorage, SqliteStorage
 from sessile.errors import InvalidInputError
 from sessile.records import JsonObject
-from sessile.storage import quick_json
+from sessile.storage import on_loop, quick_json
 from sessile.storage.core import Core
 from sessile.storage.storage import operate
 from sessile.testing import Scale
@@ -39,6 +39,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_alarms_at_any_moment(url: str, scale: Scale, capsys: pytest.CaptureFixture[str]) -> None:
     with sessile.open(url) as storage:
         check(run_alarms(storage, scale.seed, ALARMS), capsys)
+
+
+@pytest.mark.parametrize("kept", ["sqlite:///{}/sessions.db?on_loop=true", "sqlite:///{}/sessions.db"])
+def test_alarms_at_any_moment_of_an_event_loop(
+    kept: str, tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(on_loop, "QUICK", 60.0)  # a slow disk is taken for a quick one
+    with sessile.open(kept.format(tmp_path)) as storage:
+        check(run_alarms(storage, scale.seed, ALARMS, on_a_loop=True), capsys)
 
 
 @pytest.mark.usefixtures("nothing_but_ctrl_c")

@@ -72,8 +72,11 @@ BATCH_CAMPAIGNS: dict[str, Callable[[Server, int, int], Figures]] = {
     "deadlocks": lambda server, *how: crashing_batches.run_deadlocks(server.url, *how),
 }
 
+ON_LOOP = "on_loop=true"
+
 EMBEDDED = {
     "SQLite": "sqlite:///{}/sessions.db",
+    "SQLite on the event loop": f"sqlite:///{{}}/sessions.db?{ON_LOOP}",
     "JSON": "json:///{}/sessions",
     "YAML": "yaml:///{}/sessions",
 }
@@ -119,6 +122,7 @@ def main() -> int:
     campaigns += [
         (f"{name}: images of power cuts", arguments.power, partial(power, scale, URLS[name.lower()]))
         for name in EMBEDDED
+        if name.lower() in URLS
     ]
     campaigns += [
         ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
@@ -166,7 +170,7 @@ def show(name: str, figures: Figures) -> None:
 
 
 def kills(scale: Scale, url: str, folder: Path, count: int) -> Figures:
-    return run_kills(url.format(folder), scale, kills=count)
+    return run_kills(url.format(folder), scale, kills=count, tasks=ON_LOOP in url)
 
 
 def power(scale: Scale, url: str, folder: Path, share: float) -> Figures:
@@ -175,6 +179,8 @@ def power(scale: Scale, url: str, folder: Path, share: float) -> Figures:
 
 def file_alarms(run: Interrupting, scale: Scale, url: str, folder: Path, count: int) -> Figures:
     with sessile.open(url.format(folder)) as storage:
+        if ON_LOOP in url and run is run_alarms:
+            return run_alarms(storage, scale.seed, count, on_a_loop=True)
         return run(storage, scale.seed, count)
 
 
@@ -189,7 +195,7 @@ def alarms(run: Interrupting, database: str, scale: Scale, folder: Path, count: 
 def writers(scale: Scale, url: str, folder: Path, rounds: int) -> Figures:
     total = Figures()
     for number in range(rounds):
-        figures = run_writers(url.format(folder), scale, f"session-{number}")
+        figures = run_writers(url.format(folder), scale, f"session-{number}", tasks=ON_LOOP in url)
         for field in dataclasses.fields(Figures):
             setattr(total, field.name, getattr(total, field.name) + getattr(figures, field.name))
     return total

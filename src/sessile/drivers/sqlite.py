@@ -15,7 +15,6 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import (
     ClosedError,
@@ -27,11 +26,11 @@ from ..errors import (
     StorageUnavailableError,
 )
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
+from ..storage.leaving import about_to_wait, leave, leave_with, movable
 from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
 from ..storage.storage import Storage
-from ..storage.urls import check_no_url
 from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
@@ -39,6 +38,7 @@ from .sql.sqlite_beside import SqliteBeside
 from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
 from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
+from .sql.sqlite_places import checked_path, parts_of
 from .sql.statements import put_in
 
 R = TypeVar("R")
@@ -71,6 +71,10 @@ class SqliteStorage(Storage):
         synchronous: `"FULL"`: an acknowledged commit survives a power cut. `"NORMAL"`: it survives the end of the
             process, but a power cut may take the last commits; the file stays intact either way.
         auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
+        on_loop: True: small operations of asynchronous callers are done on their event loop, without the way to a
+            thread and back, as long as they take less than 1 ms on average and nobody else holds the database. At worst
+            the event loop stands still for one write: as long as the disk takes for an `fsync`, or for two where SQLite
+            brings its log into the file (a checkpoint). What would wait, and what is large, is done in threads.
         options: the keyword arguments of `Storage`.
     """
 
@@ -80,30 +84,24 @@ class SqliteStorage(Storage):
         *,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         auto_migrate: bool = True,
+        on_loop: bool = False,
         **options: Any,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidInputError(f'synchronous must be "FULL" or "NORMAL"; it is {synchronous!r}.')
-        super().__init__(SqliteDriver(_checked_path(path), synchronous, auto_migrate=auto_migrate), **options)
+        if not isinstance(on_loop, bool):  # pyright: ignore[reportUnnecessaryIsInstance] (users pass anything)
+            raise InvalidInputError(f"on_loop must be True or False; it is {on_loop!r}.")
+        driver = SqliteDriver(checked_path(path), synchronous, auto_migrate=auto_migrate, on_loop=on_loop)
+        super().__init__(driver, **options)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory; `?synchronous=NORMAL`."""
-        parts = urlsplit(url)
-        if parts.netloc:
-            raise InvalidInputError(
-                "The URL names a host, which SQLite does not have.",
-                hint="Write sqlite:///relative/path.db or sqlite:////absolute/path.db.",
-            )
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.fragment or "#" in url or query.keys() - {"synchronous"}:
-            raise InvalidInputError(
-                "The URL has more than a path and ?synchronous=.",
-                hint="Write # as %23 and ? as %3F, and give other options as keyword arguments.",
-            )
-        path = unquote(parts.path.removeprefix("/"))
-        options = {**query, **options}
-        return cls(path or ":memory:", **options)
+        """`sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory.
+
+        Settings stand behind a `?`: `synchronous=NORMAL`, `on_loop=true`; several with a `&` between them.
+        """
+        path, found = parts_of(url)
+        return cls(path, **{**found, **options})
 
 
 class SqliteDriver(Driver):
@@ -112,8 +110,9 @@ class SqliteDriver(Driver):
     name: ClassVar[str] = "sqlite"
     ends_promptly = True
 
-    def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True) -> None:
+    def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True, on_loop: bool = False) -> None:
         self.path = path
+        self.on_loop = on_loop
         self.synchronous = synchronous
         self.auto_migrate = auto_migrate
         self.in_memory = path == ":memory:"
@@ -160,9 +159,9 @@ class SqliteDriver(Driver):
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError("This storage was closed.")
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
-        )
+        about_to_wait()
+        patience = 0.0 if self.on_loop else BUSY_MILLISECONDS / 1000
+        connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         self._files[connection] = self._file()
@@ -241,6 +240,7 @@ class SqliteDriver(Driver):
             finally:
                 self._write_lock.release()
         else:
+            about_to_wait()
             with self._pooled(deadline) as connection:
                 yield connection
 
@@ -318,6 +318,7 @@ class SqliteDriver(Driver):
     # ------------------------------------------------------------ schema
 
     async def setup(self, deadline: Deadline) -> None:
+        await leave()
         with translated("Setting up the database", self.path):
             if not self.auto_migrate and self._absent():
                 raise StorageError(f"There is no database {self.path!r}.", hint="`sessile migrate` makes it.")
@@ -332,6 +333,7 @@ class SqliteDriver(Driver):
                     self._migrate(connection, deadline, finish=False)
 
     async def migrate(self, deadline: Deadline, *, finish: bool = False, dry_run: bool = False) -> list[str]:
+        await leave()
         with translated("Migrating the database", self.path):
             if dry_run and self._absent():
                 return statements_of(self._migrations.to_do(SchemaState()))  # opening the file would make it
@@ -383,7 +385,9 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ the log
 
+    @movable()
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        await leave_with(commits=newest)
         if self._writer is None or not self._write_lock.acquire(blocking=False):
             with translated("Loading a session", self.path), self._reading(deadline) as connection:
                 return sqlite_log.load(connection, session_id, newest, deadline)
@@ -396,7 +400,9 @@ class SqliteDriver(Driver):
         finally:
             self._write_lock.release()
 
+    @movable(writes=True)
     async def append(self, write: Append, deadline: Deadline) -> bool:
+        await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
             return await self._append(write, deadline)
         return await self._batches.ask(write, deadline)
@@ -438,7 +444,9 @@ class SqliteDriver(Driver):
             self._follow_file()
             raise StorageUnavailableError(f"The database file {self.path!r} was replaced.", written="unknown")
 
+    @movable()
     async def entries(self, session_id: str, incarnation: str, span: Span, deadline: Deadline) -> list[CommitRow]:
+        await leave_with(commits=span.limit if span.key is None else 1)
         statement, values = log.span_statement(span)
         sql = put_in(SQL[statement], {"direction": log.direction(span)})
         values |= {"session_id": session_id, "incarnation": incarnation}
@@ -448,6 +456,7 @@ class SqliteDriver(Driver):
     async def rewrite(
         self, session_id: str, incarnation: str, commits: Sequence[CommitRow], deadline: Deadline
     ) -> bool:
+        await leave()
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Rewriting commits", self.path), self._writing(deadline) as connection:
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
@@ -464,6 +473,7 @@ class SqliteDriver(Driver):
             return True
 
     async def list(self, query: ListQuery, deadline: Deadline) -> Listing:
+        await leave()
         page, values = filters.page(query, _METADATA)
         try:
             words = {"page": page, "columns": HEAD if query.with_state else _STATELESS}
@@ -480,6 +490,7 @@ class SqliteDriver(Driver):
         return await damage.page_of(places, read, query)
 
     async def count(self, query: ListQuery, deadline: Deadline) -> int:
+        await leave()
         where, values = filters.conditions(query, _METADATA)
         return self._scan("Counting sessions", put_in(SQL["count"], {"where": where}), values, deadline)[0][0]
 
@@ -488,17 +499,19 @@ class SqliteDriver(Driver):
         with translated(what, self.path), self._reading(deadline, short=False) as connection:
             connection.set_progress_handler(lambda: int(deadline.remaining() <= 0), 10_000)
             try:
-                return connection.execute(sql, values).fetchall()
+                return patiently(lambda: connection.execute(sql, values).fetchall(), deadline)
             finally:
                 connection.set_progress_handler(None, 0)
 
     async def delete(self, session_id: str, incarnation: str, deadline: Deadline) -> None:
+        await leave()
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
             without_growing(connection, lambda: connection.execute(SQL["delete"], key), deadline)
             self._check_kept(connection)
 
     async def discard(self, session_id: str, deadline: Deadline) -> bool:
+        await leave()
         key = {"session_id": session_id}
         with translated("Deleting a session", self.path), self._writing(deadline) as connection:
             removed = patiently(lambda: connection.execute(SQL["discard"], key), deadline).rowcount
@@ -529,6 +542,7 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ records
 
+    @movable()
     async def get_record(self, session_id: str, incarnation: str, key: str, deadline: Deadline) -> bytes | None:
         values = {"session_id": session_id, "incarnation": incarnation, "key": key}
         with translated("Reading a record", self.path), self._reading(deadline) as connection:
@@ -536,9 +550,11 @@ class SqliteDriver(Driver):
         # SQLite takes a value of any type in any column: whoever reads the record finds that it is damaged.
         return None if found is None else found[0] if type(found[0]) is bytes else str(found[0]).encode()
 
+    @movable(writes=True)
     async def put_record(
         self, session_id: str, incarnation: str, key: str, value: bytes | None, deadline: Deadline
     ) -> bool:
+        await leave_with(chars=len(value or b""))
         values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
         sql = SQL["remove_record" if value is None else "put_record"]
         with translated("Writing a record", self.path), self._writing(deadline) as connection:
@@ -546,6 +562,7 @@ class SqliteDriver(Driver):
             self._check_kept(connection)
             return done
 
+    @movable()
     async def record_keys(
         self, session_id: str, incarnation: str, prefix: str, deadline: Deadline, *, after: str = "", limit: int = 500
     ) -> list[str]:
@@ -557,17 +574,6 @@ class SqliteDriver(Driver):
 
 
 # ---------------------------------------------------------------- helpers
-
-
-def _checked_path(path: Any) -> str:
-    """The path of the file, absolute: a process that changes its folder stays with the same file."""
-    if not isinstance(path, (str, Path)):
-        raise InvalidInputError(f"The path of a database file must be text or a Path, not {type(path).__name__}.")
-    text = str(path)
-    if not text or "\0" in text:
-        raise InvalidInputError(f"{text!r} is not the path of a file.", hint='Name a file, or ":memory:".')
-    check_no_url(text, "the path of a file")
-    return text if text == ":memory:" else os.path.abspath(text)
 
 
 def _not_free(deadline: Deadline) -> DeadlineError:

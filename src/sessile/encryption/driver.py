@@ -14,6 +14,7 @@ from ..storage.absence import hidden_because
 from ..storage.computing import compute
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
 from ..storage.encoding import SEALED
+from ..storage.leaving import leave
 from ..storage.matching import bytes_of
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from ..storage.threads import elsewhere
@@ -68,7 +69,11 @@ class EncryptedDriver(WrappedDriver):
 
     async def asked(self, work: Callable[[], T]) -> T:
         """What may wait for a key service or a key store, beside the event loop if there is one."""
-        return await elsewhere(work) if self.suspends and self.keyring.blocks else work()
+        if self.keyring.blocks:
+            if self.suspends:
+                return await elsewhere(work)
+            await leave()
+        return work()
 
     async def ring(self, session_id: str, incarnation: str, deadline: Deadline, *, anew: bool = False) -> Ring | None:
         """The keys of a session; None if there is no such session. Raises `SealedError`."""

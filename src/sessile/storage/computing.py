@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 from .driver import CommitRow, Driver
+from .leaving import leave
 from .threads import elsewhere
 
 R = TypeVar("R")
@@ -88,8 +89,10 @@ async def compute(
 
     `rows` are commits that it reads, and `text` is how many characters of JSON it reads beside them.
     """
-    if driver.suspends:
+    if driver.suspends or driver.on_loop:
         size = text // IN_JSON + sum(len(row.body) for row in rows) // IN_JSON
         if size >= LARGE or size + weight(*values) >= LARGE:
-            return await elsewhere(work)
+            if driver.suspends:
+                return await elsewhere(work)
+            await leave()
     return work()

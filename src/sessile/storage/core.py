@@ -30,6 +30,7 @@ from .driver import Append, CommitRow, Deadline, Driver, HeadRow, Loaded, Span
 from .encoding import check_size, decode_head, encode_commit, encode_head, size_of
 from .fold import fold, roll_forward
 from .ids import check_id, check_optional_id, check_session_id, uuid7
+from .leaving import leave
 from .loading import load
 from .readable import read_entries
 from .redacting import redact_draft
@@ -311,7 +312,7 @@ class Core:
         """As `_encode`; on an event loop, what is large is encoded beside it."""
         if self.settings.redact is not None:
             await redact_draft(self.driver, self.settings.redact, draft.entries)
-        if not self.driver.suspends:
+        if not self.driver.suspends and not self.driver.on_loop:
             return self._encode(snapshot, session_id, commit_id, draft)
         state = None if snapshot.head is None else snapshot.head.state
         data = [entry.data for entry in draft.entries]
@@ -371,6 +372,7 @@ class Core:
 
         They hear of it first: what comes between leaves a session that is removed later.
         """
+        await leave()
         await self.tell_indexes(session_id, incarnation, deadline)
         await self.driver.delete(session_id, incarnation, deadline)
 

@@ -32,6 +32,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from ..errors import DeadlineError, UnsupportedError
+from .leaving import about_to_wait, leave
 from .rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from .stats import Stats
 from .threads import NOTICE_SECONDS, hurry
@@ -127,6 +128,7 @@ class Deadline:
         """Take a lock if it comes free in time; False if not. It is given up as soon as the caller is interrupted."""
         if lock.acquire(blocking=False):
             return True
+        about_to_wait()
         while (left := self.remaining()) > 0:
             if lock.acquire(timeout=min(left, NOTICE_SECONDS)):
                 return True
@@ -197,6 +199,10 @@ class Driver(ABC):
     `Deadline.for_answer` if its caller is interrupted: it waits for networks and locks in short steps only, and does
     what may hang otherwise by `threads.unless_interrupted`. Then those of the main thread run there where nothing but
     Ctrl-C can come, which waits for their end."""
+
+    on_loop: bool = False
+    """True if operations of asynchronous callers are begun on their event loop, though the driver blocks. Then what may
+    wait or take long says so before it does (`leaving`)."""
 
     seals: bool = False
     """True if what it gives to the driver below it is encrypted."""
@@ -403,6 +409,7 @@ class Driver(ABC):
 
             await asyncio.sleep(seconds)
         else:
+            await leave()
             time.sleep(seconds)  # noqa: ASYNC251 (a driver that blocks is stepped, or runs in a worker thread)
 
     def before_fork(self) -> None:

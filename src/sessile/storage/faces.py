@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import SessileError, UnsupportedError
 from .forking import forks
+from .leaving import check_left, went_on
 from .threads import WAKE_SECONDS, check_hurry, collecting
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ def step(coroutine: Awaitable[R]) -> R:
     """Run a coroutine that never suspends to its end."""
     generator = cast(Coroutine[Any, Any, R], coroutine)
     try:
-        generator.send(None)
+        stopped = generator.send(None)
     except StopIteration as stop:
         return stop.value
-    generator.close()
-    raise RuntimeError("A driver that declares suspends=False has awaited something.")
+    check_left(generator, stopped)
+    return went_on(generator)
 
 
 async def stepped_together(work: Iterable[Callable[[], Coroutine[Any, Any, R]]], most: int) -> list[R]:

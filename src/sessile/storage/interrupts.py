@@ -28,8 +28,8 @@ def _raw(name: str) -> Any:
         return None
 
 
-_get, _set = _raw("getsignal"), _raw("signal")
-_NUMBERS = [int(number) for number in signal.valid_signals()]
+get_handler, set_handler = _raw("getsignal"), _raw("signal")
+NUMBERS = [int(number) for number in signal.valid_signals()]
 _main = threading.main_thread
 _ident = threading.get_ident
 
@@ -57,7 +57,7 @@ class _Postponed(Hurry):
             self.tell()
             return
         self.now = False
-        _set(signal.SIGINT, signal.default_int_handler)
+        set_handler(signal.SIGINT, signal.default_int_handler)
         signal.default_int_handler(number, frame)
 
 
@@ -70,15 +70,15 @@ def uninterrupted(function: Callable[[], R]) -> R:
     global _ordinary
     if _ident() != _main().ident or collecting.here() or sys.is_finalizing():
         return function()
-    if _get is None:
+    if get_handler is None:
         return undisturbed(function)
-    found = [*map(_get, _NUMBERS)]
+    found = [*map(get_handler, NUMBERS)]
     if found == _ordinary:
         return _postponing(function)
     handlers = [one for one in found if callable(one)]
     if not handlers:
         return function()
-    of_sigint = _get(signal.SIGINT)
+    of_sigint = get_handler(signal.SIGINT)
     if len(handlers) > 1 or handlers[0] is not of_sigint:
         return undisturbed(function)
     if of_sigint is signal.default_int_handler:
@@ -93,7 +93,7 @@ def _postponing(function: Callable[[], R]) -> R:
     postponed = _Postponed()
     before = hurry.get()
     try:
-        _set(signal.SIGINT, postponed)
+        set_handler(signal.SIGINT, postponed)
     except ValueError:  # another interpreter than the main one, where no handlers run
         return function()
     try:
@@ -106,7 +106,7 @@ def _postponing(function: Callable[[], R]) -> R:
     finally:
         postponed.over = True  # from here on Ctrl-C is raised where it comes, before or after its handler is back
         postponed.now = False
-        _set(signal.SIGINT, signal.default_int_handler)
+        set_handler(signal.SIGINT, signal.default_int_handler)
         hurry.set(before)
     if postponed.struck:
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ each kind run at most, and there are threads for all of them.
 
 from __future__ import annotations
 
+from .on_loop import OnLoop
 from .threads import Threads, Worker
 
 LONG = frozenset({"fork", "sweep", "delete_user", "verify", "erase", "rewrite_commits", "_migrate", "wait_entries"})
@@ -21,6 +22,8 @@ class Lanes:
     def __init__(self) -> None:
         self._threads = Threads()  # shared: who reads and writes in turn has one thread, whose caches are warm
         self._reads, self._writes, self._long = (Worker(4, self._threads) for _ in range(3))
+        self.on_loop = OnLoop(self._reads, self._writes)
+        """What is done on event loops instead."""
 
     def of(self, operation: object) -> Worker:
         """The threads that an operation runs in."""

@@ -14,6 +14,7 @@ from ..records import Entry, JsonObject
 from ..redaction import Redaction
 from .binary import is_binary
 from .driver import Driver
+from .leaving import leave
 from .threads import elsewhere
 from .vocabulary import (
     DecisionSent,
@@ -113,6 +114,7 @@ async def redact_draft(driver: Driver, redact: Redaction, entries: Sequence[Entr
     if driver.suspends:
         await elsewhere(lambda: redact_entries(redact, entries))
     else:
+        await leave()
         redact_entries(redact, entries)
 
 

@@ -233,19 +233,22 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
     async def _arun(
         self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run an operation for an asynchronous caller: awaited, or the whole of it in one hop."""
+        """Run an operation for an asynchronous caller: awaited, or the whole of it in one hop, or on the event loop."""
         self._check_open()
         core = self._core
         try:
             if self._async_driver is not None or core is None:
                 return await operation(self._running_core(), *args, **kwargs)
+            worker = self._lanes.of(operation)
+            if core.driver.on_loop and core.ready and self._lanes.on_loop.may_begin(worker):
+                return await self._lanes.on_loop.run(lambda: operation(core, *args, **kwargs), worker)
             deadline = core.deadline()
 
             def work() -> R:
                 deadline.check("Waiting for a worker thread")
                 return step(operation(core, *args, **kwargs))
 
-            return await self._lanes.of(operation).run(work)
+            return await worker.run(work)
         except SessileError as error:
             withhold(error)
             raise

@@ -185,12 +185,12 @@ class Worker:
         self._threads = Threads() if shared is None else shared
         self._threads.join(self, threads)
 
-    async def run(self, function: Callable[[], R]) -> R:
+    async def run(self, function: Callable[[], R], *, withdrawable: bool = True) -> R:
         """The result of `function`, called in a worker thread.
 
         A cancellation does not stop the call; it is raised when the call has ended, so that no write is abandoned
         half-way when an event loop ends (`asyncio.run` then cancels all tasks, and the process goes). A call that has
-        not begun is never made.
+        not begun is never made, unless it is not `withdrawable`, being the rest of what was begun elsewhere.
 
         Raises `StorageUnavailableError` if this machine has no thread left.
         """
@@ -208,6 +208,8 @@ class Worker:
             return functools.partial(_deliver, loop, outcome)
 
         future: UninterruptedFuture[R] = UninterruptedFuture(loop=loop, withdraw=lambda: self._withdraw(job))
+        if not withdrawable:
+            future.begun()
         self.submit(job)
         try:
             return await future

@@ -33,6 +33,7 @@ class WrappedDriver(Driver):
         self.suspends = inner.suspends
         self.in_callers_thread = inner.in_callers_thread
         self.ends_promptly = inner.ends_promptly
+        self.on_loop = inner.on_loop
         self.stats = inner.stats
 
     @property

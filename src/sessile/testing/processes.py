@@ -85,10 +85,16 @@ async def forked_processes_write(trial: Trial) -> None:
         expect_equal(storage.verify("s"), len(wanted), "commits")
 
 
-def run_writers(location: Location, scale: Scale, session_id: str = "s") -> Figures:
-    """Let processes with several threads each append to one session at once, read meanwhile, and compare."""
+def run_writers(location: Location, scale: Scale, session_id: str = "s", *, tasks: bool = False) -> Figures:
+    """Let processes with several threads each append to one session at once, read meanwhile, and compare.
+
+    With `tasks` each process has an event loop, with as many tasks as others have threads.
+    """
     began = time.monotonic()
-    jobs = [Job(location, session_id, f"w{number}", scale.threads, scale.appends) for number in range(scale.writers)]
+    jobs = [
+        Job(location, session_id, f"w{number}", scale.threads, scale.appends, tasks=tasks)
+        for number in range(scale.writers)
+    ]
     acknowledged: list[str] = []
     figures = Figures(rounds=1)
     with _started(jobs) as started, open_location(location, timeout=600.0) as storage:
@@ -175,11 +181,12 @@ async def killed_processes_lose_nothing(trial: Trial) -> None:
     run_kills(location, trial.subject.scale).check()
 
 
-def run_kills(location: Location, scale: Scale, kills: int | None = None) -> Figures:
+def run_kills(location: Location, scale: Scale, kills: int | None = None, *, tasks: bool = False) -> Figures:
     """Kill writing processes at moments that the seed decides, and look at what they leave.
 
     Each round has a session of its own and one writer, every third round two (where several processes may write);
-    a killed writer may leave at most one run for each of its threads that it could not acknowledge any more.
+    a killed writer may leave at most one run for each of its threads that it could not acknowledge any more. With
+    `tasks` these are tasks of an event loop.
     """
     began = time.monotonic()
     chance = random.Random(scale.seed)
@@ -190,7 +197,7 @@ def run_kills(location: Location, scale: Scale, kills: int | None = None) -> Fig
         processes = 2 if several and number % 3 == 2 else 1
         padding = chance.choice((0, 0, 500, 20_000))
         jobs = [
-            Job(location, f"kill-{number}", f"w{index}", threads=1 + number % 2, padding=padding)
+            Job(location, f"kill-{number}", f"w{index}", threads=1 + number % 2, padding=padding, tasks=tasks)
             for index in range(processes)
         ]
         acknowledged = _write_and_kill(jobs, chance)

@@ -5,6 +5,8 @@ It acknowledges each run on its output, one id a line, after the storage has ack
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import pickle
 import subprocess
@@ -32,6 +34,7 @@ class Job:
         threads: how many threads write.
         appends: how many runs each thread appends; None: until it is killed.
         padding: how many characters each run has beside.
+        tasks: write in tasks of one event loop instead of threads.
         fork: write from a forked child, after the parent has used the storage and while it goes on.
     """
 
@@ -42,6 +45,7 @@ class Job:
     appends: int | None = None
     padding: int = 0
     fork: bool = False
+    tasks: bool = False
 
 
 class Writer:
@@ -115,6 +119,8 @@ def main() -> None:
     sys.stdin.buffer.readline()
     if job.fork:
         write_from_fork(storage, job)
+    elif job.tasks:
+        asyncio.run(write_in_tasks(storage, job))
     else:
         write_all(storage, job)
     storage.close()
@@ -147,14 +153,30 @@ def write_all(storage: Storage, job: Job) -> None:
 
 def write(storage: Storage, job: Job, thread: int) -> None:
     """Append runs, each of which notes its number under a key of its own thread in the state."""
-    number = 0
-    while job.appends is None or number < job.appends:
-        number += 1
+    for run in _runs(job, thread):
+        storage.add_run(job.session_id, **run)
+        say(run["run_id"])
+
+
+async def write_in_tasks(storage: Storage, job: Job) -> None:
+    """Let as many tasks write as `write_all` threads."""
+
+    async def work(task: int) -> None:
+        for run in _runs(job, task):
+            await storage.aadd_run(job.session_id, **run)
+            say(run["run_id"])
+
+    await asyncio.gather(*map(work, range(job.threads)))
+
+
+def _runs(job: Job, thread: int) -> Iterator[dict[str, Any]]:
+    """What `add_run` is given for each of a thread's runs."""
+    numbers = itertools.count(1) if job.appends is None else range(1, job.appends + 1)
+    for number in numbers:
         run_id = f"{job.name}-{thread}-{number}"
-        message: dict[str, Any] = {"text": run_id, "padding": "x" * job.padding}
+        message = {"text": run_id, "padding": "x" * job.padding}
         state = {f"{job.name}-{thread}": number}
-        storage.add_run(job.session_id, run_id=run_id, input=number, format="test/1", messages=[message], state=state)
-        say(run_id)
+        yield {"run_id": run_id, "input": number, "format": "test/1", "messages": [message], "state": state}
 
 
 def write_from_fork(storage: Storage, job: Job) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from ...storage.driver import Beside, Deadline, Row, RunStatement, Values
+from ...storage.leaving import leave
 from .filters import Parameters
 
 
@@ -41,14 +42,17 @@ class SqliteBeside(Beside):
         return f"sessile_{name}"
 
     async def has_table(self, name: str, deadline: Deadline) -> bool:
+        await leave()
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
         return bool(self._file.scan("Looking for a table", sql, {"name": self.table(name)}, deadline))
 
     async def read(self, what: str, sql: str, values: Values, deadline: Deadline) -> list[Row]:
+        await leave()
         return self._file.scan(what, sql, dict(values), deadline)
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
+        await leave()
         with self._file.changing(what, deadline) as connection:
 
             async def run(sql: str, values: Values | Sequence[Sequence[Any]] | bytes | None) -> list[Row]:

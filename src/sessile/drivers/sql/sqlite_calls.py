@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from ... import errors as ours
 from ...storage.driver import Deadline
+from ...storage.leaving import about_to_wait
 from ...storage.withholding import reason_of
 from .damage import TAKEN
 
@@ -34,15 +35,21 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
+PAUSES = (0.001, 0.002, 0.005, 0.01)
+"""Seconds between attempts; from the last one on it is always as long."""
+
+
 def patiently(action: Callable[[], R], deadline: Deadline) -> R:
     """Do what other processes may be doing at the same moment, again and again until the deadline."""
+    pauses = iter(PAUSES)
     while True:
         try:
             return action()
         except sqlite3.OperationalError as error:
             if code_of(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or deadline.remaining() <= 0:
                 raise
-            time.sleep(0.01)
+        about_to_wait()
+        time.sleep(next(pauses, PAUSES[-1]))
 
 
 def without_growing(connection: sqlite3.Connection, delete: Callable[[], object], deadline: Deadline) -> None:

@@ -1,0 +1,131 @@
+"""Leaving the event loop: an operation that is done on it goes on in a thread before it waits, or works for long.
+
+An operation over a driver that blocks never suspends, but here: it stops where it would wait, and a thread does the
+rest of it (`on_loop`). So nothing that it has done by then is done twice.
+
+A call of a driver holds locks, which belong to threads, so it cannot stop half-way. What would wait in one raises
+`WouldWait` while nothing is written, and `movable` makes the call anew where it may wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FEW_COMMITS = 32
+"""How many commits are read on an event loop at most."""
+
+FEW_CHARS = 256 * 1024
+"""How many characters, or bytes, are written there at most."""
+
+AWAITED = "A driver that declares suspends=False has awaited something."
+
+LEAVING = object()
+"""What an operation says when it stops in order to leave."""
+
+if TYPE_CHECKING:
+    Method = Callable[P, types.CoroutineType[Any, Any, R]]
+
+
+class _Here(threading.local):
+    """Of one thread: whether an operation is being done on its event loop, and whether that has written."""
+
+    now = False
+    wrote = False
+
+
+_here = _Here()
+
+
+class WouldWait(BaseException):
+    """A call of a driver would have to wait for somebody, on an event loop. It has done nothing."""
+
+
+def about_to_wait() -> None:
+    """Raise `WouldWait` on an event loop. For drivers, in calls that are `movable`, before they have written."""
+    if _here.now:
+        raise WouldWait
+
+
+@types.coroutine
+def leave() -> Generator[object]:
+    """Go on in a thread, if this is on an event loop: what follows may wait, or take long. Locks must not be held."""
+    if _here.now:
+        yield LEAVING
+
+
+@types.coroutine
+def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[object]:
+    """As `leave`, to read so many commits, or to write so many characters, if these are many."""
+    if _here.now and (commits > FEW_COMMITS or chars > FEW_CHARS):
+        yield LEAVING
+
+
+def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
+    """For a driver's method: where it would wait on an event loop, it is called again in a thread."""
+
+    def decorated(method: Method[P, R]) -> Method[P, R]:
+        @functools.wraps(method)
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                result = await method(*args, **kwargs)
+            except WouldWait:
+                await leave()
+                return await method(*args, **kwargs)
+            if writes:
+                _here.wrote = True
+            return result
+
+        return call
+
+    return decorated
+
+
+def begun(coroutine: Coroutine[Any, Any, R]) -> tuple[R] | None:
+    """Do an operation on the running event loop: its result, or None if it has stopped to leave.
+
+    `went_on` does the rest of it. Raises what it raises.
+    """
+    _here.now, _here.wrote = True, False
+    try:
+        stopped = coroutine.send(None)
+    except StopIteration as end:
+        return (end.value,)
+    finally:
+        _here.now = False
+    check_left(coroutine, stopped)
+    return None
+
+
+def has_written() -> bool:
+    """Whether what was `begun` last in this thread has written something."""
+    return _here.wrote
+
+
+def went_on(coroutine: Coroutine[Any, Any, R]) -> R:
+    """The result of an operation that has stopped to leave its event loop, done to its end in this thread.
+
+    Also of one that was begun in a finalizer, or by a handler of signals, in the middle of another one on the loop.
+    """
+    on_loop, _here.now = _here.now, False
+    try:
+        stopped = coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    finally:
+        _here.now = on_loop
+    coroutine.close()
+    raise RuntimeError(AWAITED)
+
+
+def check_left(coroutine: Coroutine[Any, Any, object], stopped: object) -> None:
+    """Raise unless an operation has stopped in order to leave its event loop."""
+    if stopped is not LEAVING:
+        coroutine.close()
+        raise RuntimeError(AWAITED)
