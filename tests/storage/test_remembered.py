@@ -60,6 +60,40 @@ def test_a_turn_looks_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) ->
     assert [run.input for run in storage.runs("s")] == [0, 1, 2, 3]
 
 
+def test_a_session_of_added_runs_is_read_without_commits_that_nobody_asked_for(two: tuple[Storage, Storage]) -> None:
+    """Agents write two commits for each run, `add_run` one; that a session was seen tells which are to be expected."""
+    ours, theirs = two
+    asked = loaded_commits(ours)
+
+    def inputs(runs: int) -> list[Any]:
+        session = ours.get_session("s", last_runs=runs)
+        assert session is not None
+        return [run.input for run in session.runs]
+
+    for number in range(20):
+        theirs.add_run("s", input=number)
+    assert [inputs(3), inputs(3)] == [[17, 18, 19]] * 2
+    assert asked == [7, 4]
+    for number in range(20, 25):  # what was expected is wrong from here on, and what is read is right
+        theirs.add_run("s", input=number)
+        theirs.rename("s", f"{number}")
+    assert [inputs(3), inputs(3)] == [[22, 23, 24]] * 2
+    assert asked == [7, 4, 4, 7]
+
+
+def loaded_commits(storage: Storage) -> list[int]:
+    """How many commits each load asks for, from now on."""
+    driver, asked = core_of(storage).driver, list[int]()
+    load = driver.load
+
+    async def noted(session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
+        asked.append(newest)
+        return await load(session_id, newest, deadline)
+
+    driver.load = noted  # pyright: ignore[reportAttributeAccessIssue]
+    return asked
+
+
 def test_what_others_have_written_meanwhile_counts(two: tuple[Storage, Storage]) -> None:
     ours, theirs = two
     ours.add_run("s", input=0, state={"n": 0})
