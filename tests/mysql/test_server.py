@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +23,6 @@ from tests.servers.certificates import write_certificate
 from tests.servers.fixtures import MYSQL_KINDS, connect_mysql, running
 
 from sessile import MySQLStorage, SqlAlchemyStorage
-from sessile.drivers.mysql import ports
 from sessile.errors import DeadlineError, StorageUnavailableError
 from sessile.storage.driver import Deadline
 from sessile.storage.faces import step
@@ -185,15 +183,10 @@ class Late(Deadline):
     def remaining(self) -> float:
         return 0.05 if self.over else 60.0
 
-    def monotonic(self) -> float:
-        """The clock that goes with it."""
-        return time.monotonic() + (59.95 if self.over else 0)
 
-
-def test_the_making_of_a_connection_has_one_deadline(mysql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_making_of_a_connection_has_one_deadline(mysql_url: str) -> None:
     """A server that answers the first packet late, and the next one never, is not given that time for each of them."""
     deadline = Late(60)
-    monkeypatch.setattr(ports, "time", SimpleNamespace(monotonic=deadline.monotonic))
     parts = urlsplit(mysql_url)
     given_up: list[bytes] = []
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
 import pymysql
-from pymysql.constants import CLIENT, CR
+from pymysql.constants import CLIENT, COMMAND, CR
 
 from ...errors import StorageError, StorageUnavailableError, TooLargeError, Written
 from ...storage.driver import Deadline
@@ -26,8 +26,9 @@ from ..sql.base import Execute, Parameters, Result
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort
 from ..sql.sockets import PatientReader, PatientSocket
+from .answers import AT_ONCE, Packets, lost, results
 from .errors import is_lost, translate
-from .statements import aexecute, execute, joined, whole
+from .statements import filled, joined, whole
 
 Failure = pymysql.err.MySQLError
 
@@ -128,6 +129,7 @@ class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgum
     backend: Backend
     _sock: Any  # as what follows, in no stubs
     _rfile: io.BufferedReader
+    _next_seq_id: int
 
     def __init__(self, deadline: Deadline, **options: Any) -> None:
         self._made_until: Deadline | None = deadline
@@ -142,6 +144,26 @@ class _Connection(pymysql.Connection):  # pyright: ignore[reportMissingTypeArgum
         """Give what is sent from now on, and its answer, the time that is left."""
         if self._sock is not None:
             self._sock.deadline = deadline
+
+    def ask(self, statements: str) -> list[Result]:
+        """The results of statements that are sent as one text."""
+        this = cast(Any, self)
+        this._execute_command(COMMAND.COM_QUERY, statements.encode(errors="surrogateescape"))
+        packets, reading = Packets(self._next_seq_id), results(self._note)
+        next(reading)
+        try:
+            while True:
+                while (packet := packets.next()) is None:
+                    packets.add(self._sock.recv_exactly(packets.wanted) if packets.wanted else self._sock.recv(AT_ONCE))
+                reading.send(packet)
+        except StopIteration as stop:
+            return stop.value
+        except OSError as error:
+            this._force_close()
+            raise lost(error) from error
+
+    def _note(self, status: int) -> None:
+        self.server_status = status
 
     def _read_bytes(self, num_bytes: int) -> bytes:
         if self._made_until is not None:  # not to be wrapped before TLS has begun
@@ -169,7 +191,7 @@ class ThreadPort(MySQLPort):
     def _connect(self, deadline: Deadline) -> _Connection:
         try:
             connection = _Connection(deadline, **self.target.options(deadline))
-            connection.backend = self.target.learn(execute(connection, self.target.settings(deadline), None))
+            connection.backend = self.target.learn(connection.ask(self.target.settings(deadline)))
         except Failure as error:
             raise self.target.refused(error) from error
         except WRONG_CALL as error:
@@ -180,7 +202,7 @@ class ThreadPort(MySQLPort):
         connection = self._pool.acquire(deadline)
         sound = False
         try:
-            results = self._execute(connection, whole(sql), parameters, deadline)
+            found = self._execute(connection, whole(sql), parameters, deadline)
             sound = True
         except TooLargeError:
             sound = True  # nothing was sent
@@ -190,7 +212,7 @@ class ThreadPort(MySQLPort):
             raise
         finally:
             self._pool.release(connection) if sound else self._pool.discard(connection)
-        return joined(results)
+        return joined(found)
 
     def _execute(
         self, connection: _Connection, sql: str, parameters: Parameters | None, deadline: Deadline
@@ -198,7 +220,7 @@ class ThreadPort(MySQLPort):
         """Run statements; the client's error of a socket that was given too little time is a `LateError`."""
         connection.limit(deadline)
         try:
-            return execute(connection, sql, parameters, self.max_packet)
+            return connection.ask(filled(sql, parameters, connection, pymysql.cursors.Cursor, self.max_packet))
         except Failure as error:
             if not is_lost(error) or deadline.remaining() > 0:
                 raise
@@ -213,7 +235,7 @@ class ThreadPort(MySQLPort):
             return  # the server notices in its own time that the connection is closed
         try:
             if abandoned.is_beside(other.backend):
-                execute(other, f"KILL QUERY {abandoned.number}", None)
+                other.ask(f"KILL QUERY {abandoned.number}")
         except Failure:
             return
         finally:
@@ -279,6 +301,7 @@ class _AsyncConnection(aiomysql.Connection):
     backend: Backend
     _loop: asyncio.AbstractEventLoop
     _ssl_context: Any
+    _next_seq_id: int
 
     async def open(self) -> None:
         """Connect, which aiomysql's own `connect` does with its own class only."""
@@ -291,6 +314,28 @@ class _AsyncConnection(aiomysql.Connection):
                 CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it"
             )
         await super()._request_authentication()
+
+    async def ask(self, statements: str) -> list[Result]:
+        """The results of statements that are sent as one text."""
+        this = cast(Any, self)
+        await this._execute_command(COMMAND.COM_QUERY, statements.encode(errors="surrogateescape"))
+        packets, reading = Packets(self._next_seq_id), results(self._note)
+        next(reading)
+        receive: asyncio.StreamReader = this._reader
+        try:
+            while True:
+                while (packet := packets.next()) is None:
+                    wanted = packets.wanted
+                    packets.add(await (receive.readexactly(wanted) if wanted else receive.read(AT_ONCE)))
+                reading.send(packet)
+        except StopIteration as stop:
+            return stop.value
+        except (OSError, EOFError) as error:  # of which asyncio's IncompleteReadError is one
+            self.close()
+            raise lost(error) from error
+
+    def _note(self, status: int) -> None:
+        self.server_status = status
 
     def __del__(self) -> None:
         """Close what was forgotten, unless its event loop has ended, as when `asyncio.run` returns."""
@@ -317,7 +362,7 @@ class TaskPort(MySQLPort):
         try:
             async with asyncio.timeout(deadline.remaining()):  # aiomysql limits the time of the socket only
                 await connection.open()
-                results = await aexecute(connection, self.target.settings(deadline), None)
+                learned = await connection.ask(self.target.settings(deadline))
         except BaseException as error:
             connection.close()
             if isinstance(error, (Failure, OSError)):  # a TimeoutError among them
@@ -325,14 +370,14 @@ class TaskPort(MySQLPort):
             if isinstance(error, WRONG_CALL):
                 raise refused_call(error, self.where) from error
             raise
-        connection.backend = self.target.learn(results)
+        connection.backend = self.target.learn(learned)
         return connection
 
     async def _run(self, sql: str, parameters: Parameters, deadline: Deadline) -> Result:
         connection = await self._pool.acquire(deadline)
         sound = False
         try:
-            results = await self._execute(connection, whole(sql), parameters, deadline)
+            found = await self._execute(connection, whole(sql), parameters, deadline)
             sound = True
         except TooLargeError:
             sound = True  # nothing was sent
@@ -342,7 +387,7 @@ class TaskPort(MySQLPort):
             raise
         finally:
             await (self._pool.release(connection) if sound else self._pool.discard(connection))
-        return joined(results)
+        return joined(found)
 
     async def _execute(
         self, connection: _AsyncConnection, sql: str, parameters: Parameters | None, deadline: Deadline
@@ -350,7 +395,7 @@ class TaskPort(MySQLPort):
         """Run statements; raises `LateError` when the deadline has passed. aiomysql then closes the connection."""
         try:
             async with asyncio.timeout(deadline.remaining()):
-                return await aexecute(connection, sql, parameters, self.max_packet)
+                return await connection.ask(filled(sql, parameters, connection, aiomysql.Cursor, self.max_packet))
         except TimeoutError as error:
             connection.close()
             await self._kill(connection.backend)
@@ -365,7 +410,7 @@ class TaskPort(MySQLPort):
         try:
             async with asyncio.timeout(KILL_SECONDS):
                 if abandoned.is_beside(other.backend):
-                    await aexecute(other, f"KILL QUERY {abandoned.number}", None)
+                    await other.ask(f"KILL QUERY {abandoned.number}")
         except (Failure, TimeoutError):
             return
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import aiomysql  # pyright: ignore[reportMissingTypeStubs]
@@ -26,10 +26,10 @@ def whole(sql: str) -> str:
 
 
 def execute(connection: Any, sql: str, parameters: Parameters | None, limit: int | None = None) -> list[Result]:
-    """Run statements on a connection of PyMySQL's; the result of each. `limit`: the server's max_allowed_packet."""
+    """Run statements on a connection of the application's; the result of each. `limit`: see `filled`."""
     results: list[Result] = []
     with connection.cursor(pymysql.cursors.Cursor) as cursor:
-        cursor.execute(_checked(_filled(sql, parameters or {}, connection, cursor), limit))
+        cursor.execute(filled(sql, parameters, connection, pymysql.cursors.Cursor, limit))
         results.append(Result(list(cursor.fetchall()), cursor.rowcount))
         while cursor.nextset():
             results.append(Result(list(cursor.fetchall()), cursor.rowcount))
@@ -40,21 +40,30 @@ async def aexecute(connection: Any, sql: str, parameters: Parameters | None, lim
     """The same on a connection of aiomysql's."""
     results: list[Result] = []
     async with connection.cursor(aiomysql.Cursor) as cursor:
-        await cursor.execute(_checked(_filled(sql, parameters or {}, connection, cursor), limit))
+        await cursor.execute(filled(sql, parameters, connection, aiomysql.Cursor, limit))
         results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
         while await cursor.nextset():
             results.append(Result(list(await cursor.fetchall()), cursor.rowcount))
     return results
 
 
-def _filled(sql: str, parameters: Parameters, connection: Any, cursor: Any) -> str:
+def filled(
+    sql: str, parameters: Parameters | None, connection: Any, cursor: Callable[[Any], Any], limit: int | None
+) -> str:
     """A statement with its parameters as literals.
 
     They are as `cursor.mogrify` writes them, which takes several times as long: the clients look at each character, and
     escape also what needs no escaping between single quotes.
+
+    Args:
+        sql, parameters: the statement.
+        connection: where it will be sent.
+        cursor: makes one of the client's cursors.
+        limit: the server's max_allowed_packet; for what has more, `TooLargeError` is raised.
     """
+    parameters = parameters or {}
     if (connection.server_status or 0) & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:  # the application's choice
-        return cursor.mogrify(sql, parameters)
+        return _checked(cursor(connection).mogrify(sql, parameters), limit)
     literals: dict[str, str] = {}
     for name, value in parameters.items():
         if type(value) is str:
@@ -62,8 +71,8 @@ def _filled(sql: str, parameters: Parameters, connection: Any, cursor: Any) -> s
         elif value is None:
             literals[name] = "NULL"
         else:
-            literals[name] = str(value) if type(value) is int else cursor.mogrify("%s", (value,))
-    return sql % literals
+            literals[name] = str(value) if type(value) is int else cursor(connection).mogrify("%s", (value,))
+    return _checked(sql % literals, limit)
 
 
 def quoted(text: str) -> str:

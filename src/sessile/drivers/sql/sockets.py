@@ -48,6 +48,14 @@ class PatientSocket:
             except TimeoutError:
                 self._check()
 
+    def recv_exactly(self, size: int) -> bytes:
+        """So many bytes; less if the connection ends before."""
+        received = bytearray(size)
+        rest = memoryview(received)
+        while rest and (got := self.recv_into(rest)):
+            rest = rest[got:]
+        return bytes(received[: size - len(rest)])
+
     def sendall(self, data: bytes) -> None:
         try:
             sent = self._socket.send(data)  # nearly always all of it
