@@ -43,17 +43,18 @@ async def aanswer(history: list[ModelMessage], info: AgentInfo) -> ModelResponse
 def run(sizes: Sequence[int], rounds: int, data: Path) -> Table:
     """Measure sessions of the first and of the last size."""
     sizes = sorted({sizes[0], sizes[-1]})
-    storage = SqliteStorage(data / "agent.db")
+    storage, on_loop = SqliteStorage(data / "agent.db"), SqliteStorage(data / "agent-loop.db", on_loop=True)
     model = FunctionModel(aanswer)
     bare: PydanticAgent[None, str] = PydanticAgent(model)
     ours: Any = Agent(model, storage=storage, history=3)
+    ours_on_loop: Any = Agent(model, storage=on_loop, history=3)
     history = ModelMessagesTypeAdapter.validate_python(
         [message for number in (1, 2, 3) for message in messages(exchange(number))]
     )
     for size in sizes:
-        for kind in ("sync", "async"):
+        for kind, where in (("sync", storage), ("async", storage), ("async", on_loop)):
             for number in range(1, size + 1):
-                add(storage, f"{kind}-{size}", exchange(number))
+                add(where, f"{kind}-{size}", exchange(number))
     loop = asyncio.new_event_loop()
 
     async def abare() -> float:
@@ -61,9 +62,9 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> Table:
         await bare.run(PROMPT, message_history=history)
         return time.perf_counter() - start
 
-    async def aours(session_id: str) -> float:
+    async def aours(agent: Any, session_id: str) -> float:
         start = time.perf_counter()
-        await ours.arun(PROMPT, session_id=session_id)
+        await agent.arun(PROMPT, session_id=session_id)
         return time.perf_counter() - start
 
     contenders = {
@@ -72,23 +73,25 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> Table:
     }
     for size in sizes:
         contenders[f"sync {size}"] = lambda s=size: timed(lambda: ours.run(PROMPT, session_id=f"sync-{s}"))
-        contenders[f"async {size}"] = lambda s=size: loop.run_until_complete(aours(f"async-{s}"))
+        contenders[f"async {size}"] = lambda s=size: loop.run_until_complete(aours(ours, f"async-{s}"))
+        contenders[f"on_loop {size}"] = lambda s=size: loop.run_until_complete(aours(ours_on_loop, f"async-{s}"))
     interleave(contenders, 5, BATCH)
     stats = {name: Stats.of(times) for name, times in interleave(contenders, rounds, BATCH).items()}
     storage.close()
+    on_loop.close()
     loop.close()
     table = Table(
         f"A whole agent.run, with Sessile and without storage (ms, median and p95 of {rounds * BATCH})",
         ["runs in session", "face", "without storage", "with Sessile", "difference", "wanted"],
     )
     for size in sizes:
-        for kind in ("sync", "async"):
-            before, after = stats[f"bare {kind}"], stats[f"{kind} {size}"]
+        for kind, face in (("sync", "sync"), ("async", "async"), ("on_loop", "async, on_loop=True")):
+            before, after = stats["bare sync" if kind == "sync" else "bare async"], stats[f"{kind} {size}"]
             difference = after.median - before.median
             table.rows.append(
                 [
                     f"{size:,}",
-                    kind,
+                    face,
                     f"{ms(before.median)} ({ms(before.p95)})",
                     f"{ms(after.median)} ({ms(after.p95)})",
                     ms(difference),

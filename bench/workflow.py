@@ -108,14 +108,19 @@ def run(data: Path, steps: int = STEPS) -> Table:
     """Measure, and return the table."""
     log, head = sizes(data)
     commit = Commit(data / "workflow-floor.db", log, head)
-    storage = SqliteStorage(data / "workflow.db")
+    storage, on_loop = SqliteStorage(data / "workflow.db"), SqliteStorage(data / "workflow-loop.db", on_loop=True)
     table = Table(
         f"A step of a workflow (SQLite, ms, median and p95), and one hand-written commit of {log} + {head} bytes",
         ["step", "floor", "Sessile", "Sessile/floor", "wanted"],
     )
-    measured(storage, nothing, commit, 100)
-    for name, step in (("async function", nothing), ("plain function, in a thread", plain)):
-        ours, floor = measured(storage, step, commit, 1000)
+    for where in (storage, on_loop):
+        measured(where, nothing, commit, 100)
+    for name, where, step in (
+        ("async function", storage, nothing),
+        ("async function, on_loop=True", on_loop, nothing),
+        ("plain function, in a thread", storage, plain),
+    ):
+        ours, floor = measured(where, step, commit, 1000)
         ratio = Stats.of(ours).median / Stats.of(floor).median
         _row(table, f"{name}, of 1,000", floor, ours, f"<= {LIMIT:g} {verdict(ratio, LIMIT)}")
     ours, floor = measured(storage, nothing, commit, steps)
@@ -134,6 +139,7 @@ def run(data: Path, steps: int = STEPS) -> Table:
         ]
     )
     storage.close()
+    on_loop.close()
     return table
 
 

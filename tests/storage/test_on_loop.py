@@ -289,12 +289,12 @@ def test_a_disk_that_is_slow_is_left_to_threads(storage: SqliteStorage, monkeypa
 def test_one_slow_write_among_many_changes_nothing() -> None:
     pace = on_loop.Pace()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_loop, "QUICK", 0.001)
+        patch.setattr(on_loop, "QUICK", 0.002)
         for number in range(200):
             pace.took(0.05 if number % 100 == 50 else 0.0005, number)
             assert pace.is_quick(number)
         for number in range(200, 260):
-            pace.took(0.002, number)
+            pace.took(0.004, number)
         assert not pace.is_quick(259.5)
         assert pace.is_quick(261)
 

@@ -72,7 +72,7 @@ class SqliteStorage(Storage):
             process, but a power cut may take the last commits; the file stays intact either way.
         auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
         on_loop: True: small operations of asynchronous callers are done on their event loop, without the way to a
-            thread and back, as long as they take less than 1 ms on average and nobody else holds the database. At worst
+            thread and back, as long as they take less than 2 ms on average and nobody else holds the database. At worst
             the event loop stands still for one write: as long as the disk takes for an `fsync`, or for two where SQLite
             brings its log into the file (a checkpoint). What would wait, and what is large, is done in threads.
         options: the keyword arguments of `Storage`.

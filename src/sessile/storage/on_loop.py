@@ -23,7 +23,7 @@ from .threads import Worker
 
 R = TypeVar("R")
 
-QUICK = 0.001
+QUICK = 0.002
 """Seconds that an operation takes on average at most, for others to begin on the loop as well.
 
 Where a write takes longer, the way to a thread is a small part of it, and threads write for several sessions at once.
