@@ -7,6 +7,7 @@ Every append is one transaction, so that a head never lags behind its log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -419,9 +420,16 @@ class SqliteDriver(Driver):
             self._write_lock.release()
 
     def _put(self, connection: sqlite3.Connection, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
-        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        begin = functools.partial(connection.execute, "BEGIN IMMEDIATE")
+        patiently(begin, deadline)
         try:
-            won = sqlite_log.put(connection, writes)
+            if sqlite_log.TOGETHER and len(writes) > 1 and sqlite_log.put_all(connection, writes):
+                won = [write.session_id for write in writes]
+            else:
+                if len(writes) > 1:  # something may have been written
+                    connection.execute("ROLLBACK")
+                    patiently(begin, deadline)
+                won = sqlite_log.put(connection, writes)
             if not won:
                 connection.execute("ROLLBACK")
                 return won
