@@ -421,12 +421,13 @@ class SqliteDriver(Driver):
 
     def _put(self, connection: sqlite3.Connection, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
         begin = functools.partial(connection.execute, "BEGIN IMMEDIATE")
+        many = len(writes) > 1 and sqlite_log.TOGETHER
         patiently(begin, deadline)
         try:
-            if sqlite_log.TOGETHER and len(writes) > 1 and sqlite_log.put_all(connection, writes):
+            if many and sqlite_log.put_all(connection, writes):
                 won = [write.session_id for write in writes]
             else:
-                if len(writes) > 1:  # something may have been written
+                if many:  # some may have been written
                     connection.execute("ROLLBACK")
                     patiently(begin, deadline)
                 won = sqlite_log.put(connection, writes)
