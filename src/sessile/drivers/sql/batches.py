@@ -229,7 +229,7 @@ class Batches(ABC, Generic[Q, A]):
         self._patience = _Patience() if suspends else None
         self._at_work = 0
         self._batches = 0
-        """How many of those at work are several sessions'."""
+        """How many of those on their way are several sessions'."""
         self._beginning = False
         """Whether a batch is about to begin, which those who wait will be taken into."""
 
