@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -224,6 +224,68 @@ def test_a_batch_may_take_longer_than_one_waits_for_its_beginning(
                 pass
             group._next()
             assert [each.result() for each in told] == [True] * 3
+
+
+def test_threads_hear_of_their_batch_though_one_of_them_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wake each other: who waits no more is passed over."""
+    monkeypatch.setattr(batches, "PATIENCE", 3600.0)
+    begun, go = threading.Event(), threading.Event()
+
+    async def slow(writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        begun.set()
+        assert go.wait(30)
+        return {write.session_id for write in writes}
+
+    group = CommitBatches(Database().one, slow, suspends=False, stats=Stats(), at_work=1)
+    group._at_work = 1
+
+    def append(name: str) -> object:
+        try:
+            return step(group.ask(commit_of(name), Deadline(0.5 if name == "b" else 3600)))
+        except StorageError as error:
+            return error
+
+    with ThreadPoolExecutor(5) as threads:
+        told: dict[str, Future[object]] = {}
+        for name in "bacde":
+            told[name] = threads.submit(append, name)
+            while len(group._waiting) < len(told):
+                pass
+        group._next()
+        assert begun.wait(30)
+        assert isinstance(told["b"].result(), DeadlineError)
+        go.set()
+        assert [told[name].result(30) for name in "acde"] == [True] * 4
+    assert group._at_work == 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_batch_begins_beside_another_one_only_if_it_is_full(monkeypatch: pytest.MonkeyPatch, *, full: bool) -> None:
+    """Or has waited for a moment: two halves cost more than a whole."""
+    monkeypatch.setattr(batches, "SOON", 3600.0)
+    database = Database()
+    group = CommitBatches(database.one, database.many, suspends=False, stats=Stats(), most=2)
+
+    def append(name: str) -> bool:
+        return step(group.ask(commit_of(name), Deadline(30)))
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(append, "first")
+        while not database.alone:
+            pass
+        group._at_work += 1  # and another one, that ends soon
+        rest: list[Future[bool]] = []
+        for name in "ab" if full else "a":
+            rest.append(threads.submit(append, name))
+            while len(group._waiting) < len(rest):
+                pass
+        group._next()
+        if full:
+            assert [each.result() for each in rest] == [True, True]
+        assert (len(group._waiting), group._at_work, first.done()) == (0 if full else 1, 1, False)
+        database.go.set()
+        assert [each.result() for each in (first, *rest)] == [True] * (3 if full else 2)
+    assert database.together == ([["a", "b"]] if full else [])
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -18,7 +18,7 @@ from tests.servers.networks import TORTURE
 from tests.sql.test_server_batches import ACKNOWLEDGING
 
 from sessile import SqliteStorage
-from sessile.drivers.sql import batches
+from sessile.drivers.sql import batches, sqlite_log
 from sessile.drivers.sqlite import SqliteDriver
 from sessile.errors import ConstraintError, DeadlineError, SessionNotFoundError
 from sessile.testing.checks import all_runs
@@ -90,6 +90,7 @@ def test_who_waits_is_one_transaction(storage: SqliteStorage) -> None:
     with transactions(storage) as said:
         assert together(storage, works) == [2] * 11
     assert said.count("COMMIT") == 2
+    assert sum(text.startswith("UPDATE") for text in said) == 2  # one of them is of all eleven
     for name in NAMES[1:]:
         assert [run.input for run in storage.runs(name)] == [0, 1]
         storage.verify(name)
@@ -102,8 +103,12 @@ def test_who_is_alone_waits_for_nobody(storage: SqliteStorage) -> None:
     assert said.count("COMMIT") == 3
 
 
-def test_who_has_lost_its_race_tries_again_alone(storage: SqliteStorage) -> None:
-    """Somebody else has written to one of the sessions meanwhile, and removed another."""
+@pytest.mark.parametrize("new", [True, False])
+def test_who_has_lost_its_race_tries_again_alone(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch, *, new: bool
+) -> None:
+    """Somebody else has written to one of the sessions meanwhile, and removed another. With an old SQLite as well."""
+    monkeypatch.setattr(sqlite_log, "TOGETHER", new)
 
     def meanwhile() -> None:
         with SqliteStorage(driver_of(storage).path) as other:

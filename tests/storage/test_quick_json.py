@@ -115,3 +115,27 @@ def test_a_log_that_both_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
             storage.add_run("s", input={"e": 1e-7, "n": number}, output="NaN", state={"e": 1e22 + number})
         assert [run.input["n"] for run in storage.runs("s")] == [0, 1, 2, 3]
         assert storage.verify("s") == 4
+
+
+def test_a_fork_waits_for_the_first_use() -> None:
+    """Threads use it for the first time while another one forks: what is half made then stays so in the child."""
+    code = (
+        "import os, sys, threading, types, pydantic_core\n"
+        "begun, go, used = threading.Event(), threading.Event(), []\n"
+        "def to_json(value):\n"
+        "    begun.set()\n"
+        "    go.wait()\n"
+        "    used.append(value)\n"
+        "    return pydantic_core.to_json(value)\n"
+        "stand_in = types.SimpleNamespace(to_json=to_json, from_json=pydantic_core.from_json)\n"
+        "sys.modules['pydantic_core'] = stand_in\n"
+        "from sessile.storage import quick_json\n"
+        "threading.Thread(target=quick_json.dumps, args=({},)).start()\n"
+        "begun.wait()\n"
+        "threading.Timer(0.2, go.set).start()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(0 if used and quick_json.dumps([1]) == '[1]' else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ Every append is one transaction, so that a head never lags behind its log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -425,9 +426,17 @@ class SqliteDriver(Driver):
             self._write_lock.release()
 
     def _put(self, connection: sqlite3.Connection, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
-        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        begin = functools.partial(connection.execute, "BEGIN IMMEDIATE")
+        many = len(writes) > 1 and sqlite_log.TOGETHER
+        patiently(begin, deadline)
         try:
-            won = sqlite_log.put(connection, writes)
+            if many and sqlite_log.put_all(connection, writes):
+                won = [write.session_id for write in writes]
+            else:
+                if many:  # some may have been written
+                    connection.execute("ROLLBACK")
+                    patiently(begin, deadline)
+                won = sqlite_log.put(connection, writes)
             if not won:
                 connection.execute("ROLLBACK")
                 return won

@@ -1,7 +1,7 @@
 """Which threads serve asynchronous callers of a driver that blocks. Reads, writes and long work do not wait for others.
 
-Four writers that wait for SQLite's lock hold up no reader, and a fork of a long session or a sweep neither: so many of
-each kind run at most, and there are threads for all of them.
+Writers that wait for SQLite's lock hold up no reader, and a fork of a long session or a sweep neither: so many of each
+kind run at most, and there are threads for all of them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ READING = frozenset({f"{__package__}.reads", f"{__package__}.tailing"})
 """Modules of operations that read."""
 
 
+READERS, WRITERS, LONG_ONES = 4, 16, 4
+"""How many of each kind run at most. Of writers on SQLite that is how many go to the disk together."""
+
+
 class Lanes:
     """The threads of one storage, made when they are first needed."""
 
     def __init__(self) -> None:
         self._threads = Threads()  # shared: who reads and writes in turn has one thread, whose caches are warm
-        self._reads, self._writes, self._long = (Worker(4, self._threads) for _ in range(3))
+        kinds = (READERS, WRITERS, LONG_ONES)
+        self._reads, self._writes, self._long = (Worker(threads, self._threads) for threads in kinds)
         self.on_loop = OnLoop(self._reads, self._writes)
         """What is done on event loops instead."""
 

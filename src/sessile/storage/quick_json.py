@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import binascii
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
+
+from .forking import Hooks, forks
 
 WORTH_LOADING = 2000
 """After how many bodies it is loaded where nobody else has done so."""
@@ -56,8 +60,41 @@ def unbase64(text: str) -> bytes:
     return binascii.a2b_base64(text) if _bytes is None else _bytes(f'"{text}"')
 
 
+class _FirstUse:
+    """Keeps forks out of the first use of `pydantic_core`: a child would wait for ever for what that has begun."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        forks.join(self, Hooks(_FirstUse.wait, _FirstUse.release, _FirstUse.renew))
+
+    def renew(self) -> None:
+        """In a forked child: be free, whoever held it."""
+        self.lock = threading.RLock()
+
+    def wait(self) -> None:
+        """Before a fork: wait for the end of the first use, and let nobody begin."""
+        self.lock.acquire()
+
+    def release(self) -> None:
+        """After it."""
+        with suppress(RuntimeError):  # it is not ours: the fork was interrupted before
+            self.lock.release()
+
+
+_first = _FirstUse()
+
+
 def _load() -> None:
-    """Take it if it is there, or is worth loading now."""
+    """Take it if it is there, or is worth loading now; while another thread does so, go without."""
+    lock = _first.lock
+    if lock.acquire(blocking=False):
+        try:
+            _take()
+        finally:
+            lock.release()
+
+
+def _take() -> None:
     global _bodies, _bytes, _dumps, _loads
     _bodies += 1
     module = sys.modules.get("pydantic_core")
@@ -68,9 +105,12 @@ def _load() -> None:
             module = import_module("pydantic_core")
         except ImportError:
             return
-    _dumps = getattr(module, "to_json", None)
-    _loads = getattr(module, "from_json", None)
+    dumps, loads = getattr(module, "to_json", None), getattr(module, "from_json", None)
+    if dumps is not None and loads is not None:
+        loads(dumps({"": ["", 1.5, None]}))
     schemas, validator = getattr(module, "core_schema", None), getattr(module, "SchemaValidator", None)
     if schemas is not None and validator is not None:
         taken = validator(schemas.bytes_schema(), config=schemas.CoreConfig(val_json_bytes="base64"))
+        taken.validate_json('""')
         _bytes = taken.validate_json
+    _dumps, _loads = dumps, loads

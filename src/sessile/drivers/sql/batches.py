@@ -228,6 +228,8 @@ class Batches(ABC, Generic[Q, A]):
         self._waiting: deque[_Waiting[Q, A]] = deque()
         self._patience = _Patience() if suspends else None
         self._at_work = 0
+        self._batches = 0
+        """How many of those on their way are several sessions'."""
         self._beginning = False
         """Whether a batch is about to begin, which those who wait will be taken into."""
 
@@ -292,8 +294,8 @@ class Batches(ABC, Generic[Q, A]):
     def _enter(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A] | None:
         """Begin at once (None), or join those who wait."""
         with self._lock:
-            at_once = self._at_work < self._may_work and not self._waiting
-            if at_once:
+            beside = self._at_work < self._may_work and not self._waiting and not self._batches
+            if beside or self._at_work == 0:
                 self._at_work += 1
                 return None
             mine = self._new(asked, deadline)
@@ -426,8 +428,11 @@ class Batches(ABC, Generic[Q, A]):
         """Ask for a batch, and tell all of it what has become of it."""
         lost = failed = self._lost()  # unless it is learned what has happened
         answers: Mapping[str, A] = {}
+        many = len(batch) > 1
         try:
-            if len(batch) > 1:
+            with self._lock:
+                self._batches += many
+            if many:
                 deadline = max((each.deadline for each in batch), key=Deadline.remaining)
                 asked = {each.asked.session_id: each.asked for each in batch}
                 if len(asked) > 1:
@@ -441,6 +446,8 @@ class Batches(ABC, Generic[Q, A]):
         except (UnicodeError, OverflowError):  # of one of them; it will hear of it alone
             failed = None
         finally:
+            with self._lock:
+                self._batches -= many
             self._next()  # first of all: the next batch is on its way while these go on
             self._tell(batch, answers, failed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -14,12 +15,22 @@ from ...storage.rows import Append, CommitRow, HeadRow, Loaded, Span
 from . import damage
 from .migrations import SchemaState
 from .sqlite_calls import patiently, roll_back
-from .statements import load_statements
+from .statements import load_statements, put_in
 
 HEAD = ", ".join(HeadRow._fields)
 
 SQL = load_statements("sqlite", {"head": HEAD, "commit": ", ".join(CommitRow._fields)}, "named")
 """The statements, by their names."""
+
+
+ROWS = 16
+"""How many sessions one statement writes at most: SQLite takes 999 parameters, or more."""
+
+COLUMNS = {"advance_many": 16, "append_many": 8}
+"""How many parameters these have of each row."""
+
+TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
+"""Whether SQLite has UPDATE … FROM."""
 
 
 def _now() -> int:
@@ -59,15 +70,41 @@ def put(connection: sqlite3.Connection, writes: Sequence[Append]) -> list[str]:
     return [write.session_id for write in won]
 
 
+def put_all(connection: sqlite3.Connection, writes: Sequence[Append]) -> bool:
+    """As `put`, of commits that follow others, in few statements; False: one has lost its race, and all must be undone.
+
+    Python's interpreter is free during each step of each statement, and must be waited for after it: where many threads
+    want it, that takes longer than the statement.
+    """
+    for start in range(0, len(writes), ROWS):
+        some = writes[start : start + ROWS]
+        changes = [value for write in some for value in _changes(write)]
+        if connection.execute(_many("advance_many", len(some)), changes).rowcount < len(some):
+            return False
+        commits = [(each.session_id, each.incarnation, *commit) for each in some for commit in each.commits]
+        connection.execute(_many("append_many", len(commits)), [value for row in commits for value in row])
+    return True
+
+
+@functools.cache
+def _many(name: str, rows: int) -> str:
+    """A statement about so many rows."""
+    row = f"({', '.join('?' * COLUMNS[name])})"
+    return put_in(SQL[name], {"rows": ", ".join([row] * rows)})
+
+
 def _claim(connection: sqlite3.Connection, write: Append) -> bool:
     """Put the new head in place, if the session is still at the expected revision."""
     if write.expected == 0:
         return connection.execute(SQL["create"], write.head._asdict()).rowcount == 1
+    return connection.execute(SQL["advance"], _changes(write)).rowcount == 1
+
+
+def _changes(write: Append) -> tuple[Any, ...]:
+    """What is to be in a head that there is, and what it is compared with."""
     head = write.head
     changes = head[2:8] + head[9:]  # from `revision` on, without `created_at`
-    was = (write.was_body, write.was_updated_at)
-    values = (*changes, head.session_id, head.incarnation, write.expected, *was)
-    return connection.execute(SQL["advance"], values).rowcount == 1
+    return (*changes, head.session_id, head.incarnation, write.expected, write.was_body, write.was_updated_at)
 
 
 def schema_state(connection: sqlite3.Connection) -> SchemaState:

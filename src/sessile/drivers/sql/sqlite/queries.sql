@@ -20,6 +20,17 @@ WHERE session_id = ? AND incarnation = ? AND revision = ? AND body = coalesce(?,
 -- name: append
 INSERT INTO sessile_commits (session_id, incarnation, {commit}) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: advance_many
+-- The columns of the rows are the parameters of `advance`.
+UPDATE sessile_sessions SET revision = column1, kind = column2, agent = column3, user_id = column4, name = column5,
+    status = column6, updated_at = column7, expires_at = column8, hidden = column9, metadata = column10, body = column11
+FROM (VALUES {rows})
+WHERE session_id = column12 AND incarnation = column13 AND revision = column14 AND body = coalesce(column15, body)
+    AND updated_at = coalesce(column16, updated_at);
+
+-- name: append_many
+INSERT INTO sessile_commits (session_id, incarnation, {commit}) VALUES {rows};
+
 -- name: entries
 SELECT {commit} FROM sessile_commits
 WHERE session_id = :session_id AND incarnation = :incarnation AND seq BETWEEN :first AND :last
