@@ -99,6 +99,8 @@ class Engine(ABC):
     """What makes words that were just entered quick to find, where very many were."""
     lags: ClassVar[bool] = False
     """Whether words may be found a moment only after they were committed."""
+    moment: ClassVar[str] = "NULL"
+    """What is the same as before only if nothing was committed in the whole database since; else NULL."""
     ask: ClassVar[str | None] = None
     """A question to the database before tables are made; `words` says what comes of it."""
 
@@ -315,6 +317,7 @@ class PostgresEngine(Engine):
 
     # What is lost with the server's power is read again: how far the index is goes with it.
     lock = "SELECT version, set_config('synchronous_commit', 'off', true) FROM {state} FOR UPDATE"
+    moment = "CAST(txid_current_snapshot() AS TEXT)"
     settling = "SELECT gin_clean_pending_list('{words_terms}')"
 
     def word_tables(self) -> list[str]:
