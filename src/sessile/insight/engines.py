@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
-from .lots import batches, places_of
+from .lots import batches, places_of, weighed
 from .numbers import number_of, rows_of_words
 
 TABLES = (
@@ -36,6 +36,10 @@ TABLES = (
 
 TOGETHER = 1000
 """How many rows are one parameter, where they can be."""
+
+
+PACKET = 256 * 1024
+"""How many characters of words are entered with one statement, where they stand in it. Servers take 16 MB at least."""
 
 
 class Words(NamedTuple):
@@ -429,10 +433,10 @@ class MySQLEngine(Engine):
         return f"{column} DIV {size}"
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
-        """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
-            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+        """See `Engine`. Several with each statement, which may not be longer than a server's largest packet."""
+        rows = ((number, pack(one), f"zz{one.terms.replace(' ', ' zz')}") for number, one in words)
+        for some in weighed(rows, lambda row: len(row[2]), PACKET):
+            await self.insert(run, tables["words"], ("run", "words", "tokens"), some)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
