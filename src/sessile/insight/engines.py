@@ -327,7 +327,8 @@ class PostgresEngine(Engine):
     def word_tables(self) -> list[str]:
         """See `Engine`. Nothing of it is compressed: hashes cannot be, and the attempt takes as long as the rest."""
         return [
-            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, terms BIGINT[] NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS {words}"
+            " (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, terms BIGINT[] NOT NULL)",
             "ALTER TABLE {words} ALTER words SET STORAGE EXTERNAL, ALTER terms SET STORAGE EXTERNAL",
         ]
 
