@@ -536,6 +536,13 @@ class SqliteDriver(Driver):
         """A read of tables of others, beside which the log is written and read."""
         return self._scan(what, sql, values, deadline)
 
+    def sign(self, deadline: Deadline) -> object:
+        """What others have committed shows in the version, what this connection has in the changes and the schema."""
+        with translated("Looking for changes", self.path), self._reading(deadline, short=False) as connection:
+            others = connection.execute("PRAGMA data_version").fetchone()
+            schema = connection.execute("PRAGMA schema_version").fetchone()
+            return connection, others, schema, connection.total_changes
+
     @contextmanager
     def changing(self, what: str, deadline: Deadline) -> Generator[sqlite3.Connection]:
         """A transaction on tables of others, on a connection of its own: the log waits only for the lock."""

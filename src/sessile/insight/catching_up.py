@@ -48,6 +48,9 @@ BYTES = 16 * 1024 * 1024
 BEHIND = 60 * MICROSECOND
 """How far the place of the next look may lie behind, in microseconds, before it is moved where little has changed."""
 
+QUIET = 10 * MICROSECOND
+"""As `BEHIND`, where nothing is looked at until somebody writes: moving it is writing, too."""
+
 FEW = 20
 """So many heads that have changed are looked at again by each look, without more ado."""
 
@@ -87,6 +90,9 @@ class Pace(NamedTuple):
 QUICK = Pace(500, lambda: None, ahead=True)
 """For who waits for the index."""
 
+SERVED = 1000
+"""How many runs at least are entered in one transaction where that keeps no writer of the log waiting."""
+
 
 class State(NamedTuple):
     """How far the index is.
@@ -105,9 +111,10 @@ class State(NamedTuple):
 
 _STATE = (
     "SELECT since, round_until, after_time, after_id, EXISTS (SELECT 1 FROM {gone}),"
-    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0) FROM {state}"
+    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0), {moment} FROM {state}"
 )
-"""How far the index is, whether somebody has noted deletions, and when the first of its sessions expires."""
+"""How far the index is, whether somebody has noted deletions, when the first of its sessions expires, and what has been
+committed in the database so far."""
 
 
 class Window(NamedTuple):
@@ -117,11 +124,13 @@ class Window(NamedTuple):
         first: when the first did that is to be looked at.
         heads: how many have, all together.
         seen: the time of this look; None: nobody has looked.
+        known: whether the index has all of it.
     """
 
     first: int
     heads: int = 0
     seen: int | None = None
+    known: bool = False
 
 
 class Standing(NamedTuple):
@@ -162,6 +171,7 @@ class CatchingUp:
         self._done = 0
         self._entered = 0
         self._behind = Behind() if pace.ahead else None
+        self._lot = max(pace.runs, SERVED) if pace.ahead and place.engine.served else pace.runs
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
@@ -178,9 +188,15 @@ class CatchingUp:
 
     def _run(self) -> int:
         while True:
-            *columns, is_gone, expires = self._place.read(_STATE)[0]
+            sign = self._place.sign()
+            *columns, is_gone, expires, moment = self._place.read(_STATE)[0]
+            sign = moment if sign is None else sign
             if is_gone or self._gone:
                 self._take_out_gone()
+            elif sign is not None and sign == self._place.known:
+                now = operate(self._storage, _now)
+                if expires is None or expires > now:
+                    return now
             state = State(*columns)
             after = None if state.after_time is None or state.after_id is None else (state.after_time, state.after_id)
             window = self._window(state.since) if after is None else Window(state.since)
@@ -194,6 +210,9 @@ class CatchingUp:
                 continue
             heads = max(window.heads, len(look.rows))
             behind = BEHIND * FEW // max(heads, FEW)  # the more there are, the sooner they are left behind
+            if window.known and not changed and sign is not None:
+                self._place.known = sign
+                behind = max(behind, QUIET)
             if after is not None or (until - state.since > behind and (changed or heads > FEW)):
                 self._move(state, State(max(state.since, until), None, None, None))
             return look.now
@@ -208,7 +227,7 @@ class CatchingUp:
             return Window(since)
         now = operate(self._storage, _now)
         count, first = self._place.read(WINDOW, {"since": since, "now": now})[0]
-        return Window(now if first is None else int(first), int(count), now)
+        return Window(now if first is None else int(first), int(count), now, first is None)
 
     def _move(self, old: State, new: State) -> None:
         """Note how far it is, unless another process has gone further meanwhile."""
@@ -300,7 +319,7 @@ class CatchingUp:
             for news in self._read(row, self._still_valid(row, there), look):
                 batch.append(news)
                 size += 1 + len(news.runs)
-                if size >= self._pace.runs or not news.complete:
+                if size >= self._lot or not news.complete:
                     self._flush(batch, last=False)
                     batch, size = [], 0
         self._flush(batch)
@@ -389,7 +408,7 @@ class CatchingUp:
             head = again
         words = _session_words(head)
         try:
-            numbers, runs = operate(self._storage, _touched, head, indexed)
+            numbers, runs = self._touched(head, indexed)
         except (NewerVersionError, CorruptDataError):  # nobody can say which runs have changed
             numbers, runs = range(1, head.run_count + 1), {}
         if runs and all(number in runs for number in numbers):
@@ -406,6 +425,11 @@ class CatchingUp:
                     yield News(head, part, [], words, True, problems)
                     return
                 yield News(head, part, _indexed(head, found, problems), words, last, problems)
+
+    def _touched(self, head: Session, indexed: int) -> tuple[Sequence[int], dict[int, Run]]:
+        if indexed == 0:
+            return range(1, head.run_count + 1), {}
+        return operate(self._storage, _touched, head, indexed)
 
     def _read_runs(
         self, head: Session, numbers: Sequence[int]
@@ -504,8 +528,6 @@ async def _all_sessions(core: Core) -> dict[tuple[str, str], Standing]:
 
 async def _touched(core: Core, head: Session, indexed: int) -> tuple[Sequence[int], dict[int, Run]]:
     """The numbers of the runs that have changed since a revision, and those of them that began after it."""
-    if indexed == 0:
-        return range(1, head.run_count + 1), {}
     numbers, begun = set[int](), dict[int, Run]()
     left, parts = 0, 0
     while left <= 0 and indexed < head.revision:

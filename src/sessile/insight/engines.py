@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
-from .lots import batches, places_of
+from .lots import batches, places_of, weighed
 from .numbers import number_of, rows_of_words
 
 TABLES = (
@@ -36,6 +36,10 @@ TABLES = (
 
 TOGETHER = 1000
 """How many rows are one parameter, where they can be."""
+
+
+PACKET = 256 * 1024
+"""How many characters of words are entered with one statement, where they stand in it. Servers take 16 MB at least."""
 
 
 class Words(NamedTuple):
@@ -99,6 +103,8 @@ class Engine(ABC):
     """What makes words that were just entered quick to find, where very many were."""
     lags: ClassVar[bool] = False
     """Whether words may be found a moment only after they were committed."""
+    moment: ClassVar[str] = "NULL"
+    """What is the same as before only if nothing was committed in the whole database since; else NULL."""
     ask: ClassVar[str | None] = None
     """A question to the database before tables are made; `words` says what comes of it."""
 
@@ -315,12 +321,14 @@ class PostgresEngine(Engine):
 
     # What is lost with the server's power is read again: how far the index is goes with it.
     lock = "SELECT version, set_config('synchronous_commit', 'off', true) FROM {state} FOR UPDATE"
+    moment = "CAST(txid_current_snapshot() AS TEXT)"
     settling = "SELECT gin_clean_pending_list('{words_terms}')"
 
     def word_tables(self) -> list[str]:
         """See `Engine`. Nothing of it is compressed: hashes cannot be, and the attempt takes as long as the rest."""
         return [
-            "CREATE TABLE IF NOT EXISTS {words} (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, terms BIGINT[] NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS {words}"
+            " (run BIGINT PRIMARY KEY, words BYTEA NOT NULL, terms BIGINT[] NOT NULL)",
             "ALTER TABLE {words} ALTER words SET STORAGE EXTERNAL, ALTER terms SET STORAGE EXTERNAL",
         ]
 
@@ -426,10 +434,10 @@ class MySQLEngine(Engine):
         return f"{column} DIV {size}"
 
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
-        """See `Engine`."""
-        for number, one in words:
-            values = {"run": number, "packed": pack(one), "tokens": f"zz{one.terms.replace(' ', ' zz')}"}
-            await run(f"INSERT INTO {tables['words']} (run, words, tokens) VALUES (:run, :packed, :tokens)", values)
+        """See `Engine`. Several with each statement, which may not be longer than a server's largest packet."""
+        rows = ((number, pack(one), f"zz{one.terms.replace(' ', ' zz')}") for number, one in words)
+        for some in weighed(rows, lambda row: len(row[2]), PACKET):
+            await self.insert(run, tables["words"], ("run", "words", "tokens"), some)
 
     async def remove_words(self, run: RunStatement, ids: Sequence[int], tables: Mapping[str, str]) -> None:
         """See `Engine`."""

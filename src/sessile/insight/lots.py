@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,6 +15,21 @@ ROWS = 100
 def batches(items: Sequence[T], size: int = ROWS) -> Iterable[Sequence[T]]:
     """The items, so many at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def weighed(items: Iterable[T], weight: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """The items, at a time as many as weigh no more than that together, or a single one that does."""
+    some: list[T] = []
+    total = 0
+    for item in items:
+        heavy = weight(item)
+        if some and total + heavy > most:
+            yield some
+            some, total = [], 0
+        some.append(item)
+        total += heavy
+    if some:
+        yield some
 
 
 def one_of(column: str, items: Sequence[Any], name: str = "i") -> tuple[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ _END = b"\xff\xff"
 _ROW = Struct("!hiqi")
 """Three fields, the id's length, the id, and the length of the counts."""
 _ARRAY = Struct("!iiiiii")
-"""The length of the field, dimensions, whether any number is missing, their type, how many there are, and the first place."""
+"""The length of the field, dimensions, whether a number is missing, their type, how many there are, the first place."""
 
 
 class _Elements(dict[str, bytes]):

@@ -32,9 +32,19 @@ class Place:
         self.tables |= {"heads": beside.table("sessions"), "commits": beside.table("commits")}
         self.prefix = beside.index_prefix
         self.tables["words_terms"] = beside.table("index_words_terms")
+        self.tables["moment"] = engine.moment
+        self.known: object = None
+        """What `sign` was when the index had all that was in the log; None: it is not known."""
         self._ready = False
 
     # ------------------------------------------------------------ statements
+
+    def sign(self) -> object:
+        """What is the same as before only if nothing was committed to log and index since; None: there is no such sign.
+
+        Servers have it in `{moment}`.
+        """
+        return operate(self.storage, _sign) if self.shared and not self.engine.served else None
 
     def sql(self, statement: str) -> str:
         """A statement with the names of the tables put in."""
@@ -139,6 +149,10 @@ class Place:
 async def _read(core: Core, statement: str, values: Values) -> list[Any]:
     deadline = core.deadline()
     return await _beside(core).read("Asking the index", statement, values, deadline)
+
+
+async def _sign(core: Core) -> object:
+    return await _beside(core).sign(core.deadline())
 
 
 async def _change(core: Core, work: Callable[[RunStatement], Awaitable[T]], lock: str | None) -> T:

@@ -173,6 +173,10 @@ class Beside(ABC):
     async def read(self, what: str, sql: str, values: Values, deadline: Deadline) -> list[Row]:
         """The rows of a statement that changes nothing, as of one moment; stopped at its deadline."""
 
+    async def sign(self, deadline: Deadline) -> object:
+        """What equals an earlier one only if nothing was committed in the database in between; None: nobody can say."""
+        return None
+
     @abstractmethod
     def transaction(self, what: str, deadline: Deadline) -> AbstractAsyncContextManager[RunStatement]:
         """A transaction of several statements, rolled back if its body raises.

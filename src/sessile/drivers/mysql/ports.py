@@ -246,7 +246,8 @@ class ThreadPort(MySQLPort):
         """A transaction of several statements, rolled back if its body raises; changes of the schema commit it."""
         connection = self._pool.acquire(deadline)
 
-        async def run(sql: str, parameters: Parameters | None) -> Result:
+        async def run(sql: str, parameters: Parameters | bytes | None) -> Result:
+            assert not isinstance(parameters, bytes), "COPY is PostgreSQL's"
             try:
                 return joined(self._execute(connection, sql, parameters, deadline))
             except Failure as error:
@@ -421,7 +422,8 @@ class TaskPort(MySQLPort):
         """A transaction of several statements, rolled back if its body raises; changes of the schema commit it."""
         connection = await self._pool.acquire(deadline)
 
-        async def run(sql: str, parameters: Parameters | None) -> Result:
+        async def run(sql: str, parameters: Parameters | bytes | None) -> Result:
+            assert not isinstance(parameters, bytes), "COPY is PostgreSQL's"
             try:
                 return joined(await self._execute(connection, sql, parameters, deadline))
             except Failure as error:

@@ -183,7 +183,8 @@ class SqlDriver(Driver):
         return []
 
     def _reading(self, deadline: Deadline) -> Execute:
-        async def execute(sql: str, parameters: Parameters | None) -> Result:
+        async def execute(sql: str, parameters: Parameters | bytes | None) -> Result:
+            assert not isinstance(parameters, bytes), "COPY is no reading"
             return await self.port.read("Reading the schema version", sql, parameters or {}, deadline)
 
         return execute

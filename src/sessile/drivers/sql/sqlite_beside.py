@@ -22,6 +22,10 @@ class File(Protocol):
         """A read of tables of others, beside which the log is written and read."""
         ...
 
+    def sign(self, deadline: Deadline) -> object:
+        """See `Beside.sign`."""
+        ...
+
     def changing(self, what: str, deadline: Deadline) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction on tables of others, on a connection of its own: the log waits only for the lock."""
         ...
@@ -49,6 +53,9 @@ class SqliteBeside(Beside):
     async def read(self, what: str, sql: str, values: Values, deadline: Deadline) -> list[Row]:
         await leave()
         return self._file.scan(what, sql, dict(values), deadline)
+
+    async def sign(self, deadline: Deadline) -> object:
+        return self._file.sign(deadline)
 
     @asynccontextmanager
     async def transaction(self, what: str, deadline: Deadline) -> AsyncGenerator[RunStatement]:
