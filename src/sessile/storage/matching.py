@@ -52,15 +52,14 @@ def bytes_of(text: Any) -> int:
 
 def page_of(rows: Iterable[CommitRow], span: Span) -> list[CommitRow]:
     """The commits of a span, in its direction, as far as one page of it goes."""
-    if span.max_bytes is None:
-        return list(islice(rows, span.limit))
     page: list[CommitRow] = []
     left = span.max_bytes
     for row in islice(rows, span.limit):
         page.append(row)
-        left -= bytes_of(row.body)
-        if left <= 0:
-            break
+        if left is not None:
+            left -= bytes_of(row.body)
+            if left <= 0:
+                break
     return page
 
 
