@@ -176,7 +176,9 @@ def test_decides_and_sends(sessile: Run, path: Path) -> None:
     with SqliteStorage(path) as storage:
         paused(storage, "a", [], {"requests": {"approvals": [CALL], "calls": [{**CALL, "tool_call_id": "e1"}]}})
     assert "approval of pay" in sessile("waiting")[1]
-    assert sessile("approve", "a", "--args", '{"amount": 1}')[:2][0] == 0
+    (asked,) = json.loads(sessile("waiting", "--json")[1])
+    seen = ("--run", str(asked["run"]), "--epoch", str(asked["epoch"]))
+    assert sessile("approve", "a", "--args", '{"amount": 1}', *seen)[:2][0] == 0
     code, out, _ = sessile("send", "a", "e1", '{"ok": true}', "--json")
     assert (code, json.loads(out)["decided"]["e1"]) == (0, {"ok": True})
     (waits,) = json.loads(sessile("waiting", "--json")[1])
@@ -237,6 +239,8 @@ def test_fills_forms_and_reviews_answers(sessile: Run, path: Path) -> None:
         (["approve", "nobody"], "There is no session 'nobody'"),
         (["approve", "done"], "no run that waits"),
         (["approve", "a", "--args", "[]"], "a JSON object"),
+        (["approve", "a", "--run", "1", "--epoch", "7"], "has gone on since epoch 7"),
+        (["deny", "a", "--epoch", "1"], "pass run_number"),
         (["deny", "a", "--user", "eve"], "There is no session 'a'"),
         (["send", "a", "go"], "no run that could receive"),
         (["approve", "a", "--resume", "json:nothing"], "cannot be imported"),

@@ -176,6 +176,7 @@ def test_numbers_that_python_does_not_write(storage: MemoryStorage, number: int)
 
 async def test_a_model_that_searches_for_too_much(storage: MemoryStorage) -> None:
     """Words beyond the first are not looked for: each would be looked for in every message."""
+
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse(parts=[TextPart("yes")])
 

@@ -95,7 +95,7 @@ VALUES = {"model": [ATTACK], "db": [], "user": [ATTACK, STRANGER], "agent": [ATT
           "markdown": [], "html": [], "library": ["openai", "agno", ATTACK], "prefix": [ATTACK],
           "key_file": [ATTACK],
           "keep": ["1h", ATTACK], "keep_runs": ["1"],
-          "always": ["session", "user"], "ttl": ["60"], "session": [ATTACK, STRANGER],
+          "always": ["session", "user"], "ttl": ["60"], "epoch": ["1"], "session": [ATTACK, STRANGER],
           "revoke": [ATTACK], "results": ["{}", ATTACK], "output": ["{}", ATTACK],
           "stop_command": ["true", "false"], "stop_seconds": ["60"],
           "find": ["forged", ATTACK], "add": [ATTACK], "version": ["1"], "replaces": [ATTACK], "forget": [ATTACK],

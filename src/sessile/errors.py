@@ -154,6 +154,12 @@ class NotResumableError(SessileError):
     default_hint = "Start a new run instead."
 
 
+class RunWentOnError(NotResumableError):
+    """What was decided about is not what the run waits for now: it has gone on since, to other calls."""
+
+    default_hint = "Look at the run again, and decide about what it asks now; nothing was written."
+
+
 class WorkflowChangedError(SessileError):
     """The code of a workflow has changed, so that it does not fit what a run has done already."""
 

@@ -474,6 +474,7 @@ class Waiting:
         pending: the same as it is stored: `Run.pending`.
         decided: what was decided already (`storage.decide`), and takes effect when the run is resumed: by tool call id
             true, false, a call's result, or how it was approved or denied.
+        epoch: which pause of the run this is: decisions that name it are about this question and no later one.
     """
 
     session: Session
@@ -484,6 +485,7 @@ class Waiting:
     asked: list[JsonObject]
     pending: JsonObject
     decided: JsonObject = field(default_factory=dict)
+    epoch: int = 1
 
     @property
     def is_decided(self) -> bool:

@@ -12,7 +12,13 @@ from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from sessile import ANY_USER, Agent, Context, MemoryStorage, Storage, Workflow
-from sessile.errors import InvalidInputError, NotResumableError, RunNotFoundError, SessionNotFoundError
+from sessile.errors import (
+    InvalidInputError,
+    NotResumableError,
+    RunNotFoundError,
+    RunWentOnError,
+    SessionNotFoundError,
+)
 
 paid: list[float] = []
 
@@ -125,3 +131,44 @@ async def test_of_a_workflow_and_for_asynchronous_callers(storage: Storage) -> N
     await storage.adecide("w", approvals={"c2": False})
     result = await flow.aresume("w")
     assert (result.status, paid) == ("completed", [5.0])
+
+
+def paying(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    """First one payment, then a larger one: both calls have the same id."""
+    turns = sum(isinstance(message, ModelResponse) for message in messages)
+    if turns == 2:
+        return ModelResponse(parts=[TextPart("done")])
+    return ModelResponse(parts=[ToolCallPart("pay", {"amount": 10.0**turns}, tool_call_id="c")])
+
+
+@pytest.mark.parametrize("within", ["an agent", "a workflow"])
+def test_what_was_decided_about_an_earlier_question_is_refused(storage: Storage, within: str) -> None:
+    """Who names the epoch decides about what they have looked at, and about nothing that came after it."""
+    agent = Agent(FunctionModel(paying), name="clerk", storage=storage, tools=[Tool(pay, requires_approval=True)])
+
+    async def refund(ctx: Context) -> Any:
+        return await ctx.step(agent, "pay")
+
+    flow = Workflow(refund, name="refund", storage=storage)
+    runner: Any = agent if within == "an agent" else flow
+    if runner is agent:
+        agent.run("pay", session_id="s")
+    else:
+        flow.run(session_id="s")
+    (seen,) = storage.waiting()
+    yes: Any = {"approvals": {"c": True}, "epoch": seen.epoch}
+    assert runner.resume("s", run_number=seen.run, **yes).status == "paused"
+    (now,) = storage.waiting()
+    assert now.epoch == storage.get_run("s", seen.run).epoch > seen.epoch
+    with pytest.raises(RunWentOnError, match=f"epoch {seen.epoch}, .* it is at {now.epoch}") as caught:
+        runner.resume("s", run_number=seen.run, **yes)
+    assert caught.value.written == "no"
+    with pytest.raises(RunWentOnError):
+        storage.decide("s", seen.run, **yes)
+    assert storage.waiting().items == [now]
+    for call in (runner.resume, storage.decide):
+        with pytest.raises(InvalidInputError, match="run_number"):
+            call("s", **yes)
+    storage.decide("s", seen.run, approvals={"c": True}, epoch=now.epoch)
+    assert runner.resume("s", run_number=seen.run, epoch=now.epoch).status == "completed"
+    assert paid == [1.0, 10.0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
+from pydantic_ai.messages import BinaryContent
 from tests.dashboard.axe import needs_packages, violations
 from tests.dashboard.conftest import OpenPage
 
-from sessile import SqliteStorage
+from sessile import Agent, SqliteStorage
+from sessile.agents.offline import OfflineModel
 
 HOSTILE = "<img src=x onerror=alert(1)>/page.html"
 
@@ -38,6 +41,50 @@ def test_files_are_saved_and_deleted_with_all_their_versions(
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(table.get_by_role("row")).to_have_count(2)
     assert [file.name for file in files.all()] == [HOSTILE]
+
+
+def test_what_cannot_be_saved_says_so(storage: SqliteStorage, address: str, open_page: OpenPage) -> None:
+    """And can be saved when what stood in the way is gone."""
+    needs_packages()
+    agent = Agent(OfflineModel(introduce=False), storage=storage)
+    agent.run(["Look:", BinaryContent(bytes(90_000), media_type="application/pdf")], session_id="s1")
+    for text in ("first", "second"):
+        storage.files("s1").write("report.md", text)
+    page = open_page(f"{address}#/session/s1")
+
+    def refuse(route: Route) -> None:
+        problem = {"type": "urn:sessile:problem:read-only", "detail": "The database is busy.", "hint": "Wait."}
+        route.fulfill(status=422, content_type="application/problem+json", body=json.dumps(problem))
+
+    failed = page.get_by_role("alert").get_by_text("The database is busy.")
+    page.route("**/media/*", refuse)
+    attached = page.locator(".file")
+    attached.get_by_role("button", name="Download").click()
+    expect(failed).to_have_count(1)
+    page.unroute("**/media/*")
+    attached.get_by_role("button", name="Download").click()
+    with page.expect_download():
+        attached.get_by_role("link", name="Download").click()
+    expect(failed).to_have_count(0)
+
+    page.route("**/files*", refuse)
+    page.route("**/files/**", refuse)
+    page.get_by_role("tab", name="Files").click()
+    expect(failed).to_have_count(1)  # the list itself
+    page.unroute("**/files*")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("button", name="Save report.md, version 2").click()
+    expect(failed).to_have_count(1)
+    page.unroute("**/files/**")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save report.md, version 2").click()
+    assert Path(saved.value.path()).read_text() == "second"
+    expect(failed).to_have_count(0)
+
+    page.route("**/dataset*", refuse)
+    page.goto(f"{address}#/examples")
+    page.get_by_role("button", name="JSON").click()
+    expect(failed).to_have_count(1)
 
 
 def test_memories_are_found_added_changed_and_forgotten(

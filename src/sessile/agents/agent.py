@@ -27,6 +27,7 @@ from ..storage.ids import check_optional_id, uuid7
 from ..storage.repeating import RunExistsError
 from ..storage.scopes import checked_scopes
 from ..storage.storage import Storage, check_storage
+from ..storage.taking import checked_epoch
 from ..storage.turns import Durability, OnBusy, TurnSpec
 from .alone import run_alone
 from .events import Listen
@@ -329,6 +330,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
@@ -348,6 +350,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                 or `ToolDenied("…")`.
             results: decisions and results as Pydantic AI's `DeferredToolResults`.
             by: who has decided; it stands in the log.
+            epoch: the `Run.epoch` (`Waiting.epoch`) of what whoever decided has looked at; goes with `run_number`. A
+                run may have gone on meanwhile, and ask something else under the same id of a call. Default: whatever it
+                asks now.
             adopt: continue a run that was begun under another name, or by a team instead of an agent: for those who
                 have renamed what has begun it.
             **options: further arguments of `pydantic_ai.Agent.run`. Options that the run was given when it began
@@ -357,6 +362,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         Raises:
             NotResumableError: there is no such run, it is another agent's (without `adopt`), the agent does not have
                 the tool or the member that was decided about, or too little of the run was stored. Nothing was written.
+            RunWentOnError: the run has another epoch: what was decided about is over. Nothing was written.
             RunNotFoundError: the session has no run of that number.
             SessionNotFoundError: there is no such session, or it is another user's.
             InvalidInputError: the agent has no storage, the decisions do not fit the calls that wait, or an option is
@@ -374,6 +380,7 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
                     approvals=approvals,
                     results=results,
                     by=by,
+                    epoch=epoch,
                     adopt=adopt,
                     **options,
                 )
@@ -388,11 +395,12 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for asynchronous callers."""
-        answers = Answers(run_number, dict(approvals or {}), results, by, adopt)
+        answers = Answers(run_number, dict(approvals or {}), results, by, adopt, epoch)
         return await self._go_on(session_id, user_id, answers, self._job(options))
 
     async def _go_on(self, session_id: str | None, user_id: UserId, answers: Answers, job: Job) -> RunResult[Any]:
@@ -401,8 +409,9 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         if self.storage is None or session_id is None:
             raise InvalidInputError("To resume a run, the agent needs a storage and a session_id.")
         with stored_on_sigterm():
-            number, approvals, results, by, adopt = answers
+            number, approvals, results, by, adopt, epoch = answers
             spec = self._spec(session_id, user_id, None)
+            spec.epoch = checked_epoch(epoch, number)
             return await resume_run(self.storage, spec, job, number, approvals, results, by=by, adopt=adopt)
 
     def session(self, session_id: str | None = None, *, user_id: UserId = None) -> AgentSession[OutputT]:

@@ -165,12 +165,20 @@ class AgentSession(Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """Continue a run that waits for a decision, or was interrupted; see `Agent.resume`."""
         return self.agent.resume(
-            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
+            run_number=run_number,
+            approvals=approvals,
+            results=results,
+            by=by,
+            epoch=epoch,
+            adopt=adopt,
+            **self._key,
+            **options,
         )
 
     async def aresume(
@@ -180,12 +188,20 @@ class AgentSession(Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunResult[OutputT]:
         """As `resume`, for asynchronous callers."""
         return await self.agent.aresume(
-            run_number=run_number, approvals=approvals, results=results, by=by, adopt=adopt, **self._key, **options
+            run_number=run_number,
+            approvals=approvals,
+            results=results,
+            by=by,
+            epoch=epoch,
+            adopt=adopt,
+            **self._key,
+            **options,
         )
 
     # ------------------------------------------------------------ reading

@@ -28,6 +28,7 @@ class Answers(NamedTuple):
     results: DeferredToolResults | None
     by: str | None
     adopt: bool
+    epoch: int | None
 
 
 class Streamed(Generic[OutputT]):
@@ -168,6 +169,7 @@ class Streamed(Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> RunStream[OutputT, Any]:
@@ -176,7 +178,7 @@ class Streamed(Generic[OutputT]):
         What the run has said before it was paused or interrupted is not told again; its messages have it.
 
         Args:
-            session_id, run_number, user_id, approvals, results, by, adopt: as in `resume`.
+            session_id, run_number, user_id, approvals, results, by, epoch, adopt: as in `resume`.
             events: whether the stream has Pydantic AI's events instead of the answer.
             **options: further arguments of `pydantic_ai.Agent.run`.
 
@@ -193,6 +195,7 @@ class Streamed(Generic[OutputT]):
                 approvals=approvals,
                 results=results,
                 by=by,
+                epoch=epoch,
                 adopt=adopt,
                 **options,
             )
@@ -208,13 +211,14 @@ class Streamed(Generic[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
         adopt: bool = False,
         **options: Unpack[RunOptions],
     ) -> AsyncRunStream[OutputT, Any]:
         """As `stream_resume`, for asynchronous callers: `async for piece in …`; not awaited itself."""
         if options.get("event_stream_handler") is not None:
             raise InvalidInputError("A stream takes the run's events; do not pass event_stream_handler.")
-        answers = Answers(run_number, dict(approvals or {}), results, by, adopt)
+        answers = Answers(run_number, dict(approvals or {}), results, by, adopt, epoch)
         text = self._is_text(options)
 
         async def start(put: Put) -> RunResult[Any]:

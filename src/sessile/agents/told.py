@@ -15,6 +15,7 @@ from ..live.result import RunResult
 from ..live.sigterm import stored_on_sigterm
 from ..live.streams import Put
 from ..records import JsonObject, UserId
+from ..storage.taking import checked_epoch
 from .agent import Agent
 from .options import Prompt
 from .resume.resuming import resume_run
@@ -60,12 +61,14 @@ async def resume_told(
     run_number: int | None,
     results: DeferredToolResults,
     by: str | None = None,
+    epoch: int | None = None,
 ) -> RunResult[Any]:
     """As `agent.aresume`; tells which run it is when it goes on, and its events as they come."""
     assert agent.storage is not None, "sessions are kept in one"
     job = agent._told({}, put, events=True)
     job.begun, job.went_on = listener.begun, listener.went_on
     spec = agent._spec(session_id, user_id, None)
+    spec.epoch = checked_epoch(epoch, run_number)
     with stored_on_sigterm():
         result = await resume_run(agent.storage, spec, job, run_number, {}, results, by=by)
     if agent.review and result.status == "completed" and isinstance(result.output, str):

@@ -23,6 +23,7 @@ from ..storage.granting import Grant, Reach
 from ..storage.journals import send_event
 from ..storage.lists import what_waits
 from ..storage.storage import operate
+from ..storage.taking import checked_epoch
 from ..terminal import clean_json, say, say_block, say_text
 from ..transcripts import as_text, moment, one_asked
 from .naming import named_object
@@ -50,6 +51,10 @@ class Always(StrEnum):
     USER = "user"
 
 
+Epoch = Annotated[
+    int | None,
+    typer.Option(min=1, help="The question's epoch (waiting --json) that is decided about; goes with --run."),
+]
 Resume = Annotated[
     str | None,
     typer.Option(metavar="MODULE:NAME", help="The agent, team or workflow that resumes the run, now and here."),
@@ -105,6 +110,7 @@ def _json(waits: Waiting) -> JsonObject:
         "run_id": waits.run_id,
         "agent": waits.agent,
         "since": _time(waits.since),
+        "epoch": waits.epoch,
         "asked": waits.asked,
         "decided": waits.decided,
         "is_decided": waits.is_decided,
@@ -129,6 +135,7 @@ def approve(
     ] = None,
     ttl: For = None,
     by: By = None,
+    epoch: Epoch = None,
     resume: Resume = None,
     user: User = None,
     json: AsJson = False,
@@ -139,7 +146,7 @@ def approve(
     changed = None if args is None else _object(args)
     changed = changed if output is None else {"output": _value(output)}
     scope: Reach | None = None if always is None else always.value
-    _decide(names, True if changed is None else changed, run, by, resume, user, always=scope, ttl=ttl, json=json)
+    _decide(names, True if changed is None else changed, run, by, epoch, resume, user, always=scope, ttl=ttl, json=json)
 
 
 @deciding.command()
@@ -149,12 +156,13 @@ def deny(
     reason: Annotated[str | None, typer.Option(help="What the model is told.")] = None,
     ttl: For = None,
     by: By = None,
+    epoch: Epoch = None,
     resume: Resume = None,
     user: User = None,
     json: AsJson = False,
 ) -> None:
     """Deny calls of tools that a run waits with; send an output that is reviewed back, with the reason as a remark."""
-    _decide(names, False if reason is None else reason, run, by, resume, user, ttl=ttl, json=json)
+    _decide(names, False if reason is None else reason, run, by, epoch, resume, user, ttl=ttl, json=json)
 
 
 def _decide(
@@ -162,6 +170,7 @@ def _decide(
     decision: Any,
     run: int | None,
     by: str | None,
+    epoch: int | None,
     resume: str | None,
     user: str | None,
     *,
@@ -181,7 +190,14 @@ def _decide(
             )
         approvals: dict[str, Any] = dict.fromkeys(calls, decision)
         waits = storage.decide(
-            session_id, waits.run, approvals=approvals, by=by, always=always, ttl=ttl, user_id=whose(user)
+            session_id,
+            waits.run,
+            approvals=approvals,
+            by=by,
+            always=always,
+            ttl=ttl,
+            epoch=checked_epoch(epoch, run) or waits.epoch,
+            user_id=whose(user),
         )
     _go_on(waits, calls, agent, user, json=json)
 
@@ -258,7 +274,9 @@ def send(
         waits = _waits(storage, session_id, run, user)
         _check_same(agent, waits, user)
         if any(one.get("tool_call_id") == name for one in waits.asked):
-            waits = storage.decide(session_id, waits.run, results={name: value}, by=by, user_id=whose(user))
+            waits = storage.decide(
+                session_id, waits.run, results={name: value}, by=by, epoch=waits.epoch, user_id=whose(user)
+            )
         else:
             workflow = waits.agent or ""
             owner = whose(user)
@@ -314,7 +332,7 @@ def _go_on(waits: Waiting, names: Sequence[str], agent: Any, user: str | None, *
     session_id, run = waits.session.session_id, waits.run
     result: Any = None
     if agent is not None:
-        result = agent.resume(session_id, run_number=run, user_id=whose(user))
+        result = agent.resume(session_id, run_number=run, epoch=waits.epoch, user_id=whose(user))
     if json:
         status, output = ("paused", None) if result is None else (result.status, as_text(_plain(result.output)))
         shown = {"session_id": session_id, "run": run, "told": list(names), "status": status, "output": output}

@@ -271,7 +271,7 @@ class WaitingOut(Out):
     run_id: str
     agent: str | None
     since: str
-    epoch: int | None = Field(description="For `resume` and `decisions`: what is decided is about these questions.")
+    epoch: int = Field(description="For `resume` and `decisions`: what is decided is about these questions.")
     asked: list[Any]
     decided: Any
     is_decided: bool

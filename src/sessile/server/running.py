@@ -393,17 +393,6 @@ def check_reviewer(view: View, run: Run, approvals: Iterable[str]) -> None:
         raise Problem(403, "forbidden", "What an agent answers is reviewed by administrators.")
 
 
-def check_epoch(run: Run, seen: int | None) -> None:
-    """Refuse decisions about what a run has asked before (a later call of its may have the same id)."""
-    if seen not in (None, run.epoch):
-        raise Problem(
-            409,
-            "run-went-on",
-            f"Run {run.number} has gone on since epoch {seen}, of which this was decided; it is at {run.epoch}.",
-            hint="Look at the run again, and decide about what it asks now.",
-        )
-
-
 async def resumed(
     view: View,
     name: str,
@@ -411,9 +400,10 @@ async def resumed(
     run: Run,
     results: DeferredToolResults,
     *,
+    epoch: int | None = None,
     told: Callable[[Any], None] | None = None,
 ) -> tuple[Telling, asyncio.Task[JsonObject]]:
-    """Let a run go on here, in a task of its own; who asks has decided what is given.
+    """Let a run go on here, in a task of its own; who asks has decided what is given, of the run's `epoch`.
 
     Raises a problem (403) where that is not theirs to decide.
     """
@@ -423,7 +413,7 @@ async def resumed(
     runner = view.runner(name)
     if isinstance(runner, Workflow):
         stream = runner.astream(
-            session_id, run_number=run.number, user_id=view.reads, results=results, by=by, resume=True
+            session_id, run_number=run.number, user_id=view.reads, results=results, by=by, epoch=epoch, resume=True
         )
         work = _streamed(telling, stream, known=True)
     else:
@@ -437,5 +427,6 @@ async def resumed(
             run_number=run.number,
             results=results,
             by=by,
+            epoch=epoch,
         )
     return telling, view.server.work.spawn(drive(telling, work))

@@ -219,7 +219,6 @@ def session_shown(session: Session) -> JsonObject:
 
 def waiting_shown(waiting: Waiting) -> JsonObject:
     """A run that waits for somebody."""
-    opened = waiting.session.open_runs.get(waiting.run)
     return {
         "session_id": waiting.session.session_id,
         "session_name": waiting.session.name,
@@ -228,7 +227,7 @@ def waiting_shown(waiting: Waiting) -> JsonObject:
         "run_id": waiting.run_id,
         "agent": waiting.agent,
         "since": waiting.since.isoformat(timespec="microseconds"),
-        "epoch": None if opened is None else opened.epoch,
+        "epoch": waiting.epoch,
         "asked": cut(waiting.asked),
         "decided": cut(waiting.decided),
         "is_decided": waiting.is_decided,

@@ -16,6 +16,7 @@ from .ids import check_optional_id
 from .lists import asked_of, what_waits
 from .runs import read_run
 from .snapshots import Draft, Snapshot, owned
+from .taking import check_epoch, checked_epoch
 from .vocabulary import ApprovalGranted, DecisionSent, Pending
 
 Decision = bool | str | Mapping[str, Any]
@@ -32,12 +33,14 @@ async def decide(
     by: str | None = None,
     always: Reach | None = None,
     ttl: Duration | None = None,
+    epoch: int | None = None,
     user_id: UserId = None,
 ) -> Waiting:
     """See `Storage.decide`."""
     user_id = core.check_access(session_id, user_id)
     if run_number is not None:
         check_count(run_number, "run_number", least=1)
+    checked_epoch(epoch, run_number)
     check_optional_id(by, "by")
     if always is not None:
         check_choice(always, "always", ("session", "user"))
@@ -57,6 +60,7 @@ async def decide(
     async def change(snapshot: Snapshot) -> Draft:
         head = owned(snapshot.head, session_id, user_id)
         number = _paused(head, run_number)
+        check_epoch(session_id, number, head.open_runs[number], epoch)
         found = await what_waits(core, head, number, deadline)
         if found is None:
             raise _nothing_waits(head, number)
@@ -89,6 +93,7 @@ async def grant_for(
     *,
     by: str | None = None,
     ttl: Duration | None = None,
+    epoch: int | None = None,
     user_id: UserId = None,
 ) -> None:
     """Approve for good what these calls of a paused run ask, without deciding about them: whoever resumes it does."""
@@ -96,7 +101,9 @@ async def grant_for(
     deadline = core.deadline()
     snapshot = await core.look(session_id, deadline)
     head = owned(snapshot.head, session_id, user_id)
-    found = await what_waits(core, head, _paused(head, run_number), deadline)
+    number = _paused(head, run_number)
+    check_epoch(session_id, number, head.open_runs[number], epoch)
+    found = await what_waits(core, head, number, deadline)
     if found is None:
         raise _nothing_waits(head, run_number)
     _check_asked(found, dict.fromkeys(calls, True), {})

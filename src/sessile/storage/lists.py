@@ -184,7 +184,7 @@ async def what_waits(core: Core, session: Session, number: int, deadline: Deadli
                 pending = Pending.of(ended.pending or {})
                 asked = asked_of(pending)
                 holds = {call: said for call, said in decided.items() if call not in late}
-                waits = Waiting(session, number, run_id, entry.agent, entry.time_us, asked, pending.json, holds)
+                waits = Waiting(session, number, run_id, entry.agent, entry.time_us, asked, pending.json, holds, epoch)
                 return waits if ended.status == "paused" else None
         if len(rows) < span.limit:
             return None

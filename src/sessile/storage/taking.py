@@ -9,6 +9,7 @@ from ..errors import (
     InvalidInputError,
     NotResumableError,
     RunNotFoundError,
+    RunWentOnError,
     SessileError,
     StorageError,
 )
@@ -31,7 +32,8 @@ async def take_turn(
 
     `number` defaults to the newest run that can be taken; `check` may refuse a run, by raising, before anything is
     written; what it returns is committed with the taking. Of several processes that try, one succeeds; the others
-    get `NotResumableError`. Raises `SessionBusyError` if another run is running and the turn must not work beside it.
+    get `NotResumableError`. Raises `RunWentOnError` if the run has another epoch than `spec` asks for, and
+    `SessionBusyError` if another run is running and the turn must not work beside it.
     Returns the turn and the run as it stood in the log.
     """
     turn = await open_turn(core, spec, last_runs)
@@ -43,6 +45,7 @@ async def take_turn(
         owned(snapshot.head, spec.session_id, spec.user_id)
         refused: SessileError | None = None
         for turn.number, opened in await _takeable(core, snapshot, number):
+            check_epoch(spec.session_id, turn.number, opened, spec.epoch)
             taken[:] = [await read_run(core, snapshot, turn.number, deadline)]
             turn.before = snapshot
             turn.epoch = opened.epoch + 1
@@ -67,6 +70,25 @@ async def take_turn(
         await write_lease(core, committed.head, turn.number, turn.epoch, deadline)
     turn.renewed = True
     return turn, taken[0]
+
+
+def check_epoch(session_id: str, number: int, run: OpenRun, seen: int | None) -> None:
+    """Refuse what was decided about another question of a run's: a later call of its may have the id of an earlier."""
+    if seen not in (None, run.epoch):
+        raise RunWentOnError(
+            f"Run {number} of session {session_id!r} has gone on since epoch {seen}, of which this was decided; "
+            f"it is at {run.epoch}."
+        )
+
+
+def checked_epoch(epoch: int | None, run_number: int | None) -> int | None:
+    """The epoch of the run that a decision is about, as a caller gives it."""
+    if epoch is None:
+        return None
+    if run_number is None:
+        raise InvalidInputError("An epoch is one run's: pass run_number, too.")
+    check_count(epoch, "epoch", least=1)
+    return epoch
 
 
 def _durability(run: Run) -> Durability:

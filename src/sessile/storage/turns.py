@@ -68,7 +68,7 @@ class TurnSpec:
     `metadata`, `ttl`), `given` what is stored of the run's options. `queue_timeout` says for how many seconds
     `on_busy="queue"` waits. With `only_once`, for a `run_id` that a caller gave, it is not started a second time under
     that id, for as long as the session lives. `scopes` names those whose state stands among the session's
-    (`scopes.checked_scopes`).
+    (`scopes.checked_scopes`). `epoch` is that of the run which is to be taken over, as whoever decided has seen it.
     """
 
     session_id: str
@@ -85,6 +85,7 @@ class TurnSpec:
     only_once: bool = False
     given: JsonObject | None = None
     scopes: tuple[str, ...] = ()
+    epoch: int | None = None
 
 
 @dataclass(slots=True)

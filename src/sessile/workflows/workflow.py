@@ -23,6 +23,7 @@ from ..storage.registry import open_storage
 from ..storage.repeating import Found, RunExistsError
 from ..storage.scopes import checked_scopes
 from ..storage.storage import Storage, aoperate, check_storage, operate
+from ..storage.taking import checked_epoch
 from ..storage.turns import TurnSpec
 from .context import Context, SyncContext
 from .declared.elements import Element, checked_elements, flowchart, run_elements
@@ -155,6 +156,7 @@ class Workflow(Nested[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
     ) -> WorkflowResult[OutputT]:
         """Continue a run that was interrupted or has failed, or that waits for an event or a decision that has come.
 
@@ -170,8 +172,11 @@ class Workflow(Nested[OutputT]):
                 call: True, False, `ToolApproved(…)` or `ToolDenied("…")`.
             results: decisions, and results of calls that were made elsewhere, as Pydantic AI's `DeferredToolResults`.
             by: who has decided; it stands in the log.
+            epoch: the `Run.epoch` (`Waiting.epoch`) of what whoever decided has looked at; goes with `run_number`. A
+                run may have gone on meanwhile, and ask something else. Default: whatever it asks now.
 
         Raises:
+            RunWentOnError: the run has another epoch: what was decided about is over.
             NotResumableError: there is no such run, it still waits, or another process works on it.
             InvalidInputError: the decisions do not fit the calls that wait.
             WorkflowChangedError: the code does not fit what the run has done; the run is left as it was.
@@ -184,7 +189,13 @@ class Workflow(Nested[OutputT]):
         with stored_on_sigterm(waiting=True):
             return background.run(
                 self.aresume(
-                    session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results, by=by
+                    session_id,
+                    run_number=run_number,
+                    user_id=user_id,
+                    approvals=approvals,
+                    results=results,
+                    by=by,
+                    epoch=epoch,
                 )
             )
 
@@ -197,10 +208,18 @@ class Workflow(Nested[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
     ) -> WorkflowResult[OutputT]:
         """As `resume`, for asynchronous callers."""
         return await self._resume_told(
-            unheard, session_id, run_number=run_number, user_id=user_id, approvals=approvals, results=results, by=by
+            unheard,
+            session_id,
+            run_number=run_number,
+            user_id=user_id,
+            approvals=approvals,
+            results=results,
+            by=by,
+            epoch=epoch,
         )
 
     def send_event(
@@ -411,10 +430,13 @@ class Workflow(Nested[OutputT]):
         approvals: Mapping[str, Approval] | None = None,
         results: DeferredToolResults | None = None,
         by: str | None = None,
+        epoch: int | None = None,
     ) -> WorkflowResult[OutputT]:
         given = all_given(approvals or {}, results)
         check_optional_id(by, "by")
-        return await self._resume(self._spec(session_id, user_id, None, None), run_number, emit, given, by)
+        spec = self._spec(session_id, user_id, None, None)
+        spec.epoch = checked_epoch(epoch, run_number)
+        return await self._resume(spec, run_number, emit, given, by)
 
     async def _start(self, spec: TurnSpec, args: Any, kwargs: Any, emit: Emit) -> WorkflowResult[OutputT]:
         """Start a run, unless there is one of its id; then continue that one, or return its result."""

@@ -5,6 +5,7 @@ import { media } from "../api/client";
 import type { Media } from "../messages";
 import { bytes } from "../shown";
 import { t } from "../texts";
+import { Failed } from "./basics";
 import { Icon } from "./Icon";
 import { ImageElsewhere } from "./Markdown";
 
@@ -27,13 +28,14 @@ function Kept({ media: one, sessionId }: { media: Exclude<Media, { kind: "elsewh
     enabled: isWanted,
     staleTime: Number.POSITIVE_INFINITY,
   });
+  const open = () => (isWanted ? found.refetch() : setWanted(true));
   const address = useAddressOf(found.data, isImage ? one.type : "application/octet-stream");
   if (isImage && address !== null) return <img className="media" src={address} alt={t.run.image} />;
   return (
     <span className="file">
       <Icon name="clip" /> {one.type} · {bytes(one.size)}{" "}
       {address === null ? (
-        <Button className="link" onPress={() => setWanted(true)} isDisabled={found.isFetching}>
+        <Button className="link" onPress={open} isDisabled={found.isFetching}>
           {found.isFetching ? t.common.loading : isImage ? t.common.open : t.work.export}
         </Button>
       ) : (
@@ -41,6 +43,7 @@ function Kept({ media: one, sessionId }: { media: Exclude<Media, { kind: "elsewh
           {t.work.export}
         </a>
       )}
+      {found.error === null || found.isFetching ? null : <Failed error={found.error} />}
     </span>
   );
 }

@@ -157,6 +157,16 @@ export function Trouble({ error, onRetry, children }: { error: unknown; onRetry?
   );
 }
 
+/** What has failed beside what is shown, in a line. */
+export function Failed({ error }: { error: unknown }) {
+  const { title, hint } = said(error);
+  return (
+    <span className="wrong" role="alert">
+      {title} {hint}
+    </span>
+  );
+}
+
 export function said(error: unknown): { title: string; hint: string } {
   if (!(error instanceof Problem))
     return { title: t.trouble.failed, hint: error instanceof Error ? error.message : "" };

@@ -18,7 +18,7 @@ from ...transfer.giving import give
 from ...workflows.run.result import step_records
 from ..models import AnyOut, EntryPage, RunOut, SessionOut, StatesOut, StepOut, WaitingOut
 from ..pages import run_entries, states_of
-from ..running import check_epoch, check_reviewer
+from ..running import check_reviewer
 from ..shown import cut, entry_shown, error_of, run_shown, session_shown, waiting_shown
 from .common import LARGEST, PROBLEMS, Body, Known, RunNumber, Seen, Session, administrators, answer
 from .runs import DecidedIn, DecisionIn, granted
@@ -106,11 +106,10 @@ class DecideIn(DecidedIn):
 )
 async def decide(view: Seen, session_id: Session, number: RunNumber, body: DecideIn) -> Response:
     """For where the agent is not served: whoever resumes the run, anywhere, continues with them."""
-    if body.epoch is not None or (body.approvals and not view.is_administrator):
+    if body.approvals and not view.is_administrator:
         run = await view.storage.aget_run(session_id, number, user_id=view.reads)
-        check_epoch(run, body.epoch)
         check_reviewer(view, run, body.approvals)
-    await granted(view, session_id, number, body.approvals)
+    await granted(view, session_id, number, body.approvals, body.epoch)
     together: dict[float | None, dict[str, Any]] = {}
     for call, one in body.approvals.items():
         together.setdefault(one.ttl if isinstance(one, DecisionIn) else None, {})[call] = _decision(one)
@@ -125,6 +124,7 @@ async def decide(view: Seen, session_id: Session, number: RunNumber, body: Decid
             results=body.results if ttl is None else None,
             by=view.caller.user_id,
             ttl=ttl,
+            epoch=body.epoch,
             user_id=view.reads,
         )
         shown = waiting_shown(waits)

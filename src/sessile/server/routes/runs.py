@@ -26,7 +26,6 @@ from ..running import (
     asked_by,
     awaited,
     begun,
-    check_epoch,
     check_reviewer,
     checked,
     finished,
@@ -318,15 +317,16 @@ async def resume(request: Request, view: Seen, session_id: Session, number: RunN
     results = DeferredToolResults(
         approvals={call: _decision(one) for call, one in body.approvals.items()}, calls=dict(body.results)
     )
-    check_epoch(found, body.epoch)
     check_reviewer(view, found, body.approvals)
-    await granted(view, session_id, number, body.approvals)
-    telling, task = await resumed(view, found.agent or "", session_id, found, results)
+    await granted(view, session_id, number, body.approvals, body.epoch)
+    telling, task = await resumed(view, found.agent or "", session_id, found, results, epoch=body.epoch)
     return await _answered(request, telling, task, stream=body.stream, background=body.background)
 
 
-async def granted(view: View, session_id: str, number: int, approvals: Mapping[str, bool | DecisionIn]) -> None:
-    """Write down for which of these calls all later ones like them are approved, too; by who asks."""
+async def granted(
+    view: View, session_id: str, number: int, approvals: Mapping[str, bool | DecisionIn], epoch: int | None
+) -> None:
+    """Write down for which of these calls all later ones like them are approved, too; by who asks, of this epoch."""
     lasting = {call: one for call, one in approvals.items() if isinstance(one, DecisionIn) and one.always}
     if any(not one.approved or one.args is not None for one in lasting.values()):
         raise Problem(422, "invalid-request", "always goes with an approval, without other arguments.")
@@ -341,6 +341,7 @@ async def granted(view: View, session_id: str, number: int, approvals: Mapping[s
             one.always,
             by=view.caller.user_id,
             ttl=one.ttl,
+            epoch=epoch,
             user_id=view.reads,
         )
 

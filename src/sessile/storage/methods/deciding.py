@@ -31,6 +31,7 @@ class Deciding(Operated):
         by: str | None = None,
         always: Reach | None = None,
         ttl: Duration | None = None,
+        epoch: int | None = None,
         user_id: UserId = None,
     ) -> Waiting:
         """Store a decision that a paused run waits for; no agent is needed. Whoever calls `resume` continues with it.
@@ -56,6 +57,8 @@ class Deciding(Operated):
                 after the decision: a failure in between leaves it out, and the call may be repeated.
             ttl: for how long the decision holds, and what is approved for good, in seconds or as a `timedelta`.
                 Default: without a limit. A run that is resumed later waits for another decision.
+            epoch: the `Waiting.epoch` of what whoever decides has looked at; goes with `run_number`. A run may go on
+                meanwhile, and ask something else under the same id of a call. Default: whatever it asks now.
             user_id: whose session it is; None: nobody's; `ANY_USER`: whoever's.
 
         Returns:
@@ -65,6 +68,7 @@ class Deciding(Operated):
             SessionNotFoundError: there is no such session, or it is another user's.
             RunNotFoundError: the session has no run of that number.
             NotResumableError: the run does not wait.
+            RunWentOnError: it has another epoch: what was decided about is over.
             InvalidInputError: it waits for other calls, an argument is wrong, or no user is named where the storage
                 requires one.
             StorageError: the database failed; `error.written` says whether the decision is stored.
@@ -78,6 +82,7 @@ class Deciding(Operated):
             by=by,
             always=always,
             ttl=ttl,
+            epoch=epoch,
             user_id=user_id,
         )
 
@@ -91,6 +96,7 @@ class Deciding(Operated):
         by: str | None = None,
         always: Reach | None = None,
         ttl: Duration | None = None,
+        epoch: int | None = None,
         user_id: UserId = None,
     ) -> Waiting:
         """As `decide`, for asynchronous callers."""
@@ -103,6 +109,7 @@ class Deciding(Operated):
             by=by,
             always=always,
             ttl=ttl,
+            epoch=epoch,
             user_id=user_id,
         )
 

@@ -11,7 +11,7 @@ import { CopyButton, Empty, Skeleton, Trouble } from "../../parts/basics";
 import { Named, Numbered, Typed } from "../../parts/fields";
 import { Icon } from "../../parts/Icon";
 import { Prose } from "../../parts/Prose";
-import { saveAnswer } from "../../parts/saving";
+import { useSaving } from "../../parts/saving";
 import { Value } from "../../parts/Value";
 import { plain } from "../../shown";
 import { t } from "../../texts";
@@ -28,8 +28,9 @@ export default function Examples() {
   const found = useQuery(examples(filters, value("like")));
   const isOlder = found.isPlaceholderData; // what fits what was asked before
   const input = useRef<HTMLInputElement>(null);
+  const saving = useSaving();
   const save = (format: "json" | "yaml") =>
-    saveAnswer("dataset", { ...filters, limit: 1000, format }, `dataset.${format}`);
+    saving.save("dataset", { ...filters, limit: 1000, format }, `dataset.${format}`);
   return (
     <div className="page">
       <div className="page-head">
@@ -53,6 +54,7 @@ export default function Examples() {
         </a>
       </div>
       <p className="muted">{t.examples.hint}</p>
+      {saving.failed}
       <div className="asked">
         <Typed value={value("like")} label={t.examples.like} inputRef={input} onChange={(like) => change({ like })} />
         <Numbered

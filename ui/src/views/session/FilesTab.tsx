@@ -5,8 +5,8 @@ import { Fragment, useState } from "react";
 import { Button } from "react-aria-components";
 import { contentOf, deleteFile, type File, files } from "../../api/kept";
 import type { Session } from "../../api/types";
-import { Ago, Empty, IconButton, Skeleton, Trouble } from "../../parts/basics";
-import { saveAnswer } from "../../parts/saving";
+import { Ago, Empty, Failed, IconButton, Skeleton, Trouble } from "../../parts/basics";
+import { useSaving } from "../../parts/saving";
 import { bytes, plain } from "../../shown";
 import { t } from "../../texts";
 import { Ask } from "../work/windows";
@@ -76,6 +76,7 @@ type RowProps = { id: string; file: File; isOpen?: boolean; onOpen?: () => void;
 
 function Row({ id, file, isOpen, onOpen, onDelete }: RowProps) {
   const name = plain(file.name);
+  const { save, failed } = useSaving();
   return (
     <tr>
       <th scope="row" dir="auto">
@@ -100,10 +101,11 @@ function Row({ id, file, isOpen, onOpen, onDelete }: RowProps) {
           label={t.files.save(name, file.version)}
           onPress={() => {
             const last = file.name.split("/").pop() || "file";
-            saveAnswer(contentOf(id), { name: file.name, version: file.version }, last);
+            save(contentOf(id), { name: file.name, version: file.version }, last);
           }}
         />
         {onDelete === undefined ? null : <IconButton icon="trash" label={t.files.remove(name)} onPress={onDelete} />}
+        {failed}
       </td>
     </tr>
   );
@@ -112,6 +114,15 @@ function Row({ id, file, isOpen, onOpen, onDelete }: RowProps) {
 /** The versions before the newest one, which stands above them. */
 function Versions({ id, newest }: { id: string; newest: File }) {
   const found = useQuery(files(id, newest.name));
+  if (found.error !== null && found.data === undefined) {
+    return (
+      <tr>
+        <td colSpan={7}>
+          <Failed error={found.error} />
+        </td>
+      </tr>
+    );
+  }
   const older = (found.data ?? []).filter((one) => one.version !== newest.version).reverse();
   return older.map((one) => <Row key={one.file_id} id={id} file={one} />);
 }

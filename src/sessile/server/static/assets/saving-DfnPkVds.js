@@ -1,1 +1,0 @@
-import{a as e,i as t,s as n}from"./index-rAYSjv_4.js";function r(e,t){let n=document.createElement(`a`);n.href=URL.createObjectURL(e),n.download=t,n.click(),setTimeout(()=>URL.revokeObjectURL(n.href),1e4)}async function i(i,a,o){r(await(await e(()=>fetch(t(i,a),{headers:n()}))).blob(),o)}export{r as n,i as t};
