@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sessile import Storage
 from sessile import open as open_storage
 from sessile.errors import SessileError
 from sessile.testing import Figures
@@ -82,10 +83,32 @@ def examined(url: str, said: list[dict[str, Any]], figures: Figures) -> str | No
                 figures.lost += len(wanted - set(found))
                 if wanted - set(found) or len(set(found)) != len(found):
                     return f"session {session_id} has the runs {found}, acknowledged are {sorted(wanted)}"
+                problem = _wrong_with_files(storage, session_id, said) or _still_said(storage, session_id, said)
+                if problem is not None:
+                    return problem
                 storage.add_run(session_id, input="after the power cut")
                 storage.verify(session_id)
             storage.sweep()
             storage.add_run("new", input="after the power cut")
     except (SessileError, OSError) as error:
         return repr(error)
+    return None
+
+
+def _wrong_with_files(storage: Storage, session_id: str, said: list[dict[str, Any]]) -> str | None:
+    """What is wrong with the session's files that were acknowledged, if anything is."""
+    for line in said:
+        if "file" in line and line["session"] == session_id:
+            content = storage.files(session_id).read(line["file"], line["version"])
+            if content != line["text"].encode():
+                return f"version {line['version']} of {line['file']} has {content[:40]!r}"
+    return None
+
+
+def _still_said(storage: Storage, session_id: str, said: list[dict[str, Any]]) -> str | None:
+    """What is there still of a run whose erasing was acknowledged, if anything is."""
+    erased = [line["erased"] for line in said if "erased" in line and line["session"] == session_id]
+    for run in storage.runs(session_id):
+        if run.run_id in erased and any(message.data.get("text") for message in run.messages):
+            return f"run {run.run_id} was erased, and has {run.messages}"
     return None

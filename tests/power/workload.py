@@ -42,6 +42,16 @@ def main() -> None:
         storage.delete("b")
         say(deleted="b")
         run("a", 4)
+        assert storage.get_session("a", last_runs=2) is not None  # out of what the process remembers
+
+        def write(text: str) -> None:
+            written = storage.files("a").write("notes.md", text)
+            say(session="a", file=written.name, version=written.version, text=text)
+
+        write("one\n" * 800)
+        storage.erase_run("a", 2)  # which puts another log in the place of the one that is remembered
+        say(session="a", erased="a-2")
+        write("two\n" * 800)
 
 
 if __name__ == "__main__":

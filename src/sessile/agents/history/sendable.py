@@ -145,5 +145,11 @@ def answered(messages: Sequence[ModelMessage]) -> bool:
 
 
 def _says(response: ModelResponse) -> bool:
-    kinds = ("tool-call", "file", "speech")
-    return bool(_words(response)) or any(part.part_kind in kinds for part in response.parts)
+    return any(
+        part.part_kind in _SAYING or (isinstance(part, TextPart) and bool(part.content.strip()))
+        for part in response.parts
+    )
+
+
+_SAYING = frozenset(("tool-call", "file", "speech"))
+"""The kinds of parts, beside text, by which a model says something."""

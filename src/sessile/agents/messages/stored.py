@@ -34,7 +34,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from ...errors import InvalidInputError, InvalidStateError, SessileError, UnknownFormatError
 from ...records import JsonObject, Message, Run
-from ...storage.computing import computed, weight
+from ...storage.computing import IN_TEXT, LARGE, computed, weight
 from ...storage.encoding import RawJson
 from ...storage.formats import PYDANTIC_AI
 from ...storage.media import has_binary, put_back
@@ -159,6 +159,9 @@ def _is_long(value: int) -> bool:
 
 async def load_messages(messages: Iterable[Message], read: ReadMedia) -> list[ModelMessage]:
     """Stored messages as Pydantic AI's; `UnknownFormatError` for what this version cannot send."""
+    messages = list(messages)
+    if all(message.format == FORMAT for message in messages):
+        return await _load_own(messages, read)
     loaded: list[ModelMessage] = []
     for convert, group in groupby(messages, key=lambda message: _from_elsewhere(message.format)):
         same = list(group)
@@ -176,14 +179,18 @@ def _from_elsewhere(format: str | None) -> Callable[[Sequence[JsonObject]], list
 async def _load_own(messages: Sequence[Message], read: ReadMedia) -> list[ModelMessage]:
     """Messages that are stored in the form in which they are written here."""
     data: list[Any] = []
+    size = 0
     for message in messages:
         if message.format is not None and message.format != FORMAT:
             raise UnknownFormatError(
                 f"Run {message.run} has messages of the format {message.format!r}; this agent sends {FORMAT!r}."
             )
-        data.append(await put_back(message.data, read) if _has_media(message.data) else message.data)
+        weighs, media = _looked_at(message.data)
+        size += weighs
+        data.append(await put_back(message.data, read) if media else message.data)
     try:
-        return await computed(lambda: _validated(data), size=_size_of(data))
+        # What is light is not awaited at all: histories have many runs of few messages each.
+        return _validated(data) if size < LARGE else await computed(lambda: _validated(data), size=size)
     except ValidationError as error:
         runs = sorted({message.run for message in messages})
         raise _unknown(f"The messages of runs {runs}", error) from withheld(error)
@@ -196,16 +203,23 @@ AT_ONCE = 50
 """How many messages are validated at a time: the call holds up all threads until it returns."""
 
 
-def _size_of(data: Sequence[JsonObject]) -> int:
-    """What stored messages weigh, as far as it tells whether they are large."""
-    size = len(data) * EACH
-    for message in data:
-        parts: Any = message.get("parts")
-        for part in cast("list[Any]", parts) if isinstance(parts, list) else ():
-            if isinstance(part, dict):
-                get = cast(JsonObject, part).get
-                size += weight(get("content"), get("args"))
-    return size
+def _looked_at(message: JsonObject) -> tuple[int, bool]:
+    """What a stored message weighs, as far as it tells whether it is large, and whether it holds a binary part."""
+    size, media = EACH, False
+    parts: Any = message.get("parts")
+    for part in cast("list[Any]", parts) if type(parts) is list else ():
+        if type(part) is not dict:
+            continue
+        get = cast(JsonObject, part).get
+        content, args = get("content"), get("args")
+        if type(content) is str:
+            size += len(content) // IN_TEXT
+        else:
+            size += weight(content)
+            media = media or has_binary(cast(JsonObject, part))
+        if args is not None:
+            size += weight(args)
+    return size, media
 
 
 def _validated(data: Sequence[Any]) -> list[ModelMessage]:
@@ -214,12 +228,6 @@ def _validated(data: Sequence[Any]) -> list[ModelMessage]:
         loaded += ModelMessagesTypeAdapter.validate_python(data[start : start + AT_ONCE])
     without_marks(loaded)
     return loaded
-
-
-def _has_media(message: JsonObject) -> bool:
-    """Whether a stored message holds a binary part; looks only into parts whose content is more than text."""
-    parts: list[JsonObject] = message.get("parts", [])
-    return any(type(part.get("content")) is not str and has_binary(part) for part in parts)
 
 
 async def run_messages(run: Run, read: ReadMedia) -> list[ModelMessage]:
