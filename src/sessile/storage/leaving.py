@@ -115,7 +115,7 @@ def went_on(coroutine: Coroutine[Any, Any, R]) -> R:
     """
     on_loop, _here.now = _here.now, False
     try:
-        stopped = coroutine.send(None)
+        coroutine.send(None)
     except StopIteration as end:
         return end.value
     finally:
