@@ -34,6 +34,7 @@ def test_every_command_is_called(tmp_path: Path) -> None:
             "Error:",
         ),
         ("UPDATE sessile_sessions SET user_id = x'fffe' WHERE session_id = 'spoiled'", "sessions URL", ""),
+        ("UPDATE sessile_sessions SET updated_at = 9e999 WHERE session_id = 'spoiled'", "runs URL --json", ""),
         ("UPDATE sessile_sessions SET created_at = -9223372036854775808", "erase-user URL ada", ""),
         ("UPDATE sessile_records SET value = 'x'", "export URL --to FOLDER/a.jsonl", "are damaged"),
         (

@@ -227,7 +227,8 @@ class CatchingUp:
             return Window(since)
         now = operate(self._storage, _now)
         count, first = self._place.read(WINDOW, {"since": since, "now": now})[0]
-        return Window(now if first is None else int(first), int(count), now, first is None)
+        is_time = isinstance(first, (int, float)) and first < now  # what is none, or is to come, is looked at as well
+        return Window(int(first) if is_time else now, int(count), now, first is None)
 
     def _move(self, old: State, new: State) -> None:
         """Note how far it is, unless another process has gone further meanwhile."""
