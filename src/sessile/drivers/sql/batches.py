@@ -50,12 +50,16 @@ AT_WORK = 2
 """How many batches are on their way at the same time, where a server does the work."""
 
 MOST = 32
-"""How many sessions a batch has at most, where nothing else is said."""
+"""How many sessions a batch of threads has at most, where nothing else is said."""
+
+MOST_OF_TASKS = 16
+"""The same of tasks: while one batch is on its way, their only thread makes out what the other one has brought."""
 
 SOON = 0.005
-"""After how many seconds of waiting a batch begins beside another one, or as soon as it has all that it may have.
+"""After how many seconds of waiting a batch of threads begins beside another one, or as soon as it has all it may have.
 
-Large batches cost less than many: of two at a time, each would have half.
+Large batches cost less than many: of two at a time, each would have half. Tasks do not wait for that: to begin a batch
+costs them little, and while they wait nobody uses their processor.
 """
 
 MAX_CHARS = 64 * 1024
@@ -219,9 +223,10 @@ class Batches(ABC, Generic[Q, A]):
     """Whether who asks for the same session gets the same answer; else a batch has one of each."""
 
     def __init__(
-        self, *, suspends: bool, stats: Stats, at_work: int = AT_WORK, most: int = MOST, grace: float = 0.0
+        self, *, suspends: bool, stats: Stats, at_work: int = AT_WORK, most: int | None = None, grace: float = 0.0
     ) -> None:
-        self._may_work, self._most, self._grace = at_work, most, grace
+        self._may_work, self._grace = at_work, grace
+        self._most = most or (MOST_OF_TASKS if suspends else MOST)
         self._suspends = suspends
         self._stats = stats
         self._lock = threading.RLock()  # a finalizer that runs while it is held may ask for something, too
@@ -310,8 +315,11 @@ class Batches(ABC, Generic[Q, A]):
         """Whether those who wait go by now, beside others that are on their way."""
         if self._at_work == 0:
             return True
-        full = len(self._waiting) >= self._most or time.monotonic() - self._waiting[0].since >= SOON
-        return full and self._at_work < self._may_work
+        if self._at_work >= self._may_work:
+            return False
+        if self._suspends or len(self._waiting) >= self._most:
+            return True
+        return time.monotonic() - self._waiting[0].since >= SOON
 
     def _new(self, asked: Q, deadline: Deadline) -> _Waiting[Q, A]:
         return _Waiting(asked, deadline, suspends=self._suspends)  # to name the types here takes 1 µs
