@@ -22,6 +22,7 @@ from sessile.records import JsonObject
 from sessile.storage import on_loop, quick_json
 from sessile.storage.core import Core
 from sessile.storage.storage import operate
+from sessile.storage.threads import hurry
 from sessile.testing import Scale
 
 ALARMS = 200
@@ -71,6 +72,7 @@ def test_ctrl_c_at_any_moment(
         assert storage._core is not None
         assert storage._core.driver.ends_promptly
         check(run_interrupts(storage, scale.seed, ALARMS), capsys)
+    assert hurry.get() is None  # what comes later is in no hurry, and may go with others
 
 
 INTERRUPTED_WHILE_COLLECTING = """

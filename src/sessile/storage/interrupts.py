@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -91,14 +92,15 @@ def uninterrupted(function: Callable[[], R]) -> R:
 
 def _postponing(function: Callable[[], R]) -> R:
     postponed = _Postponed()
-    before = hurry.get()
+    # Of its own, so that nothing has to be put back: Ctrl-C may come at any line from the end of the operation on.
+    context = copy_context()
+    context.run(hurry.set, postponed)
     try:
         set_handler(signal.SIGINT, postponed)
     except ValueError:  # another interpreter than the main one, where no handlers run
         return function()
     try:
-        hurry.set(postponed)
-        result = function()
+        result = context.run(function)
     except BaseException:
         if postponed.struck:
             raise KeyboardInterrupt from None
@@ -107,7 +109,6 @@ def _postponing(function: Callable[[], R]) -> R:
         postponed.over = True  # from here on Ctrl-C is raised where it comes, before or after its handler is back
         postponed.now = False
         set_handler(signal.SIGINT, signal.default_int_handler)
-        hurry.set(before)
     if postponed.struck:
         raise KeyboardInterrupt
     return result
