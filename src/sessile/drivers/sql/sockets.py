@@ -22,8 +22,8 @@ STEP_SECONDS = 0.1
 class PatientSocket:
     """A connected socket, plain or with TLS, as clients use one; waiting for it ends by a deadline.
 
-    That is `Deadline.for_answer`: after an interruption, what is on its way has a second. `TimeoutError` is raised within
-    `STEP_SECONDS` of its end. To set another time limit has no effect.
+    That is `Deadline.for_answer`: after an interruption, what is on its way has a second. `TimeoutError` is raised
+    within `STEP_SECONDS` of its end. To set another time limit has no effect.
     """
 
     __slots__ = ("_socket", "deadline")
