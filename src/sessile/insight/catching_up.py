@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import CorruptDataError, NewerVersionError, StorageError
 from ..records import ANY_USER, MICROSECOND, Run, Session
@@ -26,7 +26,7 @@ from ..storage.withholding import damage_of
 from ..tokens import agent_term, count_terms, session_term, user_term
 from .behind import Behind
 from .damage import callers_own
-from .engines import Words, words_of
+from .engines import Engine
 from .facts import Facts, all_facts
 from .lots import batches, one_of
 from .place import Place
@@ -407,14 +407,15 @@ class CatchingUp:
                 look.unreadable[row.session_id] = str(error)
                 return
             head = again
-        words = _session_words(head)
+        engine = self._place.engine
+        words = _session_words(engine, head)
         try:
             numbers, runs = self._touched(head, indexed)
         except (NewerVersionError, CorruptDataError):  # nobody can say which runs have changed
             numbers, runs = range(1, head.run_count + 1), {}
         if runs and all(number in runs for number in numbers):
             problems: dict[int, str] = {}
-            yield News(head, numbers, _indexed(head, list(runs.values()), problems), words, True, problems)
+            yield News(head, numbers, _indexed(engine, head, list(runs.values()), problems), words, True, problems)
             return
         if not numbers:
             yield News(head, [], [], words)
@@ -425,7 +426,7 @@ class CatchingUp:
                     problems[part[0]] = f"Runs {part[0]} to {part[-1]} are not in the log."
                     yield News(head, part, [], words, True, problems)
                     return
-                yield News(head, part, _indexed(head, found, problems), words, last, problems)
+                yield News(head, part, _indexed(engine, head, found, problems), words, last, problems)
 
     def _touched(self, head: Session, indexed: int) -> tuple[Sequence[int], dict[int, Run]]:
         if indexed == 0:
@@ -450,27 +451,27 @@ class CatchingUp:
         yield from self._read_runs(head, numbers[half:])
 
 
-def _session_words(head: Session) -> Words:
+def _session_words(engine: Engine[Any], head: Session) -> Any:
     found, _ = count_terms(piece.text for piece in pieces_of_session(head))
-    return words_of(found | _marks(head, head.agent))
+    return engine.taken(found | _marks(head, head.agent))
 
 
-def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
+def _indexed(engine: Engine[Any], head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
     """The runs as they are to be written; what nobody here can make out is put among the problems."""
     made: list[Indexed] = []
     for run in runs:
         try:
-            made += [_one_indexed(head, facts) for facts in all_facts([run])]
+            made += [_one_indexed(engine, head, facts) for facts in all_facts([run])]
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             problems[run.number] = f"Run {run.number} is not what a run can be: {type(error).__name__}."
     return made
 
 
-def _one_indexed(head: Session, facts: Facts) -> Indexed:
+def _one_indexed(engine: Engine[Any], head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
     found, cut = count_terms(texts)
     found.update(_marks(head, facts.run.agent))
-    return Indexed(facts, words_of(found), cut)
+    return Indexed(facts, engine.taken(found), cut)
 
 
 def _marks(head: Session, agent: str | None) -> dict[str, int]:

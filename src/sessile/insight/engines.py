@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+from ..storage import quick_json
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
 from .lots import batches, places_of, weighed
-from .numbers import number_of, rows_of_words
+from .numbers import columns_of_words, number_of, rows_of_words
 
 TABLES = (
     "state",
@@ -53,13 +54,17 @@ MOST_OF_A_WORD = 255
 """Up to how often the occurrences of a word are counted: one byte each is kept."""
 
 
+def counted(found: Mapping[str, int]) -> bytes:
+    """How often each term occurs, a byte for each."""
+    try:
+        return bytes(found.values())
+    except ValueError:
+        return bytes([min(count, MOST_OF_A_WORD) for count in found.values()])
+
+
 def words_of(found: Mapping[str, int]) -> Words:
     """Terms and how often each occurs."""
-    try:
-        counts = bytes(found.values())
-    except ValueError:
-        counts = bytes([min(count, MOST_OF_A_WORD) for count in found.values()])
-    return Words(" ".join(found), counts)
+    return Words(" ".join(found), counted(found))
 
 
 def pack(words: Words) -> bytes:
@@ -75,7 +80,11 @@ def unpack(packed: bytes) -> Words:
     return Words(rest[int(number) :].decode("ascii"), rest[: int(number)])
 
 
-class Engine(ABC):
+W = TypeVar("W")
+"""The words of a run, in the form in which an engine enters them."""
+
+
+class Engine(ABC, Generic[W]):
     """One dialect."""
 
     dialect: ClassVar[Dialect]
@@ -224,10 +233,14 @@ class Engine(ABC):
             await run(sql, dict(zip(keys, chain(*some), strict=True)))
 
     @abstractmethod
-    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+    def taken(self, found: Mapping[str, int]) -> W:
+        """Terms, and how often each occurs, as `put_words` takes them. Whoever reads does that work: writers wait."""
+
+    @abstractmethod
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, W]], tables: Mapping[str, str]) -> None:
         """Enter the words of runs that have none."""
 
-    async def put_text(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
+    async def put_text(self, run: RunStatement, words: Sequence[tuple[int, W]], tables: Mapping[str, str]) -> None:
         """Enter the same words in a full-text index that is a table of its own, with one long statement."""
 
     @abstractmethod
@@ -239,7 +252,7 @@ class Engine(ABC):
         """How runs that have all of these words are found: a table, its column of ids, a condition, its parameters."""
 
 
-class SqliteEngine(Engine):
+class SqliteEngine(Engine[Words]):
     """SQLite: FTS5 without contents and positions, about 0.3 bytes per byte of text. Any version since 3.35."""
 
     dialect = "sqlite"
@@ -274,6 +287,10 @@ class SqliteEngine(Engine):
         if rows:
             await run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
 
+    def taken(self, found: Mapping[str, int]) -> Words:
+        """See `Engine`."""
+        return words_of(found)
+
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`."""
         await self.insert(run, tables["words"], ("run", "words"), [(number, pack(one)) for number, one in words])
@@ -304,7 +321,14 @@ class SqliteEngine(Engine):
         return "{text}", "{text}.rowid", "{text} MATCH :words", {"words": " AND ".join(words)}
 
 
-class PostgresEngine(Engine):
+LARGE_LOTS = "SELECT set_config('gin_pending_list_limit', '32MB', true), set_config('work_mem', '64MB', true)"
+"""Until the end of the transaction."""
+
+COPIED = 8 * 1024 * 1024
+"""How many bytes of words go with one COPY."""
+
+
+class PostgresEngine(Engine[bytes]):
     """PostgreSQL: arrays of words under a GIN index, which knows no parser, no stop words, and no end of a text.
 
     Words stand there as numbers of 64 bits: to enter them takes half of the time of texts, most of which goes into
@@ -346,13 +370,20 @@ class PostgresEngine(Engine):
         counts, *places = kept
         return [0 if place is None else counts[place - 1] for place in places], sum(counts)
 
-    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
-        """See `Engine`. What is entered together is also put into the index together, in larger lots than otherwise."""
+    def taken(self, found: Mapping[str, int]) -> bytes:
+        """See `Engine`."""
+        return columns_of_words(counted(found), found)
+
+    async def put_words(self, run: RunStatement, words: Sequence[tuple[int, bytes]], tables: Mapping[str, str]) -> None:
+        """See `Engine`. What is entered together is also put into the index together, in larger lots than otherwise.
+
+        The server sorts such a lot in `work_mem`, and puts it into the index whenever that is full.
+        """
         if len(words) > TOGETHER // 10:
-            await run("SET LOCAL gin_pending_list_limit = '32MB'", None)
+            await run(LARGE_LOTS, None)
         sql = f"COPY {tables['words']} (run, words, terms) FROM STDIN (FORMAT BINARY)"
-        for some in batches(words, TOGETHER):
-            await run(sql, rows_of_words((number, one.counts, one.terms.split()) for number, one in some))
+        for some in weighed(words, lambda one: len(one[1]), COPIED):
+            await run(sql, rows_of_words(some))
 
     async def insert(
         self, run: RunStatement, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
@@ -375,13 +406,16 @@ class PostgresEngine(Engine):
 
 def _json(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as PostgreSQL reads them: bytes in hexadecimal digits, numbers that JSON has not as text."""
+    has_bytes = any(type(value) is bytes for value in rows[0].values())  # a column has one type
+    if not has_bytes and (text := quick_json.dumps(rows)) is not None:
+        return text
     try:
         return json.dumps(rows, allow_nan=False, default=lambda value: f"\\x{value.hex()}")
     except ValueError:
         return _json([{name: str(one) if type(one) is float else one for name, one in row.items()} for row in rows])
 
 
-class MySQLEngine(Engine):
+class MySQLEngine(Engine[Words]):
     """MySQL and MariaDB: words under a FULLTEXT index, with a beginning that makes each long enough to be indexed."""
 
     dialect = "mysql"
@@ -433,6 +467,10 @@ class MySQLEngine(Engine):
         """See `Engine`."""
         return f"{column} DIV {size}"
 
+    def taken(self, found: Mapping[str, int]) -> Words:
+        """See `Engine`."""
+        return words_of(found)
+
     async def put_words(self, run: RunStatement, words: Sequence[tuple[int, Words]], tables: Mapping[str, str]) -> None:
         """See `Engine`. Several with each statement, which may not be longer than a server's largest packet."""
         rows = ((number, pack(one), f"zz{one.terms.replace(' ', ' zz')}") for number, one in words)
@@ -456,6 +494,6 @@ def _long(word: str) -> str:
     return f"zz{word}"
 
 
-ENGINES: Mapping[Dialect, Engine] = {
+ENGINES: Mapping[Dialect, Engine[Any]] = {
     engine.dialect: engine for engine in (SqliteEngine(), PostgresEngine(), MySQLEngine())
 }

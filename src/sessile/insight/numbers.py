@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 
@@ -13,8 +13,9 @@ _BIGINT = 20  # as PostgreSQL calls the type of the numbers
 _BYTES = 8
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_ROW = Struct("!hiqi")
-"""Three fields, the id's length, the id, and the length of the counts."""
+_ROW = Struct("!hiq")
+"""Three fields, the id's length, and the id."""
+_LENGTH = Struct("!i")
 _ARRAY = Struct("!iiiiii")
 """The length of the field, dimensions, whether a number is missing, their type, how many there are, the first place."""
 
@@ -38,16 +39,17 @@ def number_of(term: str) -> int:
     return int.from_bytes(_elements[term][4:], signed=True)
 
 
-def rows_of_words(rows: Iterable[tuple[int, bytes, Sequence[str]]]) -> bytes:
-    """What COPY takes: of each run its id, how often it has each of its terms, and these."""
+def rows_of_words(rows: Iterable[tuple[int, bytes]]) -> bytes:
+    """What COPY takes: of each run its id and the columns of its words."""
     made = [_HEADER]
-    for run, counts, terms in rows:
-        made += (_ROW.pack(3, _BYTES, run, len(counts)), counts, _array_of(terms))
+    for run, columns in rows:
+        made += (_ROW.pack(3, _BYTES, run), columns)
     made.append(_END)
     return b"".join(made)
 
 
-def _array_of(terms: Sequence[str]) -> bytes:
-    """Numbers as a field."""
+def columns_of_words(counts: bytes, terms: Iterable[str]) -> bytes:
+    """How often a run has each of its terms, and these, as the numbers that they are."""
     elements = b"".join(map(_elements.__getitem__, terms))
-    return _ARRAY.pack(_ARRAY.size - 4 + len(elements), 1, 0, _BIGINT, len(terms), 1) + elements
+    array = _ARRAY.pack(_ARRAY.size - _LENGTH.size + len(elements), 1, 0, _BIGINT, len(counts), 1)
+    return b"".join((_LENGTH.pack(len(counts)), counts, array, elements))

@@ -21,7 +21,7 @@ VERSION = 7
 class Place:
     """The tables of one index."""
 
-    def __init__(self, storage: Storage, engine: Engine, beside: Beside, *, shared: bool) -> None:
+    def __init__(self, storage: Storage, engine: Engine[Any], beside: Beside, *, shared: bool) -> None:
         self.storage = storage
         self.engine = engine
         self.shared = shared

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ..records import Session
 from ..storage.driver import RunStatement
-from .engines import Words
 from .facts import COUNTED, Facts
 from .lots import batches, one_of
 from .place import Place
@@ -66,10 +65,10 @@ RUN = (
 
 @dataclass(slots=True)
 class Indexed:
-    """One run as it is to be written: what is known of it, its words, and whether some were left out."""
+    """One run as it is to be written: what is known of it, its words (`Engine.taken`), and whether some were left out."""
 
     facts: Facts
-    words: Words
+    words: Any
     cut: bool = False
 
 
@@ -81,7 +80,7 @@ class News:
         head: the session at the revision up to which was read.
         numbers: the runs that were read anew, by number; what the index has of them is replaced.
         runs: them, and the runs below them, but for those that could not be read.
-        words: the words of the session itself.
+        words: the words of the session itself (`Engine.taken`).
         complete: whether this is all up to that revision; else more of the session follows.
         problems: why runs could not be read, by number; 0 stands for the session as a whole.
     """
@@ -89,7 +88,7 @@ class News:
     head: Session
     numbers: Sequence[int]
     runs: list[Indexed]
-    words: Words
+    words: Any
     complete: bool = True
     problems: dict[int, str] = field(default_factory=dict[int, str])
 
@@ -273,13 +272,13 @@ class Writer:
 
     async def _enter_runs(
         self, fresh: Sequence[tuple[News, int]], kept: dict[tuple[int, int, str], int]
-    ) -> list[tuple[int, Words]]:
+    ) -> list[tuple[int, Any]]:
         """Write the runs, without their words, which it returns, with the id of each."""
         rows: list[tuple[Any, ...]] = []
         models: list[tuple[Any, ...]] = []
         tools: list[tuple[Any, ...]] = []
         ratings: list[tuple[Any, ...]] = []
-        words: list[tuple[int, Words]] = []
+        words: list[tuple[int, Any]] = []
         wanted = [((session, 0, ""), one.head.created_us) for one, session in fresh] + [
             ((session, run.facts.run.number, run.facts.run.run_id), run.facts.run.started_us)
             for one, session in fresh
