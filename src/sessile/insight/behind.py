@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Condition, Event, Thread
+
+Work = Callable[[Callable[[], object]], object]
 
 
 class Behind:
-    """Does one piece of work after the other in a thread, the newest one beside its caller."""
+    """Does one piece of work after the other in a thread, the newest ones beside its caller.
 
-    def __init__(self) -> None:
+    Args:
+        waiting: how many pieces may wait for the one that is being done.
+    """
+
+    def __init__(self, waiting: int = 0) -> None:
+        self._waiting = waiting
+        self._pieces: deque[tuple[Work, Event]] = deque()
+        self._changed = Condition()
         self._thread: Thread | None = None
         self._failed: BaseException | None = None
 
@@ -18,32 +28,54 @@ class Behind:
         """Whether there is work that has not been waited for."""
         return self._thread is not None
 
-    def do(self, work: Callable[[Callable[[], object]], object]) -> None:
-        """Begin with this, once the piece before is done; raises what that one has raised.
+    def do(self, work: Work) -> None:
+        """Have this done after the pieces before it, as soon as not too many of them wait; raises what one has raised.
 
-        Returns when the work calls what it is given: what it does from then on leaves the interpreter to others. Else
-        both threads would wait for each other with every row.
+        What stands behind a piece that has failed is not done. Where none may wait, this returns when the work calls
+        what it is given: what it does from then on leaves the interpreter to others. Else both threads would wait for
+        each other with every row.
         """
-        self.wait()
+        if self._waiting == 0:
+            self.wait()
         free = Event()
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed is not None or len(self._pieces) <= self._waiting)
+            if self._failed is None:
+                self._pieces.append((work, free))
+                if self._thread is None:
+                    self._thread = Thread(target=self._work, name="sessile-index", daemon=True)
+                    self._thread.start()
+        if self._failed is not None:
+            self.wait()
+        if self._waiting == 0:
+            free.wait()
 
-        def doing() -> None:
+    def _work(self) -> None:
+        """Do what there is. A piece stands in its place until it is done."""
+        while True:
+            with self._changed:
+                if not self._pieces:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+                work, free = self._pieces[0]
+            failed: BaseException | None = None
             try:
                 work(free.set)
             except BaseException as error:  # noqa: BLE001 (raised where it is waited for)
-                self._failed = error
-            finally:
-                free.set()
-
-        self._thread = Thread(target=doing, name="sessile-index", daemon=True)
-        self._thread.start()
-        free.wait()
+                failed = error
+            free.set()
+            with self._changed:
+                self._pieces.popleft()
+                if failed is not None:
+                    self._failed = failed
+                    self._pieces.clear()
+                self._changed.notify_all()
 
     def wait(self) -> None:
-        """Wait for the newest piece of work; raises what it has raised."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-        failed, self._failed = self._failed, None
+        """Wait for all that there is to do; raises what a piece has raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._thread is None)
+            failed, self._failed = self._failed, None
         if failed is not None:
             raise failed

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import CorruptDataError, NewerVersionError, StorageError
@@ -31,7 +32,7 @@ from .facts import Facts, all_facts
 from .lots import batches, one_of
 from .place import Place
 from .texts import pieces_of, pieces_of_session
-from .writing import Indexed, News, Writer
+from .writing import Indexed, News, Writer, indexed
 
 PAGE = 500
 """How many heads are listed at a time."""
@@ -92,6 +93,9 @@ QUICK = Pace(500, lambda: None, ahead=True)
 
 SERVED = 1000
 """How many runs at least are entered in one transaction where that keeps no writer of the log waiting."""
+
+WAITING = 1
+"""How many such lots may wait for the one that is being written: the database is now quicker, now slower."""
 
 
 class State(NamedTuple):
@@ -170,16 +174,18 @@ class CatchingUp:
         self._pace = pace
         self._done = 0
         self._entered = 0
-        self._behind = Behind() if pace.ahead else None
-        self._lot = max(pace.runs, SERVED) if pace.ahead and place.engine.served else pace.runs
+        served = place.engine.served
+        self._behind = Behind(WAITING if served else 0) if pace.ahead else None
+        self._lot = max(pace.runs, SERVED) if pace.ahead and served else pace.runs
+        self._outdone = False
 
     def run(self) -> int:
         """Bring the index up to date; returns up to when it is complete, microseconds UTC."""
+        self._outdone = False
         try:
             complete = self._run()
         finally:
-            if self._behind is not None:
-                self._behind.wait()
+            self._settle()
         settling = self._place.engine.settling
         if settling is not None and self._entered >= MUCH:
             with suppress(StorageError):  # only whoever owns the tables may; the server does it in its own time
@@ -187,17 +193,24 @@ class CatchingUp:
         return complete
 
     def _run(self) -> int:
+        ahead: State | None = None
+        """Up to where has been read: the tables say it when what was read is written."""
         while True:
+            if self._outdone:
+                ahead = None
+                self._settle()
+                self._outdone = False
             sign = self._place.sign()
             *columns, is_gone, expires, moment = self._place.read(_STATE)[0]
             sign = moment if sign is None else sign
             if is_gone or self._gone:
+                self._settle()
                 self._take_out_gone()
             elif sign is not None and sign == self._place.known:
                 now = operate(self._storage, _now)
                 if expires is None or expires > now:
                     return now
-            state = State(*columns)
+            state = State(*columns) if ahead is None else ahead
             after = None if state.after_time is None or state.after_id is None else (state.after_time, state.after_id)
             window = self._window(state.since) if after is None else Window(state.since)
             look = operate(self._storage, _changes, state.since, after, window)
@@ -206,8 +219,10 @@ class CatchingUp:
             changed = self._enter(look)
             until = look.until if state.round_until is None else state.round_until
             if look.after is not None:
-                self._move(state, State(state.since, until, *look.after))
+                ahead = State(state.since, until, *look.after)
+                self._later(partial(self._move, state, ahead))
                 continue
+            self._settle()
             heads = max(window.heads, len(look.rows))
             behind = BEHIND * FEW // max(heads, FEW)  # the more there are, the sooner they are left behind
             if window.known and not changed and sign is not None:
@@ -215,6 +230,8 @@ class CatchingUp:
                 behind = max(behind, QUIET)
             if after is not None or (until - state.since > behind and (changed or heads > FEW)):
                 self._move(state, State(max(state.since, until), None, None, None))
+            if after is not None and self._outdone:
+                continue  # another process was there, and may have made the tables anew
             return look.now
 
     def _window(self, since: int) -> Window:
@@ -231,15 +248,36 @@ class CatchingUp:
         return Window(int(first) if is_time else now, int(count), now, first is None)
 
     def _move(self, old: State, new: State) -> None:
-        """Note how far it is, unless another process has gone further meanwhile."""
-        columns = ("since", "round_until", "after_time", "after_id")
-        sets = ", ".join(f"{column} = :{column}" for column in columns)
+        """Note how far it is, unless another process has noted something meanwhile, or has made the tables anew."""
+        columns = ", ".join(State._fields)
+        sets = ", ".join(f"{column} = :{column}" for column in State._fields)
 
-        async def work(run: RunStatement) -> None:
-            values = {**new._asdict(), "was": old.since}
-            await run(self._place.sql(f"UPDATE {{state}} SET {sets} WHERE since = :was"), values)
+        async def work(run: RunStatement) -> bool:
+            rows = await run(self._place.sql(f"SELECT {columns} FROM {{state}}"), {})
+            if [State(*row) for row in rows] != [old]:
+                return False
+            await run(self._place.sql(f"UPDATE {{state}} SET {sets}"), new._asdict())
+            return True
 
-        self._place.change(work)
+        if not self._place.change(work):
+            self._outdone = True
+
+    def _later(self, work: Callable[[], object]) -> None:
+        """Do this after what is still to be written."""
+        if self._behind is None or not self._behind.busy:
+            work()
+            return
+
+        def doing(free: Callable[[], object]) -> None:
+            free()
+            work()
+
+        self._behind.do(doing)
+
+    def _settle(self) -> None:
+        """Wait until all that was read is written."""
+        if self._behind is not None:
+            self._behind.wait()
 
     # ------------------------------------------------------------ what is no more
 
@@ -325,17 +363,15 @@ class CatchingUp:
                     batch, size = [], 0
         self._flush(batch)
         if gone:
-            self._write(lambda writer: writer.remove_gone(gone))
-        for session_id, problem in look.unreadable.items():
-            self._write(lambda writer, one=(session_id, problem): writer.note_unreadable(*one))
+            self._later(lambda: self._write(lambda writer: writer.remove_gone(gone)))
+        for one in look.unreadable.items():
+            self._later(lambda one=one: self._write(lambda writer: writer.note_unreadable(*one)))
         return changed
 
     def _flush(self, batch: Sequence[News], *, last: bool = True) -> None:
-        """Write what was read; the next lot is read while the database writes, unless this is the last one."""
+        """Write what was read; the next lot is read while the database writes, unless this is the only one."""
         if self._behind is not None and (not last or self._behind.busy):
             self._behind.do(lambda free: self._put(batch, free))
-            if last:
-                self._behind.wait()
         else:
             self._put(batch, lambda: None)
         if batch:
@@ -471,7 +507,7 @@ def _one_indexed(engine: Engine[Any], head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
     found, cut = count_terms(texts)
     found.update(_marks(head, facts.run.agent))
-    return Indexed(facts, engine.taken(found), cut)
+    return indexed(head, facts, engine.taken(found), cut=cut)
 
 
 def _marks(head: Session, agent: str | None) -> dict[str, int]:

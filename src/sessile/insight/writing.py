@@ -63,13 +63,25 @@ RUN = (
 )
 
 
-@dataclass(slots=True)
-class Indexed:
-    """One run as it is to be written: what is known of it, its words (`Engine.taken`), and whether some were left out."""
+class Indexed(NamedTuple):
+    """One run as it is to be written: little beside the messages that it was made of, of which lots would be large.
 
-    facts: Facts
+    Attributes:
+        number, run_id: which one.
+        started_us: when it began.
+        row: its row in the table of runs, from the number on.
+        models, tools, ratings: its rows in theirs, without its id.
+        words: see `Engine.taken`.
+    """
+
+    number: int
+    run_id: str
+    started_us: int
+    row: tuple[Any, ...]
+    models: list[tuple[Any, ...]]
+    tools: list[tuple[Any, ...]]
+    ratings: list[tuple[Any, ...]]
     words: Any
-    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -280,9 +292,7 @@ class Writer:
         ratings: list[tuple[Any, ...]] = []
         words: list[tuple[int, Any]] = []
         wanted = [((session, 0, ""), one.head.created_us) for one, session in fresh] + [
-            ((session, run.facts.run.number, run.facts.run.run_id), run.facts.run.started_us)
-            for one, session in fresh
-            for run in one.runs
+            ((session, run.number, run.run_id), run.started_us) for one, session in fresh for run in one.runs
         ]
         ids = await self._ids(wanted, kept)
         for one, session in fresh:
@@ -290,16 +300,13 @@ class Writer:
             rows.append(_session_row(row, session, one.head))
             words.append((row, one.words))
             for run in one.runs:
-                facts = run.facts
-                row = ids[session, facts.run.number, facts.run.run_id]
-                rows.append(_run_row(row, session, one.head, run))
+                row = ids[session, run.number, run.run_id]
+                rows.append((row, session, *run.row))
                 words.append((row, run.words))
-                models += [(row, model, *used.row()) for model, used in facts.models.items()]
-                tools += [(row, tool, used.calls, used.errors) for tool, used in facts.tools.items()]
-                ratings += [
-                    (row, said.source, said.score, said.label, said.by, said.time_us) for said in facts.ratings.values()
-                ]
-        self._new |= blocks_of_moments(run.facts.run.started_us for one, _ in fresh for run in one.runs)
+                models += [(row, *more) for more in run.models]
+                tools += [(row, *more) for more in run.tools]
+                ratings += [(row, *more) for more in run.ratings]
+        self._new |= blocks_of_moments(run.started_us for one, _ in fresh for run in one.runs)
         self._touched |= self._new
         await self._insert("runs", RUN, rows)
         await self._insert("models", ("run", "model", *COUNTED), models)
@@ -422,12 +429,24 @@ def _session_row(row: int, session: int, head: Session) -> tuple[Any, ...]:
     )
 
 
-def _run_row(row: int, session: int, head: Session, indexed: Indexed) -> tuple[Any, ...]:
-    facts = indexed.facts
+def indexed(head: Session, facts: Facts, words: Any, *, cut: bool) -> Indexed:
+    """A run as it is to be written; `cut`: whether some of its words were left out."""
+    run = facts.run
+    return Indexed(
+        run.number,
+        run.run_id,
+        run.started_us,
+        _row_of_run(head, facts, cut=cut),
+        [(model, *used.row()) for model, used in facts.models.items()],
+        [(tool, used.calls, used.errors) for tool, used in facts.tools.items()],
+        [(said.source, said.score, said.label, said.by, said.time_us) for said in facts.ratings.values()],
+        words,
+    )
+
+
+def _row_of_run(head: Session, facts: Facts, *, cut: bool) -> tuple[Any, ...]:
     run, total = facts.run, facts.with_members
     return (
-        row,
-        session,
         run.number,
         run.run_id,
         run.parent_run_id,
@@ -442,7 +461,7 @@ def _run_row(row: int, session: int, head: Session, indexed: Indexed) -> tuple[A
         facts.duration,
         facts.first_token,
         int(head.on_path(run.number)),
-        int(indexed.cut),
+        int(cut),
         *facts.used.row(),
         total.input_tokens + total.output_tokens,
         total.cost,
