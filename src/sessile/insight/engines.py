@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from ..storage import quick_json
 from ..storage.driver import Dialect, RunStatement, Values
 from .facts import COUNTED
-from .lots import batches, places_of, weighed
+from .lots import ROWS, batches, places_of, weighed
 from .numbers import columns_of_words, number_of, rows_of_words
 
 TABLES = (
@@ -108,6 +108,8 @@ class Engine(ABC, Generic[W]):
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
     served: ClassVar[bool] = True
     """Whether a server does all of the work, so that this process can do other work meanwhile."""
+    listed: ClassVar[int] = ROWS
+    """How many ids one list in a condition has where there are very many."""
     settling: ClassVar[str | None] = None
     """What makes words that were just entered quick to find, where very many were."""
     lags: ClassVar[bool] = False
@@ -346,6 +348,7 @@ class PostgresEngine(Engine[bytes]):
     # What is lost with the server's power is read again: how far the index is goes with it.
     lock = "SELECT version, set_config('synchronous_commit', 'off', true) FROM {state} FOR UPDATE"
     moment = "CAST(txid_current_snapshot() AS TEXT)"
+    listed = TOGETHER
     settling = "SELECT gin_clean_pending_list('{words_terms}')"
 
     def word_tables(self) -> list[str]:
@@ -423,6 +426,7 @@ class MySQLEngine(Engine[Words]):
     long_text = "LONGTEXT"
     real = "DOUBLE"
     ending = " ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE {collation}"
+    listed = TOGETHER
     join = "STRAIGHT_JOIN"
     by_id = " FORCE INDEX (PRIMARY)"
     ask = "SELECT VERSION()"

@@ -326,7 +326,7 @@ class Writer:
             else:
                 new[key] = max(0, moment) // TICK
         taken = set(kept.values())
-        for some in batches(sorted(set(new.values()))):
+        for some in batches(sorted(set(new.values())), self._place.engine.listed):
             condition, values = one_of("id", some)
             taken |= {row[0] for row in await self._ask(f"SELECT id FROM {{runs}} WHERE {condition}", values)}
         for key, first in new.items():
