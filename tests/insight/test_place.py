@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
@@ -85,7 +86,9 @@ async def _talk(core: Core, session_id: str, runs: int) -> None:
 
 
 def test_what_is_entered_in_several_lots_is_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lot may fail while the next one is read: what was entered before it stays, and the next look does the rest."""
+    """A lot may fail while the next ones are read: what was entered before stays, and the next look does the rest."""
+    monkeypatch.setattr(catching_up, "SERVED", 200)
+    monkeypatch.setattr(catching_up, "PAGE", 2)
     for session in range(4):
         operate(index._storage, _talk, f"s{session}", 300)
     write, lots = Writer.write, list[int]()
@@ -100,11 +103,35 @@ def test_what_is_entered_in_several_lots_is_whole(index: Index, monkeypatch: pyt
         patched.setattr(Writer, "write", failing)
         with pytest.raises(StorageError, match="The disk is full"):
             index.update()
-    assert 0 < index._place.read("SELECT COUNT(*) FROM {runs} WHERE number > 0")[0][0] < 1200
+    assert index._place.read("SELECT COUNT(*) FROM {runs} WHERE number > 0") == [(lots[0],)]
+    assert index._place.read("SELECT since, after_time FROM {state}") == [(0, None)]
     index.update()
     assert index.usage(user_id="ada").total.runs == 1200
     assert len(index.search("s2 300", user_id="ada", limit=100)) == 1
     assert len(index.search("question 7", user_id="ada", limit=100)) == 4
+
+
+def test_another_one_may_make_it_anew_while_it_is_built(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in the middle of it then begins again: how far it was is nothing that the new tables have."""
+    monkeypatch.setattr(catching_up, "SERVED", 3)
+    monkeypatch.setattr(catching_up, "PAGE", 4)
+    storage, seen = index._storage, list[int]()
+    for number in range(20):
+        storage.add_run(f"s{number}", input="hello")
+
+    def progress(sessions: int) -> None:
+        seen.append(sessions)
+        if len(seen) == 4:
+            other = copy(index._place)
+            other.drop()
+            other.prepare()
+
+    index.update(progress)
+    assert sorted(seen) == seen
+    assert seen[-1] > 20
+    assert index.usage().total.runs == 20
+    assert len(index.search("hello", limit=100)) == 20
+    assert index.count_sessions(status="completed") == 20
 
 
 def test_what_has_been_entered_is_not_listed_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +297,7 @@ import sessile
 from sessile.insight import Index, catching_up
 from sessile.insight.catching_up import Pace
 from sessile.insight.index import update_beside
+catching_up.SERVED, catching_up.PAGE = 3, 7
 with sessile.open(sys.argv[1]) as storage:
     print("ready", flush=True)
     sys.stdin.readline()
