@@ -60,7 +60,7 @@ def test_an_older_index_is_made_anew(sqlite: SqliteStorage, tmp_path: Path) -> N
 
     index._place.change(make_older)
     with (
-        SqliteStorage(tmp_path / "sessions.db", create_tables=False) as reading,
+        SqliteStorage(tmp_path / "sessions.db", auto_migrate=False) as reading,
         pytest.raises(StorageError, match="is older than version") as refused,
     ):
         Index(reading).runs()
