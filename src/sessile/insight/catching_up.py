@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import CorruptDataError, NewerVersionError, StorageError
 from ..records import ANY_USER, MICROSECOND, Run, Session
@@ -24,15 +24,13 @@ from ..storage.storage import operate
 from ..storage.tailing import changed_rows
 from ..storage.vocabulary import RunStarted, SessionRewritten
 from ..storage.withholding import damage_of
-from ..tokens import agent_term, count_terms, session_term, user_term
+from ..tokens import session_term
 from .behind import Behind
 from .damage import callers_own
-from .engines import Engine
-from .facts import Facts, all_facts
+from .facts import all_facts
 from .lots import batches, one_of
 from .place import Place
-from .texts import pieces_of, pieces_of_session
-from .writing import Indexed, News, Writer, indexed
+from .writing import Indexed, News, Writer, indexed, words_of_session
 
 PAGE = 500
 """How many heads are listed at a time."""
@@ -115,10 +113,10 @@ class State(NamedTuple):
 
 _STATE = (
     "SELECT since, round_until, after_time, after_id, EXISTS (SELECT 1 FROM {gone}),"
-    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0), {moment} FROM {state}"
+    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0), {moment}, worded FROM {state}"
 )
-"""How far the index is, whether somebody has noted deletions, when the first of its sessions expires, and what has been
-committed in the database so far."""
+"""How far the index is, whether somebody has noted deletions, when the first of its sessions expires, what has been
+committed in the database so far, and whether words are entered."""
 
 
 class Window(NamedTuple):
@@ -201,7 +199,8 @@ class CatchingUp:
                 self._settle()
                 self._outdone = False
             sign = self._place.sign()
-            *columns, is_gone, expires, moment = self._place.read(_STATE)[0]
+            *columns, is_gone, expires, moment, worded = self._place.read(_STATE)[0]
+            self._place.check_words(worded)
             sign = moment if sign is None else sign
             if is_gone or self._gone:
                 self._settle()
@@ -387,7 +386,7 @@ class CatchingUp:
             free()
         if batch:
             self._write(lambda writer: writer.write(batch), free)
-            if self._place.engine.lags:
+            if self._place.engine.lags and self._place.words:
                 for one in (batch[0], batch[-1]):
                     self._await_words(one.head.session_id)
 
@@ -443,15 +442,14 @@ class CatchingUp:
                 look.unreadable[row.session_id] = str(error)
                 return
             head = again
-        engine = self._place.engine
-        words = _session_words(engine, head)
+        words = words_of_session(self._place.engine, head) if self._place.words else None
         try:
             numbers, runs = self._touched(head, indexed)
         except (NewerVersionError, CorruptDataError):  # nobody can say which runs have changed
             numbers, runs = range(1, head.run_count + 1), {}
         if runs and all(number in runs for number in numbers):
             problems: dict[int, str] = {}
-            yield News(head, numbers, _indexed(engine, head, list(runs.values()), problems), words, True, problems)
+            yield News(head, numbers, self._indexed(head, list(runs.values()), problems), words, True, problems)
             return
         if not numbers:
             yield News(head, [], [], words)
@@ -462,7 +460,18 @@ class CatchingUp:
                     problems[part[0]] = f"Runs {part[0]} to {part[-1]} are not in the log."
                     yield News(head, part, [], words, True, problems)
                     return
-                yield News(head, part, _indexed(engine, head, found, problems), words, last, problems)
+                yield News(head, part, self._indexed(head, found, problems), words, last, problems)
+
+    def _indexed(self, head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
+        """The runs as they are to be written; what nobody here can make out is put among the problems."""
+        engine = self._place.engine if self._place.words else None
+        made: list[Indexed] = []
+        for run in runs:
+            try:
+                made += [indexed(engine, head, facts) for facts in all_facts([run])]
+            except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+                problems[run.number] = f"Run {run.number} is not what a run can be: {type(error).__name__}."
+        return made
 
     def _touched(self, head: Session, indexed: int) -> tuple[Sequence[int], dict[int, Run]]:
         if indexed == 0:
@@ -485,35 +494,6 @@ class CatchingUp:
         half = len(numbers) // 2
         yield from self._read_runs(head, numbers[:half])
         yield from self._read_runs(head, numbers[half:])
-
-
-def _session_words(engine: Engine[Any], head: Session) -> Any:
-    found, _ = count_terms(piece.text for piece in pieces_of_session(head))
-    return engine.taken(found | _marks(head, head.agent))
-
-
-def _indexed(engine: Engine[Any], head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
-    """The runs as they are to be written; what nobody here can make out is put among the problems."""
-    made: list[Indexed] = []
-    for run in runs:
-        try:
-            made += [_one_indexed(engine, head, facts) for facts in all_facts([run])]
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            problems[run.number] = f"Run {run.number} is not what a run can be: {type(error).__name__}."
-    return made
-
-
-def _one_indexed(engine: Engine[Any], head: Session, facts: Facts) -> Indexed:
-    texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
-    found, cut = count_terms(texts)
-    found.update(_marks(head, facts.run.agent))
-    return indexed(head, facts, engine.taken(found), cut=cut)
-
-
-def _marks(head: Session, agent: str | None) -> dict[str, int]:
-    """Whose, which session's and which agent's words these are, as words that no text has."""
-    marks = [user_term(head.user_id), session_term(head.session_id)]
-    return dict.fromkeys(marks if agent is None else [*marks, agent_term(agent)], 1)
 
 
 # ---------------------------------------------------------------- operations on the log

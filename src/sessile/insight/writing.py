@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from ..records import Session
 from ..storage.driver import RunStatement
+from ..tokens import agent_term, count_terms, session_term, user_term
+from .engines import Engine
 from .facts import COUNTED, Facts
 from .lots import batches, one_of
 from .place import Place
 from .postings import COLUMNS, FIELDS, facet, facets_of, number_of, rows_of, tokens_of
 from .spans import TICK, blocks_of_ids, blocks_of_moments
+from .texts import pieces_of, pieces_of_session
 
 SESSION = (
     "id",
@@ -71,7 +74,7 @@ class Indexed(NamedTuple):
         started_us: when it began.
         row: its row in the table of runs, from the number on.
         models, tools, ratings: its rows in theirs, without its id.
-        words: see `Engine.taken`.
+        words: see `Engine.taken`; None: the index has no text.
     """
 
     number: int
@@ -92,7 +95,7 @@ class News:
         head: the session at the revision up to which was read.
         numbers: the runs that were read anew, by number; what the index has of them is replaced.
         runs: them, and the runs below them, but for those that could not be read.
-        words: the words of the session itself (`Engine.taken`).
+        words: the words of the session itself (`Engine.taken`); None: the index has no text.
         complete: whether this is all up to that revision; else more of the session follows.
         problems: why runs could not be read, by number; 0 stands for the session as a whole.
     """
@@ -195,6 +198,7 @@ class Writer:
 
         Words come last: SQLite writes those that it has gathered whenever another statement changes several rows.
         """
+        self._place.check_words(*[row[0] for row in await self._ask("SELECT worded FROM {state}")])
         known = await self._known([one.head.session_id for one in news])
         fresh: list[tuple[News, Known | None]] = []
         for one in news:
@@ -298,11 +302,11 @@ class Writer:
         for one, session in fresh:
             row = ids[session, 0, ""]
             rows.append(_session_row(row, session, one.head))
-            words.append((row, one.words))
+            words += [] if one.words is None else [(row, one.words)]
             for run in one.runs:
                 row = ids[session, run.number, run.run_id]
                 rows.append((row, session, *run.row))
-                words.append((row, run.words))
+                words += [] if run.words is None else [(row, run.words)]
                 models += [(row, *more) for more in run.models]
                 tools += [(row, *more) for more in run.tools]
                 ratings += [(row, *more) for more in run.ratings]
@@ -429,9 +433,20 @@ def _session_row(row: int, session: int, head: Session) -> tuple[Any, ...]:
     )
 
 
-def indexed(head: Session, facts: Facts, words: Any, *, cut: bool) -> Indexed:
-    """A run as it is to be written; `cut`: whether some of its words were left out."""
-    run = facts.run
+def words_of_session(engine: Engine[Any], head: Session) -> Any:
+    """The words of a session itself, as an engine takes them."""
+    found, _ = count_terms(piece.text for piece in pieces_of_session(head))
+    return engine.taken(found | _marks(head, head.agent))
+
+
+def indexed(engine: Engine[Any] | None, head: Session, facts: Facts) -> Indexed:
+    """A run as it is to be written; with its words as an engine takes them, or without any."""
+    run, words, cut = facts.run, None, False
+    if engine is not None:
+        texts = dict.fromkeys(piece.text for piece in pieces_of(run))  # what was asked stands in a message, too
+        found, cut = count_terms(texts)
+        found.update(_marks(head, run.agent))
+        words = engine.taken(found)
     return Indexed(
         run.number,
         run.run_id,
@@ -442,6 +457,12 @@ def indexed(head: Session, facts: Facts, words: Any, *, cut: bool) -> Indexed:
         [(said.source, said.score, said.label, said.by, said.time_us) for said in facts.ratings.values()],
         words,
     )
+
+
+def _marks(head: Session, agent: str | None) -> dict[str, int]:
+    """Whose, which session's and which agent's words these are, as words that no text has."""
+    marks = [user_term(head.user_id), session_term(head.session_id)]
+    return dict.fromkeys(marks if agent is None else [*marks, agent_term(agent)], 1)
 
 
 def _row_of_run(head: Session, facts: Facts, *, cut: bool) -> tuple[Any, ...]:
