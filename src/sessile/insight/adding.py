@@ -157,8 +157,8 @@ class Adding:
         beside = next((one for one in self._where.indexed if one.beside in ("tools", "models")), None)
         if beside is None:
             return "{runs} r", self._where.text
-        source, conditions = self._where.led_by(beside)
-        return f"{source} {self._place.engine.join} {{runs}} r ON r.id = d.run", " AND ".join(conditions)
+        conditions = [*beside.keys, *beside.more, *self._where.beside(beside)]
+        return f"{{{beside.beside}}} x {self._place.engine.join} {{runs}} r ON r.id = x.run", " AND ".join(conditions)
 
     def _fits(self, block: int, start: int, end: int) -> int | None:
         """The group in which a larger block lies as a whole, if it does."""
@@ -300,7 +300,7 @@ class Adding:
         for condition in self._where.conditions:
             if condition == "r.user_id IS NULL":
                 where.add("c.nobody = 1")
-            elif condition.startswith(("r.agent = ", "r.status IN ")):
+            elif condition.startswith(("r.agent = ", "r.status ")):
                 where.add(f"c.{condition.removeprefix('r.')}")
         where.values = self._where.values
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}

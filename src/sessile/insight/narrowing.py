@@ -1,13 +1,15 @@
 """By which of several filters a list is best read.
 
 Engines guess which of several filters leaves least, and some go through a million rows before they find that none
-matches. So each filter is asked for the rows that it would put first. One that has only a few leads to all that match;
-of the others that one is gone through whose rows reach back furthest, for it has the fewest.
+matches. So each filter is asked how far back the first of its rows reach, all with one question. One that has only a
+few leads to all that match; of the others that one is gone through whose rows reach back furthest, for it has the
+fewest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any, NamedTuple
 
 from .place import Place
@@ -15,7 +17,7 @@ from .place import Place
 FEW = 200
 """How many rows of each filter are looked at."""
 
-SOME = 3_000
+MOST = 5_000
 """How many rows are looked up one by one at most, of a filter whose rows are in no order."""
 
 
@@ -26,8 +28,8 @@ class Lead(NamedTuple):
         source: the table where it is asked for its rows, as it stands after FROM.
         key: the column of ids there.
         condition: the filter there.
-        order: by what its rows are in order in the index, with the direction; None: in none that is of use, so that it
-            leads the way only where it has few rows.
+        order: what stands after ORDER BY for its rows to come in the order of the list; None: its index has them in
+            none that is of use, so that it leads the way only where it has few rows.
     """
 
     source: str
@@ -36,57 +38,42 @@ class Lead(NamedTuple):
     order: str | None = None
 
 
-def narrowed(
-    place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str = "DESC"
-) -> tuple[set[int] | None, Lead | None]:
-    """Which few ids all that match are among, if there are few; else which of the filters leads best, if any does.
+def best(
+    place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str = "DESC", limit: int = 20
+) -> int | None:
+    """The number of the filter that leads best; None if none does.
 
     Args:
         place: the index.
         leads: the filters.
         values: their parameters.
         direction: that of the list.
+        limit: how many are wanted.
     """
-    few: set[int] | None = None
-    rarest: tuple[Any, Lead] | None = None
-    alone = len(leads) == 1 and leads[0].order is None and leads[0].key == "r.id"  # its few rows are read by its index
-    unordered = leads[0] if alone else None
-    for lead, rows in () if alone else zip(leads, _first_rows(place, leads, values, direction), strict=True):
-        if len(rows) <= FEW:
-            ids = {key for key, _ in rows}
-            few = ids if few is None else few & ids
-            if not few:
-                return few, None
-        elif lead.order is None:
-            unordered = unordered or lead
-        else:
-            back = min(moment for _, moment in rows) if direction == "DESC" else -max(moment for _, moment in rows)
-            if rarest is None or back < rarest[0]:
-                rarest = back, lead
-    if few is None and unordered is not None:
-        sql = f"SELECT {unordered.key} FROM {unordered.source} WHERE {unordered.condition} LIMIT {SOME + 1}"
-        counted = place.read(f"SELECT COUNT(*) FROM ({sql}) counted", values)
-        if counted[0][0] <= SOME:
-            return (None, unordered) if counted[0][0] else (set(), None)
-    return few, None if rarest is None else rarest[1]
-
-
-def _first_rows(
-    place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str
-) -> list[list[tuple[int, Any]]]:
-    """The rows that each filter would put first, their ids and places; all with one question to the database."""
-    if not leads:
-        return []
-    asked = [
-        f"SELECT {lead.key} AS id, {lead.order or 0} AS place FROM {lead.source} WHERE {lead.condition}"
-        f"{'' if lead.order is None else f' ORDER BY {lead.order} {direction}'} LIMIT {FEW + 1}"
+    ordered = [number for number, lead in enumerate(leads) if lead.order is not None]
+    others = [number for number, lead in enumerate(leads) if lead.order is None]
+    if not others and len(leads) < 2:
+        return ordered[0] if ordered else None
+    some = _some(place, limit) if others else 0
+    probes = [
+        f"(SELECT {lead.key} FROM {lead.source} WHERE {lead.condition}"
+        f"{'' if lead.order is None else f' ORDER BY {lead.order}'}"
+        f" LIMIT 1 OFFSET {some if lead.order is None else FEW})"
         for lead in leads
     ]
-    parts = [
-        f"SELECT {number} AS lead, p{number}.id, p{number}.place FROM ({one}) p{number}"
-        for number, one in enumerate(asked)
-    ]
-    found: list[list[tuple[int, Any]]] = [[] for _ in leads]
-    for number, key, moment in place.read(" UNION ALL ".join(parts), values):
-        found[int(number)].append((key, moment))
-    return found
+    *ends, place.newest = place.read(f"SELECT {', '.join(probes)}, (SELECT MAX(id) FROM {{sessions}})", values)[0]
+    for number in (*ordered, *others):
+        if ends[number] is None:  # it has no more
+            return number
+    return (min if direction == "DESC" else max)(ordered, key=lambda number: ends[number], default=None)
+
+
+def _some(place: Place, limit: int) -> int:
+    """How many rows in no order are as quickly looked up and sorted as those in order among which as many match.
+
+    Of `n` runs, a filter that has `m` is met once in `n / m`; so `limit * n / m` are gone through for a page. As `n` the
+    number of sessions will do.
+    """
+    if place.newest is None:
+        place.newest = place.read("SELECT MAX(id) FROM {sessions}")[0][0]
+    return min(MOST, max(FEW, isqrt(limit * (place.newest or 0))))

@@ -35,6 +35,8 @@ class Place:
         self.tables["moment"] = engine.moment
         self.known: object = None
         """What `sign` was when the index had all that was in the log; None: it is not known."""
+        self.newest: int | None = None
+        """The id of the newest session, when somebody last asked: about how many there are. None: nobody has asked."""
         self._ready = False
 
     # ------------------------------------------------------------ statements

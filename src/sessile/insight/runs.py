@@ -15,7 +15,7 @@ from .facts import COUNTED, paid, used
 from .filters import Indexed, RunFilters, Where, Whose, cursor_of, paired, place_of_cursor, where_of
 from .found import FoundPage, FoundRun
 from .lots import batches, one_of
-from .narrowing import Lead, narrowed
+from .narrowing import Lead, best
 from .place import Place
 
 MOST = 1000
@@ -60,95 +60,143 @@ def runs(
     where = where_of(whose, filters)
     after = None if cursor is None else place_of_cursor(cursor)
     page = FoundPage[FoundRun]([], complete_until_us=complete_until)
+    troubled = True
     while len(page) < limit:
-        rows = _page(place, where, after, limit - len(page) + 1, complete_until, ascending=ascending)
+        rows, troubled = _page(place, where, after, limit - len(page) + 1, complete_until, ascending=ascending)
         more = len(rows) > limit - len(page)
         rows = rows[: limit - len(page)]
-        living = [row[:-1] for row in rows if row[-1]]
-        page.items += [found_run(row, whose) for row in there(storage, place, living)]
+        beside = {row.id: row for row in rows if row.living}
+        for columns in there(storage, place, [row.columns for row in beside.values()]):
+            run = found_run(columns, whose)
+            run.tools, run.ratings = beside[run.row].tools, beside[run.row].ratings
+            page.items.append(run)
         if not more:
             page.next_cursor = None
             break
-        after = rows[-1][3]
+        after = rows[-1].id
         page.next_cursor = cursor_of(after)
-    page.unreadable.update(fill(place, page.items, whose, filters.get("session_id")))
+    if troubled:
+        page.unreadable.update(_named(place.read(*_reachable(whose, filters.get("session_id"), runs_too=True)), whose))
     return page
 
 
 class _Way(NamedTuple):
-    """How a list is read: from where, the column of ids there, the conditions, and their parameters."""
+    """How a list is read: from where, the column of ids there, the conditions, their parameters, and the order."""
 
     source: str
     key: str
     conditions: list[str]
     values: dict[str, Any]
+    order: str
 
 
-def _way(place: Place, where: Where, after: int | None, *, ascending: bool) -> _Way | None:
-    """How a page is best read; None if nothing matches."""
+def _way(place: Place, where: Where, after: int | None, limit: int, *, ascending: bool) -> _Way:
+    """How a page is best read."""
     direction, beyond = ("ASC", ">") if ascending else ("DESC", "<")
     values = dict(where.values) if after is None else {**where.values, "after": after}
-    within = [] if after is None else [f"r.id {beyond} :after"]
+    bounds = _bounds(where, after, ascending=ascending)
     indexed = paired(where.indexed)
-    if len(indexed) == 1 and indexed[0].in_order:  # nothing can lead better
-        few, number, lead = None, 0, None
-    else:
-        bounds = [*within, *(one for one in where.conditions if one.startswith("r.id "))]
-        leads = [_lead(place, one, bounds) for one in indexed]
-        few, lead = narrowed(place, leads, values, direction)
-        number = None if lead is None else leads.index(lead)
-    if few is not None:
-        if not few:
-            return None
-        condition, ids = one_of("r.id", sorted(few), "few")
-        return _Way(
-            f"{{runs}} r{place.engine.by_id}", "r.id", [condition, *where.conditions, *within], {**values, **ids}
-        )
+    leads = [_lead(place, one, bounds, direction) for one in indexed]
+    number = best(place, leads, values, direction, limit)
     if number is None:  # what is rated is in the order of time, though not what is rated so high
         number = next((number for number, one in enumerate(indexed) if one.beside is not None), None)
-    elif lead is not None and lead.order is None and indexed[number].beside is None:
-        return _Way(lead.source, "r.id", [*where.conditions, *within], values)
+        if number is not None:
+            leads[number] = _by_run(place, indexed[number], bounds, direction)
     if number is None:
-        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.conditions, *within], values)
-    leading = indexed[number]
-    if leading.by is not None:
-        source = f"{{runs}} r{place.engine.led_by(place.prefix, leading.by)}"
-        return _Way(source, "r.id", [*where.conditions, *within], values)
-    source, conditions = where.led_by(leading)
-    within = [f"d.run {beyond} :after" for _ in within]
-    times = [one.replace("r.id ", "d.run ", 1).partition(" AND ")[0] for one in conditions if one.startswith("r.id ")]
-    source += f" {place.engine.join} {{runs}} r ON r.id = d.run"
-    return _Way(source, "d.run", [*conditions, *times, *within], values)
+        within = [] if after is None else [f"r.id {beyond} :after"]
+        conditions = [*where.conditions, *within]
+        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", conditions, values, f"r.id {direction}")
+    leading, lead = indexed[number], leads[number]
+    order = lead.order or f"{lead.key} {direction}"
+    within = [] if after is None or lead.order is not None else [f"{lead.key} {beyond} :after"]
+    if leading.beside is None:
+        rest = [one for one in where.conditions if one not in leading.stands]
+        return _Way(lead.source, lead.key, [lead.condition, *rest, *within], values, order)
+    source = f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
+    return _Way(source, lead.key, [lead.condition, *where.beside(leading), *within], values, order)
 
 
-def _lead(place: Place, one: Indexed, bounds: Sequence[str]) -> Lead:
+def _bounds(where: Where, after: int | None, *, ascending: bool) -> dict[str, str]:
+    """What limits the ids of a page: the parameters, by the sign that stands between; of each side one."""
+    bounds = {">=": ":since_id"} if "since_id" in where.values else {}
+    bounds |= {"<": ":until_id"} if "until_id" in where.values else {}
+    if after is not None and ascending:
+        bounds.pop(">=", None)
+        bounds[">"] = ":after"
+    elif after is not None:
+        bounds["<"] = ":after"
+    return bounds
+
+
+def _lead(place: Place, one: Indexed, bounds: dict[str, str], direction: str) -> Lead:
     """One of the filters as it is asked for its runs, within the time that is asked for."""
-    if one.by is not None:
-        bounded = " AND ".join([one.condition, *(bounds if one.in_order else ())])
-        source = f"{{runs}} r{place.engine.led_by(place.prefix, one.by)}"
-        return Lead(source, "r.id", bounded, "r.id" if one.in_order else None)
-    ids = [bound.partition(" AND ")[0].replace("r.id", "x.run", 1) for bound in bounds if one.in_order]
-    return Lead(f"{{{one.beside}}} x", "x.run", " AND ".join([one.condition, *ids]), "x.run" if one.in_order else None)
+    alias, key = ("r", "r.id") if one.beside is None else ("x", "x.run")
+    source = f"{{{one.beside or 'runs'}}} {alias}{place.engine.led_by(place.prefix, one.by) if one.by else ''}"
+    if not one.in_order:
+        return Lead(source, key, " AND ".join([*one.keys, *one.more]))
+    conditions, order = place.engine.in_order(one.keys, key, bounds, direction)
+    return Lead(source, key, " AND ".join([*conditions, *one.more]) or "1 = 1", order)
+
+
+def _by_run(place: Place, one: Indexed, bounds: dict[str, str], direction: str) -> Lead:
+    """A table beside the runs in their order, which is that of its primary key."""
+    conditions, order = place.engine.in_order((), "x.run", bounds, direction)
+    source = f"{{{one.beside}}} x{place.engine.by_primary(place.prefix, one.beside or '')}"
+    return Lead(source, "x.run", " AND ".join([*conditions, *one.keys, *one.more]), order)
+
+
+class _Row(NamedTuple):
+    """A run of a page: its columns, whether its session is there, and what lies beside it."""
+
+    columns: tuple[Any, ...]
+    living: bool
+    tools: dict[str, int]
+    ratings: dict[str, Rating]
+
+    @property
+    def id(self) -> int:
+        return self.columns[3]
+
+
+_BESIDE = "t.tool, t.calls, g.source, g.score, g.label, g.by_whom, g.rated_at"
 
 
 def _page(
     place: Place, where: Where, after: int | None, limit: int, now: int, *, ascending: bool
-) -> Sequence[tuple[Any, ...]]:
-    way = _way(place, where, after, ascending=ascending)
-    if way is None:
-        return []
-    join, direction = place.engine.join, "ASC" if ascending else "DESC"
+) -> tuple[list[_Row], bool]:
+    """Some runs in their order, and whether anything in the index could not be read."""
+    way = _way(place, where, after, limit, ascending=ascending)
+    join = place.engine.join
     ids = (  # first the ids, which indexes have, then what is shown of those on the page
-        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}"
-        f" ORDER BY {way.key} {direction} LIMIT :limit"
+        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)} ORDER BY {way.order} LIMIT :limit"
     )
-    living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"  # told by the last column
+    values = {**way.values, "limit": limit}
+    source = f"({ids}) p"
+    if not place.engine.in_one:
+        found = place.read(ids, values)
+        if not found:
+            return [], True
+        source, values = "unnest(CAST(:ids AS BIGINT[])) p(id)", {"ids": [row[0] for row in found]}
+    living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"
     heads = alive(place).replace(join, "LEFT JOIN", 1)
     sql = (
-        f"SELECT {SELECTED}, {living} FROM ({ids}) p {join} {{runs}} r ON r.id = p.id"
-        f" {join} {{sessions}} s ON s.id = r.session{heads} ORDER BY r.id {direction}"
+        f"SELECT {SELECTED}, {living}, EXISTS (SELECT 1 FROM {{problems}}), {_BESIDE} FROM {source}"
+        f" {join} {{runs}} r ON r.id = p.id {join} {{sessions}} s ON s.id = r.session{heads}"
+        " LEFT JOIN {tools} t ON t.run = r.id LEFT JOIN {ratings} g ON g.run = r.id"
     )
-    return place.read(sql, {**way.values, "limit": limit, "now": now})
+    rows: dict[int, _Row] = {}
+    troubled = True
+    width = len(_COLUMNS) + 3
+    for row in place.read(sql, {**values, "now": now}):
+        alive_, troubled, tool, calls, rated_by, score, label, by, time = row[width:]
+        one = rows.get(row[3])
+        if one is None:
+            one = rows[row[3]] = _Row(row[:width], bool(alive_), {}, {})
+        if calls is not None:
+            one.tools[str(tool)] = calls  # a name, or what somebody has made of it
+        if time is not None:
+            one.ratings[rated_by] = Rating(rated_by, score, label, None, by, 0, time)
+    return sorted(rows.values(), key=lambda row: row.id, reverse=not ascending), bool(troubled)
 
 
 def alive(place: Place) -> str:
