@@ -28,14 +28,17 @@ class Lead(NamedTuple):
         source: the table where it is asked for its rows, as it stands after FROM.
         key: the column of ids there.
         condition: the filter there.
-        order: what stands after ORDER BY for its rows to come in the order of the list; None: its index has them in
-            none that is of use, so that it leads the way only where it has few rows.
+        order: what stands after ORDER BY for its rows to come as its index has them; empty: they come in no order.
+        in_order: whether that is the order of the list; else it leads the way only where it has few rows.
+        more: what else the filter says, which the index does not answer.
     """
 
     source: str
     key: str
     condition: str
-    order: str | None = None
+    order: str
+    in_order: bool = True
+    more: tuple[str, ...] = ()
 
 
 def best(
@@ -50,30 +53,35 @@ def best(
         direction: that of the list.
         limit: how many are wanted.
     """
-    ordered = [number for number, lead in enumerate(leads) if lead.order is not None]
-    others = [number for number, lead in enumerate(leads) if lead.order is None]
+    ordered = [number for number, lead in enumerate(leads) if lead.in_order]
+    others = [number for number, lead in enumerate(leads) if not lead.in_order]
     if not others and len(leads) < 2:
         return ordered[0] if ordered else None
-    some = _some(place, limit) if others else 0
+    some = few(place, limit) if others else 0
     probes = [
         f"(SELECT {lead.key} FROM {lead.source} WHERE {lead.condition}"
-        f"{'' if lead.order is None else f' ORDER BY {lead.order}'}"
-        f" LIMIT 1 OFFSET {some if lead.order is None else FEW})"
+        f"{f' ORDER BY {lead.order}' if lead.order else ''} LIMIT 1 OFFSET {FEW if lead.in_order else some})"
         for lead in leads
     ]
-    *ends, place.newest = place.read(f"SELECT {', '.join(probes)}, (SELECT MAX(id) FROM {{sessions}})", values)[0]
+    ends = answers(place, probes, values)
     for number in (*ordered, *others):
         if ends[number] is None:  # it has no more
             return number
     return (min if direction == "DESC" else max)(ordered, key=lambda number: ends[number], default=None)
 
 
-def _some(place: Place, limit: int) -> int:
+def answers(place: Place, probes: Sequence[str], values: dict[str, Any]) -> list[Any]:
+    """What some questions with one answer each bring: one statement, which also tells how many sessions there are."""
+    *found, place.newest = place.read(f"SELECT {', '.join(probes)}, (SELECT MAX(id) FROM {{sessions}})", values)[0]
+    return found
+
+
+def few(place: Place, limit: int, most: int = MOST) -> int:
     """How many rows in no order are as quickly looked up and sorted as those in order among which as many match.
 
     Of `n` runs, a filter that has `m` is met once in `n / m`; so `limit * n / m` are gone through for a page. As `n` the
     number of sessions will do.
     """
     if place.newest is None:
-        place.newest = place.read("SELECT MAX(id) FROM {sessions}")[0][0]
-    return min(MOST, max(FEW, isqrt(limit * (place.newest or 0))))
+        answers(place, ["1"], {})
+    return min(most, max(FEW, isqrt(limit * (place.newest or 0))))

@@ -97,23 +97,22 @@ def _way(place: Place, where: Where, after: int | None, limit: int, *, ascending
     bounds = _bounds(where, after, ascending=ascending)
     indexed = paired(where.indexed)
     leads = [_lead(place, one, bounds, direction) for one in indexed]
+    for one in [one for one in indexed if one.beside is not None and not one.in_order]:
+        indexed.append(one)  # what is rated is in the order of time, though not what is rated so high
+        leads.append(_by_run(place, one, bounds, direction))
     number = best(place, leads, values, direction, limit)
-    if number is None:  # what is rated is in the order of time, though not what is rated so high
-        number = next((number for number, one in enumerate(indexed) if one.beside is not None), None)
-        if number is not None:
-            leads[number] = _by_run(place, indexed[number], bounds, direction)
     if number is None:
         within = [] if after is None else [f"r.id {beyond} :after"]
         conditions = [*where.conditions, *within]
         return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", conditions, values, f"r.id {direction}")
     leading, lead = indexed[number], leads[number]
-    order = lead.order or f"{lead.key} {direction}"
-    within = [] if after is None or lead.order is not None else [f"{lead.key} {beyond} :after"]
+    order = lead.order if lead.in_order else f"{lead.key} {direction}"
+    within = [] if after is None or lead.in_order else [f"{lead.key} {beyond} :after"]
     if leading.beside is None:
         rest = [one for one in where.conditions if one not in leading.stands]
         return _Way(lead.source, lead.key, [lead.condition, *rest, *within], values, order)
     source = f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
-    return _Way(source, lead.key, [lead.condition, *where.beside(leading), *within], values, order)
+    return _Way(source, lead.key, [lead.condition, *lead.more, *where.beside(leading), *within], values, order)
 
 
 def _bounds(where: Where, after: int | None, *, ascending: bool) -> dict[str, str]:
@@ -133,7 +132,9 @@ def _lead(place: Place, one: Indexed, bounds: dict[str, str], direction: str) ->
     alias, key = ("r", "r.id") if one.beside is None else ("x", "x.run")
     source = f"{{{one.beside or 'runs'}}} {alias}{place.engine.led_by(place.prefix, one.by) if one.by else ''}"
     if not one.in_order:
-        return Lead(source, key, " AND ".join([*one.keys, *one.more]))
+        column, sign, _ = one.keys[0].split(" ", 2)
+        order = column if sign in (">=", "<=") else ""  # PostgreSQL would else go through all rows for what is rare
+        return Lead(source, key, " AND ".join([*one.keys, *one.more]), order, in_order=False)
     conditions, order = place.engine.in_order(one.keys, key, bounds, direction)
     return Lead(source, key, " AND ".join([*conditions, *one.more]) or "1 = 1", order)
 
@@ -142,7 +143,7 @@ def _by_run(place: Place, one: Indexed, bounds: dict[str, str], direction: str) 
     """A table beside the runs in their order, which is that of its primary key."""
     conditions, order = place.engine.in_order((), "x.run", bounds, direction)
     source = f"{{{one.beside}}} x{place.engine.by_primary(place.prefix, one.beside or '')}"
-    return Lead(source, "x.run", " AND ".join([*conditions, *one.keys, *one.more]), order)
+    return Lead(source, "x.run", " AND ".join(conditions) or "1 = 1", order, more=(*one.keys, *one.more))
 
 
 class _Row(NamedTuple):
