@@ -103,7 +103,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
 @pytest.fixture(params=[0, 500], ids=["all are many", "all are few"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """From how many runs on a filter leaves many."""
-    monkeypatch.setattr("sessile.insight.narrowing.FEW", request.param)
+    monkeypatch.setattr("sessile.insight.narrowing.SOME", request.param)
 
 
 @pytest.mark.usefixtures("few")

@@ -97,8 +97,9 @@ class Engine(ABC):
     """Joins in the order in which it is written, where the engine can be told that."""
     by_id: ClassVar[str] = ""
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
-    in_one: ClassVar[bool] = True
-    """Whether what is shown of a page is best read with the ids that are on it: with the same statement."""
+    apart: ClassVar[str | None] = None
+    """From where the parameter `:ids` is read as rows `p`, where it is better read first which ids are on a page and
+    then what is shown of them; None: both with one statement."""
     served: ClassVar[bool] = True
     """Whether a server does all of the work, so that this process can do other work meanwhile."""
     settling: ClassVar[str | None] = None
@@ -196,19 +197,6 @@ class Engine(ABC):
     def by_primary(self, prefix: str, table: str) -> str:
         """What stands behind a table that is to be read by its primary key, where the engine can be told that."""
         return self.by_id
-
-    def in_order(
-        self, keys: Sequence[str], last: str, bounds: Mapping[str, str], direction: str
-    ) -> tuple[list[str], str]:
-        """The conditions, and what stands after ORDER BY, by which rows are read in the order of an index.
-
-        Args:
-            keys: conditions on its first columns, each of them `column = …` or `column IS NULL`.
-            last: the column that follows, which the rows are to be in the order of.
-            bounds: parameters that limit that column, by the sign that stands between.
-            direction: of the order.
-        """
-        return [*keys, *(f"{last} {sign} {bound}" for sign, bound in bounds.items())], f"{last} {direction}"
 
     def log_by_run(self, prefix: str) -> str:
         """What stands behind the table of commits that is to be read by runs, where the engine can be told that."""
@@ -342,30 +330,12 @@ class PostgresEngine(Engine):
         name: more for name, more in Engine.COVERED.items() if not name.startswith("runs_")
     }
 
-    in_one = False  # to plan a join of many tables anew takes longer than another round trip
+    # To plan a join of many tables anew, as conditions want it, takes longer than another round trip.
+    apart = "unnest(CAST(:ids AS BIGINT[])) p(id)"
     # What is lost with the server's power is read again: how far the index is goes with it.
     lock = "SELECT version, set_config('synchronous_commit', 'off', true) FROM {state} FOR UPDATE"
     moment = "CAST(txid_current_snapshot() AS TEXT)"
     settling = "SELECT gin_clean_pending_list('{words_terms}')"
-
-    def in_order(
-        self, keys: Sequence[str], last: str, bounds: Mapping[str, str], direction: str
-    ) -> tuple[list[str], str]:
-        """See `Engine`.
-
-        It cannot be told an index, and takes one that has another order if what is equal to a value need not be
-        ordered. As ranges, conditions leave it the index alone that has this order.
-        """
-        pairs = [(column, value) for column, _, value in (one.partition(" = ") for one in keys) if value]
-        made = [one for one in keys if " = " not in one]
-        for signs, edge in (((">=", ">"), ">="), (("<", "<="), "<=")):
-            found = [sign for sign in signs if sign in bounds]
-            whole = [*pairs, *((last, bounds[sign]) for sign in found)]
-            if whole:
-                columns, values = (", ".join(side) for side in zip(*whole, strict=True))
-                made.append(f"({columns}) {found[0] if found else edge} ({values})")
-        columns = [*(one.split(" ", 1)[0] for one in keys), last]
-        return made, ", ".join(f"{column} {direction}" for column in columns)
 
     def word_tables(self) -> list[str]:
         """See `Engine`. Nothing of it is compressed: hashes cannot be, and the attempt takes as long as the rest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -136,14 +135,9 @@ class Where:
         """The condition."""
         return " AND ".join(self.conditions) or "1 = 1"
 
-    def beside(self, lead: Indexed) -> list[str]:
-        """The conditions where a table beside the runs leads the way to them, as `x`; its own are left out."""
-        conditions = [one for one in self.conditions if one not in lead.stands]
-        if lead.beside == "ratings":  # of which a run may have several
-            said = [re.sub(r"\bx\.", "e.", one) for one in (*lead.keys, *lead.more)]
-            before = " AND ".join(["e.run = x.run", "e.source < x.source", *said])
-            conditions.append(f"NOT EXISTS (SELECT 1 FROM {{ratings}} e WHERE {before})")
-        return conditions
+    def without(self, one: Indexed) -> list[str]:
+        """All conditions but that one, which is read by its index."""
+        return [condition for condition in self.conditions if condition not in one.stands]
 
 
 def where_of(whose: Whose, filters: RunFilters) -> Where:

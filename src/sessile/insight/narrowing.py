@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .place import Place
 
-FEW = 200
+SOME = 200
 """How many rows of each filter are looked at."""
 
 MOST = 5_000
@@ -27,15 +27,15 @@ class Lead(NamedTuple):
     Attributes:
         source: the table where it is asked for its rows, as it stands after FROM.
         key: the column of ids there.
-        condition: the filter there.
-        order: what stands after ORDER BY for its rows to come as its index has them; empty: they come in no order.
+        conditions: the filter there.
+        order: the column that its rows come in the order of; empty: they come in none.
         in_order: whether that is the order of the list; else it leads the way only where it has few rows.
-        more: what else the filter says, which the index does not answer.
+        more: what else is asked for, which its index does not answer in few steps.
     """
 
     source: str
     key: str
-    condition: str
+    conditions: list[str]
     order: str
     in_order: bool = True
     more: tuple[str, ...] = ()
@@ -57,17 +57,19 @@ def best(
     others = [number for number, lead in enumerate(leads) if not lead.in_order]
     if not others and len(leads) < 2:
         return ordered[0] if ordered else None
-    some = few(place, limit) if others else 0
-    probes = [
-        f"(SELECT {lead.key} FROM {lead.source} WHERE {lead.condition}"
-        f"{f' ORDER BY {lead.order}' if lead.order else ''} LIMIT 1 OFFSET {FEW if lead.in_order else some})"
-        for lead in leads
-    ]
-    ends = answers(place, probes, values)
+    # The numbers are parameters: PostgreSQL, which cannot be told an index, then plans for the values that are given.
+    probes = [f"({_from(lead, direction)} LIMIT 1 OFFSET :{'some' if lead.in_order else 'few'})" for lead in leads]
+    ends = answers(place, probes, {**values, "some": SOME, "few": few(place, limit) if others else 0})
     for number in (*ordered, *others):
         if ends[number] is None:  # it has no more
             return number
     return (min if direction == "DESC" else max)(ordered, key=lambda number: ends[number], default=None)
+
+
+def _from(lead: Lead, direction: str) -> str:
+    which = " AND ".join(lead.conditions) or "1 = 1"
+    order = f" ORDER BY {lead.order}{f' {direction}' if lead.in_order else ''}" if lead.order else ""
+    return f"SELECT {lead.key} FROM {lead.source} WHERE {which}{order}"
 
 
 def answers(place: Place, probes: Sequence[str], values: dict[str, Any]) -> list[Any]:
@@ -84,4 +86,4 @@ def few(place: Place, limit: int, most: int = MOST) -> int:
     """
     if place.newest is None:
         answers(place, ["1"], {})
-    return min(most, max(FEW, isqrt(limit * (place.newest or 0))))
+    return min(most, max(SOME, isqrt(limit * (place.newest or 0))))

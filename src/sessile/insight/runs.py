@@ -81,69 +81,62 @@ def runs(
 
 
 class _Way(NamedTuple):
-    """How a list is read: from where, the column of ids there, the conditions, their parameters, and the order."""
+    """How a list is read: from where, the column of ids there, the conditions, and what gathers rows of one id."""
 
     source: str
     key: str
     conditions: list[str]
-    values: dict[str, Any]
-    order: str
+    gathered: str = ""
 
 
-def _way(place: Place, where: Where, after: int | None, limit: int, *, ascending: bool) -> _Way:
+def _way(place: Place, where: Where, values: dict[str, Any], limit: int, *, ascending: bool) -> _Way:
     """How a page is best read."""
-    direction, beyond = ("ASC", ">") if ascending else ("DESC", "<")
-    values = dict(where.values) if after is None else {**where.values, "after": after}
-    bounds = _bounds(where, after, ascending=ascending)
+    direction = "ASC" if ascending else "DESC"
+    bounds = _bounds(values, ascending=ascending)
     indexed = paired(where.indexed)
-    leads = [_lead(place, one, bounds, direction) for one in indexed]
+    leads = [_lead(place, one, bounds) for one in indexed]
     for one in [one for one in indexed if one.beside is not None and not one.in_order]:
         indexed.append(one)  # what is rated is in the order of time, though not what is rated so high
-        leads.append(_by_run(place, one, bounds, direction))
+        leads.append(_by_run(place, one, bounds))
     number = best(place, leads, values, direction, limit)
     if number is None:
-        within = [] if after is None else [f"r.id {beyond} :after"]
-        conditions = [*where.conditions, *within]
-        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", conditions, values, f"r.id {direction}")
+        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.conditions, *_within("r.id", bounds)])
     leading, lead = indexed[number], leads[number]
-    order = lead.order if lead.in_order else f"{lead.key} {direction}"
-    within = [] if after is None or lead.in_order else [f"{lead.key} {beyond} :after"]
-    if leading.beside is None:
-        rest = [one for one in where.conditions if one not in leading.stands]
-        return _Way(lead.source, lead.key, [lead.condition, *rest, *within], values, order)
-    source = f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
-    return _Way(source, lead.key, [lead.condition, *lead.more, *where.beside(leading), *within], values, order)
+    source = lead.source if leading.beside is None else f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
+    gathered = " GROUP BY x.run" if leading.beside == "ratings" else ""  # of which a run may have several
+    return _Way(source, lead.key, [*lead.conditions, *lead.more, *where.without(leading)], gathered)
 
 
-def _bounds(where: Where, after: int | None, *, ascending: bool) -> dict[str, str]:
+def _bounds(values: dict[str, Any], *, ascending: bool) -> dict[str, str]:
     """What limits the ids of a page: the parameters, by the sign that stands between; of each side one."""
-    bounds = {">=": ":since_id"} if "since_id" in where.values else {}
-    bounds |= {"<": ":until_id"} if "until_id" in where.values else {}
-    if after is not None and ascending:
-        bounds.pop(">=", None)
-        bounds[">"] = ":after"
-    elif after is not None:
-        bounds["<"] = ":after"
+    signs = {"since_id": ">=", "until_id": "<"}
+    bounds = {sign: f":{name}" for name, sign in signs.items() if name in values}
+    if "after" in values:
+        bounds.pop(">=" if ascending else "<", None)
+        bounds[">" if ascending else "<"] = ":after"
     return bounds
 
 
-def _lead(place: Place, one: Indexed, bounds: dict[str, str], direction: str) -> Lead:
+def _within(key: str, bounds: dict[str, str]) -> list[str]:
+    return [f"{key} {sign} {bound}" for sign, bound in bounds.items()]
+
+
+def _lead(place: Place, one: Indexed, bounds: dict[str, str]) -> Lead:
     """One of the filters as it is asked for its runs, within the time that is asked for."""
     alias, key = ("r", "r.id") if one.beside is None else ("x", "x.run")
     source = f"{{{one.beside or 'runs'}}} {alias}{place.engine.led_by(place.prefix, one.by) if one.by else ''}"
-    if not one.in_order:
-        column, sign, _ = one.keys[0].split(" ", 2)
-        order = column if sign in (">=", "<=") else ""  # PostgreSQL would else go through all rows for what is rare
-        return Lead(source, key, " AND ".join([*one.keys, *one.more]), order, in_order=False)
-    conditions, order = place.engine.in_order(one.keys, key, bounds, direction)
-    return Lead(source, key, " AND ".join([*conditions, *one.more]) or "1 = 1", order)
+    said = [*one.keys, *one.more]
+    if one.in_order:
+        return Lead(source, key, [*said, *_within(key, bounds)], key)
+    column, sign, _ = one.keys[0].split(" ", 2)
+    order = column if sign in (">=", "<=") else ""
+    return Lead(source, key, said, order, in_order=False, more=tuple(_within(key, bounds)))
 
 
-def _by_run(place: Place, one: Indexed, bounds: dict[str, str], direction: str) -> Lead:
+def _by_run(place: Place, one: Indexed, bounds: dict[str, str]) -> Lead:
     """A table beside the runs in their order, which is that of its primary key."""
-    conditions, order = place.engine.in_order((), "x.run", bounds, direction)
     source = f"{{{one.beside}}} x{place.engine.by_primary(place.prefix, one.beside or '')}"
-    return Lead(source, "x.run", " AND ".join(conditions) or "1 = 1", order, more=(*one.keys, *one.more))
+    return Lead(source, "x.run", _within("x.run", bounds), "x.run", more=(*one.keys, *one.more))
 
 
 class _Row(NamedTuple):
@@ -166,18 +159,19 @@ def _page(
     place: Place, where: Where, after: int | None, limit: int, now: int, *, ascending: bool
 ) -> tuple[list[_Row], bool]:
     """Some runs in their order, and whether anything in the index could not be read."""
-    way = _way(place, where, after, limit, ascending=ascending)
-    join = place.engine.join
+    values = dict(where.values) if after is None else {**where.values, "after": after}
+    way = _way(place, where, values, limit, ascending=ascending)
+    join, direction = place.engine.join, "ASC" if ascending else "DESC"
     ids = (  # first the ids, which indexes have, then what is shown of those on the page
-        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)} ORDER BY {way.order} LIMIT :limit"
+        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}{way.gathered}"
+        f" ORDER BY {way.key} {direction} LIMIT :limit"
     )
-    values = {**way.values, "limit": limit}
-    source = f"({ids}) p"
-    if not place.engine.in_one:
+    source, values["limit"] = f"({ids}) p", limit
+    if (apart := place.engine.apart) is not None:
         found = place.read(ids, values)
         if not found:
             return [], True
-        source, values = "unnest(CAST(:ids AS BIGINT[])) p(id)", {"ids": [row[0] for row in found]}
+        source, values = apart, {"ids": [row[0] for row in found]}
     living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"
     heads = alive(place).replace(join, "LEFT JOIN", 1)
     sql = (

@@ -183,10 +183,10 @@ def _places(place: Place, query: ListQuery) -> list[tuple[int, str]]:
 
 def _leads_by_name(place: Place, asked: _Asked, lead: LeadingFacet | None) -> bool:
     """Whether so few names begin like this that they are sorted; not if the facet has few, too, which are in order."""
-    most = few(place, asked.limit, SOME)
+    values = {**asked.values, "few": few(place, asked.limit, SOME)}
     rows = [f"{{sessions}} x WHERE {_by_name(asked)} ORDER BY x.name"]
     rows += [] if lead is None else [f"{{facets}} f WHERE f.facet = {lead.facet}"]
-    ends = answers(place, [f"(SELECT 1 FROM {one} LIMIT 1 OFFSET {most})" for one in rows], asked.values)
+    ends = answers(place, [f"(SELECT 1 FROM {one} LIMIT 1 OFFSET :few)" for one in rows], values)
     return ends[0] is None and None not in ends[1:]
 
 
