@@ -124,6 +124,27 @@ def test_pairs_of_filters_are_what_both_have(filled: Index) -> None:
                 assert set(inputs(filled, **one, **other)) == left & right, (one, other)
 
 
+def test_a_list_that_was_asked_before_has_what_came_since(filled: Index) -> None:
+    """How it is best read is remembered, though another filter may be the rarer one by now."""
+    add, rate = filled._storage.add_run, filled._storage.rate
+    lists: list[dict[str, Any]] = [
+        {"agent": "b", "error": "KeyError"},
+        {"agent": "b", "label": "new"},
+        {"error": "KeyError", "min_score": 0.5},
+        {"status": "failed", "tool": "pay"},
+        {"min_score": 0.5, "max_duration": 5, "agent": "b"},
+    ]
+    assert [inputs(filled, **one) for one in lists] == [[]] * len(lists)
+    failed: dict[str, Any] = {"status": "failed", "error": {"type": "KeyError", "message": "x"}}
+    for number in range(7, 10):
+        add("s4", input=str(number), agent="b", messages=[answer("m1", "pay")], format="pydantic-ai/2", **failed)
+        rate("s4", number - 6, score=1, label="new")
+        rate("s4", number - 6, score=0.9, label="new", source="judge")
+    assert [inputs(filled, **one) for one in lists] == [["9", "8", "7"]] * len(lists)
+    assert [inputs(filled, **one, limit=2) for one in lists] == [["9", "8"]] * len(lists)
+    assert [inputs(filled, **one, ascending=True) for one in lists] == [["7", "8", "9"]] * len(lists)
+
+
 def test_times(filled: Index) -> None:
     runs = filled.runs(user_id=ANY_USER, ascending=True).items
     third = runs[2].started_at

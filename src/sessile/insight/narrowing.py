@@ -8,6 +8,7 @@ fewest.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from math import isqrt
 from typing import Any, NamedTuple
@@ -19,6 +20,12 @@ SOME = 200
 
 MOST = 5_000
 """How many rows are looked up one by one at most, of a filter whose rows are in no order."""
+
+REMEMBERED = 1_000
+"""Of how many lists it is remembered how they are best read."""
+
+SECONDS = 60.0
+"""For how long."""
 
 
 class Lead(NamedTuple):
@@ -44,7 +51,7 @@ class Lead(NamedTuple):
 def best(
     place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str = "DESC", limit: int = 20
 ) -> int | None:
-    """The number of the filter that leads best; None if none does.
+    """The number of the filter that leads best; None if none does. It is remembered for a minute: it changes slowly.
 
     Args:
         place: the index.
@@ -53,17 +60,34 @@ def best(
         direction: that of the list.
         limit: how many are wanted.
     """
-    ordered = [number for number, lead in enumerate(leads) if lead.in_order]
-    others = [number for number, lead in enumerate(leads) if not lead.in_order]
+    others = any(not lead.in_order for lead in leads)
     if not others and len(leads) < 2:
-        return ordered[0] if ordered else None
+        return 0 if leads else None
+    asked = (direction, limit, *(_from(lead, direction) for lead in leads), *_named(values))
+    number, until = place.leads.get(asked, (None, 0.0))
+    if until < time.monotonic():
+        number = _asked(place, leads, values, direction, few(place, limit) if others else 0)
+        if len(place.leads) >= REMEMBERED:
+            place.leads.clear()
+        place.leads[asked] = number, time.monotonic() + SECONDS
+    return number
+
+
+def _asked(place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str, most: int) -> int | None:
     # The numbers are parameters: PostgreSQL, which cannot be told an index, then plans for the values that are given.
     probes = [f"({_from(lead, direction)} LIMIT 1 OFFSET :{'some' if lead.in_order else 'few'})" for lead in leads]
-    ends = answers(place, probes, {**values, "some": SOME, "few": few(place, limit) if others else 0})
+    ends = answers(place, probes, {**values, "some": SOME, "few": most})
+    ordered = [number for number, lead in enumerate(leads) if lead.in_order]
+    others = [number for number, lead in enumerate(leads) if not lead.in_order]
     for number in (*ordered, *others):
         if ends[number] is None:  # it has no more
             return number
     return (min if direction == "DESC" else max)(ordered, key=lambda number: ends[number], default=None)
+
+
+def _named(values: dict[str, Any]) -> list[Any]:
+    """What is asked for, but for the place of the page: those that follow each other are read by the same filter."""
+    return [one for name, value in values.items() if name != "after" for one in (name, value)]
 
 
 def _from(lead: Lead, direction: str) -> str:
@@ -81,8 +105,8 @@ def answers(place: Place, probes: Sequence[str], values: dict[str, Any]) -> list
 def few(place: Place, limit: int, most: int = MOST) -> int:
     """How many rows in no order are as quickly looked up and sorted as those in order among which as many match.
 
-    Of `n` runs, a filter that has `m` is met once in `n / m`; so `limit * n / m` are gone through for a page. As `n` the
-    number of sessions will do.
+    Of `n` runs, a filter that has `m` is met once in `n / m`; so `limit * n / m` are gone through for a page. As `n`
+    the number of sessions will do.
     """
     if place.newest is None:
         answers(place, ["1"], {})
