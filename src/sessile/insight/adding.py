@@ -251,9 +251,10 @@ class Adding:
         self, groups: tuple[Group, ...], part: str | None, selected: str, more: str = "", *, grouped: bool = False
     ) -> Iterator[tuple[Key, Sequence[Any]]]:
         """Rows of what is not summed up, each with its group."""
+        source = self._source(groups, part, grouped=grouped)
         if self._summed is None:
             columns = [self._column(one, self._place.engine.steps("r.started_at", QUARTER)) for one in groups]
-            sql = _select(columns, selected, self._source(groups, part), f"{self._led[1]}{more}", grouped=grouped)
+            sql = _select(columns, selected, source, f"{self._led[1]}{more}", grouped=grouped)
             yield from self._keyed(sql, self._where, groups, lambda step: self._begin(step * QUARTER))
             return
         for some in batches(self._single, AT_ONCE):
@@ -265,11 +266,13 @@ class Adding:
                     f" AND r.started_at >= {window.start} AND r.started_at < {window.end}"
                 )
                 where = f"{when} AND {self._led[1]}{more}"
-                selects.append(_select(columns, selected, self._source(groups, part), where, grouped=grouped))
+                selects.append(_select(columns, selected, source, where, grouped=grouped))
             yield from self._keyed(" UNION ALL ".join(selects), self._where, groups)
 
-    def _source(self, groups: tuple[Group, ...], part: str | None) -> str:
+    def _source(self, groups: tuple[Group, ...], part: str | None, *, grouped: bool) -> str:
         source = self._led[0]
+        if grouped and not self._where.indexed:  # else rows are looked up one by one in the order of the groups' index
+            source += self._place.engine.by_id
         if part is not None:
             source += f" JOIN {{{part}s}} p ON p.run = r.id"
         if "session" in groups:
