@@ -9,11 +9,13 @@ fewest.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .place import Place
+
+T = TypeVar("T")
 
 SOME = 200
 """How many rows of each filter are looked at."""
@@ -51,7 +53,7 @@ class Lead(NamedTuple):
 def best(
     place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str = "DESC", limit: int = 20
 ) -> int | None:
-    """The number of the filter that leads best; None if none does. It is remembered for a minute: it changes slowly.
+    """The number of the filter that leads best; None if none does.
 
     Args:
         place: the index.
@@ -64,13 +66,18 @@ def best(
     if not others and len(leads) < 2:
         return 0 if leads else None
     asked = (direction, limit, *(_from(lead, direction) for lead in leads), *_named(values))
-    number, until = place.leads.get(asked, (None, 0.0))
+    return remembered(place, asked, lambda: _asked(place, leads, values, direction, few(place, limit) if others else 0))
+
+
+def remembered(place: Place, asked: tuple[Any, ...], ask: Callable[[], T]) -> T:
+    """How a list is best read: what was found within the last minute, else what is found now. It changes slowly."""
+    found, until = place.leads.get(asked, (None, 0.0))
     if until < time.monotonic():
-        number = _asked(place, leads, values, direction, few(place, limit) if others else 0)
+        found = ask()
         if len(place.leads) >= REMEMBERED:
             place.leads.clear()
-        place.leads[asked] = number, time.monotonic() + SECONDS
-    return number
+        place.leads[asked] = found, time.monotonic() + SECONDS
+    return found
 
 
 def _asked(place: Place, leads: Sequence[Lead], values: dict[str, Any], direction: str, most: int) -> int | None:

@@ -37,8 +37,8 @@ class Place:
         """What `sign` was when the index had all that was in the log; None: it is not known."""
         self.newest: int | None = None
         """The id of the newest session, when somebody last asked: about how many there are. None: nobody has asked."""
-        self.leads: dict[tuple[Any, ...], tuple[int | None, float]] = {}
-        """By which of its filters a list is best read, and until when that is taken for true."""
+        self.leads: dict[tuple[Any, ...], tuple[Any, float]] = {}
+        """How lists are best read, by what they ask for, and until when that is taken for true."""
         self._ready = False
 
     # ------------------------------------------------------------ statements

@@ -19,7 +19,7 @@ from ..storage.states import columns_without_state
 from ..storage.users import UsersDriver
 from ..storage.wrapping import WrappedDriver
 from .lots import batches, one_of
-from .narrowing import answers, few
+from .narrowing import answers, few, remembered
 from .place import Place
 from .postings import LeadingFacet, facet, facet_of_token, is_whole, leads_of, numbers_of
 
@@ -183,11 +183,15 @@ def _places(place: Place, query: ListQuery) -> list[tuple[int, str]]:
 
 def _leads_by_name(place: Place, asked: _Asked, lead: LeadingFacet | None) -> bool:
     """Whether so few names begin like this that they are sorted; not if the facet has few, too, which are in order."""
-    values = {**asked.values, "few": few(place, asked.limit, SOME)}
     rows = [f"{{sessions}} x WHERE {_by_name(asked)} ORDER BY x.name"]
     rows += [] if lead is None else [f"{{facets}} f WHERE f.facet = {lead.facet}"]
-    ends = answers(place, [f"(SELECT 1 FROM {one} LIMIT 1 OFFSET :few)" for one in rows], values)
-    return ends[0] is None and None not in ends[1:]
+    probes = [f"(SELECT 1 FROM {one} LIMIT 1 OFFSET :few)" for one in rows]
+
+    def ask() -> bool:
+        ends = answers(place, probes, {**asked.values, "few": few(place, asked.limit, SOME)})
+        return ends[0] is None and None not in ends[1:]
+
+    return remembered(place, (*probes, asked.names, asked.limit), ask)
 
 
 def _is_few(place: Place, lead: LeadingFacet) -> bool:
