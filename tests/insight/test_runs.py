@@ -12,6 +12,7 @@ import pytest
 from sessile import ANY_USER, SqliteStorage, Usage
 from sessile.errors import InvalidInputError, UserRequiredError
 from sessile.insight import Index
+from sessile.insight.place import Place
 from sessile.records import JsonObject
 from sessile.storage.users import space_of
 
@@ -166,6 +167,32 @@ def test_pages_have_each_run_once(filled: Index) -> None:
                     break
             assert seen == sorted(seen, reverse=not ascending)
             assert len(seen) == len(filled.runs(user_id=ANY_USER, **filters))
+
+
+def test_a_run_that_goes_while_a_page_is_read_does_not_end_the_list(
+    filled: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On some databases a page is read with two questions; what is deleted in between is left out."""
+    filled.update()
+    read, deleted = Place.read, False
+
+    def deleting(place: Place, statement: str, values: Any = None) -> list[Any]:
+        nonlocal deleted
+        rows = read(place, statement, values)
+        if statement.startswith("SELECT r.id AS id") and not deleted:
+            deleted = True
+            filled._storage.delete("s3")
+            filled.update()
+        return rows
+
+    monkeypatch.setattr(Place, "read", deleting)
+    seen: list[int] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor is not None:
+        page = filled.runs(user_id=ANY_USER, limit=3, cursor=cursor)
+        seen += [run.row for run in page]
+        cursor, pages = page.next_cursor, pages + 1
+    assert len(seen) == (4 if deleted else 6)
 
 
 def test_what_a_row_says(filled: Index) -> None:

@@ -61,19 +61,19 @@ def runs(
     after = None if cursor is None else place_of_cursor(cursor)
     page = FoundPage[FoundRun]([], complete_until_us=complete_until)
     troubled = True
-    while len(page) < limit:
-        rows, troubled = _page(place, where, after, limit - len(page) + 1, complete_until, ascending=ascending)
-        more = len(rows) > limit - len(page)
-        rows = rows[: limit - len(page)]
-        beside = {row.id: row for row in rows if row.living}
-        for columns in there(storage, place, [row.columns for row in beside.values()]):
+    while (left := limit - len(page)) > 0:
+        ids, shown = _page(place, where, after, left + 1, complete_until, ascending=ascending)
+        troubled = shown.troubled or not ids  # nobody has looked
+        rows = [shown.rows[one] for one in ids[:left] if one in shown.rows]
+        living = [row.columns for row in rows if row.living]
+        for columns in there(storage, place, living):
             run = found_run(columns, whose)
-            run.tools, run.ratings = beside[run.row].tools, beside[run.row].ratings
+            run.tools, run.ratings = shown.rows[run.row].tools, shown.rows[run.row].ratings
             page.items.append(run)
-        if not more:
+        if len(ids) <= left:
             page.next_cursor = None
             break
-        after = rows[-1].id
+        after = ids[left - 1]
         page.next_cursor = cursor_of(after)
     if troubled:
         page.unreadable.update(_named(place.read(*_reachable(whose, filters.get("session_id"), runs_too=True)), whose))
@@ -124,7 +124,9 @@ def _within(key: str, bounds: dict[str, str]) -> list[str]:
 def _lead(place: Place, one: Indexed, bounds: dict[str, str]) -> Lead:
     """One of the filters as it is asked for its runs, within the time that is asked for."""
     alias, key = ("r", "r.id") if one.beside is None else ("x", "x.run")
-    source = f"{{{one.beside or 'runs'}}} {alias}{place.engine.led_by(place.prefix, one.by) if one.by else ''}"
+    table = one.beside or "runs"
+    by = place.engine.led_by(place.prefix, one.by) if one.by else place.engine.by_primary(place.prefix, table)
+    source = f"{{{table}}} {alias}{by}"
     said = [*one.keys, *one.more]
     if one.in_order:
         return Lead(source, key, [*said, *_within(key, bounds)], key)
@@ -147,51 +149,55 @@ class _Row(NamedTuple):
     tools: dict[str, int]
     ratings: dict[str, Rating]
 
-    @property
-    def id(self) -> int:
-        return self.columns[3]
 
+class _Shown(NamedTuple):
+    """Runs by their ids, and whether there is anything that the index could not read."""
 
-_BESIDE = "t.tool, t.calls, g.source, g.score, g.label, g.by_whom, g.rated_at"
+    rows: dict[int, _Row]
+    troubled: bool
 
 
 def _page(
     place: Place, where: Where, after: int | None, limit: int, now: int, *, ascending: bool
-) -> tuple[list[_Row], bool]:
-    """Some runs in their order, and whether anything in the index could not be read."""
+) -> tuple[list[int], _Shown]:
+    """The ids of some runs, in their order, and what is shown of them; a run that is gone by then is not."""
     values = dict(where.values) if after is None else {**where.values, "after": after}
     way = _way(place, where, values, limit, ascending=ascending)
-    join, direction = place.engine.join, "ASC" if ascending else "DESC"
+    direction = "ASC" if ascending else "DESC"
     ids = (  # first the ids, which indexes have, then what is shown of those on the page
         f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}{way.gathered}"
         f" ORDER BY {way.key} {direction} LIMIT :limit"
     )
-    source, values["limit"] = f"({ids}) p", limit
-    if (apart := place.engine.apart) is not None:
-        found = place.read(ids, values)
-        if not found:
-            return [], True
-        source, values = apart, {"ids": [row[0] for row in found]}
+    values["limit"] = limit
+    if place.engine.apart is None:
+        shown = _shown(place, f"({ids}) p", {**values, "now": now})
+        return sorted(shown.rows, reverse=not ascending), shown
+    found = [row[0] for row in place.read(ids, values)]
+    return found, _shown(place, place.engine.apart, {"ids": found, "now": now}) if found else _Shown({}, True)
+
+
+def _shown(place: Place, ids: str, values: dict[str, Any]) -> _Shown:
+    """What is shown of the runs whose ids a table `p` has: one row for each of their tools and ratings."""
+    join, width = place.engine.join, len(_COLUMNS) + 3
     living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"
     heads = alive(place).replace(join, "LEFT JOIN", 1)
     sql = (
-        f"SELECT {SELECTED}, {living}, EXISTS (SELECT 1 FROM {{problems}}), {_BESIDE} FROM {source}"
-        f" {join} {{runs}} r ON r.id = p.id {join} {{sessions}} s ON s.id = r.session{heads}"
+        f"SELECT {SELECTED}, {living}, EXISTS (SELECT 1 FROM {{problems}}),"
+        " t.tool, t.calls, g.source, g.score, g.label, g.by_whom, g.rated_at"
+        f" FROM {ids} {join} {{runs}} r ON r.id = p.id {join} {{sessions}} s ON s.id = r.session{heads}"
         " LEFT JOIN {tools} t ON t.run = r.id LEFT JOIN {ratings} g ON g.run = r.id"
     )
     rows: dict[int, _Row] = {}
-    troubled = True
-    width = len(_COLUMNS) + 3
-    for row in place.read(sql, {**values, "now": now}):
-        alive_, troubled, tool, calls, rated_by, score, label, by, time = row[width:]
-        one = rows.get(row[3])
-        if one is None:
-            one = rows[row[3]] = _Row(row[:width], bool(alive_), {}, {})
-        if calls is not None:
+    troubled: Any = True
+    for row in place.read(sql, values):
+        is_there, troubled, tool, calls, source, score, label, by, time = row[width:]
+        if (one := rows.get(row[3])) is None:
+            one = rows[row[3]] = _Row(row[:width], bool(is_there), {}, {})
+        if tool is not None:
             one.tools[str(tool)] = calls  # a name, or what somebody has made of it
-        if time is not None:
-            one.ratings[rated_by] = Rating(rated_by, score, label, None, by, 0, time)
-    return sorted(rows.values(), key=lambda row: row.id, reverse=not ascending), bool(troubled)
+        if source is not None:
+            one.ratings[source] = Rating(source, score, label, None, by, 0, time)
+    return _Shown(rows, bool(troubled))
 
 
 def alive(place: Place) -> str:
