@@ -157,7 +157,7 @@ class Adding:
         beside = next((one for one in self._where.indexed if one.beside in ("tools", "models")), None)
         if beside is None:
             return "{runs} r", self._where.text
-        conditions = [*beside.keys, *beside.more, *self._where.without(beside)]
+        conditions = [*beside.keys, *beside.more, *(one for one in self._where.conditions if one not in beside.stands)]
         return f"{{{beside.beside}}} x {self._place.engine.join} {{runs}} r ON r.id = x.run", " AND ".join(conditions)
 
     def _fits(self, block: int, start: int, end: int) -> int | None:

@@ -100,11 +100,11 @@ def _way(place: Place, where: Where, values: dict[str, Any], limit: int, *, asce
         leads.append(_by_run(place, one, bounds))
     number = best(place, leads, values, direction, limit)
     if number is None:
-        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.conditions, *_within("r.id", bounds)])
+        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.without(), *_within("r.id", bounds)])
     leading, lead = indexed[number], leads[number]
     source = lead.source if leading.beside is None else f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
     gathered = " GROUP BY x.run" if leading.beside == "ratings" else ""  # of which a run may have several
-    return _Way(source, lead.key, [*lead.conditions, *lead.more, *where.without(leading)], gathered)
+    return _Way(source, lead.key, [*lead.conditions, *lead.more, *where.without(leading.stands)], gathered)
 
 
 def _bounds(values: dict[str, Any], *, ascending: bool) -> dict[str, str]:
