@@ -166,8 +166,8 @@ class Place:
         row = f"INSERT INTO {{state}} (id, version, oldest, worded, since) VALUES ({values})"
         made = [*others, *self.engine.indexes(self.prefix), state, self.engine.if_new(row)]
         answer = "" if self.engine.ask is None else self.read(self.engine.ask)[0][0]
-        words = {**self.tables, **self.engine.words(answer)}
-        return [statement.format_map(words) for statement in made]
+        named = {**self.tables, **self.engine.words(answer)}
+        return [statement.format_map(named) for statement in made]
 
     def drop(self) -> None:
         """Remove the tables."""
