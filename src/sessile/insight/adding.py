@@ -157,8 +157,8 @@ class Adding:
         beside = next((one for one in self._where.indexed if one.beside in ("tools", "models")), None)
         if beside is None:
             return "{runs} r", self._where.text
-        source, conditions = self._where.led_by(beside)
-        return f"{source} {self._place.engine.join} {{runs}} r ON r.id = d.run", " AND ".join(conditions)
+        conditions = [*beside.keys, *beside.more, *(one for one in self._where.conditions if one not in beside.stands)]
+        return f"{{{beside.beside}}} x {self._place.engine.join} {{runs}} r ON r.id = x.run", " AND ".join(conditions)
 
     def _fits(self, block: int, start: int, end: int) -> int | None:
         """The group in which a larger block lies as a whole, if it does."""
@@ -251,9 +251,10 @@ class Adding:
         self, groups: tuple[Group, ...], part: str | None, selected: str, more: str = "", *, grouped: bool = False
     ) -> Iterator[tuple[Key, Sequence[Any]]]:
         """Rows of what is not summed up, each with its group."""
+        source = self._source(groups, part, grouped=grouped)
         if self._summed is None:
             columns = [self._column(one, self._place.engine.steps("r.started_at", QUARTER)) for one in groups]
-            sql = _select(columns, selected, self._source(groups, part), f"{self._led[1]}{more}", grouped=grouped)
+            sql = _select(columns, selected, source, f"{self._led[1]}{more}", grouped=grouped)
             yield from self._keyed(sql, self._where, groups, lambda step: self._begin(step * QUARTER))
             return
         for some in batches(self._single, AT_ONCE):
@@ -265,11 +266,13 @@ class Adding:
                     f" AND r.started_at >= {window.start} AND r.started_at < {window.end}"
                 )
                 where = f"{when} AND {self._led[1]}{more}"
-                selects.append(_select(columns, selected, self._source(groups, part), where, grouped=grouped))
+                selects.append(_select(columns, selected, source, where, grouped=grouped))
             yield from self._keyed(" UNION ALL ".join(selects), self._where, groups)
 
-    def _source(self, groups: tuple[Group, ...], part: str | None) -> str:
+    def _source(self, groups: tuple[Group, ...], part: str | None, *, grouped: bool) -> str:
         source = self._led[0]
+        if grouped and not self._where.indexed:  # else rows are looked up one by one in the order of the groups' index
+            source += self._place.engine.by_id
         if part is not None:
             source += f" JOIN {{{part}s}} p ON p.run = r.id"
         if "session" in groups:
@@ -300,7 +303,7 @@ class Adding:
         for condition in self._where.conditions:
             if condition == "r.user_id IS NULL":
                 where.add("c.nobody = 1")
-            elif condition.startswith(("r.agent = ", "r.status IN ")):
+            elif condition.startswith(("r.agent = ", "r.status ")):
                 where.add(f"c.{condition.removeprefix('r.')}")
         where.values = self._where.values
         names = {"agent": "c.agent", "model": "c.name", "tool": "c.name", "status": "c.status"}

@@ -106,6 +106,9 @@ class Engine(ABC, Generic[W]):
     """Joins in the order in which it is written, where the engine can be told that."""
     by_id: ClassVar[str] = ""
     """What stands behind a table that is to be read by its ids, where the engine can be told that."""
+    apart: ClassVar[str | None] = None
+    """From where the parameter `:ids` is read as rows `p`, where it is better read first which ids are on a page and
+    then what is shown of them; None: both with one statement."""
     served: ClassVar[bool] = True
     """Whether a server does all of the work, so that this process can do other work meanwhile."""
     listed: ClassVar[int] = ROWS
@@ -201,6 +204,10 @@ class Engine(ABC, Generic[W]):
     def led_by(self, prefix: str, index: str) -> str:
         """What stands behind a table that is to be read by one of its indexes, where the engine can be told that."""
         return ""
+
+    def by_primary(self, prefix: str, table: str) -> str:
+        """What stands behind a table that is to be read by its primary key, where the engine can be told that."""
+        return self.by_id
 
     def log_by_run(self, prefix: str) -> str:
         """What stands behind the table of commits that is to be read by runs, where the engine can be told that."""
@@ -314,6 +321,10 @@ class SqliteEngine(Engine[Words]):
         """See `Engine`."""
         return f" INDEXED BY {prefix}index_{index}"
 
+    def by_primary(self, prefix: str, table: str) -> str:
+        """See `Engine`. Rows lie in no order of it: it is an index of its own."""
+        return f" INDEXED BY sqlite_autoindex_{prefix}index_{table}_1"
+
     def log_by_run(self, prefix: str) -> str:
         """See `Engine`."""
         return f" INDEXED BY {prefix}commits_run"
@@ -345,6 +356,8 @@ class PostgresEngine(Engine[bytes]):
         name: more for name, more in Engine.COVERED.items() if not name.startswith("runs_")
     }
 
+    # To plan a join of many tables anew, as conditions want it, takes longer than another round trip.
+    apart = "unnest(CAST(:ids AS BIGINT[])) p(id)"
     # What is lost with the server's power is read again: how far the index is goes with it.
     lock = "SELECT version, set_config('synchronous_commit', 'off', true) FROM {state} FOR UPDATE"
     moment = "CAST(txid_current_snapshot() AS TEXT)"

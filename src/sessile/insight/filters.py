@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -75,17 +74,19 @@ class Indexed(NamedTuple):
     """A condition that an index answers.
 
     Attributes:
-        by: the name of the index on `{runs}`, or None.
-        beside: the table beside it, or None.
-        condition: on `r`, or on the table beside it as `x`.
-        stands: the condition as it stands in `Where.conditions`.
+        by: the name of the index; empty: the primary key.
+        beside: the table beside `{runs}` that the index is on, or None.
+        keys: the conditions on the first columns of the index, on `r`, or on the table beside it as `x`.
+        more: what else it says of the table beside.
+        stands: the conditions as they stand in `Where.conditions`.
         in_order: whether its rows come in the order of time.
     """
 
-    by: str | None
+    by: str
     beside: str | None
-    condition: str
-    stands: str
+    keys: tuple[str, ...]
+    more: tuple[str, ...]
+    stands: tuple[str, ...]
     in_order: bool = True
 
 
@@ -100,8 +101,8 @@ def paired(indexed: Sequence[Indexed]) -> list[Indexed]:
         return list(indexed)
     made: list[Indexed] = []
     for first, second in combinations((single[name] for name in PAIRED if name in single), 2):
-        name = f"{first.by}_{(second.by or '').removeprefix('runs_')}"
-        made.append(Indexed(name, None, f"{first.condition} AND {second.condition}", ""))
+        name = f"{first.by}_{second.by.removeprefix('runs_')}"
+        made.append(Indexed(name, None, first.keys + second.keys, (), first.stands + second.stands))
     return made + [one for one in indexed if one not in single.values()]
 
 
@@ -127,22 +128,16 @@ class Where:
     def add_indexed(self, index: str, condition: str, *, in_order: bool = True, **values: Any) -> None:
         """Add a condition on runs that an index answers."""
         self.add(condition, **values)
-        self.indexed.append(Indexed(index, None, condition, condition, in_order))
+        self.indexed.append(Indexed(index, None, (condition,), (), (condition,), in_order))
 
     @property
     def text(self) -> str:
         """The condition."""
         return " AND ".join(self.conditions) or "1 = 1"
 
-    def led_by(self, lead: Indexed) -> tuple[str, list[str]]:
-        """A table beside the runs that leads the way to them, as `d`, and the conditions then."""
-        own = re.sub(r"\bx\.", "d.", lead.condition)
-        conditions = [own, *(one for one in self.conditions if one != lead.stands)]
-        if lead.beside == "ratings":  # of which a run may have several
-            again = re.sub(r"\bx\.", "e.", lead.condition)
-            rated = "SELECT 1 FROM {ratings} e WHERE e.run = d.run AND e.source < d.source"
-            conditions.append(f"NOT EXISTS ({rated} AND {again})")
-        return f"{{{lead.beside}}} d", conditions
+    def without(self, stands: Collection[str] = ()) -> list[str]:
+        """All conditions but these, and those on ids: twice the same would seem to leave less to PostgreSQL."""
+        return [one for one in self.conditions if one not in stands and not one.startswith("r.id ")]
 
 
 def where_of(whose: Whose, filters: RunFilters) -> Where:
@@ -192,14 +187,17 @@ def _which(where: Where, whose: Whose, filters: RunFilters) -> None:
     for table, column, value in (("tools", "tool", filters.get("tool")), ("models", "model", filters.get("model"))):
         if value is not None:
             given: dict[str, Any] = {column: value}
-            _beside(where, table, f"{{x}}.{column} = :{column}", **given)
+            _beside(where, table, f"{table}_{column}", [f"x.{column} = :{column}"], **given)
     status = filters.get("status")
     if status is not None:
         chosen = [status] if isinstance(status, str) else list(status)
         for one in chosen:
             check_choice(one, "status", STATUSES)
-        condition, values = one_of("r.status", chosen or [""], "status")
-        where.add_indexed("runs_status", condition, in_order=len(chosen) == 1, **values)
+        if len(chosen) == 1:
+            where.add_indexed("runs_status", "r.status = :status", status=chosen[0])
+        else:
+            condition, values = one_of("r.status", chosen or [""], "status")
+            where.add_indexed("runs_status", condition, in_order=False, **values)
     _error(where, filters.get("error"))
     if (on_branch := filters.get("on_branch")) is not None:
         where.add_indexed("runs_branch", "r.on_branch = :on_branch", on_branch=int(_flag(on_branch, "on_branch")))
@@ -228,9 +226,11 @@ def _error(where: Where, error: str | bool | None) -> None:
 def _when(where: Where, filters: RunFilters) -> None:
     since, until = moment_micros(filters.get("since"), "since"), moment_micros(filters.get("until"), "until")
     if since is not None:
-        where.add("r.id >= :since_id AND r.started_at >= :since", since=since, since_id=first_id(since))
+        where.add("r.id >= :since_id", since_id=first_id(since))
+        where.add("r.started_at >= :since", since=since)
     if until is not None:
-        where.add("r.id < :until_id AND r.started_at < :until", until=until, until_id=last_id(until))
+        where.add("r.id < :until_id", until_id=last_id(until))
+        where.add("r.started_at < :until", until=until)
 
 
 def _measures(where: Where, filters: RunFilters) -> None:
@@ -257,35 +257,36 @@ def _ratings(where: Where, filters: RunFilters) -> None:
     said: list[str] = []
     values: dict[str, Any] = {}
     source, label = filters.get("source"), filters.get("label")
-    for name, value in (("source", source), ("label", label)):
+    for name, value in (("label", label), ("source", source)):
         check_optional_id(value, name)
         if value is not None:
-            said.append(f"{{x}}.{name} = :{name}")
+            said.append(f"x.{name} = :{name}")
             values[name] = value
     for name, sign in (("min_score", ">="), ("max_score", "<=")):
         score = filters.get(name)
         if score is not None:
             if isinstance(score, str) or not isinstance(score, (int, float)):
                 raise InvalidInputError(f"{name} must be a number; it is {score!r}.")
-            said.append(f"{{x}}.score {sign} :{name}")
+            said.append(f"x.score {sign} :{name}")
             values[name] = float(score)
     rated = filters.get("rated")
     if rated is not None and not _flag(rated, "rated"):
-        only = f" AND {said[0].replace('{x}', 'x')}" if source is not None else ""
+        only = f" AND {said[0]}" if source is not None else ""
         if len(said) > (source is not None):
             raise InvalidInputError("Runs that are not rated have neither scores nor labels.")
         where.add(f"NOT EXISTS (SELECT 1 FROM {{ratings}} x WHERE x.run = r.id{only})", **values)
     elif said or rated:
-        which = " AND ".join(said or ["1 = 1"])
-        _beside(where, "ratings", which, in_order=label is not None, **values)
+        by = "label" if label is not None else "source" if source is not None else "score"
+        in_order = label is not None or not said  # all ratings are, by their primary key
+        _beside(where, "ratings", f"ratings_{by}" if said else "", said, in_order=in_order, **values)
 
 
-def _beside(where: Where, table: str, condition: str, *, in_order: bool = True, **values: Any) -> None:
+def _beside(where: Where, table: str, by: str, said: Sequence[str], *, in_order: bool = True, **values: Any) -> None:
     """A condition on a table beside the runs, whose indexes have them in their order."""
-    which = condition.replace("{x}", "x")
-    stands = f"EXISTS (SELECT 1 FROM {{{table}}} x WHERE x.run = r.id AND {which})"
+    which = " AND ".join(["x.run = r.id", *said])
+    stands = f"EXISTS (SELECT 1 FROM {{{table}}} x WHERE {which})"
     where.add(stands, **values)
-    where.indexed.append(Indexed(None, table, which, stands, in_order))
+    where.indexed.append(Indexed(by, table, tuple(said[:1]), tuple(said[1:]), (stands,), in_order))
 
 
 def _flag(value: Any, name: str) -> bool:

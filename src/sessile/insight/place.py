@@ -40,6 +40,10 @@ class Place:
         self.tables["moment"] = engine.moment
         self.known: object = None
         """What `sign` was when the index had all that was in the log; None: it is not known."""
+        self.newest: int | None = None
+        """The id of the newest session, when somebody last asked: about how many there are. None: nobody has asked."""
+        self.leads: dict[tuple[Any, ...], tuple[Any, float]] = {}
+        """How lists are best read, by what they ask for, and until when that is taken for true."""
         self.words = words is not False
         """Whether words are entered: what its tables say, once it is prepared."""
         self._wanted = words

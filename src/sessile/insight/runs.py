@@ -15,7 +15,7 @@ from .facts import COUNTED, paid, used
 from .filters import Indexed, RunFilters, Where, Whose, cursor_of, paired, place_of_cursor, where_of
 from .found import FoundPage, FoundRun
 from .lots import batches, one_of
-from .narrowing import Lead, narrowed
+from .narrowing import Lead, best
 from .place import Place
 
 MOST = 1000
@@ -60,95 +60,144 @@ def runs(
     where = where_of(whose, filters)
     after = None if cursor is None else place_of_cursor(cursor)
     page = FoundPage[FoundRun]([], complete_until_us=complete_until)
-    while len(page) < limit:
-        rows = _page(place, where, after, limit - len(page) + 1, complete_until, ascending=ascending)
-        more = len(rows) > limit - len(page)
-        rows = rows[: limit - len(page)]
-        living = [row[:-1] for row in rows if row[-1]]
-        page.items += [found_run(row, whose) for row in there(storage, place, living)]
-        if not more:
+    troubled = True
+    while (left := limit - len(page)) > 0:
+        ids, shown = _page(place, where, after, left + 1, complete_until, ascending=ascending)
+        troubled = shown.troubled or not ids  # nobody has looked
+        rows = [shown.rows[one] for one in ids[:left] if one in shown.rows]
+        living = [row.columns for row in rows if row.living]
+        for columns in there(storage, place, living):
+            run = found_run(columns, whose)
+            run.tools, run.ratings = shown.rows[run.row].tools, shown.rows[run.row].ratings
+            page.items.append(run)
+        if len(ids) <= left:
             page.next_cursor = None
             break
-        after = rows[-1][3]
+        after = ids[left - 1]
         page.next_cursor = cursor_of(after)
-    page.unreadable.update(fill(place, page.items, whose, filters.get("session_id")))
+    if troubled:
+        page.unreadable.update(_named(place.read(*_reachable(whose, filters.get("session_id"), runs_too=True)), whose))
     return page
 
 
 class _Way(NamedTuple):
-    """How a list is read: from where, the column of ids there, the conditions, and their parameters."""
+    """How a list is read: from where, the column of ids there, the conditions, and what gathers rows of one id."""
 
     source: str
     key: str
     conditions: list[str]
-    values: dict[str, Any]
+    gathered: str = ""
 
 
-def _way(place: Place, where: Where, after: int | None, *, ascending: bool) -> _Way | None:
-    """How a page is best read; None if nothing matches."""
-    direction, beyond = ("ASC", ">") if ascending else ("DESC", "<")
-    values = dict(where.values) if after is None else {**where.values, "after": after}
-    within = [] if after is None else [f"r.id {beyond} :after"]
+def _way(place: Place, where: Where, values: dict[str, Any], limit: int, *, ascending: bool) -> _Way:
+    """How a page is best read."""
+    direction = "ASC" if ascending else "DESC"
+    bounds = _bounds(values, ascending=ascending)
     indexed = paired(where.indexed)
-    if len(indexed) == 1 and indexed[0].in_order:  # nothing can lead better
-        few, number, lead = None, 0, None
-    else:
-        bounds = [*within, *(one for one in where.conditions if one.startswith("r.id "))]
-        leads = [_lead(place, one, bounds) for one in indexed]
-        few, lead = narrowed(place, leads, values, direction)
-        number = None if lead is None else leads.index(lead)
-    if few is not None:
-        if not few:
-            return None
-        condition, ids = one_of("r.id", sorted(few), "few")
-        return _Way(
-            f"{{runs}} r{place.engine.by_id}", "r.id", [condition, *where.conditions, *within], {**values, **ids}
-        )
-    if number is None:  # what is rated is in the order of time, though not what is rated so high
-        number = next((number for number, one in enumerate(indexed) if one.beside is not None), None)
-    elif lead is not None and lead.order is None and indexed[number].beside is None:
-        return _Way(lead.source, "r.id", [*where.conditions, *within], values)
+    leads = [_lead(place, one, bounds) for one in indexed]
+    for one in [one for one in indexed if one.beside is not None and not one.in_order]:
+        indexed.append(one)  # what is rated is in the order of time, though not what is rated so high
+        leads.append(_by_run(place, one, bounds))
+    number = best(place, leads, values, direction, limit)
     if number is None:
-        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.conditions, *within], values)
-    leading = indexed[number]
-    if leading.by is not None:
-        source = f"{{runs}} r{place.engine.led_by(place.prefix, leading.by)}"
-        return _Way(source, "r.id", [*where.conditions, *within], values)
-    source, conditions = where.led_by(leading)
-    within = [f"d.run {beyond} :after" for _ in within]
-    times = [one.replace("r.id ", "d.run ", 1).partition(" AND ")[0] for one in conditions if one.startswith("r.id ")]
-    source += f" {place.engine.join} {{runs}} r ON r.id = d.run"
-    return _Way(source, "d.run", [*conditions, *times, *within], values)
+        return _Way(f"{{runs}} r{place.engine.by_id}", "r.id", [*where.without(), *_within("r.id", bounds)])
+    leading, lead = indexed[number], leads[number]
+    source = lead.source if leading.beside is None else f"{lead.source} {place.engine.join} {{runs}} r ON r.id = x.run"
+    gathered = " GROUP BY x.run" if leading.beside == "ratings" else ""  # of which a run may have several
+    return _Way(source, lead.key, [*lead.conditions, *lead.more, *where.without(leading.stands)], gathered)
 
 
-def _lead(place: Place, one: Indexed, bounds: Sequence[str]) -> Lead:
+def _bounds(values: dict[str, Any], *, ascending: bool) -> dict[str, str]:
+    """What limits the ids of a page: the parameters, by the sign that stands between; of each side one."""
+    signs = {"since_id": ">=", "until_id": "<"}
+    bounds = {sign: f":{name}" for name, sign in signs.items() if name in values}
+    if "after" in values:
+        bounds.pop(">=" if ascending else "<", None)
+        bounds[">" if ascending else "<"] = ":after"
+    return bounds
+
+
+def _within(key: str, bounds: dict[str, str]) -> list[str]:
+    return [f"{key} {sign} {bound}" for sign, bound in bounds.items()]
+
+
+def _lead(place: Place, one: Indexed, bounds: dict[str, str]) -> Lead:
     """One of the filters as it is asked for its runs, within the time that is asked for."""
-    if one.by is not None:
-        bounded = " AND ".join([one.condition, *(bounds if one.in_order else ())])
-        source = f"{{runs}} r{place.engine.led_by(place.prefix, one.by)}"
-        return Lead(source, "r.id", bounded, "r.id" if one.in_order else None)
-    ids = [bound.partition(" AND ")[0].replace("r.id", "x.run", 1) for bound in bounds if one.in_order]
-    return Lead(f"{{{one.beside}}} x", "x.run", " AND ".join([one.condition, *ids]), "x.run" if one.in_order else None)
+    alias, key = ("r", "r.id") if one.beside is None else ("x", "x.run")
+    table = one.beside or "runs"
+    by = place.engine.led_by(place.prefix, one.by) if one.by else place.engine.by_primary(place.prefix, table)
+    source = f"{{{table}}} {alias}{by}"
+    said = [*one.keys, *one.more]
+    if one.in_order:
+        return Lead(source, key, [*said, *_within(key, bounds)], key)
+    column, sign, _ = one.keys[0].split(" ", 2)
+    order = column if sign in (">=", "<=") else ""
+    return Lead(source, key, said, order, in_order=False, more=tuple(_within(key, bounds)))
+
+
+def _by_run(place: Place, one: Indexed, bounds: dict[str, str]) -> Lead:
+    """A table beside the runs in their order, which is that of its primary key."""
+    source = f"{{{one.beside}}} x{place.engine.by_primary(place.prefix, one.beside or '')}"
+    return Lead(source, "x.run", _within("x.run", bounds), "x.run", more=(*one.keys, *one.more))
+
+
+class _Row(NamedTuple):
+    """A run of a page: its columns, whether its session is there, and what lies beside it."""
+
+    columns: tuple[Any, ...]
+    living: bool
+    tools: dict[str, int]
+    ratings: dict[str, Rating]
+
+
+class _Shown(NamedTuple):
+    """Runs by their ids, and whether there is anything that the index could not read."""
+
+    rows: dict[int, _Row]
+    troubled: bool
 
 
 def _page(
     place: Place, where: Where, after: int | None, limit: int, now: int, *, ascending: bool
-) -> Sequence[tuple[Any, ...]]:
-    way = _way(place, where, after, ascending=ascending)
-    if way is None:
-        return []
-    join, direction = place.engine.join, "ASC" if ascending else "DESC"
+) -> tuple[list[int], _Shown]:
+    """The ids of some runs, in their order, and what is shown of them; a run that is gone by then is not."""
+    values = dict(where.values) if after is None else {**where.values, "after": after}
+    way = _way(place, where, values, limit, ascending=ascending)
+    direction = "ASC" if ascending else "DESC"
     ids = (  # first the ids, which indexes have, then what is shown of those on the page
-        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}"
+        f"SELECT {way.key} AS id FROM {way.source} WHERE {' AND '.join(way.conditions)}{way.gathered}"
         f" ORDER BY {way.key} {direction} LIMIT :limit"
     )
-    living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"  # told by the last column
+    values["limit"] = limit
+    if place.engine.apart is None:
+        shown = _shown(place, f"({ids}) p", {**values, "now": now})
+        return sorted(shown.rows, reverse=not ascending), shown
+    found = [row[0] for row in place.read(ids, values)]
+    return found, _shown(place, place.engine.apart, {"ids": found, "now": now}) if found else _Shown({}, True)
+
+
+def _shown(place: Place, ids: str, values: dict[str, Any]) -> _Shown:
+    """What is shown of the runs whose ids a table `p` has: one row for each of their tools and ratings."""
+    join, width = place.engine.join, len(_COLUMNS) + 3
+    living = "CASE WHEN h.session_id IS NULL THEN 0 ELSE 1 END" if place.shared else "1"
     heads = alive(place).replace(join, "LEFT JOIN", 1)
     sql = (
-        f"SELECT {SELECTED}, {living} FROM ({ids}) p {join} {{runs}} r ON r.id = p.id"
-        f" {join} {{sessions}} s ON s.id = r.session{heads} ORDER BY r.id {direction}"
+        f"SELECT {SELECTED}, {living}, EXISTS (SELECT 1 FROM {{problems}}),"
+        " t.tool, t.calls, g.source, g.score, g.label, g.by_whom, g.rated_at"
+        f" FROM {ids} {join} {{runs}} r ON r.id = p.id {join} {{sessions}} s ON s.id = r.session{heads}"
+        " LEFT JOIN {tools} t ON t.run = r.id LEFT JOIN {ratings} g ON g.run = r.id"
     )
-    return place.read(sql, {**way.values, "limit": limit, "now": now})
+    rows: dict[int, _Row] = {}
+    troubled: Any = True
+    for row in place.read(sql, values):
+        is_there, troubled, tool, calls, source, score, label, by, time = row[width:]
+        if (one := rows.get(row[3])) is None:
+            one = rows[row[3]] = _Row(row[:width], bool(is_there), {}, {})
+        if tool is not None:
+            one.tools[str(tool)] = calls  # a name, or what somebody has made of it
+        if source is not None:
+            one.ratings[source] = Rating(source, score, label, None, by, 0, time)
+    return _Shown(rows, bool(troubled))
 
 
 def alive(place: Place) -> str:

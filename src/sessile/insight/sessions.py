@@ -19,6 +19,7 @@ from ..storage.states import columns_without_state
 from ..storage.users import UsersDriver
 from ..storage.wrapping import WrappedDriver
 from .lots import batches, one_of
+from .narrowing import answers, few, remembered
 from .place import Place
 from .postings import LeadingFacet, facet, facet_of_token, is_whole, leads_of, numbers_of
 
@@ -164,16 +165,15 @@ def _places(place: Place, query: ListQuery) -> list[tuple[int, str]]:
     asked = _asked(query)
     leads = leads_of(asked.fields, asked.tokens)
     in_order = asked.moment == "updated_at"
-    by_name = asked.names is not None and _is_few(place, "{sessions} x", _by_name(asked), asked.values, SOME)
-    if by_name and not (leads and in_order and _is_few(place, "{facets} f", f"f.facet = {leads[0][0]}", {}, SOME)):
+    if asked.names is not None and _leads_by_name(place, asked, leads[0] if leads and in_order else None):
         return _sorted(place, asked, f"{{sessions}} x{place.engine.led_by(place.prefix, 'sessions_name')}", [], set())
     if not in_order:
-        few = next((one for one in leads if _is_few(place, "{facets} f", f"f.facet = {one[0]}", {}, MANY)), None)
-        if few is None:
+        short = next((one for one in leads if _is_few(place, one)), None)
+        if short is None:
             index = place.engine.led_by(place.prefix, "sessions_created")
             return _sorted(place, asked, f"{{sessions}} x{index}", [], set(), numbered=True)
         source = f"{{facets}} f {place.engine.join} {{sessions}} x ON x.id = f.session"
-        return _sorted(place, asked, source, [f"f.facet = {few[0]}"], few[1] | few[2])
+        return _sorted(place, asked, source, [f"f.facet = {short[0]}"], short[1] | short[2])
     if not leads:
         index = place.engine.led_by(place.prefix, "sessions_updated")
         return _sorted(place, asked, f"{{sessions}} x{index}", [], set(), numbered=True)
@@ -181,10 +181,23 @@ def _places(place: Place, query: ListQuery) -> list[tuple[int, str]]:
     return [] if lead is None else _walked(place, asked, lead)
 
 
-def _is_few(place: Place, source: str, condition: str, values: dict[str, Any], most: int) -> bool:
+def _leads_by_name(place: Place, asked: _Asked, lead: LeadingFacet | None) -> bool:
+    """Whether so few names begin like this that they are sorted; not if the facet has few, too, which are in order."""
+    rows = [f"{{sessions}} x WHERE {_by_name(asked)} ORDER BY x.name"]
+    rows += [] if lead is None else [f"{{facets}} f WHERE f.facet = {lead.facet}"]
+    probes = [f"(SELECT 1 FROM {one} LIMIT 1 OFFSET :few)" for one in rows]
+
+    def ask() -> bool:
+        ends = answers(place, probes, {**asked.values, "few": few(place, asked.limit, SOME)})
+        return ends[0] is None and None not in ends[1:]
+
+    return remembered(place, (*probes, asked.names, asked.limit), ask)
+
+
+def _is_few(place: Place, lead: LeadingFacet) -> bool:
     """Whether there are few rows at most; looks at no more of them than that."""
-    sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {source} WHERE {condition} LIMIT {most + 1}) counted"
-    return place.read(sql, values)[0][0] <= most
+    sql = f"SELECT 1 FROM {{facets}} f WHERE f.facet = {lead.facet} LIMIT 1 OFFSET {MANY}"
+    return not place.read(sql)
 
 
 def _rarest(place: Place, asked: _Asked, leads: Sequence[LeadingFacet]) -> LeadingFacet | None:
