@@ -151,8 +151,10 @@ def _plain(value: Any, depth: int) -> Any:
         for key, item in copied.items():
             if type(key) is not str:  # pyright: ignore[reportUnnecessaryComparison] (callers give what they like)
                 raise _Odd("has a key that is not a string")
-            if item is not None and type(item) is not str:
-                copied[key] = _plain(item, depth + 1)
+            kind = type(item)
+            if item is None or kind is str or (kind is int and -LARGE < item < LARGE):
+                continue
+            copied[key] = _plain(item, depth + 1)
         return copied
     elif kind is list or kind is tuple:
         return [item if type(item) is str else _plain(item, depth + 1) for item in value]
@@ -329,37 +331,31 @@ def encode_commit(entries: Sequence[Entry]) -> str:
     items: list[JsonObject] = []
     raw = False
     for entry in entries:
+        check_hurry()
+        item: JsonObject = {"kind": entry.kind}
+        if entry.run_id is not None:
+            item["run_id"] = entry.run_id
+        if entry.run is not None:
+            item["run"] = entry.run
+        if entry.parent_run_id is not None:
+            item["parent_run_id"] = entry.parent_run_id
+        if entry.agent is not None:
+            item["agent"] = entry.agent
+        if entry.format is not None:
+            item["format"] = entry.format
+        if entry.more:
+            item |= entry.more
         needed = version_needed(entry)
-        if needed > newest:
-            newest = needed
-        items.append(_item_of(entry, needed))
-        if type(entry.data) is RawJson:
-            raw = True
+        if needed > 1:
+            item["version"] = needed
+            newest = max(newest, needed)
+        item["data"] = data = entry.data
+        raw = raw or type(data) is RawJson
+        items.append(item)
     if not raw:  # in one go
         return encode_body({"version": newest, "writer": __version__, "entries": items})
     texts = [_encode_item(item) for item in items]
     return f'{{"version":{newest},"writer":"{__version__}","entries":[{",".join(texts)}]}}'
-
-
-def _item_of(entry: Entry, version: int) -> JsonObject:
-    check_hurry()
-    item: JsonObject = {"kind": entry.kind}
-    if entry.run_id is not None:
-        item["run_id"] = entry.run_id
-    if entry.run is not None:
-        item["run"] = entry.run
-    if entry.parent_run_id is not None:
-        item["parent_run_id"] = entry.parent_run_id
-    if entry.agent is not None:
-        item["agent"] = entry.agent
-    if entry.format is not None:
-        item["format"] = entry.format
-    if entry.more:
-        item |= entry.more
-    if version > 1:
-        item["version"] = version
-    item["data"] = entry.data
-    return item
 
 
 def _encode_item(item: JsonObject) -> str:
@@ -447,20 +443,20 @@ def encode_head(head: Session, *, max_state: int, max_metadata: int) -> HeadRow:
     if head.metadata:
         check_size(metadata := encode(head.metadata), max_metadata, "The session's metadata")
     return HeadRow(
-        session_id=head.session_id,
-        incarnation=head.incarnation,
-        revision=head.revision,
-        kind=head.kind,
-        agent=head.agent,
-        user_id=head.user_id,
-        name=head.name,
-        status=head.status,
-        created_at=head.created_us,
-        updated_at=head.updated_us,
-        expires_at=head.expires_us,
-        hidden=head.hidden is not None,
-        metadata=metadata,
-        body=f"{encode_body(body_of(head))[:-1]}{MARK}{state}}}",
+        head.session_id,
+        head.incarnation,
+        head.revision,
+        head.kind,
+        head.agent,
+        head.user_id,
+        head.name,
+        head.status,
+        head.created_us,
+        head.updated_us,
+        head.expires_us,
+        head.hidden is not None,
+        metadata,
+        f"{encode_body(body_of(head))[:-1]}{MARK}{state}}}",
     )
 
 
