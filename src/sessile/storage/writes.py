@@ -41,7 +41,7 @@ from .ids import check_id, check_optional_id, new_incarnation, uuid7
 from .leases import is_alive, shown_heads
 from .repeating import check_same, find_started, run_key
 from .runs import build_runs, read_run, running
-from .snapshots import Change, Draft, Snapshot, owned, visible
+from .snapshots import Attempt, Change, Draft, Snapshot, owned, visible
 from .state import state_entries
 from .vocabulary import (
     SCOPE,
@@ -135,7 +135,8 @@ async def add_run(
     created = creation(core, session_id, user_id=user_id, agent=agent, kind=kind)
     deadline = core.deadline()
     key = None if run_id is None else run_key(run_id)
-    run_id = uuid7() if run_id is None else run_id
+    attempt = Attempt()
+    run_id = attempt.commit_id if run_id is None else run_id  # no other run has it, and one is enough
     there: list[tuple[Session, int]] = []
 
     async def change(snapshot: Snapshot) -> Draft | None:
@@ -155,7 +156,7 @@ async def add_run(
         entries.append(ended.entry(run_id, number, None, agent))
         return Draft(entries, number, key)
 
-    committed = await core.commit(session_id, user_id, change, deadline)
+    committed = await core.commit(session_id, user_id, change, deadline, attempt=attempt)
     if committed is None:
         head, number = there[0]
         return await read_run(core, Snapshot(head, [], core.clock.now()), number, deadline)
