@@ -139,7 +139,7 @@ class Usage:
             self.unpriced = (self.unpriced or 0) + data["unpriced"]
         if not _STORED.issuperset(data):
             more = {name: data[name] for name in data if name not in _STORED}
-            self.more = _combined(self.more, more, add)
+            self.more = more if self.more is None else _combined(self.more, more, add)
 
 
 def copy_of(usage: Usage) -> Usage:
@@ -157,6 +157,15 @@ def copy_of(usage: Usage) -> Usage:
     made.unpriced = usage.unpriced
     made.more = usage.more.copy() if usage.more else None
     return made
+
+
+def with_counts(usage: Usage, data: dict[str, Any]) -> Usage:
+    """As `usage + Usage.from_json(data)`, in half of its time."""
+    total = copy_of(usage)
+    total.count(data)
+    if total.more:
+        total.more = _combined(total.more, None, add)
+    return total
 
 
 _STORED = frozenset((*COUNTS, "cost", "unpriced"))

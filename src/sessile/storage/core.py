@@ -238,10 +238,7 @@ class Core:
         arrived, snapshot = None, known
         guess = self.remembered.get(session_id) if snapshot is None and not attempt.places else None
         if guess is not None:
-            if not self.ready:
-                await self.prepare(deadline)
-            head = self.remembered.session(guess) or decode_head(guess, sound=True)
-            snapshot = Snapshot(head, [], self.clock.now(), None, head)
+            snapshot = await self._guessed(guess, deadline)
         if snapshot is None or attempt.places:
             snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
         while arrived is None:
@@ -258,7 +255,7 @@ class Core:
                 if guess is not None:
                     write = uncounted(Append, (*write[:5], guess.body, guess.updated_at))
                 if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
-                    self._remember(write.head, committed.kept, ours=True)
+                    self._remember(write.head, committed.head)
                     return committed
                 await tries.pause()
             elif guess is None:
@@ -268,6 +265,13 @@ class Core:
                 self.remembered.forget(session_id)
             snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
         return arrived
+
+    async def _guessed(self, row: HeadRow, deadline: Deadline) -> Snapshot:
+        """A session as it was seen last."""
+        if not self.ready:
+            await self.prepare(deadline)
+        head = self.remembered.session(row) or decode_head(row, sound=True)
+        return Snapshot(head, [], self.clock.now(), None, head)
 
     async def _drafted(
         self,
@@ -289,11 +293,11 @@ class Core:
             await self.remove_stale(session_id, snapshot, deadline)
         return await self._encoded(snapshot, session_id, attempt.commit_id, draft)
 
-    def _remember(self, row: HeadRow, head: Session | None, *, ours: bool = False) -> None:
+    def _remember(self, row: HeadRow, head: Session | None) -> None:
         if head is None:
             self.remembered.forget(row.session_id)
         elif self.driver.capabilities.checks_body:
-            self.remembered.put(row, head, ours=ours)
+            self.remembered.put(row, head)
 
     async def _try(
         self, write: Append, attempt: Attempt, tries: Attempts, deadline: Deadline, *, guessed: bool = False
@@ -496,7 +500,7 @@ class Core:
             writes: list[Append] = []
             for draft in drafts[start : start + per_append]:
                 committed, write = await self._encoded(Snapshot(head, [], 0), session_id, uuid7(), draft)
-                head = committed.kept
+                head = committed.head
                 rows.extend(write.commits)
                 writes.append(write)
             whole = writes[-1]._replace(expected=writes[0].expected, commits=tuple(rows))

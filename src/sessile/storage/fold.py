@@ -26,7 +26,7 @@ def fold(head: Session | None, seq: int, time: int, entries: Sequence[Entry]) ->
         head, created = _created(entries), entries[0]
         head.created_us = time
     else:
-        head = _copied(head)
+        head = copy_of(head)
     quiet = bool(entries)
     for entry in entries:
         kind = entry.kind
@@ -65,7 +65,7 @@ def roll_forward(head: Session | None, rows: Iterable[CommitRow]) -> Session | N
     return head
 
 
-def _copied(head: Session) -> Session:
+def copy_of(head: Session) -> Session:
     """As `copy.copy`, in a tenth of its time."""
     return Session(*_values_of(head))
 

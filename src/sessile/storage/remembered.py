@@ -7,12 +7,11 @@ for how many commits are asked for at first.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from operator import attrgetter
 from typing import NamedTuple
 
+from .. import usage
 from ..records import OpenRun, PartialList, Session
-from ..usage import copy_of
+from . import fold
 from .driver import HeadRow
 from .encoding import copied
 
@@ -57,17 +56,14 @@ class Remembered:
         seen = self._seen.get(session_id)
         return page_for(runs) if seen is None else min(page_for(runs), runs + seen.others)
 
-    def put(self, row: HeadRow, head: Session, *, ours: bool = False) -> None:
-        """Remember a head that was read, or is acknowledged; forget what was seen longest ago.
-
-        `ours` says that nobody else has this object, though they may have parts of it.
-        """
+    def put(self, row: HeadRow, head: Session) -> None:
+        """Remember a head that was read, or is acknowledged; forget what was seen longest ago."""
         seen = self._seen
         seen.pop(row.session_id, None)
         size = len(row.body) + len(row.metadata)
         if row.hidden or row.expires_at is not None or size > LARGEST:
             return
-        kept = None if size > SMALL else detached(head) if ours else own(head)
+        kept = own(head) if size <= SMALL else None
         seen[row.session_id] = _Seen(row, kept, head.revision - head.run_count)
         if len(seen) > MOST:
             try:
@@ -96,24 +92,17 @@ def page_for(runs: int, *, each: int = 2) -> int:
 
 def own(head: Session) -> Session:
     """A copy of a head, without runs, that shares nothing with it which could be changed."""
-    return detached(Session(*_values_of(head), PartialList()))
-
-
-def detached(head: Session) -> Session:
-    """This head, which from now on shares nothing with others that could be changed."""
-    head.usage = copy_of(head.usage)
-    head.state = copied(head.state) if head.state else {}
-    head.metadata = copied(head.metadata) if head.metadata else {}
-    head.segments = head.segments.copy()
-    head.open_runs = {number: _own(run) for number, run in head.open_runs.items()} if head.open_runs else {}
-    head.scope_ids, head.handoffs = head.scope_ids.copy(), head.handoffs.copy()
-    if head.forked_from is not None or head.summary is not None or head.more is not None:
-        head.forked_from, head.summary, head.more = copied((head.forked_from, head.summary, head.more))
-    return head
+    made = fold.copy_of(head)
+    made.usage, made.runs = usage.copy_of(made.usage), PartialList()
+    made.state = copied(made.state) if made.state else {}
+    made.metadata = copied(made.metadata) if made.metadata else {}
+    made.segments = made.segments.copy()
+    made.open_runs = {number: _own(run) for number, run in made.open_runs.items()} if made.open_runs else {}
+    made.scope_ids, made.handoffs = made.scope_ids.copy(), made.handoffs.copy()
+    if made.forked_from is not None or made.summary is not None or made.more is not None:
+        made.forked_from, made.summary, made.more = copied((made.forked_from, made.summary, made.more))
+    return made
 
 
 def _own(run: OpenRun) -> OpenRun:
     return OpenRun(run.run_id, run.status, run.epoch, run.until_us, copied(run.more) if run.more else ())
-
-
-_values_of = attrgetter(*(field.name for field in fields(Session) if field.name != "runs"))

@@ -93,7 +93,7 @@ class CommitRow(NamedTuple):
 
 def stored_rows(rows: Sequence[Sequence[Any]]) -> list[CommitRow]:
     """As `CommitRow.stored` of each of them."""
-    if all([(*map(type, row),) in _COMMITS for row in rows]):
+    if _COMMITS.issuperset([(*map(type, row),) for row in rows]):
         return [uncounted(CommitRow, row) for row in rows]
     return [CommitRow.stored(row) for row in rows]
 

@@ -9,7 +9,6 @@ from ..errors import AlreadyExistsError, SessionNotFoundError
 from ..records import ANY_USER, Entry, Session, UserId
 from .driver import CommitRow, HeadRow
 from .ids import uuid7
-from .remembered import own
 
 
 @dataclass(slots=True)
@@ -46,21 +45,10 @@ class Draft:
 
 @dataclass(slots=True)
 class Committed:
-    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`.
+    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`."""
 
-    `kept` is the core's own, which may be remembered and is not to be changed; `head` is the caller's.
-    """
-
-    kept: Session
+    head: Session
     entries: list[Entry]
-    _head: Session | None = None
-
-    @property
-    def head(self) -> Session:
-        """The head, one of the caller's own; most who add a run do not ask for it."""
-        if self._head is None:
-            self._head = own(self.kept)
-        return self._head
 
 
 Place = tuple[str, int]

@@ -166,6 +166,8 @@ async def add_run(
 
 def _checked_times(core: Core, started_at: Any, ended_at: Any) -> tuple[int | None, int | None]:
     """When a run that is added began and ended, in microseconds; refuses an end before the beginning."""
+    if started_at is None and ended_at is None:
+        return None, None
     began, over = moment_micros(started_at, "started_at"), moment_micros(ended_at, "ended_at")
     if began is None and over is not None:
         began = over
@@ -507,7 +509,7 @@ def creation(
         check_optional_id(value, what)
     state = None if state is None else checked_patch(state, "state")
     metadata = None if metadata is None else checked_patch(metadata, "metadata")
-    lives = core.settings.ttl_us if ttl is None and not own_ttl else ttl_micros(ttl)
+    lives = ttl_micros(ttl)
 
     def created() -> Entry:
         return SessionCreated(
@@ -518,7 +520,7 @@ def creation(
             name=name,
             state=state,
             metadata=metadata,
-            ttl=lives,
+            ttl=core.settings.ttl_us if ttl is None and not own_ttl else lives,
             forked_from=forked_from,
             hidden=hidden,
             incarnation=new_incarnation(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sqlite3
 import time
 from collections.abc import Callable, Generator
@@ -56,7 +55,7 @@ def patiently(action: Callable[[], R], deadline: Deadline) -> R:
 
 def begin_writing(connection: sqlite3.Connection, deadline: Deadline) -> None:
     """BEGIN IMMEDIATE, as soon as no other process writes."""
-    patiently(functools.partial(connection.execute, "BEGIN IMMEDIATE"), deadline)
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
 
 
 def without_growing(connection: sqlite3.Connection, delete: Callable[[], object], deadline: Deadline) -> None:

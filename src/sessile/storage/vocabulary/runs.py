@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ...records import Entry, Handoff, JsonObject, Message, OpenRun, Run, Session, Status
-from ...usage import copy_of
+from ...usage import with_counts
 from .messages import erased_message
 from .words import ERASED, Fields, Word, erased_value, field
 
@@ -228,8 +228,7 @@ class RunEnded(Word, kind="run.ended"):
             return
         data: JsonObject = entry.data
         if not data.get("copied"):  # the runs of a fork were paid for in the session that they come from
-            head.usage = copy_of(head.usage)
-            head.usage.count(data.get("usage") or {})
+            head.usage = with_counts(head.usage, data.get("usage") or {})
         if entry.parent_run_id is not None:
             return
         others = {number: run for number, run in head.open_runs.items() if number != entry.run}
