@@ -7,13 +7,14 @@ for how many commits are asked for at first.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .. import usage
 from ..records import OpenRun, PartialList, Session
 from . import fold
 from .driver import HeadRow
-from .encoding import copied
+from .encoding import copied, decode, encode_body
 
 MOST, LARGEST = 256, 16 * 1024
 """How many heads are remembered, and up to which size: 4 MB of text together at most."""
@@ -63,7 +64,7 @@ class Remembered:
         size = len(row.body) + len(row.metadata)
         if row.hidden or row.expires_at is not None or size > LARGEST:
             return
-        kept = own(head) if size <= SMALL else None
+        kept = own(head, _as_read) if size <= SMALL else None
         seen[row.session_id] = _Seen(row, kept, head.revision - head.run_count)
         if len(seen) > MOST:
             try:
@@ -90,18 +91,23 @@ def page_for(runs: int, *, each: int = 2) -> int:
     return each * runs + 1 if runs else 0
 
 
-def own(head: Session) -> Session:
-    """A copy of a head, without runs, that shares nothing with it which could be changed."""
+def own(head: Session, copy: Callable[[Any], Any] = copied) -> Session:
+    """A copy of a head, without runs, that shares nothing with it which could be changed; `copy` is that of JSON."""
     made = fold.copy_of(head)
     made.usage, made.runs = usage.copy_of(made.usage), PartialList()
-    made.state = copied(made.state) if made.state else {}
-    made.metadata = copied(made.metadata) if made.metadata else {}
+    made.state = copy(made.state) if made.state else {}
+    made.metadata = copy(made.metadata) if made.metadata else {}
     made.segments = made.segments.copy()
     made.open_runs = {number: _own(run) for number, run in made.open_runs.items()} if made.open_runs else {}
     made.scope_ids, made.handoffs = made.scope_ids.copy(), made.handoffs.copy()
     if made.forked_from is not None or made.summary is not None or made.more is not None:
-        made.forked_from, made.summary, made.more = copied((made.forked_from, made.summary, made.more))
+        made.forked_from, made.summary, made.more = copy([made.forked_from, made.summary, made.more])
     return made
+
+
+def _as_read(value: Any) -> Any:
+    """JSON as the next one who reads it has it: a writer may have had tuples in it."""
+    return decode(encode_body(value))
 
 
 def _own(run: OpenRun) -> OpenRun:
