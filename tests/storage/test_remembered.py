@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +277,14 @@ def test_what_is_remembered_is_what_was_stored_and_nobody_elses(two: tuple[Stora
 
     ours.create_session("s", metadata={"tags": ["a"]}, state={"list": [1]})
     ours.add_run("s", usage=Usage(requests=1, input_tokens=2))
-    for returned in (operate(ours, with_tuple), seen(ours), ours.rename("s", "x"), ours.set_metadata("s", {"m": [1]})):
+    calls: list[Callable[[], Session]] = [
+        lambda: operate(ours, with_tuple),
+        lambda: seen(ours),
+        lambda: ours.rename("s", "x"),
+        lambda: ours.set_metadata("s", {"m": [1]}),
+    ]
+    for call in calls:
+        returned = call()
         returned.state["pair"][0]["n"] = 5
         returned.state["list"].append(2)
         returned.metadata["tags"].append("b")
