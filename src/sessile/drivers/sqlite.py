@@ -7,7 +7,6 @@ Every append is one transaction, so that a head never lags behind its log.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import sqlite3
@@ -36,7 +35,7 @@ from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_beside import SqliteBeside
-from .sql.sqlite_calls import commit, patiently, roll_back, translate, translated, without_growing
+from .sql.sqlite_calls import begin_writing, commit, patiently, roll_back, translate, translated, without_growing
 from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
 from .sql.sqlite_places import checked_path, parts_of
@@ -367,7 +366,7 @@ class SqliteDriver(Driver):
 
     def _migrate(self, connection: sqlite3.Connection, deadline: Deadline, *, finish: bool) -> list[Part]:
         """Bring the schema up to date in one transaction; of processes that start at once, one does the work."""
-        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+        begin_writing(connection, deadline)
         try:
             state = schema_state(connection)
             self._migrations.up_to_date(state, repr(self.path))
@@ -388,7 +387,8 @@ class SqliteDriver(Driver):
 
     @movable()
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        await leave_with(commits=newest)
+        if self.on_loop:
+            await leave_with(commits=newest)
         if self._writer is None or not self._write_lock.acquire(blocking=False):
             with translated("Loading a session", self.path), self._reading(deadline) as connection:
                 return sqlite_log.load(connection, session_id, newest, deadline)
@@ -403,15 +403,19 @@ class SqliteDriver(Driver):
 
     @movable(writes=True)
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        await leave_with(chars=sum(len(commit.body) for commit in write.commits))
+        if self.on_loop:
+            await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
-            return await self._append(write, deadline)
+            return bool(self._written((write,), deadline))
         return await self._batches.ask(write, deadline)
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:
-        return bool(await self._append_many((write,), deadline))
+        return bool(self._written((write,), deadline))
 
     async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
+        return self._written(writes, deadline)
+
+    def _written(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
         """Commits of several sessions as one transaction; tells which of them have won."""
         deadline.check("An operation on SQLite")
         if not deadline.acquire(self._write_lock):
@@ -426,16 +430,15 @@ class SqliteDriver(Driver):
             self._write_lock.release()
 
     def _put(self, connection: sqlite3.Connection, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
-        begin = functools.partial(connection.execute, "BEGIN IMMEDIATE")
+        begin_writing(connection, deadline)
         many = len(writes) > 1 and sqlite_log.TOGETHER
-        patiently(begin, deadline)
         try:
             if many and sqlite_log.put_all(connection, writes):
                 won = [write.session_id for write in writes]
             else:
                 if many:  # some may have been written
                     connection.execute("ROLLBACK")
-                    patiently(begin, deadline)
+                    begin_writing(connection, deadline)
                 won = sqlite_log.put(connection, writes)
             if not won:
                 connection.execute("ROLLBACK")
@@ -468,7 +471,7 @@ class SqliteDriver(Driver):
         await leave()
         key = {"session_id": session_id, "incarnation": incarnation}
         with translated("Rewriting commits", self.path), self._writing(deadline) as connection:
-            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            begin_writing(connection, deadline)
             try:
                 changed = [connection.execute(SQL["rewrite"], {**row._asdict(), **key}).rowcount for row in commits]
                 if not all(changed):
@@ -548,7 +551,7 @@ class SqliteDriver(Driver):
         """A transaction on tables of others, on a connection of its own: the log waits only for the lock."""
         held = self._writing(deadline) if self.in_memory else self._pooled(deadline)
         with translated(what, self.path), held as connection:
-            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            begin_writing(connection, deadline)
             try:
                 yield connection
                 commit(connection)

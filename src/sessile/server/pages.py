@@ -14,7 +14,7 @@ from ..storage.computing import compute
 from ..storage.core import Core
 from ..storage.driver import Span
 from ..storage.readable import readable
-from ..storage.reads import page_for
+from ..storage.remembered import page_for
 from ..storage.runs import runs_in
 from ..storage.snapshots import owned
 from ..storage.vocabulary import StatePatched

@@ -18,7 +18,7 @@ from .encoding import check_json
 from .formats import format_of
 from .given import checked_messages, checked_patch, checked_usage
 from .ids import check_optional_id
-from .reads import page_for
+from .remembered import page_for
 from .runs import read_run
 from .snapshots import Draft, Snapshot, owned
 from .vocabulary import ABSENT, MessageAdded, RunAmended, kind_of

@@ -40,7 +40,7 @@ class Clock:
 
     def now(self) -> int:
         """What time it is for the database."""
-        return self._ahead + _ticks()
+        return self._ahead + _count() // 1000
 
     def next(self, before: int) -> int:
         """The time of a commit that follows one made at `before`: now, and not earlier, unless that one is ahead."""

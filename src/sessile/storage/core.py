@@ -37,6 +37,7 @@ from .redacting import redact_draft
 from .remembered import Remembered
 from .removals import tell_indexes
 from .retrying import Attempts
+from .rows import uncounted
 from .settings import Settings
 from .snapshots import Attempt, Change, Committed, Draft, Snapshot, check_not_building, owned
 from .vocabulary import SCOPE, SessionDeleted, StatePatched
@@ -127,16 +128,31 @@ class Core:
 
     async def look(self, session_id: str, deadline: Deadline, *, newest: int = 0) -> Snapshot:
         """The session as it is now, with its `newest` newest commits; hidden and expired ones are absent."""
-        await self.prepare(deadline)
+        if not self.ready:
+            await self.prepare(deadline)
         lagging = not self.driver.capabilities.transactional_head
         loaded = await load(self.driver, session_id, max(newest, LAG_PAGE) if lagging else newest, deadline)
         if loaded is None:
             self.remembered.forget(session_id)
             return Snapshot(None, [], self.clock.now())
         self.clock.set(loaded.now)
-        row, head = loaded.head, None
+        row = loaded.head
+        head = self.remembered.session(row)
+        if head is not None:
+            self.remembered.again(session_id)
+        else:
+            row, head = await self._made_out(loaded, lagging, deadline)
+            self._remember(row, head)
+        if (row.hidden and (head is None or head.hidden != SCOPE)) or is_expired(row, loaded.now):
+            building = is_building(row, loaded.now)
+            return Snapshot(None, [], loaded.now, None if building else row, head, building)
+        return Snapshot(head, loaded.commits, loaded.now, None, head)
+
+    async def _made_out(self, loaded: Loaded, lagging: bool, deadline: Deadline) -> tuple[HeadRow, Session | None]:
+        """A head that was loaded, and its row; None: it is absent, and cannot be read, so nobody need know."""
+        row = loaded.head
         try:
-            sound = self.remembered.get(session_id) == row
+            sound = self.remembered.get(row.session_id) == row
             head = await compute(self.driver, lambda: decode_head(row, sound=sound), text=len(row.body))
             if lagging and loaded.commits and loaded.commits[-1].seq > head.revision:
                 head = await self._caught_up(head, loaded, deadline)
@@ -144,11 +160,8 @@ class Core:
         except (NewerVersionError, CorruptDataError):
             if not is_expired(row, loaded.now) and (not row.hidden or hidden_because(row) == SCOPE):
                 raise  # what is absent is absent for programs, too, that could not read it
-        self._remember(row, head)
-        if (row.hidden and (head is None or head.hidden != SCOPE)) or is_expired(row, loaded.now):
-            building = is_building(row, loaded.now)
-            return Snapshot(None, [], loaded.now, None if building else row, head, building)
-        return Snapshot(head, loaded.commits, loaded.now, None, head)
+            return row, None
+        return row, head
 
     async def _caught_up(self, head: Session, loaded: Loaded, deadline: Deadline) -> Session:
         """A head that lags, rolled forward over the commits that the log has beyond it.
@@ -225,9 +238,7 @@ class Core:
         arrived, snapshot = None, known
         guess = self.remembered.get(session_id) if snapshot is None and not attempt.places else None
         if guess is not None:
-            await self.prepare(deadline)
-            head = decode_head(guess, sound=True)
-            snapshot = Snapshot(head, [], self.clock.now(), None, head)
+            snapshot = await self._guessed(guess, deadline)
         if snapshot is None or attempt.places:
             snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
         while arrived is None:
@@ -242,7 +253,7 @@ class Core:
             if drafted is not None:
                 committed, write = drafted
                 if guess is not None:
-                    write = Append(*write[:5], was_body=guess.body, was_updated_at=guess.updated_at)
+                    write = uncounted(Append, (*write[:5], guess.body, guess.updated_at))
                 if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
                     self._remember(write.head, committed.head)
                     return committed
@@ -254,6 +265,13 @@ class Core:
                 self.remembered.forget(session_id)
             snapshot, arrived = await self._look_again(session_id, attempt, tries, deadline)
         return arrived
+
+    async def _guessed(self, row: HeadRow, deadline: Deadline) -> Snapshot:
+        """A session as it was seen last."""
+        if not self.ready:
+            await self.prepare(deadline)
+        head = self.remembered.session(row) or decode_head(row, sound=True)
+        return Snapshot(head, [], self.clock.now(), None, head)
 
     async def _drafted(
         self,

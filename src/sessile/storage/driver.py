@@ -119,7 +119,7 @@ class Deadline:
 
     def check(self, what: str, *, written: Literal["no", "unknown"] = "no") -> None:
         """Raise `DeadlineError` if the deadline has passed."""
-        if self.remaining() <= 0:
+        if time.monotonic() >= self._at or (self._hurry is not None and self._hurry.now):
             raise DeadlineError(
                 f"{what} did not end within {self.timeout:g} s.", written=written, retryable=written == "no"
             )

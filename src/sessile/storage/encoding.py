@@ -12,16 +12,16 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from itertools import product
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 from .._version import __version__
 from ..errors import CorruptDataError, InvalidStateError, NewerVersionError, SealedError, TooLargeError
-from ..records import Entry, JsonObject, Session
+from ..records import Entry, JsonObject, Message, Session
 from . import quick_json
 from .driver import CommitRow, HeadRow
 from .states import MARK, UnreadState
 from .threads import check_hurry
-from .vocabulary import RENAMED, body_of, newest_version, session_of, version_needed
+from .vocabulary import RENAMED, MessageAdded, body_of, newest_version, session_of, version_needed
 from .withholding import damage_of
 
 FORMAT_VERSION = newest_version()
@@ -134,6 +134,8 @@ def _check_items(items: Iterable[tuple[Any, Any]], depth: int, *, listed: bool =
 
 def plain_json(value: Any, what: str) -> Any:
     """The value as it will be read back, its own: tuples as lists. Raises as `check_json`."""
+    if value is None or type(value) is str:
+        return value
     try:
         return _plain(value, 0)
     except _Odd:
@@ -151,8 +153,10 @@ def _plain(value: Any, depth: int) -> Any:
         for key, item in copied.items():
             if type(key) is not str:  # pyright: ignore[reportUnnecessaryComparison] (callers give what they like)
                 raise _Odd("has a key that is not a string")
-            if item is not None and type(item) is not str:
-                copied[key] = _plain(item, depth + 1)
+            kind = type(item)  # pyright: ignore[reportUnknownVariableType]
+            if item is None or kind is str or (kind is int and -LARGE < item < LARGE):
+                continue
+            copied[key] = _plain(item, depth + 1)
         return copied
     elif kind is list or kind is tuple:
         return [item if type(item) is str else _plain(item, depth + 1) for item in value]
@@ -329,37 +333,31 @@ def encode_commit(entries: Sequence[Entry]) -> str:
     items: list[JsonObject] = []
     raw = False
     for entry in entries:
+        check_hurry()
+        item: JsonObject = {"kind": entry.kind}
+        if entry.run_id is not None:
+            item["run_id"] = entry.run_id
+        if entry.run is not None:
+            item["run"] = entry.run
+        if entry.parent_run_id is not None:
+            item["parent_run_id"] = entry.parent_run_id
+        if entry.agent is not None:
+            item["agent"] = entry.agent
+        if entry.format is not None:
+            item["format"] = entry.format
+        if entry.more:
+            item |= entry.more
         needed = version_needed(entry)
-        if needed > newest:
-            newest = needed
-        items.append(_item_of(entry, needed))
-        if type(entry.data) is RawJson:
-            raw = True
+        if needed > 1:
+            item["version"] = needed
+            newest = max(newest, needed)
+        item["data"] = data = entry.data
+        raw = raw or type(data) is RawJson
+        items.append(item)
     if not raw:  # in one go
         return encode_body({"version": newest, "writer": __version__, "entries": items})
     texts = [_encode_item(item) for item in items]
     return f'{{"version":{newest},"writer":"{__version__}","entries":[{",".join(texts)}]}}'
-
-
-def _item_of(entry: Entry, version: int) -> JsonObject:
-    check_hurry()
-    item: JsonObject = {"kind": entry.kind}
-    if entry.run_id is not None:
-        item["run_id"] = entry.run_id
-    if entry.run is not None:
-        item["run"] = entry.run
-    if entry.parent_run_id is not None:
-        item["parent_run_id"] = entry.parent_run_id
-    if entry.agent is not None:
-        item["agent"] = entry.agent
-    if entry.format is not None:
-        item["format"] = entry.format
-    if entry.more:
-        item |= entry.more
-    if version > 1:
-        item["version"] = version
-    item["data"] = entry.data
-    return item
 
 
 def _encode_item(item: JsonObject) -> str:
@@ -369,13 +367,26 @@ def _encode_item(item: JsonObject) -> str:
     return f'{encode_body(item)[:-1]},"data":{data}}}'
 
 
+MESSAGE = MessageAdded.KIND
+
 _KNOWN = frozenset(("kind", "data", "run_id", "run", "parent_run_id", "agent", "format"))
 _SHAPES = frozenset(product((str,), (int, type(None)), *[(str, type(None))] * 4))
 """Of what types an entry's kind, run, ids and names may be together."""
 
 
-def decode_commit(row: CommitRow) -> list[Entry]:
-    """The entries of a commit row, with `seq` and `time`."""
+@overload
+def decode_commit(row: CommitRow) -> list[Entry]: ...
+
+
+@overload
+def decode_commit(row: CommitRow, *, messages: Literal[True]) -> list[Entry | Message]: ...
+
+
+def decode_commit(row: CommitRow, *, messages: bool = False) -> Sequence[Entry | Message]:
+    """The entries of a commit row, with `seq` and `time`.
+
+    With `messages`, those that are messages come as such: for who makes runs of them, each is then made once.
+    """
     check_hurry()
     seq, time, text = row.seq, row.time, row.body
     try:
@@ -383,7 +394,7 @@ def decode_commit(row: CommitRow) -> list[Entry]:
     except Exception:  # noqa: BLE001 (whatever it is: the standard library decides)
         body = decode(text, f"commit {seq}")
     check_version(body, "commit", seq)
-    entries: list[Entry] = []
+    entries: list[Entry | Message] = []
     try:
         for item in body["entries"]:
             kind, get = item["kind"], item.get
@@ -396,6 +407,9 @@ def decode_commit(row: CommitRow) -> list[Entry]:
                 raise TypeError("an entry has a name that is no text, or a run that is no number")
             if kind in RENAMED:
                 kind = RENAMED[kind]
+            if messages and kind == MESSAGE:
+                entries.append(Message(get("data"), format, run or 0, run_id, agent, seq, time))
+                continue
             entries.append(Entry(kind, get("data"), run_id, run, parent_run_id, agent, format, seq, time, more or None))
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptDataError(f"Commit {row.seq} is damaged: {damage_of(error)}.") from error
@@ -418,9 +432,12 @@ def changed_commit(row: CommitRow, change: Callable[[int, Entry], Entry | None])
     return row._replace(body=encode({**body, "entries": kept}))
 
 
+_NOTHING: JsonObject = {}
+
+
 def check_version(body: Any, kind: str, which: object) -> None:
     """Refuse politely what only a newer version may read."""
-    fields: JsonObject = cast(JsonObject, body) if type(body) is dict else {}
+    fields: JsonObject = body if type(body) is dict else _NOTHING  # pyright: ignore[reportUnknownVariableType]
     version = fields.get("version")
     if type(version) is int and version <= FORMAT_VERSION:
         return
@@ -447,20 +464,20 @@ def encode_head(head: Session, *, max_state: int, max_metadata: int) -> HeadRow:
     if head.metadata:
         check_size(metadata := encode(head.metadata), max_metadata, "The session's metadata")
     return HeadRow(
-        session_id=head.session_id,
-        incarnation=head.incarnation,
-        revision=head.revision,
-        kind=head.kind,
-        agent=head.agent,
-        user_id=head.user_id,
-        name=head.name,
-        status=head.status,
-        created_at=head.created_us,
-        updated_at=head.updated_us,
-        expires_at=head.expires_us,
-        hidden=head.hidden is not None,
-        metadata=metadata,
-        body=f"{encode_body(body_of(head))[:-1]}{MARK}{state}}}",
+        head.session_id,
+        head.incarnation,
+        head.revision,
+        head.kind,
+        head.agent,
+        head.user_id,
+        head.name,
+        head.status,
+        head.created_us,
+        head.updated_us,
+        head.expires_us,
+        head.hidden is not None,
+        metadata,
+        f"{encode_body(body_of(head))[:-1]}{MARK}{state}}}",
     )
 
 

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import SessileError, UnsupportedError
 from .forking import forks
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 def step(coroutine: Awaitable[R]) -> R:
     """Run a coroutine that never suspends to its end."""
-    generator = cast(Coroutine[Any, Any, R], coroutine)
+    generator: Coroutine[Any, Any, R] = coroutine  # pyright: ignore[reportAssignmentType] (`cast` takes as long as the rest)
     try:
         stopped = generator.send(None)
     except StopIteration as stop:

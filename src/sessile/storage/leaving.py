@@ -71,8 +71,7 @@ def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
     """For a driver's method: where it would wait on an event loop, it is called again in a thread."""
 
     def decorated(method: Method[P, R]) -> Method[P, R]:
-        @functools.wraps(method)
-        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        async def moving(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 result = await method(*args, **kwargs)
             except WouldWait:
@@ -81,6 +80,10 @@ def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
             if writes:
                 _here.wrote = True
             return result
+
+        @functools.wraps(method)
+        def call(*args: P.args, **kwargs: P.kwargs) -> types.CoroutineType[Any, Any, R]:
+            return moving(*args, **kwargs) if _here.now else method(*args, **kwargs)
 
         return call
 

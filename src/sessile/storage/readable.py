@@ -21,13 +21,13 @@ class Readable:
     unreadable: dict[int, tuple[int, StorageError]] = field(default_factory=dict)
 
 
-_seq_of = attrgetter("seq")
+seq_of = attrgetter("seq")
 
 
 def readable(rows: Sequence[CommitRow]) -> Readable:
     """What can be read of commit rows, in the order of their `seq`: one that cannot costs only itself."""
     found = Readable()
-    for row in sorted(rows, key=_seq_of):
+    for row in sorted(rows, key=seq_of):
         try:
             found.entries += decode_commit(row)
         except (NewerVersionError, CorruptDataError) as error:
@@ -37,7 +37,7 @@ def readable(rows: Sequence[CommitRow]) -> Readable:
 
 def rows_to_entries(rows: Sequence[CommitRow]) -> list[Entry]:
     """The entries of commit rows in the order of their `seq`; raises for what cannot be read."""
-    return [entry for row in sorted(rows, key=lambda row: row.seq) for entry in decode_commit(row)]
+    return [entry for row in sorted(rows, key=seq_of) for entry in decode_commit(row)]
 
 
 async def read_entries(driver: Driver, rows: Sequence[CommitRow]) -> list[Entry]:

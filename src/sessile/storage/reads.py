@@ -275,14 +275,6 @@ def _check_begun(entries: Sequence[Entry], begun: set[_Name]) -> None:
 # ---------------------------------------------------------------- helpers
 
 
-def page_for(runs: int, *, each: int = 2) -> int:
-    """How many of the newest commits hold so many runs when each took so many commits, and one other.
-
-    Only a guess: a run that the page does not hold is read by its number.
-    """
-    return each * runs + 1 if runs else 0
-
-
 def _page_for(core: Core, session_id: str, runs: int) -> int:
     """The same for a session that may have been seen before, as far as they come along with the head."""
-    return min(page_for(runs, each=core.remembered.commits_each(session_id)), NEWEST_AT_ONCE)
+    return min(core.remembered.page_for(session_id, runs), NEWEST_AT_ONCE) if runs else 0

@@ -5,7 +5,7 @@ Plain data. What a driver does with it says `driver`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
@@ -91,6 +91,13 @@ class CommitRow(NamedTuple):
         return row
 
 
+def stored_rows(rows: Sequence[Sequence[Any]]) -> list[CommitRow]:
+    """As `CommitRow.stored` of each of them."""
+    if _COMMITS.issuperset([(*map(type, row),) for row in rows]):
+        return [uncounted(CommitRow, row) for row in rows]
+    return [CommitRow.stored(row) for row in rows]
+
+
 _COMMITS = frozenset(product({int}, {str}, {int}, {int}, {str, bytes}, {str, type(None)}))
 """The types of the columns of nearly every row, in their order; clients have subtypes of them, too."""
 
@@ -119,6 +126,9 @@ class Append(NamedTuple):
 
 LOADED_BYTES = 4 * 1024 * 1024
 """With how many bytes of bodies the commits end that one `load` brings, however many were asked for."""
+
+FEW = 8
+"""So many commits one `load` brings whatever size they have, which is what two of the largest would have."""
 
 
 class Loaded(NamedTuple):

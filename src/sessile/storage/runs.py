@@ -5,15 +5,16 @@ A run's entries carry its number, so its messages come out together whatever oth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ..errors import CorruptDataError, RunNotFoundError, StorageError
-from ..records import FINISHED, Entry, OpenRun, PartialList, Run, Session
+from ..errors import CorruptDataError, NewerVersionError, RunNotFoundError, StorageError
+from ..records import FINISHED, Entry, Message, OpenRun, PartialList, Run, Session
 from .computing import compute
 from .core import Core
 from .driver import CommitRow, Deadline, Span
+from .encoding import decode_commit
 from .leases import is_alive, shown_heads
-from .readable import readable
+from .readable import seq_of
 from .snapshots import Snapshot
 from .threads import check_hurry
 from .vocabulary import WORDS, RunStarted, Unknown
@@ -22,10 +23,10 @@ from .withholding import damage_of
 _TELLING = {kind: known.tell for kind, known in WORDS.items()}
 
 
-def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
+def build_runs(entries: Iterable[Entry | Message]) -> dict[int, Run]:
     """The top-level runs of these entries by number, member and nested runs below them.
 
-    Runs whose start is not among the entries are left out.
+    Runs whose start is not among the entries are left out. Messages may come as such (`decode_commit`).
     """
     by_id: dict[tuple[int, str], Run] = {}
     begins, begun, find, telling, other = RunStarted.KIND, RunStarted.begun, by_id.get, _TELLING.get, Unknown.tell
@@ -34,13 +35,21 @@ def build_runs(entries: Iterable[Entry]) -> dict[int, Run]:
         if number is None or run_id is None:
             continue
         try:
-            if entry.kind == begins:
+            if isinstance(entry, Message):
+                if (run := find((number, run_id))) is not None:
+                    run.messages.append(entry)
+            elif entry.kind == begins:
                 check_hurry()
                 by_id[number, run_id] = begun(entry)  # a caller may have given two runs one id
             elif (run := find((number, run_id))) is not None:
                 telling(entry.kind, other)(run, entry)
         except (KeyError, TypeError, AttributeError) as error:
             raise CorruptDataError(f"Commit {entry.seq} is damaged: {damage_of(error)}.") from error
+    return _top(by_id)
+
+
+def _top(by_id: Mapping[tuple[int, str], Run]) -> dict[int, Run]:
+    """The top-level runs of these by number, with the others below them."""
     top: dict[int, Run] = {}
     for run in by_id.values():
         if type(run.status) is not str:
@@ -155,15 +164,19 @@ def runs_of(rows: Sequence[CommitRow], unreadable: dict[int, StorageError]) -> d
 
     A part of a run would be taken for all of it.
     """
-    read = readable(rows)
-    unreadable.update(read.unreadable.values())
+    entries: list[Entry | Message] = []
+    for row in sorted(rows, key=seq_of):
+        try:
+            entries += decode_commit(row, messages=True)
+        except (NewerVersionError, CorruptDataError) as error:
+            unreadable[row.run] = error
     try:
-        runs = build_runs(read.entries)
+        runs = build_runs(entries)
     except CorruptDataError:
         runs: dict[int, Run] = {}
-        for number in {entry.run for entry in read.entries if entry.run is not None}:
+        for number in {entry.run for entry in entries if entry.run is not None}:
             try:
-                runs.update(build_runs([entry for entry in read.entries if entry.run == number]))
+                runs.update(build_runs([entry for entry in entries if entry.run == number]))
             except CorruptDataError as error:
                 unreadable[number] = error
     return {number: run for number, run in runs.items() if number not in unreadable} if unreadable else runs
@@ -202,9 +215,10 @@ def _interrupt(run: Run) -> None:
 
 async def shown_head(core: Core, snapshot: Snapshot, deadline: Deadline) -> Session | None:
     """The snapshot's head as readers see it: a newest run whose process is gone is `interrupted`."""
-    if snapshot.head is not None:
-        await shown_heads(core, [snapshot.head], deadline)
-    return snapshot.head
+    head = snapshot.head
+    if head is not None and head.last_status == "running":
+        await shown_heads(core, [head], deadline)
+    return head
 
 
 def running(head: Session) -> dict[int, OpenRun]:

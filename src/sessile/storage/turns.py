@@ -28,7 +28,7 @@ from .hearing import Key
 from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
 from .media import keep_apart, put_aside, read_media, write_media
 from .readable import read_entries
-from .reads import page_for
+from .remembered import page_for
 from .repeating import Found, RunExistsError, check_same, find_run, find_started, run_key
 from .runs import running, runs_in
 from .scopes import NO_SCOPES, Scoped, open_scopes, settle, settled_in, told

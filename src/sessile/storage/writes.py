@@ -41,7 +41,7 @@ from .ids import check_id, check_optional_id, new_incarnation, uuid7
 from .leases import is_alive, shown_heads
 from .repeating import check_same, find_started, run_key
 from .runs import build_runs, read_run, running
-from .snapshots import Change, Draft, Snapshot, owned, visible
+from .snapshots import Attempt, Change, Draft, Snapshot, owned, visible
 from .state import state_entries
 from .vocabulary import (
     SCOPE,
@@ -135,7 +135,8 @@ async def add_run(
     created = creation(core, session_id, user_id=user_id, agent=agent, kind=kind)
     deadline = core.deadline()
     key = None if run_id is None else run_key(run_id)
-    run_id = uuid7() if run_id is None else run_id
+    attempt = Attempt()
+    run_id = attempt.commit_id if run_id is None else run_id  # no other run has it, and one is enough
     there: list[tuple[Session, int]] = []
 
     async def change(snapshot: Snapshot) -> Draft | None:
@@ -155,7 +156,7 @@ async def add_run(
         entries.append(ended.entry(run_id, number, None, agent))
         return Draft(entries, number, key)
 
-    committed = await core.commit(session_id, user_id, change, deadline)
+    committed = await core.commit(session_id, user_id, change, deadline, attempt=attempt)
     if committed is None:
         head, number = there[0]
         return await read_run(core, Snapshot(head, [], core.clock.now()), number, deadline)
@@ -165,6 +166,8 @@ async def add_run(
 
 def _checked_times(core: Core, started_at: Any, ended_at: Any) -> tuple[int | None, int | None]:
     """When a run that is added began and ended, in microseconds; refuses an end before the beginning."""
+    if started_at is None and ended_at is None:
+        return None, None
     began, over = moment_micros(started_at, "started_at"), moment_micros(ended_at, "ended_at")
     if began is None and over is not None:
         began = over
@@ -506,7 +509,7 @@ def creation(
         check_optional_id(value, what)
     state = None if state is None else checked_patch(state, "state")
     metadata = None if metadata is None else checked_patch(metadata, "metadata")
-    lives = core.settings.ttl_us if ttl is None and not own_ttl else ttl_micros(ttl)
+    lives = ttl_micros(ttl)
 
     def created() -> Entry:
         return SessionCreated(
@@ -517,7 +520,7 @@ def creation(
             name=name,
             state=state,
             metadata=metadata,
-            ttl=lives,
+            ttl=core.settings.ttl_us if ttl is None and not own_ttl else lives,
             forked_from=forked_from,
             hidden=hidden,
             incarnation=new_incarnation(),

@@ -41,7 +41,7 @@ PAUSES = (0.001, 0.002, 0.005, 0.01)
 
 def patiently(action: Callable[[], R], deadline: Deadline) -> R:
     """Do what other processes may be doing at the same moment, again and again until the deadline."""
-    pauses = iter(PAUSES)
+    tries = 0
     while True:
         try:
             return action()
@@ -49,7 +49,13 @@ def patiently(action: Callable[[], R], deadline: Deadline) -> R:
             if code_of(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or deadline.remaining() <= 0:
                 raise
         about_to_wait()
-        time.sleep(next(pauses, PAUSES[-1]))
+        time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1
+
+
+def begin_writing(connection: sqlite3.Connection, deadline: Deadline) -> None:
+    """BEGIN IMMEDIATE, as soon as no other process writes."""
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
 
 
 def without_growing(connection: sqlite3.Connection, delete: Callable[[], object], deadline: Deadline) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...storage.driver import Deadline
 from ...storage.matching import newest_of, page_of
-from ...storage.rows import Append, CommitRow, HeadRow, Loaded, Span
+from ...storage.rows import FEW, Append, CommitRow, HeadRow, Loaded, Span, stored_rows, uncounted
 from . import damage
 from .migrations import SchemaState
 from .sqlite_calls import patiently, roll_back
@@ -33,30 +33,32 @@ TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
 """Whether SQLite has UPDATE … FROM."""
 
 
-def _now() -> int:
-    return time.time_ns() // 1000
+HEAD_OF, NEWEST, ADVANCE, APPEND = SQL["head"], SQL["newest"], SQL["advance"], SQL["append"]
 
 
 def load(connection: sqlite3.Connection, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
     """A head and its newest commits, in one consistent look."""
-    key = (session_id,)
-    if newest == 0:
-        found = patiently(lambda: connection.execute(SQL["head"], key).fetchone(), deadline)
-        return None if found is None else Loaded(damage.loaded_head(found), [], _now())
-    connection.execute("BEGIN")
+    commits: list[CommitRow] = []
+    execute = connection.execute
+    if newest:
+        execute("BEGIN")
     try:
-        found = patiently(lambda: connection.execute(SQL["head"], key).fetchone(), deadline)
+        found = patiently(lambda: execute(HEAD_OF, (session_id,)).fetchone(), deadline)
         if found is None:
             return None
         head = damage.loaded_head(found)
-        rows = connection.execute(SQL["newest"], (session_id, head.incarnation, newest))
-        try:
-            commits = newest_of(map(CommitRow.stored, rows), newest)
-        finally:
-            rows.close()
+        if newest:
+            rows = execute(NEWEST, (session_id, head.incarnation, newest))
+            if newest <= FEW:
+                commits = stored_rows(rows.fetchall())
+                commits.reverse()
+            else:
+                with closing(rows):
+                    commits = newest_of(map(CommitRow.stored, rows), newest)
     finally:
-        roll_back(connection)
-    return Loaded(head, commits, _now())
+        if newest:
+            roll_back(connection)
+    return uncounted(Loaded, (head, commits, time.time_ns() // 1000))
 
 
 def put(connection: sqlite3.Connection, writes: Sequence[Append]) -> list[str]:
@@ -64,10 +66,13 @@ def put(connection: sqlite3.Connection, writes: Sequence[Append]) -> list[str]:
 
     Returns the ids of those that were; of the others nothing is written.
     """
-    won = [write for write in writes if _claim(connection, write)]
-    rows = [(write.session_id, write.incarnation, *commit) for write in won for commit in write.commits]
-    connection.executemany(SQL["append"], rows)
-    return [write.session_id for write in won]
+    won: list[str] = []
+    for write in writes:
+        if _claim(connection, write):
+            for commit in write.commits:
+                connection.execute(APPEND, (write.session_id, write.incarnation, *commit))
+            won.append(write.session_id)
+    return won
 
 
 def put_all(connection: sqlite3.Connection, writes: Sequence[Append]) -> bool:
@@ -97,7 +102,7 @@ def _claim(connection: sqlite3.Connection, write: Append) -> bool:
     """Put the new head in place, if the session is still at the expected revision."""
     if write.expected == 0:
         return connection.execute(SQL["create"], write.head._asdict()).rowcount == 1
-    return connection.execute(SQL["advance"], _changes(write)).rowcount == 1
+    return connection.execute(ADVANCE, _changes(write)).rowcount == 1
 
 
 def _changes(write: Append) -> tuple[Any, ...]:

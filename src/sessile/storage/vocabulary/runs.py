@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from ...records import Entry, Handoff, JsonObject, Message, OpenRun, Run, Session, Status, Usage
+from ...records import Entry, Handoff, JsonObject, Message, OpenRun, Run, Session, Status
+from ...usage import with_counts
 from .messages import erased_message
 from .words import ERASED, Fields, Word, erased_value, field
 
@@ -227,7 +228,7 @@ class RunEnded(Word, kind="run.ended"):
             return
         data: JsonObject = entry.data
         if not data.get("copied"):  # the runs of a fork were paid for in the session that they come from
-            head.usage = head.usage + Usage.from_json(data.get("usage") or {})
+            head.usage = with_counts(head.usage, data.get("usage") or {})
         if entry.parent_run_id is not None:
             return
         others = {number: run for number, run in head.open_runs.items() if number != entry.run}

@@ -284,8 +284,8 @@ def version_needed(entry: Entry) -> int:
     if known is None:
         return (entry.more or {}).get("version", 1)
     version = known.VERSION
-    if known.LATER and isinstance(entry.data, dict):
-        data = cast(JsonObject, entry.data)
+    data: Any = entry.data
+    if known.LATER and isinstance(data, dict):
         for one in known.LATER:
             if one.since > version and one.name in data:
                 version = one.since
