@@ -1,7 +1,7 @@
 """Messages of earlier runs that this process has made of the log before: they need not be made of it again.
 
-A session's runs are sent along several times, and what takes long is not to read them, but to make messages of them. What
-is known is believed only of the very commits that it was made of, which are read each time: so what others have erased,
+A run is sent along with several later ones, and what takes long is not to read it, but to make messages of it. What is
+known is believed only of the very commits that it was made of, which are read each time: so what others have erased,
 amended or written meanwhile counts.
 """
 

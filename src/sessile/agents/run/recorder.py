@@ -157,7 +157,7 @@ class Recorder:
 
     @property
     def root(self) -> Recorder:
-        """The recorder of the run above all others. Looked up: what refers to itself waits for the garbage collector."""
+        """The recorder of the run above all. Looked up: what refers to itself waits for the garbage collector."""
         return self if self.above is None else self.above.root
 
     def entry(self, said: Word, format: str | None = None) -> Entry:
