@@ -7,7 +7,7 @@ amended or written meanwhile counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -51,6 +51,7 @@ _MADE = frozenset(
 """What is copied whole. Runs that hold anything else, such as media, are not among the known ones."""
 
 _new = object.__new__
+_kind_of: Callable[[Any], Any] = type
 
 
 class Known:
@@ -93,7 +94,7 @@ class _OtherError(Exception):
 
 def _again(value: Any) -> Any:
     """A copy that shares nothing with it that could be changed."""
-    kind = type(value)
+    kind = _kind_of(value)
     if kind is list:
         return [item if type(item) in _FIXED else _again(item) for item in cast("list[Any]", value)]
     if kind is dict:

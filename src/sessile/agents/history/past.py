@@ -102,7 +102,7 @@ class SessionPast:
         self.model = model
         self.used = Usage()
         self._left = storage.settings.max_read_bytes
-        self._at_hand: set[int] = set()
+        self._came_along: set[int] = set()
 
     @property
     def _head(self) -> Session | None:
@@ -121,7 +121,7 @@ class SessionPast:
         text = sum(len(row.body) for row in self._turn.before.rows)
         at_hand = await computed(lambda: turns.runs_at_hand(self._turn, numbers), size=text // IN_JSON)
         if at_hand is not None or not numbers:
-            self._at_hand.update(numbers)
+            self._came_along.update(numbers)
             return at_hand or []
         found, self._left = await aoperate(self._storage, turns.history, self._turn, numbers, self._left)
         if only_missing(found) and len(numbers) > MOST_MISSING:
@@ -136,7 +136,7 @@ class SessionPast:
     async def messages(self, run: Run) -> list[ModelMessage]:
         """See `Past`."""
         messages = await run_messages(run, self._read)
-        if self.remembers and run.status == "completed" and run.number in self._at_hand:  # all its commits are
+        if self.remembers and run.status == "completed" and run.number in self._came_along:  # all its commits are
             known.put(self._key(run.number), self._bodies(run.number), messages)
         return messages
 
