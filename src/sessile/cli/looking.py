@@ -158,6 +158,8 @@ def search(
                 say("  {}: {}", one.where, " ".join(one.text.split()))
     if page.next_cursor is not None:
         say("There are more; --limit shows up to {}.", PAGE, err=True)
+    elif not page:
+        say("Nothing was found.", err=True)
 
 
 def _hit_json(hit: Hit) -> JsonObject:
@@ -298,6 +300,8 @@ def examples(
         return
     if found:
         say_text(found.prompt())
+    else:
+        say("There are no such runs that are good examples.", err=True)
 
 
 def _uses(one: Example) -> list[JsonObject]:

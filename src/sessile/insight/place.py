@@ -74,12 +74,18 @@ class Place:
             return
         if self.may_create:
             self.migrate()
-        elif not self._up_to_date(self.state_version()):
-            raise StorageError(
-                f"{self.where} has no index of version {VERSION}.",
-                hint="Let a user who may make tables run `sessile migrate --index`, or `sessile index`.",
-            )
+        else:
+            self._needs(self.state_version())
         self._ready = True
+
+    def _needs(self, found: tuple[int, int] | None) -> None:
+        """Refuse to go on without the tables of this version."""
+        if self._up_to_date(found):
+            return
+        hint = "Run `sessile index` once, as a user who may make tables."
+        if found is None:
+            raise StorageError(f"{self.where} has no index yet.", hint=hint)
+        raise StorageError(f"The index in {self.where} is older than version {VERSION}, which is needed.", hint=hint)
 
     def migrate(self, *, dry_run: bool = False) -> list[str]:
         """See `Index.migrate`."""
