@@ -50,7 +50,10 @@ def _status(name: str) -> float:
 
 
 def streams(folder: Path) -> Iterator[Row]:
-    """Sessions that are all in the middle of an answer at one moment, several times one after the other."""
+    """Sessions that are all in the middle of an answer at one moment, several times one after the other.
+
+    They have as many runs as are sent along from the beginning: else each wave would have more to hold than the last.
+    """
     from pydantic_ai.models.function import AgentInfo, FunctionModel
 
     from sessile import Agent
@@ -128,6 +131,8 @@ def run(data: Path) -> Table:
     table = Table("Memory of a process on SQLite (MB)", ["", "resident", ""])
     with SqliteStorage(data / "long.db") as storage:
         fill(storage, {"10": 10, f"{LONG}": LONG})
+    with SqliteStorage(data / "streams.db") as storage:
+        fill(storage, {f"s{number}": 3 for number in range(STREAMS)})
     with SqliteStorage(data / "turns.db") as storage:
         fill(storage, {f"s{number}": 3 for number in range(SESSIONS)})
     for name in MEASURED:

@@ -42,6 +42,8 @@ async def in_turn(
     Raises `SessionBusyError` if it is and nobody wants to wait (`queue` is false), if `limit` seconds are over, or if
     the code at hand would wait for itself: for a run that it is inside of, or that waits for one that it is inside of.
     """
+    if not queue:
+        return await attempt()
     until = time.monotonic() + limit
     pause = 0.02
     chain = _Chain(storage, session_id)
@@ -50,8 +52,6 @@ async def in_turn(
             try:
                 return await attempt()
             except SessionBusyError as error:
-                if not queue:
-                    raise
                 busy = error
             with _waiting(busy):
                 left = until - time.monotonic()

@@ -30,6 +30,7 @@ class CurrentSession:
         "_scopes",
         "_state",
         "_temp",
+        "_top",
         "agent",
         "ended",
         "incarnation",
@@ -38,7 +39,6 @@ class CurrentSession:
         "session_id",
         "storage",
         "team",
-        "top",
         "user_id",
     )
 
@@ -59,11 +59,16 @@ class CurrentSession:
     ) -> None:
         self.session_id, self.user_id, self.run_id, self.storage = session_id, user_id, run_id, storage
         self.team, self.agent, self.incarnation = team, agent, incarnation
-        self.top: CurrentSession = team.top if shared and team is not None else self
+        self._top = team.top if shared and team is not None else None
         self._state, self._scopes = state, scopes
         self._temp: dict[str, Any] = {} if temp is None else temp
         self.ended = False
         self.outer = _at_work(_current.get(None))
+
+    @property
+    def top(self) -> CurrentSession:
+        """See above. Not kept where it is itself: what refers to itself waits for the garbage collector."""
+        return self if self._top is None else self._top
 
     @property
     def state(self) -> JsonObject:

@@ -118,7 +118,7 @@ class AsyncRunStream(_Once, Generic[OutputT, ItemT]):
     _ended_as = "interrupted"
 
     def __init__(self, start: Start) -> None:
-        self._start = start
+        self._start: Start | None = start
         self._items: asyncio.Queue[Any] = asyncio.Queue()
         self._task: asyncio.Task[RunResult[Any]] | None = None
         self._closed = False
@@ -172,9 +172,11 @@ class AsyncRunStream(_Once, Generic[OutputT, ItemT]):
             await self._task
 
     def _launch(self) -> None:
-        if self._task is not None:
+        if self._start is None:
             return
-        self._task = kept(asyncio.get_running_loop().create_task(self._start(self._items.put_nowait)))
+        # It refers to this stream, and is let go: a ring would wait for the garbage collector, with all messages.
+        start, self._start = self._start, None
+        self._task = kept(asyncio.get_running_loop().create_task(start(self._items.put_nowait)))
         self._task.add_done_callback(lambda _: self._items.put_nowait(_END))
 
     async def aclose(self) -> None:

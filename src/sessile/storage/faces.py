@@ -162,7 +162,8 @@ class BackgroundTask(Generic[R]):
         self._loop = loop
         self._coroutine = coroutine
         self._done = threading.Event()
-        self._task: asyncio.Task[R] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._returned: tuple[R] | None = None
         self._above: BackgroundTask[Any] | None = None
 
     def start(self) -> None:
@@ -173,8 +174,11 @@ class BackgroundTask(Generic[R]):
         self._loop.call_soon_threadsafe(lambda: self._start(context))
 
     def _start(self, context: Context) -> None:
-        self._task = kept(self._loop.create_task(self._coroutine, context=context))
-        self._task.add_done_callback(lambda _: self._over())
+        self._task = kept(self._loop.create_task(self._work(), context=context))
+        self._task.add_done_callback(self._over)
+
+    async def _work(self) -> None:
+        self._returned = (await self._coroutine,)
 
     def cancel(self) -> None:
         """Cancel the coroutine, or never begin it; `wait` for what it does about that."""
@@ -183,8 +187,7 @@ class BackgroundTask(Generic[R]):
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        else:  # what interrupted the caller came before the start
-            self._coroutine.close()
+        elif not self._done.is_set():  # what interrupted the caller came before the start
             self._over()
 
     def give_up(self) -> None:
@@ -206,7 +209,10 @@ class BackgroundTask(Generic[R]):
         if self._done.is_set():
             _left_alone.discard(self)
 
-    def _over(self) -> None:
+    def _over(self, _: object = None) -> None:
+        self._coroutine.close()  # of a task that was cancelled before it began
+        if self._returned is not None:
+            self._task = None  # whose context refers to this object: a ring would wait for the garbage collector
         self._done.set()
         _left_alone.discard(self)
 
@@ -233,8 +239,10 @@ class BackgroundTask(Generic[R]):
     def result(self) -> R:
         """Wait, and return what it returned, or raise what it raised."""
         self.wait()
-        assert self._task is not None, "set before it is done"
-        return self._task.result()
+        if self._task is not None:
+            self._task.result()  # which raises
+        assert self._returned is not None, "set before it is done"
+        return self._returned[0]
 
 
 background = Background()

@@ -14,7 +14,7 @@ from ..messages.spoken import text_of
 from ..messages.tokens import estimate_tokens
 from .measured import Count, correction
 from .past import Past, Summary
-from .sendable import flat, question_and_answer, sendable
+from .sendable import flat, question_and_answer, sendable, sent
 from .summary import PATIENCE, SUMMARY_INSTRUCTIONS, RollingSummary, summary_message
 from .windows import ALL_PAGE, Window
 
@@ -119,7 +119,7 @@ class Relevant(Window):
 
     async def select(self, past: Past) -> list[ModelMessage]:
         """See `Window`."""
-        groups = await sendable(past, await past.runs(past.numbers(LOOKED_AT)))
+        groups = await sent(past, past.numbers(LOOKED_AT))
         cut = max(0, len(groups) - self.keep)
         older, last = groups[:cut], _fitting(groups[cut:], self.tokens, self.count)
         left = self.tokens - sum(map(self.count, last))

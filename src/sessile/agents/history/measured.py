@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ThinkingPart
 from ...errors import InvalidInputError
 from ..messages.tokens import estimate_tokens
 from .past import Past
-from .sendable import flat, question_and_answer, sendable
+from .sendable import flat, question_and_answer, sent
 from .windows import ALL_PAGE, Window
 
 Count = Callable[[Sequence[ModelMessage]], int]
@@ -57,7 +57,7 @@ class Budget(Window):
         below: int | None = None
         right = 1.0
         while numbers := past.numbers(8 if below is None else ALL_PAGE, below=below):
-            found = await sendable(past, await past.runs(numbers))
+            found = await sent(past, numbers)
             if not found and below is not None:
                 break
             if below is None and self.calibrate and self.tokens is not None:

@@ -48,6 +48,18 @@ async def sendable(past: Past, runs: Sequence[Run]) -> list[list[ModelMessage]]:
     return result
 
 
+async def sent(past: Past, numbers: Sequence[int]) -> list[list[ModelMessage]]:
+    """What is `sendable` of the runs of these numbers, without reading again what is known."""
+    known = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
+    if not known:
+        return await sendable(past, await past.runs(numbers))
+    others = [number for number in numbers if number not in known]
+    for run in await past.runs(others) if others else ():
+        for group in await sendable(past, [run]):
+            known[run.number] = group
+    return [known[number] for number in numbers if number in known]
+
+
 def _stopped(run: Run) -> bool:
     """Whether a run was interrupted that cannot be resumed, because its steps are not stored: it stays as it is."""
     return run.status == "interrupted" and run.durability != "step"

@@ -15,7 +15,7 @@ from pydantic_ai.messages import ModelMessage
 from ...errors import InvalidInputError
 from ..messages.tokens import estimate_tokens
 from .past import Past
-from .sendable import flat, question_and_answer, sendable
+from .sendable import flat, question_and_answer, sent
 
 ALL_PAGE = 100
 """How many runs are read at a time where the number of runs is not known beforehand."""
@@ -51,7 +51,7 @@ class LastRuns(Window):
             numbers = past.numbers((self.count - len(groups)) * factor, below=below)
             if not numbers:
                 break
-            groups = await sendable(past, await past.runs(numbers)) + groups
+            groups = await sent(past, numbers) + groups
             below = numbers[0]
             looked += len(numbers)
             factor *= 2  # a few reads, not one for each few runs that failed
@@ -77,7 +77,7 @@ class AllRuns(Window):
         groups: list[list[ModelMessage]] = []
         below: int | None = None
         while numbers := past.numbers(ALL_PAGE, below=below):
-            groups = await sendable(past, await past.runs(numbers)) + groups
+            groups = await sent(past, numbers) + groups
             below = numbers[0]
         return flat(groups)
 
@@ -103,7 +103,7 @@ class TokenBudget(Window):
         left, groups = self.tokens, list[list[ModelMessage]]()
         below: int | None = None
         while numbers := past.numbers(8 if below is None else ALL_PAGE, below=below):
-            found = await sendable(past, await past.runs(numbers))
+            found = await sent(past, numbers)
             if not found and below is not None:
                 break
             for group in reversed(found):

@@ -106,7 +106,6 @@ class Recorder:
         self.storage = storage
         self.turn = turn
         self.above = above
-        self.root: Recorder = self if above is None else above.root
         self.run_id = turn.spec.run_id if above is None else uuid7()
         self.meter = Meter()
         self.first: FirstPart | None = FirstPart()
@@ -155,6 +154,11 @@ class Recorder:
             scopes=frozenset(self.turn.scoped.scopes),
             incarnation=None if self.turn.head is None else self.turn.head.incarnation,
         )
+
+    @property
+    def root(self) -> Recorder:
+        """The recorder of the run above all. Looked up: what refers to itself waits for the garbage collector."""
+        return self if self.above is None else self.above.root
 
     def entry(self, said: Word, format: str | None = None) -> Entry:
         """An entry of this run."""

@@ -1,0 +1,190 @@
+"""Runs that are sent along once more are not made of the log again: what they say is what the log says, all the same.
+
+And what a run has worked with goes with it, not only when the garbage collector comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.test import TestModel
+
+from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage, TokenBudget
+from sessile.agents import Budget, Relevant, Shortened
+
+
+class Model:
+    """Answers `Answer to …`, and notes what it was sent."""
+
+    def __init__(self, change: Callable[[list[ModelMessage]], None] = lambda _: None) -> None:
+        self.sent: list[str] = []
+        self.messages: list[ModelMessage] = []
+        self.change = change
+        self.model = FunctionModel(self.answer)
+
+    async def answer(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        self.messages = messages
+        parts: list[Any] = [part for message in messages for part in message.parts]
+        self.sent = [str(getattr(part, "content", getattr(part, "args", None))) for part in parts]
+        question = self.sent[-1]
+        self.change(messages)
+        return ModelResponse(parts=[TextPart(f"Answer to {question}")])
+
+
+def spoil(messages: list[ModelMessage]) -> None:
+    for message in messages[:-1]:  # the last one is the run's own
+        for part in message.parts:
+            part.content = "Spoiled"  # type: ignore[misc, union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+        message.metadata = {"spoiled": True}
+        if isinstance(message, ModelResponse):
+            message.usage.input_tokens = 1_000_000
+
+
+def test_what_a_model_changes_in_its_messages_is_as_it_was_the_next_time() -> None:
+    model = Model(spoil)
+    agent = Agent(model.model, storage=MemoryStorage())
+    for number in range(1, 7):
+        agent.run(f"Question {number}", session_id="s")
+        assert "Spoiled" not in model.sent
+        assert (
+            model.sent[:2]
+            == [f"Question {max(1, number - 3)}", f"Answer to Question {max(1, number - 3)}"][: len(model.sent)]
+        )
+
+
+@pytest.mark.parametrize(
+    "history",
+    [3, "all", TokenBudget(2_000), Budget(tokens=2_000), Relevant(tokens=2_000), Shortened(3), RollingSummary()],
+    ids=lambda history: type(history).__name__,
+)
+def test_what_is_known_is_sent_as_what_is_read(history: Any) -> None:
+    """A second agent, whose session nobody has worked with, is sent the same."""
+    storage = MemoryStorage()
+    known, read = Model(), Model()
+    agent = Agent(known.model, storage=storage, history=history)
+    for number in range(1, 6):
+        if number == 4:
+            storage.fork("s", session_id="t")
+        agent.run(f"Question {number}", session_id="s")
+    other = Agent(read.model, storage=storage, history=history)
+    other.run("Question 4", session_id="t")
+    other.run("Question 5", session_id="t")
+    assert known.sent == read.sent
+    assert len(known.sent) > 3
+
+
+def test_what_was_erased_meanwhile_is_not_sent() -> None:
+    model, storage = Model(), MemoryStorage()
+    agent = Agent(model.model, storage=storage)
+    for question in ("My secret", "Second", "Third"):
+        agent.run(question, session_id="s")
+    assert "My secret" in model.sent
+    storage.erase_run("s", 1)
+    agent.run("Fourth", session_id="s")
+    assert not [text for text in model.sent if "secret" in text]
+    assert "Second" in model.sent
+
+
+def test_what_was_amended_meanwhile_is_sent_as_it_is_now() -> None:
+    model, storage = Model(), MemoryStorage()
+    agent = Agent(model.model, storage=storage)
+    agent.run("First", session_id="s")
+    agent.run("Second", session_id="s")
+    storage.rewind("s", at=1)
+    storage.amend_run("s", drop=1, messages=[{"role": "assistant", "content": "Rome."}], format="openai")
+    agent.run("Third", session_id="s")
+    assert model.sent == ["First", "Rome.", "Third"]
+
+
+def test_another_run_of_the_same_number_is_another_one(tmp_path: Path) -> None:
+    """After a backup was put back."""
+    model, path, backup = Model(), tmp_path / "s.db", tmp_path / "backup.db"
+
+    def ask(*questions: str) -> None:
+        with SqliteStorage(path) as storage:
+            for question in questions:
+                Agent(model.model, storage=storage).run(question, session_id="s")
+
+    ask("First")
+    shutil.copy(path, backup)
+    ask("Lost", "Lost as well")
+    shutil.copy(backup, path)
+    ask("Second", "Third")
+    assert model.sent == ["First", "Answer to First", "Second", "Answer to Second", "Third"]
+
+
+def test_calls_of_tools_and_media_are_sent_again() -> None:
+    model, storage = Model(), MemoryStorage()
+    image = BinaryContent(b"\x89PNG" * 50_000, media_type="image/png")
+    agent = Agent(model.model, storage=storage)
+    Agent(TestModel(), storage=storage, tools=[weather]).run("Weather?", session_id="s")
+    agent.run(["Look", image], session_id="s")
+    for question in ("Third", "Fourth"):
+        agent.run(question, session_id="s")
+        parts: list[Any] = [part for message in model.messages for part in message.parts]
+        said = [part.content for part in parts if not isinstance(part, ToolCallPart)]
+        assert [part.args for part in parts if isinstance(part, ToolCallPart)] == [{"places": ["a"]}]
+        assert {"a": ["sun", "wind"]} in said
+        assert [image.data] == [item.data for one in said for item in one if isinstance(item, BinaryContent)]
+
+
+def weather(places: list[str]) -> dict[str, list[str]]:
+    return {place: ["sun", "wind"] for place in places}
+
+
+# ---------------------------------------------------------------- what is left behind
+
+
+async def words(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    yield "Some "
+    yield "words"
+
+
+AGENT: Any = Agent(FunctionModel(stream_function=words), storage=MemoryStorage())
+STEPS: Any = Agent(TestModel(), storage=MemoryStorage(), durability="step", tools=[weather])
+
+
+async def events() -> None:
+    async for _ in AGENT.astream("Hello", session_id="left", events=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: STEPS.run("Hello", session_id="left"),
+        lambda: asyncio.run(STEPS.arun("Hello", session_id="left")),
+        lambda: list(AGENT.stream("Hello", session_id="left")),
+        lambda: asyncio.run(events()),
+    ],
+    ids=["sync", "async", "stream", "events"],
+)
+def test_a_run_leaves_nothing_to_the_garbage_collector(work: Callable[[], object], collected: list[Any]) -> None:
+    """With its messages, and commits that were read, a run is large: many at once would be kept for long."""
+    work()
+    gc.collect()
+    messages = [one for one in collected if isinstance(one, (ModelRequest, ModelResponse))]
+    assert not [one for one in messages if one.conversation_id == "left"]
+
+
+@pytest.fixture
+def collected() -> Iterator[list[Any]]:
+    """What the garbage collector finds."""
+    STEPS.run("Hello", session_id="left")  # what the first one makes stays
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
