@@ -24,6 +24,7 @@ from ..sql.base import Execute, Parameters, Result
 from ..sql.borrowed import not_open, refuse_writes, spoil
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort, not_text
+from .direct import Sender, Statement
 from .errors import READ_ONLY_TRANSACTION, is_lost, translate
 
 CANCEL_SECONDS = 1.0
@@ -126,6 +127,11 @@ class DeadlineConnection(Connection[tuple[Any, ...]]):
         """One cursor for all statements that are run one after the other: to make one takes a fourth of the time."""
         return self.cursor()
 
+    @cached_property
+    def sender(self) -> Sender:
+        """Who runs the statements that need no cursor."""
+        return Sender(self)
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
         return super().wait(_limited(gen, self.deadline), *args, **kwargs)
@@ -140,6 +146,11 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
     def statements(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
         """See `DeadlineConnection.statements`."""
         return self.cursor()
+
+    @cached_property
+    def sender(self) -> Sender:
+        """See `DeadlineConnection.sender`."""
+        return Sender(self)
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
@@ -156,6 +167,8 @@ class PostgresPort(PooledPort[psycopg.Error]):
     def __init__(self, target: Target, stats: Stats) -> None:
         super().__init__(psycopg.Error, target.where, stats)
         self.target = target
+        self.direct: dict[str, Statement] = {}
+        """Statements that need no cursor, because they are run all the time and bring rows, by their text."""
 
     def is_lost(self, error: psycopg.Error) -> bool:
         """Whether the connection is of no use any more, and others may be."""
@@ -202,7 +215,11 @@ class ThreadPort(PostgresPort):
         connection = self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            result = _result(connection.statements.execute(cast("Any", sql), parameters))
+            statement = self.direct.get(sql)
+            if statement is None:
+                result = _result(connection.statements.execute(cast("Any", sql), parameters))
+            else:
+                result = connection.wait(connection.sender.run(statement, parameters))
         except LateError:
             self._pool.abandon(connection, _cancel)
             raise
@@ -288,7 +305,10 @@ class TaskPort(PostgresPort):
         connection = await self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            return await _aresult(await connection.statements.execute(cast("Any", sql), parameters))
+            statement = self.direct.get(sql)
+            if statement is None:
+                return await _aresult(await connection.statements.execute(cast("Any", sql), parameters))
+            return await connection.wait(connection.sender.run(statement, parameters))
         except LateError:
             await _acancel(connection)
             raise

@@ -28,8 +28,9 @@ from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
 from ..sql.statements import put_in
+from .direct import Statement
 from .listener import Listener
-from .ports import BorrowedPort, Target, TaskPort, ThreadPort
+from .ports import BorrowedPort, PostgresPort, Target, TaskPort, ThreadPort
 
 R = TypeVar("R")
 
@@ -41,6 +42,9 @@ FOLLOW_SECONDS = 60.0
 
 _QUOTED = re.compile(r'(?<!parameter: )(?<!option )"(?!=")[^"]*"')
 """What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
+
+FEW_LOADED = 8
+"""How many commits one `load` may bring whatever their size."""
 
 _OF_COMMIT = ("seq", "commit_id", "run", "time", "commit_body", "key")
 """What the columns of a commit are called beside those of a head."""
@@ -162,6 +166,9 @@ class PostgresDriver(SqlDriver):
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
         self._listener: Listener | None = None
         self._texts: dict[tuple[str, int], str] = {}
+        self._direct = port.direct if isinstance(port, PostgresPort) else {}
+        for name in ("load_head", "load_few", "load", "load_many", "advance_many"):
+            self._direct[self.sql[name]] = Statement(self.sql[name])
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -178,6 +185,11 @@ class PostgresDriver(SqlDriver):
         if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
             return None
         return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
+
+    async def _load(self, asked: Load, deadline: Deadline) -> Rows:
+        if not 0 < asked.newest <= FEW_LOADED:
+            return await super()._load(asked, deadline)
+        return (await self.port.read("Loading a session", self.sql["load_few"], asked._asdict(), deadline)).rows
 
     async def _load_many(self, loads: Sequence[Load], deadline: Deadline) -> dict[str, Rows]:
         """The rows of several sessions; those whose commits are too large to come with others are left out."""
@@ -221,6 +233,7 @@ class PostgresDriver(SqlDriver):
             text = put_in(self.sql[name], {"rows": _rows(commits)})
             if commits <= FEW_COMMITS:
                 self._texts[name, commits] = text
+                self._direct[text] = Statement(text)
         return text
 
     async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
