@@ -7,7 +7,7 @@ What is sent and what comes back is the same as through a cursor, errors as well
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 import psycopg
@@ -94,9 +94,11 @@ class Sender:
         return Result(rows, count)
 
 
-def _sound(results: Iterable[PGresult]) -> PGresult:
-    """The one result of a statement; raises its error."""
-    (result,) = results
-    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        raise error_from_result(result)
-    return result
+def _sound(results: Sequence[PGresult]) -> PGresult:
+    """The result of a statement; raises its error. Where a server goes down there are more of them, all errors."""
+    for result in results:
+        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise error_from_result(result)
+    if not results:
+        raise psycopg.OperationalError("the server sent no result")
+    return results[0]

@@ -22,7 +22,7 @@ from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
-from ..sql.base import Execute, Port, SqlDriver
+from ..sql.base import FEW_LOADED, Execute, Port, SqlDriver
 from ..sql.batches import FEW_COMMITS, LOADED_CHARS, Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
@@ -42,9 +42,6 @@ FOLLOW_SECONDS = 60.0
 
 _QUOTED = re.compile(r'(?<!parameter: )(?<!option )"(?!=")[^"]*"')
 """What libpq repeats of an address that it cannot read, but for the names of parameters: it may be a password."""
-
-FEW_LOADED = 8
-"""How many commits one `load` may bring whatever their size."""
 
 _OF_COMMIT = ("seq", "commit_id", "run", "time", "commit_body", "key")
 """What the columns of a commit are called beside those of a head."""

@@ -16,6 +16,15 @@ WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
 ORDER BY seq DESC LIMIT :newest);
 
+-- name: load_few
+-- The same of so few commits that their size does not matter.
+SELECT {small}, body FROM {sessions} WHERE session_id = :session_id
+UNION ALL
+(SELECT {fixed}, body FROM {commits}
+WHERE session_id = :session_id
+    AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+ORDER BY seq DESC LIMIT :newest);
+
 -- name: load_many
 -- The same of several sessions, with as many commits each: a row for each number back from the revision, so that each
 -- commit is found by the whole primary key. The first of them has the head.
@@ -49,6 +58,13 @@ UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_i
     filterable = :filterable
 WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
     AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
+
+-- name: commit_after
+-- The same in the other order, which spares a look at the head: behind `advance`, a commit for each row that this or the
+-- commit before has written. Only where both are sent as one text, on a connection of ours: whatever a client asks in
+-- between, such as SHOW WARNINGS, changes ROW_COUNT().
+INSERT INTO {commits} (session_id, incarnation, {commit})
+SELECT :session_id, :incarnation, {row} FROM DUAL WHERE ROW_COUNT() = 1;
 
 -- name: hold_many
 -- Compare and set for several sessions, in one transaction of four statements. The heads that are as expected are locked,
