@@ -1,10 +1,10 @@
-"""Statements that go to libpq without a cursor bring what they bring through one, and end in all the ways that these do."""
+"""Statements that go to libpq without a cursor: they bring what they bring through one, and end as they do there."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ Ask = Callable[[str, dict[str, Any], float], Result]
 
 
 @contextmanager
-def asking(url: str, face: str, **options: Any) -> Iterator[tuple[Ask, Any]]:
+def asking(url: str, face: str, **options: Any) -> Generator[tuple[Ask, Any]]:
     """How statements are run, by threads or tasks, and the connection."""
     if face == "sync":
         with closing(DeadlineConnection.connect(url, autocommit=True, **options)) as connection:
@@ -139,13 +139,16 @@ def test_a_task_that_is_cancelled_leaves_nothing_behind(postgres_url: str) -> No
         task = asyncio.ensure_future(ask("SELECT pg_sleep(60)::text"))
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
             there = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(60)%'"
-            while (await (await other.execute(there)).fetchall())[0][0] == 0:
-                await asyncio.sleep(0.01)
+
+            async def until(count: int) -> None:
+                while (await (await other.execute(there)).fetchall())[0][0] != count:
+                    pass
+
+            await until(1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while (await (await other.execute(there)).fetchall())[0][0]:
-                await asyncio.sleep(0.01)
+            await until(0)
         assert (await ask("SELECT 2")).rows == [(2,)]
 
     async def main() -> None:

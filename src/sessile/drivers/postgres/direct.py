@@ -29,7 +29,7 @@ AnyConnection: TypeAlias = psycopg.Connection[Any] | psycopg.AsyncConnection[Any
 
 
 class Statement:
-    """A statement as PostgreSQL itself takes it: its parameters are numbered, and of the types that it finds for them."""
+    """A statement as PostgreSQL itself takes it: parameters are numbered, and have the types that it finds for them."""
 
     __slots__ = ("names", "text")
 
