@@ -7,9 +7,10 @@ connection, so that a pooler in transaction mode may stand in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+import select
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -31,6 +32,9 @@ from .direct import Sender, Statement
 from .errors import READ_ONLY_TRANSACTION, is_lost, translate
 
 R = TypeVar("R")
+
+PIECES = 64
+"""How many pieces of an answer that are there are taken before others have their turn on the event loop."""
 
 HURRIED = 0.1
 """How often is looked whether who waits for an answer is in a hurry by now."""
@@ -167,6 +171,15 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
         """Run an operation of psycopg's."""
         return await super().wait(_limited(gen, self.deadline), *args, **kwargs)
 
+    @cached_property
+    def _more(self) -> Callable[[], object]:
+        """Tells whether there is something to be received at this moment."""
+        if not hasattr(select, "poll"):  # Windows
+            return lambda: False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return partial(poll.poll, 0)
+
     async def answer(self, gen: PQGen[R], deadline: Deadline) -> R:
         """Run an operation that mostly waits for one answer: the same in half of the time.
 
@@ -188,6 +201,10 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
                     loop.remove_reader(socket)
                 if readable:
                     wanted = gen.send(Ready.R)
+                    for _ in range(PIECES):
+                        if wanted != Wait.R or not self._more():
+                            break
+                        wanted = gen.send(Ready.R)
                 elif deadline.for_answer() <= 0:
                     raise LateError("no answer in time")
         except StopIteration as stop:
