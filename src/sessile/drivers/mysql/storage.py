@@ -240,11 +240,9 @@ class MySQLDriver(SqlDriver):
         if create:
             values = ", ".join(f"(%(session_id)s, %(incarnation)s, {row})" for row in rows)
             statements = [self.sql["create"], put_in(self.sql["first_commits"], {"rows": values})]
-        elif isinstance(self._port, BorrowedPort):
+        else:
             statements = [put_in(self.sql["next_commit"], {"row": row}) for row in rows]
             statements.append(self.sql["advance"])
-        else:
-            statements = [self.sql["advance"], *(put_in(self.sql["commit_after"], {"row": row}) for row in rows)]
         sql = SEPARATOR.join(statements)
         try:
             result = await self.port.write("Appending to a session", sql, parameters, deadline)

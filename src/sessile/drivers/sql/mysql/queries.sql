@@ -45,7 +45,8 @@ INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
 
 -- name: next_commit
 -- Compare and set, its first half, once for each commit: the row of the head is locked, and a commit is added only at
--- the expected revision.
+-- the expected revision. Not the head first, and then a commit if ROW_COUNT() is 1, which would spare a look at the head:
+-- when connections were cut in the middle of it (MariaDB 10.11), a head went on without its commit.
 INSERT INTO {commits} (session_id, incarnation, {commit})
 SELECT session_id, incarnation, {row} FROM {sessions}
 WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
@@ -58,13 +59,6 @@ UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_i
     filterable = :filterable
 WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
     AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
-
--- name: commit_after
--- The same in the other order, which spares a look at the head: behind `advance`, a commit for each row that this or the
--- commit before has written. Only where both are sent as one text, on a connection of ours: whatever a client asks in
--- between, such as SHOW WARNINGS, changes ROW_COUNT().
-INSERT INTO {commits} (session_id, incarnation, {commit})
-SELECT :session_id, :incarnation, {row} FROM DUAL WHERE ROW_COUNT() = 1;
 
 -- name: hold_many
 -- Compare and set for several sessions, in one transaction of four statements. The heads that are as expected are locked,
