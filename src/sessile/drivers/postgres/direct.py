@@ -1,7 +1,7 @@
 """Statements that every turn runs, given to libpq as they are: a cursor of psycopg's takes more time than sending them.
 
-What is sent and what comes back is the same as through a cursor, errors as well. Waiting stays psycopg's
-(`Connection.wait`), and with it deadlines, Ctrl-C and cancellation; only the work before and after it is done here.
+What is sent and what comes back is the same as through a cursor, errors as well. It is waited for elsewhere, as for any
+operation of psycopg's (`Connection.wait`), and so deadlines, Ctrl-C and cancellation are not touched by that.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
         return partial(poll.poll, 0)
 
     async def answer(self, gen: PQGen[R], deadline: Deadline) -> R:
-        """Run an operation that mostly waits for one answer: the same in half of the time.
+        """Run an operation that mostly waits for one answer: as `wait`, with less work around it.
 
         If the task is cancelled, the server is told to stop, so that the connection can be used again.
         """
