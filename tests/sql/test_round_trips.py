@@ -81,6 +81,23 @@ def test_a_key_is_found_by_its_index(database: Database) -> None:
             database.sql(analyze)
 
 
+def test_a_load_reads_the_end_of_the_log(database: Database) -> None:
+    """However long it is, also for a server that has no statistics of it yet, and after it has."""
+    if not database.is_postgres:
+        pytest.skip("MariaDB does not tell how many rows it has read")
+    last = 8000
+    with database.open() as storage:
+        fill(storage, "s")
+        database.sql(ONE_BY_ONE[True], f"UPDATE sessile_sessions SET revision = {last}")
+        for _ in range(2):
+            before = rows_read(database)
+            for newest in (1, 4, 8, 9, 20) * 3:
+                loaded = run(storage, lambda driver, newest=newest: driver.load("s", newest, Deadline(30)))
+                assert [row.seq for row in loaded.commits] == [*range(last - newest + 1, last + 1)]
+            assert rows_read(database) - before < 300
+            database.sql("ANALYZE sessile_commits")
+
+
 def rows_read(database: Database) -> int:
     """How many rows of the log were read by now, by any index or without one."""
     if not database.is_postgres:

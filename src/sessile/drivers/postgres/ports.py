@@ -6,16 +6,20 @@ connection, so that a pooler in transaction mode may stand in between.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
-from functools import cached_property
-from typing import Any, cast
+import asyncio
+import select
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property, partial
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.waiting import Ready, Wait
 
 from ...errors import InvalidInputError, ReadOnlyError, StorageError, StorageUnavailableError, UnsupportedError, Written
 from ...storage.driver import Deadline
@@ -24,7 +28,16 @@ from ..sql.base import Execute, Parameters, Result
 from ..sql.borrowed import not_open, refuse_writes, spoil
 from ..sql.pool import PoolSettings, TaskPool, ThreadPool
 from ..sql.ports import LateError, PooledPort, not_text
+from .direct import Sender, Statement
 from .errors import READ_ONLY_TRANSACTION, is_lost, translate
+
+R = TypeVar("R")
+
+PIECES = 64
+"""How many pieces of an answer that are there are taken before others have their turn on the event loop."""
+
+HURRIED = 0.1
+"""How often is looked whether who waits for an answer is in a hurry by now."""
 
 CANCEL_SECONDS = 1.0
 """How long to try to cancel a statement that has passed its deadline."""
@@ -100,13 +113,16 @@ def _check_encoding(connection: psycopg.Connection[Any] | AsyncConnection[Any], 
         )
 
 
-def _limited(generator: Generator[Any, Any, Any], deadline: Deadline | None) -> Generator[Any, Any, Any]:
+def _limited(
+    generator: Generator[Any, Any, R], deadline: Deadline | None, wanted: Wait | None = None
+) -> Generator[Any, Any, R]:
     """A generator of psycopg's that raises `LateError` when its deadline has passed.
 
-    psycopg wakes it with a false value ten times a second while the server says nothing.
+    psycopg wakes it with a false value ten times a second while the server says nothing. `wanted`: what a generator
+    that was begun elsewhere waits for.
     """
     try:
-        wanted = next(generator)
+        wanted = wanted or next(generator)
         while True:
             ready = yield wanted
             if not ready and deadline is not None and deadline.for_answer() <= 0:
@@ -126,6 +142,11 @@ class DeadlineConnection(Connection[tuple[Any, ...]]):
         """One cursor for all statements that are run one after the other: to make one takes a fourth of the time."""
         return self.cursor()
 
+    @cached_property
+    def sender(self) -> Sender:
+        """Who runs the statements that need no cursor."""
+        return Sender(self)
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
         return super().wait(_limited(gen, self.deadline), *args, **kwargs)
@@ -141,9 +162,64 @@ class AsyncDeadlineConnection(AsyncConnection[tuple[Any, ...]]):
         """See `DeadlineConnection.statements`."""
         return self.cursor()
 
+    @cached_property
+    def sender(self) -> Sender:
+        """See `DeadlineConnection.sender`."""
+        return Sender(self)
+
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Run an operation of psycopg's."""
         return await super().wait(_limited(gen, self.deadline), *args, **kwargs)
+
+    @cached_property
+    def _more(self) -> Callable[[], object]:
+        """Tells whether there is something to be received at this moment."""
+        if not hasattr(select, "poll"):  # Windows
+            return lambda: False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return partial(poll.poll, 0)
+
+    async def answer(self, gen: PQGen[R], deadline: Deadline) -> R:
+        """Run an operation that mostly waits for one answer: as `wait`, with less work around it.
+
+        If the task is cancelled, the server is told to stop, so that the connection can be used again.
+        """
+        loop, socket = asyncio.get_running_loop(), self.pgconn.socket
+        wanted = None
+        try:
+            wanted = next(gen)
+            while wanted == Wait.R:
+                arrived: asyncio.Future[bool] = loop.create_future()
+                left = deadline.for_answer()
+                timer = loop.call_later(min(left, HURRIED) if deadline.may_be_hurried else left, _tell, arrived, False)
+                loop.add_reader(socket, _tell, arrived, True)
+                try:
+                    readable = await arrived
+                finally:
+                    timer.cancel()
+                    loop.remove_reader(socket)
+                if readable:
+                    wanted = gen.send(Ready.R)
+                    for _ in range(PIECES):
+                        if wanted != Wait.R or not self._more():
+                            break
+                        wanted = gen.send(Ready.R)
+                elif deadline.for_answer() <= 0:
+                    raise LateError("no answer in time")
+        except StopIteration as stop:
+            return stop.value
+        except asyncio.CancelledError:
+            await _acancel(self)
+            with suppress(psycopg.Error, LateError):
+                await super().wait(_limited(gen, Deadline(CANCEL_SECONDS), wanted))
+            raise
+        return await super().wait(_limited(gen, deadline, wanted))  # what is sent is more than the socket takes at once
+
+
+def _tell(arrived: asyncio.Future[bool], readable: bool) -> None:
+    if not arrived.done():
+        arrived.set_result(readable)
 
 
 def _is_sound(connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> bool:
@@ -156,6 +232,8 @@ class PostgresPort(PooledPort[psycopg.Error]):
     def __init__(self, target: Target, stats: Stats) -> None:
         super().__init__(psycopg.Error, target.where, stats)
         self.target = target
+        self.direct: dict[str, Statement] = {}
+        """Statements that need no cursor, because they are run all the time and bring rows, by their text."""
 
     def is_lost(self, error: psycopg.Error) -> bool:
         """Whether the connection is of no use any more, and others may be."""
@@ -202,7 +280,11 @@ class ThreadPort(PostgresPort):
         connection = self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            result = _result(connection.statements.execute(cast("Any", sql), parameters))
+            statement = self.direct.get(sql)
+            if statement is None:
+                result = _result(connection.statements.execute(cast("Any", sql), parameters))
+            else:
+                result = connection.wait(connection.sender.run(statement, parameters))
         except LateError:
             self._pool.abandon(connection, _cancel)
             raise
@@ -288,7 +370,10 @@ class TaskPort(PostgresPort):
         connection = await self._pool.acquire(deadline)
         try:
             connection.deadline = deadline
-            return await _aresult(await connection.statements.execute(cast("Any", sql), parameters))
+            statement = self.direct.get(sql)
+            if statement is None:
+                return await _aresult(await connection.statements.execute(cast("Any", sql), parameters))
+            return await connection.answer(connection.sender.run(statement, parameters), deadline)
         except LateError:
             await _acancel(connection)
             raise

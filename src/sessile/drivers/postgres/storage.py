@@ -22,14 +22,15 @@ from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
-from ..sql.base import Execute, Port, SqlDriver
+from ..sql.base import FEW_LOADED, Execute, Port, SqlDriver
 from ..sql.batches import FEW_COMMITS, LOADED_CHARS, Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
 from ..sql.pool import MAX_AGE, pool_settings
 from ..sql.statements import put_in
+from .direct import Statement
 from .listener import Listener
-from .ports import BorrowedPort, Target, TaskPort, ThreadPort
+from .ports import BorrowedPort, PostgresPort, Target, TaskPort, ThreadPort
 
 R = TypeVar("R")
 
@@ -162,6 +163,9 @@ class PostgresDriver(SqlDriver):
         self._channel = f"sessile_{crc32(words['sessions'].encode()):08x}"
         self._listener: Listener | None = None
         self._texts: dict[tuple[str, int], str] = {}
+        self._direct = port.direct if isinstance(port, PostgresPort) else {}
+        for name in ("load_head", "load_few", "load", "load_many", "advance_many"):
+            self._direct[self.sql[name]] = Statement(self.sql[name])
 
     @asynccontextmanager
     async def migrating(self, deadline: Deadline) -> AsyncGenerator[Execute]:
@@ -178,6 +182,11 @@ class PostgresDriver(SqlDriver):
         if isinstance(self.port, BorrowedPort):  # whose transactions are the application's
             return None
         return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
+
+    async def _load(self, asked: Load, deadline: Deadline) -> Rows:
+        if not 0 < asked.newest <= FEW_LOADED:
+            return await super()._load(asked, deadline)
+        return (await self.port.read("Loading a session", self.sql["load_few"], asked._asdict(), deadline)).rows
 
     async def _load_many(self, loads: Sequence[Load], deadline: Deadline) -> dict[str, Rows]:
         """The rows of several sessions; those whose commits are too large to come with others are left out."""
@@ -221,6 +230,7 @@ class PostgresDriver(SqlDriver):
             text = put_in(self.sql[name], {"rows": _rows(commits)})
             if commits <= FEW_COMMITS:
                 self._texts[name, commits] = text
+                self._direct[text] = Statement(text)
         return text
 
     async def _append_many(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:

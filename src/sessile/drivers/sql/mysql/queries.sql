@@ -16,6 +16,15 @@ WHERE session_id = :session_id
     AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
 ORDER BY seq DESC LIMIT :newest);
 
+-- name: load_few
+-- The same of so few commits that their size does not matter.
+SELECT {small}, body FROM {sessions} WHERE session_id = :session_id
+UNION ALL
+(SELECT {fixed}, body FROM {commits}
+WHERE session_id = :session_id
+    AND incarnation = (SELECT incarnation FROM {sessions} WHERE session_id = :session_id)
+ORDER BY seq DESC LIMIT :newest);
+
 -- name: load_many
 -- The same of several sessions, with as many commits each: a row for each number back from the revision, so that each
 -- commit is found by the whole primary key. The first of them has the head.
@@ -36,7 +45,8 @@ INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
 
 -- name: next_commit
 -- Compare and set, its first half, once for each commit: the row of the head is locked, and a commit is added only at
--- the expected revision.
+-- the expected revision. Not the head first, and then a commit if ROW_COUNT() is 1, which would spare a look at the head:
+-- when connections were cut in the middle of it (MariaDB 10.11), a head went on without its commit.
 INSERT INTO {commits} (session_id, incarnation, {commit})
 SELECT session_id, incarnation, {row} FROM {sessions}
 WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected

@@ -17,6 +17,17 @@ SELECT NULL, commit_id, seq, '', key, NULL, NULL, NULL, time, run, NULL, false, 
         AND seq > (SELECT revision FROM {sessions} WHERE session_id = :session_id) - :newest
 ) AS counted WHERE coalesce(newer, 0) < :max_bytes;
 
+-- name: load_few
+-- The same of so few commits that their size does not matter: the head is looked for once, and nothing is added up.
+WITH head AS MATERIALIZED (
+    SELECT {head} FROM {sessions} WHERE session_id = :session_id
+)
+SELECT {head}, {now} AS now FROM head
+UNION ALL
+SELECT NULL, commit_id, seq, '', log.key, NULL, NULL, NULL, time, run, NULL, false, '', log.body, 0
+FROM head JOIN {commits} AS log ON log.session_id = :session_id AND log.incarnation = head.incarnation
+    AND seq > head.revision - :newest;
+
 -- name: load_many
 -- The same of several sessions. The rows of commits have the session's id in the place of the kind.
 WITH heads AS MATERIALIZED (
