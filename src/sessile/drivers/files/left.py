@@ -48,6 +48,8 @@ class Left(NamedTuple):
     top: int
     end: tuple[Record, ...]
     """What this process has written last, the newest record last: the log ends with it, unless it was changed since."""
+    exchanged: int
+    """How many heads in a row were exchanged (`Heads.put_in_place`)."""
 
 
 class LeftSessions:
@@ -65,14 +67,21 @@ class LeftSessions:
         self._left.pop(session_id, None)
 
     def put(
-        self, head: os.stat_result, log: os.stat_result, row: HeadRow, begin: int, top: int, end: Sequence[Record]
+        self,
+        head: os.stat_result,
+        log: os.stat_result,
+        row: HeadRow,
+        begin: int,
+        top: int,
+        end: Sequence[Record],
+        exchanged: int,
     ) -> None:
         """Remember what a commit has left, and forget what was left longest ago."""
         if len(row.body) + len(row.metadata) > LARGEST:
             return
         owner = Owner(row.session_id, row.incarnation)
         self.forget(row.session_id)  # so that it becomes the newest
-        left = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top, _within(end))
+        left = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top, _within(end), exchanged)
         self._left[row.session_id] = left
         if len(self._left) > MOST:
             try:

@@ -21,6 +21,7 @@ from typing import Final
 
 from ...errors import CorruptDataError
 from ..sql import private
+from . import linux
 from .disk import FLAGS, WINDOWS, sync, write_all
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -124,6 +125,17 @@ class Tree:
         """Give a file or folder another name, in place of a file that has it."""
         with self._above(old) as (source, name), self._above(new) as (target, new_name):
             os.replace(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        """Let two files of a folder change their names in one step; False where that cannot be done."""
+        with self._above(one) as (folder, name):
+            return folder is not None and linux.exchange(folder, name, other.name)
+
+    def link(self, path: Path, name: Path) -> None:
+        """Give a file another name in its folder."""
+        with self._above(path) as (folder, old):
+            new = name.name if folder is not None else str(name)
+            os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
     def unlink(self, path: Path) -> None:
         """Remove a file, if it is there; of a link the link."""
