@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from ...errors import CorruptDataError
 from ...storage.driver import HeadRow
-from . import linux
 from .formats import Format, FormatError, Owner
 from .log import Log
 from .tree import Tree
@@ -39,7 +38,9 @@ class Place(NamedTuple):
 def place_in(folder: Path, form: Format) -> Place:
     """The files of the session that has this folder."""
     head, log = form.head_file, form.log_file
-    return Place(folder, folder / head, folder / f".{head}.new", folder / f".{head}.base", folder / log, folder / "records")
+    return Place(
+        folder, folder / head, folder / f".{head}.new", folder / f".{head}.base", folder / log, folder / "records"
+    )
 
 
 class Heads:
@@ -109,7 +110,9 @@ class Heads:
             return None
         chunk = log.at(log.find(lambda seen: seen.seq >= row.revision)[0])
         stored = None if chunk is None else log.readable(chunk)
-        return row if stored is not None and (stored.row.seq, stored.row.time) == (row.revision, row.updated_at) else None
+        return (
+            row if stored is not None and (stored.row.seq, stored.row.time) == (row.revision, row.updated_at) else None
+        )
 
     def forget_base(self, place: Place) -> None:
         """What is erased must not stay in it."""

@@ -130,19 +130,28 @@ class Index:
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
-    @contextmanager
-    def _connected(self) -> Generator[sqlite3.Connection]:
-        if not Deadline(LOCK_SECONDS).acquire(self._lock):
+    def _connected(self) -> _Connected:
+        """A block with the connection, which no other thread uses meanwhile."""
+        return _Connected(self)
+
+    def take(self) -> sqlite3.Connection:
+        """The connection, until `give_back`."""
+        if not self._lock.acquire(blocking=False) and not Deadline(LOCK_SECONDS).acquire(self._lock):
             raise StorageUnavailableError(f"Other threads did not let go of the index {str(self.path)!r}.")
         try:
-            with _translated(self.path):
-                if self._closed:
-                    raise ClosedError("This storage was closed.")
-                if self._connection is None:
+            if self._closed:
+                raise ClosedError("This storage was closed.")
+            if self._connection is None:
+                with _translated(self.path):
                     self._connection = self._opened()
-                yield self._connection
-        finally:
+            return self._connection
+        except BaseException:
             self._lock.release()
+            raise
+
+    def give_back(self) -> None:
+        """Let other threads use the connection."""
+        self._lock.release()
 
     def make(self) -> None:
         """Make the file, if it is not there."""
@@ -298,6 +307,24 @@ class Index:
     def after_fork(self) -> None:
         """The threads that waited are not in the child."""
         self._lock = threading.RLock()  # taken more than once for a fork, by several storages with one driver
+
+
+class _Connected:
+    """A block of `Index._connected`."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._index.take()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._index.give_back()
+        if isinstance(error, sqlite3.Error):
+            with _translated(self._index.path):
+                raise error
 
 
 def _forget(connection: sqlite3.Connection, folder: str) -> None:

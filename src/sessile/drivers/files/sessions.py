@@ -21,7 +21,7 @@ from . import disk, keys, linux
 from .formats import Format, Owner, Stored
 from .heads import Heads, Place, place_in
 from .index import Index, Stamp
-from .left import LeftSessions, Record, stamp
+from .left import LeftSessions, Record
 from .locks import Locks
 from .log import Chunk, Log
 from .names import safe_name
@@ -87,7 +87,7 @@ class Sessions:
         self.index = index
         self.stats = stats
         self.heads = Heads(tree, form)
-        self._left = LeftSessions()
+        self._left = LeftSessions(tree)
 
         self.place = lru_cache(maxsize=1024)(self._place)
         """Where the files of a session are."""
@@ -99,13 +99,8 @@ class Sessions:
 
     @contextlib.contextmanager
     def read(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
-        """The session as it was acknowledged; None if there is none.
-
-        Readers take no lock. One that finds a commit which the head does not cover yet waits until it does: what is
-        acknowledged before a read begins is in it. If nobody is there who could be writing it, the head is rolled
-        forward.
-        """
-        view = self._settled_view(session_id, deadline)
+        """`settled` for a block, at whose end it is closed."""
+        view = self.settled(session_id, deadline)
         try:
             yield view
         finally:
@@ -121,7 +116,13 @@ class Sessions:
                 return view.log.span(span, view.revision)
             return keys.find(self.index, self.place(session_id).folder.name, view.log, span, view.revision)
 
-    def _settled_view(self, session_id: str, deadline: Deadline) -> View | None:
+    def settled(self, session_id: str, deadline: Deadline) -> View | None:
+        """The session as it was acknowledged; None if there is none. Whoever asks closes it.
+
+        Readers take no lock. One that finds a commit which the head does not cover yet waits until it does: what is
+        acknowledged before a read begins is in it. If nobody is there who could be writing it, the head is rolled
+        forward.
+        """
         goal = 0
         while True:
             view = self._view(session_id)
@@ -138,6 +139,9 @@ class Sessions:
     def _view(self, session_id: str, flags: int = os.O_RDONLY) -> View | None:
         """One look at the files. The head is read first, so that the log has at least what it covers."""
         place = self.place(session_id)
+        left = self._as_left(session_id, place, flags)
+        if left is not None:
+            return left
         while True:
             with self.tree.held(place.folder):
                 view, again = self._look(session_id, place, flags)
@@ -146,9 +150,6 @@ class Sessions:
 
     def _look(self, session_id: str, place: Place, flags: int) -> tuple[View | None, bool]:
         """One look, and whether another one is needed, because the files were changed meanwhile."""
-        left = self._as_left(session_id, place, flags)
-        if left is not None:
-            return left, False
         content = self.tree.read(place.head)
         file = self.tree.open_file(place.log, flags)
         if file is None:
@@ -329,28 +330,14 @@ class Sessions:
         return True
 
     def _as_left(self, session_id: str, place: Place, flags: int) -> View | None:
-        """The session as this process has left it, if its files are as they were then.
-
-        The log first, and then the head, which a commit writes in this order: if the head is the same, no commit was
-        made until the log was looked at.
-        """
-        left = self._left.get(session_id)
-        file = None if left is None else self.tree.open_file(place.log, flags)
-        if left is None or file is None:
+        """The session as this process has left it, if its files are as they were then."""
+        found = self._left.find(session_id, place, flags)
+        if found is None:
             return None
-        try:
-            found = os.fstat(file)
-            if stamp(found) == left.log_stamp and Stamp.of(self.tree.stat(place.head), 0).head == left.head_stamp:
-                log = Log(file, found.st_size, self.form, place.log, left.begin)
-                file = -1
-                last, top, end, exchanged = left.head.revision, left.top, left.end, left.exchanged
-                return View(left.head, log, left.owner, last, top, clean=True, end=end, exchanged=exchanged)
-        except FileNotFoundError:  # there is a log, and no head
-            return None
-        finally:
-            if file >= 0:
-                os.close(file)
-        return None
+        left, file = found
+        log = Log(file, left.log_stamp[2], self.form, place.log, left.begin)
+        last, top, end, exchanged = left.head.revision, left.top, left.end, left.exchanged
+        return View(left.head, log, left.owner, last, top, clean=True, end=end, exchanged=exchanged)
 
     def _create(self, place: Place, write: Append) -> bool:
         self.tree.make_folder(place.folder)

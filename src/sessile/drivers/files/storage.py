@@ -199,10 +199,15 @@ class FileDriver(Driver):
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         self._begin(deadline)
-        with disk.translated("Reading a session", self.root), self.sessions.read(session_id, deadline) as view:
-            if view is None or view.head is None:
+        with disk.translated("Reading a session", self.root):
+            view = self.sessions.settled(session_id, deadline)
+            if view is None:
                 return None
-            return Loaded(view.head, view.newest(newest), time.time_ns() // 1000)
+            try:
+                head = view.head
+                return None if head is None else Loaded(head, view.newest(newest), time.time_ns() // 1000)
+            finally:
+                view.close()
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         self._begin(deadline)
