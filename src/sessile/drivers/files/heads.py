@@ -1,10 +1,10 @@
-"""The head of a session as a file: how it is written, put in place of the one before, and found again after a power cut.
+"""The head of a session as a file: how it is written, put in place, and found again after a power cut.
 
 A head is replaced without waiting for the disk, so after a power cut it may be broken. File systems see to it that it
-rarely is, by writing a file before it takes another one's name; every commit pays for that. A process that commits again
-and again to a session lets the two files change their names instead, which costs little, and keeps the last head that
-took a name as its base: from there a broken head is rolled forward, not from the beginning of the log, and with what
-was changed in it by hand.
+rarely is, by writing a file before it takes another one's name, and every commit pays for that. So a process that
+commits again and again to a session lets the two files change their names instead, and keeps the last head that took a
+name as its base: from there a broken head is rolled forward, not from the beginning of the log, and with what was
+changed in it by hand.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class Heads:
     def _exchanged(self, place: Place, *, anew: bool) -> bool:
         if not self._exchanges or (anew and not self._based(place)):
             return False
-        self._exchanges = self._tree.exchange(place.new_head, place.head)
+        try:
+            self._exchanges = self._tree.exchange(place.new_head, place.head)
+        except FileNotFoundError:  # somebody has removed the head meanwhile
+            return False
         if self._exchanges:
             with suppress(OSError):  # whoever writes the next head removes it
                 self._tree.unlink(place.new_head)

@@ -41,8 +41,8 @@ class View:
 
     `last` and `top` are those of the newest commit of the log; what is beyond the head's revision was not acknowledged.
     `top` is -1 if that commit was acknowledged and is damaged. `clean`: the log ends with it, and can be appended to.
-    `end`: what this process has written there last, if the files are as it has left them; then `exchanged` says how many
-    heads in a row were exchanged (`Heads.put_in_place`).
+    `end`: what this process has written there last, if the files are as it has left them; `exchanged`: how many heads
+    in a row were exchanged then (`Heads.put_in_place`).
     """
 
     head: HeadRow | None
