@@ -388,7 +388,8 @@ class Sessions:
             if owner:
                 self.tree.sync_folder(place.folder)
                 self.tree.sync_folder(self.folder)
-            self.index.put(write.head, place.folder.name, Stamp.of(head, size + len(data)))
+            if exchanged is None or not self.index.note_change(write.session_id, place.folder.name):
+                self.index.put(write.head, place.folder.name, Stamp.of(head, size + len(data)))
             exchanged = self.heads.put_in_place(place, exchanged)
         except StorageError as error:
             error.written = self._undone(place, file, size)
@@ -540,7 +541,7 @@ class Sessions:
             if view is None or view.head is None:
                 self.index.remove(session_id, place.folder.name)
             else:
-                self.index.put(view.head, place.folder.name, self.stamp_of(place))
+                self.index.settle(view.head, place.folder.name, self.stamp_of(place))
 
     def stamp_of(self, place: Place) -> Stamp:
         """What tells whether the files of a session are those that the index has seen."""

@@ -327,6 +327,13 @@ class FileDriver(Driver):
             elif anew:
                 for strange in [*self._strange.values()]:
                     self._look(strange.folder, strange.name if strange.indexed else None, deadline)
+            self._catch_up(deadline)
+
+    def _catch_up(self, deadline: Deadline) -> None:
+        """Let the index follow the sessions of which it was only noted that they have changed."""
+        for session_id in self.index.changed():
+            self._refresh(session_id, deadline)
+            deadline.check("Bringing the index up to the sessions")
 
     def _compare(self, deadline: Deadline) -> None:
         known = self.index.stamps()
