@@ -155,6 +155,7 @@ class FileDriver(Driver):
         if not self.tree.exists(self.root / MARKER):
             # No other line ends for what another machine checks out.
             self.tree.replace(self.sessions.folder / ".gitattributes", b"* -text\n")
+            self.tree.replace(self.sessions.folder / ".gitignore", b".*.base\n.*.new\n")
             text = json.dumps({"sessile": VERSION, "format": self.form.name})
             self.tree.replace(self.root / MARKER, f"{text}\n".encode())
 
