@@ -287,8 +287,8 @@ class Tree:
 
     def let_go(self) -> None:
         """Close the folder that `hold` has opened."""
-        self._held.folder = None
-        os.close(self._held.file)
+        file, self._held.folder = self._held.file, None  # in one: a finalizer may come in between, and hold another one
+        os.close(file)
 
     def _above(self, path: Path) -> _Above:
         return _Above(self, path)
