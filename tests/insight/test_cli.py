@@ -40,7 +40,7 @@ def sessile(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
 
 def test_an_index_is_made_by_its_command_only(sessile: Run) -> None:
     code, _, err = sessile("runs")
-    assert (code, "sessile index" in err) == (1, True)
+    assert (code, "has no index yet.\nRun `sessile index`" in err) == (1, True)
     code, out, _ = sessile("index", "--dry-run")
     assert "CREATE TABLE" in out
     assert sessile("runs")[0] == 1
@@ -88,7 +88,7 @@ def test_search(sessile: Run) -> None:
     first, second = out.splitlines()
     assert first.startswith("s1 run 1, ")
     assert second == "  input: a refund"
-    assert sessile("search", "refund", "--user", "bob")[1] == ""
+    assert sessile("search", "refund", "--user", "bob") == (0, "", "Nothing was found.\n")
     ((hit,), _) = (json.loads(sessile("search", "PARCEL", "--best", "--json")[1]), None)
     assert (hit["session_id"], hit["snippets"][0]["marks"]) == ("s2", [[2, 8]])
     assert sessile("search", "!!")[0] == 1
@@ -112,7 +112,7 @@ def test_examples(sessile: Run) -> None:
     assert "Question: a refund\nAnswer: of course" in sessile("examples", "--min-score", "1")[1]
     (one,) = json.loads(sessile("examples", "--min-score", "1", "--like", "refund", "--json")[1])
     assert (one["session_id"], one["answer"]) == ("s1", "of course")
-    assert sessile("examples", "--label", "none")[1] == ""
+    assert sessile("examples", "--label", "none") == (0, "", "There are no such runs that are good examples.\n")
 
 
 def test_usage_by_several(sessile: Run) -> None:

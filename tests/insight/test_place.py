@@ -49,7 +49,7 @@ def test_an_index_of_a_newer_version_is_left_alone(sqlite: SqliteStorage) -> Non
     assert index._place.read("SELECT * FROM {state}") == before
 
 
-def test_an_older_index_is_made_anew(sqlite: SqliteStorage) -> None:
+def test_an_older_index_is_made_anew(sqlite: SqliteStorage, tmp_path: Path) -> None:
     sqlite.add_run("s", input="hello")
     index = Index(sqlite)
     index.update()
@@ -59,6 +59,12 @@ def test_an_older_index_is_made_anew(sqlite: SqliteStorage) -> None:
         await run(index._place.sql("DELETE FROM {runs}"), None)
 
     index._place.change(make_older)
+    with (
+        SqliteStorage(tmp_path / "sessions.db", auto_migrate=False) as reading,
+        pytest.raises(StorageError, match="is older than version") as refused,
+    ):
+        Index(reading).runs()
+    assert "sessile index" in str(refused.value)
     assert len(Index(sqlite).runs()) == 1
 
 

@@ -158,6 +158,8 @@ def search(
                 say("  {}: {}", one.where, " ".join(one.text.split()))
     if page.next_cursor is not None:
         say("There are more; --limit shows up to {}.", PAGE, err=True)
+    elif not page:
+        say("Nothing was found.", err=True)
 
 
 def _hit_json(hit: Hit) -> JsonObject:
@@ -298,6 +300,8 @@ def examples(
         return
     if found:
         say_text(found.prompt())
+    else:
+        say("There are no such runs that are good examples.", err=True)
 
 
 def _uses(one: Example) -> list[JsonObject]:
@@ -310,23 +314,33 @@ def index(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop it and build it again.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove it.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Also look for sessions that are gone unnoticed.")] = False,
+    text: Annotated[
+        bool | None,
+        typer.Option(
+            "--text/--no-text",
+            help="With the words of what was said, for search, or without.",
+            show_default="as the one that is there, else with them",
+        ),
+    ] = None,
     compact: Annotated[bool, typer.Option("--compact", help="Also take out words that deleted sessions left.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the statements that make its tables.")] = False,
     into: Into = None,
     json: AsJson = False,
 ) -> None:
     """Make the index by which runs, search and usage are answered, or bring it up to date."""
-    with _index(url, into) as made, progress("sessions") as done:
+    with opened(url) as storage, Index(storage, into, text=text) as made, progress("sessions") as done:
         if dry_run:
             statements = [f"{statement};" for statement in made.migrate(dry_run=True)]
             say_text(clean_json({"statements": statements}, indent=2) if json else "\n".join(statements))
             return
-        if drop or rebuild:
-            made.drop()
         if drop:
+            made.drop()
             told({"dropped": True}, "Removed the index.", json=json)
             return
-        made.migrate()
+        if rebuild:
+            made.rebuild(done)
+        else:
+            made.migrate()
         complete = datetime.fromtimestamp((made.compact(done) if compact else made.update(done)) / 1e6, UTC)
         gone = made.check() if check else 0
         total = made.usage(user_id=whose(None)).total.runs

@@ -111,10 +111,10 @@ class State(NamedTuple):
 
 _STATE = (
     "SELECT since, round_until, after_time, after_id, EXISTS (SELECT 1 FROM {gone}),"
-    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0), {moment} FROM {state}"
+    " (SELECT MIN(expires_at) FROM {sessions} WHERE expires_at > 0), {moment}, worded FROM {state}"
 )
-"""How far the index is, whether somebody has noted deletions, when the first of its sessions expires, and what has been
-committed in the database so far."""
+"""How far the index is, whether somebody has noted deletions, when the first of its sessions expires, what has been
+committed in the database so far, and whether words are entered."""
 
 
 class Window(NamedTuple):
@@ -189,7 +189,8 @@ class CatchingUp:
     def _run(self) -> int:
         while True:
             sign = self._place.sign()
-            *columns, is_gone, expires, moment = self._place.read(_STATE)[0]
+            *columns, is_gone, expires, moment, worded = self._place.read(_STATE)[0]
+            self._place.check_words(worded)
             sign = moment if sign is None else sign
             if is_gone or self._gone:
                 self._take_out_gone()
@@ -351,7 +352,7 @@ class CatchingUp:
             free()
         if batch:
             self._write(lambda writer: writer.write(batch), free)
-            if self._place.engine.lags:
+            if self._place.engine.lags and self._place.words:
                 for one in (batch[0], batch[-1]):
                     self._await_words(one.head.session_id)
 
@@ -407,14 +408,14 @@ class CatchingUp:
                 look.unreadable[row.session_id] = str(error)
                 return
             head = again
-        words = _session_words(head)
+        words = _session_words(head) if self._place.words else None
         try:
             numbers, runs = self._touched(head, indexed)
         except (NewerVersionError, CorruptDataError):  # nobody can say which runs have changed
             numbers, runs = range(1, head.run_count + 1), {}
         if runs and all(number in runs for number in numbers):
             problems: dict[int, str] = {}
-            yield News(head, numbers, _indexed(head, list(runs.values()), problems), words, True, problems)
+            yield News(head, numbers, self._indexed(head, list(runs.values()), problems), words, True, problems)
             return
         if not numbers:
             yield News(head, [], [], words)
@@ -425,7 +426,18 @@ class CatchingUp:
                     problems[part[0]] = f"Runs {part[0]} to {part[-1]} are not in the log."
                     yield News(head, part, [], words, True, problems)
                     return
-                yield News(head, part, _indexed(head, found, problems), words, last, problems)
+                yield News(head, part, self._indexed(head, found, problems), words, last, problems)
+
+    def _indexed(self, head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
+        """The runs as they are to be written; what nobody here can make out is put among the problems."""
+        made: list[Indexed] = []
+        for run in runs:
+            try:
+                found = all_facts([run])
+                made += [_with_words(head, one) if self._place.words else Indexed(one, None) for one in found]
+            except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+                problems[run.number] = f"Run {run.number} is not what a run can be: {type(error).__name__}."
+        return made
 
     def _touched(self, head: Session, indexed: int) -> tuple[Sequence[int], dict[int, Run]]:
         if indexed == 0:
@@ -455,18 +467,7 @@ def _session_words(head: Session) -> Words:
     return words_of(found | _marks(head, head.agent))
 
 
-def _indexed(head: Session, runs: Sequence[Run], problems: dict[int, str]) -> list[Indexed]:
-    """The runs as they are to be written; what nobody here can make out is put among the problems."""
-    made: list[Indexed] = []
-    for run in runs:
-        try:
-            made += [_one_indexed(head, facts) for facts in all_facts([run])]
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            problems[run.number] = f"Run {run.number} is not what a run can be: {type(error).__name__}."
-    return made
-
-
-def _one_indexed(head: Session, facts: Facts) -> Indexed:
+def _with_words(head: Session, facts: Facts) -> Indexed:
     texts = dict.fromkeys(piece.text for piece in pieces_of(facts.run))  # what was asked stands in a message, too
     found, cut = count_terms(texts)
     found.update(_marks(head, facts.run.agent))

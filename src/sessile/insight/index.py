@@ -55,15 +55,21 @@ class Index:
             PostgreSQL, MySQL or MariaDB. Any of these will do: `"sqlite:///index.db"` is a file.
         embed: makes vectors of texts, to search by meaning: a function from a list of texts to a vector for each, or
             Pydantic AI's `Embedder`.
+        text: whether it has the words of what was said. Without them an index takes a fraction of the time and of the
+            room, holds no text of a conversation, and answers everything but `search`. It is decided when an index is
+            made. Default: as the one that is there, else with words; the first question to one that is otherwise
+            raises a `StorageError`.
 
     Raises:
         InvalidInputError: the log lies in no such database, and no other one is named.
     """
 
-    def __init__(self, storage: Storage, into: str | None = None, *, embed: Embed | None = None) -> None:
+    def __init__(
+        self, storage: Storage, into: str | None = None, *, embed: Embed | None = None, text: bool | None = None
+    ) -> None:
         self._asked = storage
         self._storage = storage.whole if isinstance(storage, UserStorage) else storage
-        self._place: Place = place_for(self._storage, into)
+        self._place: Place = place_for(self._storage, into, words=text)
         self._into = into
         self._meaning = None if embed is None else Meaning(embed)
         self._worker = Worker(2)
@@ -181,8 +187,8 @@ class Index:
 
     @tells_damage
     def rebuild(self, progress: Progress | None = None) -> int:
-        """Drop it and build it again, as `update` does."""
-        self.drop()
+        """Drop it and build it again, as `update` does; with words or without, as it was, unless `text` says it."""
+        self._place.rebuild()
         return self.update(progress)
 
     @tells_damage
@@ -572,13 +578,13 @@ def update_beside(index: Index, pace: Pace) -> int:
 
 
 async def existing_index(storage: Storage) -> Index | None:
-    """The index beside the log of a storage, if somebody has made one; whoever takes it closes it."""
+    """The index beside the log of a storage, if somebody has made one with words; whoever takes it closes it."""
     try:
         index = Index(storage)
     except InvalidInputError:  # the log lies in no SQL database
         return None
     try:
-        there = await index.aexists()
+        there = await index._in_thread(lambda: index.exists() and index._place.is_worded())  # pyright: ignore[reportPrivateUsage] (of the same module)
     except BaseException:
         index.close()
         raise

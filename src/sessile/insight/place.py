@@ -14,14 +14,17 @@ from .engines import ENGINES, TABLES, Engine
 
 T = TypeVar("T")
 
-VERSION = 7
+VERSION = 8
 """Of the tables. An older index is rebuilt; a newer one is left alone."""
+
+WORDED = 8
+"""The first version whose tables say whether they take words; those before all do."""
 
 
 class Place:
     """The tables of one index."""
 
-    def __init__(self, storage: Storage, engine: Engine, beside: Beside, *, shared: bool) -> None:
+    def __init__(self, storage: Storage, engine: Engine, beside: Beside, *, shared: bool, words: bool | None) -> None:
         self.storage = storage
         self.engine = engine
         self.shared = shared
@@ -35,6 +38,9 @@ class Place:
         self.tables["moment"] = engine.moment
         self.known: object = None
         """What `sign` was when the index had all that was in the log; None: it is not known."""
+        self.words = words is not False
+        """Whether words are entered: what its tables say, once it is prepared."""
+        self._wanted = words
         self._ready = False
 
     # ------------------------------------------------------------ statements
@@ -68,26 +74,50 @@ class Place:
     def prepare(self) -> None:
         """Make the tables if they are not there, and make an older index anew.
 
-        Raises `NewerVersionError` if a newer version has made them, and `StorageError` where only `migrate` may.
+        Raises `NewerVersionError` if a newer version has made them, and `StorageError` where only `migrate` may, or if
+        they have words and should not, or have none and should.
         """
         if self._ready:
             return
         if self.may_create:
             self.migrate()
-        elif not self._up_to_date(self.state_version()):
+        else:
+            self._needs(self.state_version())
+        self.words = self.is_worded()
+        if self._wanted not in (None, self.words):
             raise StorageError(
-                f"{self.where} has no index of version {VERSION}.",
-                hint="Let a user who may make tables run `sessile migrate --index`, or `sessile index`.",
+                f"The index in {self.where} has {'the' if self.words else 'no'} words of what was said.",
+                hint=f"Build it anew: `sessile index --rebuild {'--no-text' if self.words else '--text'}`.",
             )
         self._ready = True
+
+    def is_worded(self) -> bool:
+        """Whether the tables of this version that there are take words; True while they are being made."""
+        rows = self.read("SELECT worded FROM {state}")
+        return not rows or bool(rows[0][0])
+
+    def check_words(self, worded: object = 0) -> None:
+        """Refuse to go on if somebody has made another index meanwhile: words are entered in all of one, or in none."""
+        if bool(worded) != self.words:
+            raise StorageError(
+                f"The index in {self.where} was built anew meanwhile.", hint="Try again; nothing was entered."
+            )
+
+    def _needs(self, found: tuple[int, int] | None) -> None:
+        """Refuse to go on without the tables of this version."""
+        if self._up_to_date(found):
+            return
+        hint = "Run `sessile index` once, as a user who may make tables."
+        if found is None:
+            raise StorageError(f"{self.where} has no index yet.", hint=hint)
+        raise StorageError(f"The index in {self.where} is older than version {VERSION}, which is needed.", hint=hint)
 
     def migrate(self, *, dry_run: bool = False) -> list[str]:
         """See `Index.migrate`."""
         found = self.state_version()
         if self._up_to_date(found):
             return []
-        older = [] if found is None else self._dropping()
-        statements = [*older, *self.statements()]
+        statements = self._making(found)
         if not dry_run:
             try:
                 operate(self.storage, _run_all, statements)
@@ -95,6 +125,18 @@ class Place:
                 if not self._up_to_date(self.state_version()):
                     raise
         return statements
+
+    def rebuild(self) -> None:
+        """Put empty tables in the place of those that there are, whatever their version, at once."""
+        operate(self.storage, _run_all, self._making(self.state_version()))
+        self._ready = False
+
+    def _making(self, found: tuple[int, int] | None) -> list[str]:
+        """The statements that make the tables, in the place of those that were found: without words, if they are."""
+        words = self._wanted
+        if words is None:
+            words = found is None or found[0] < WORDED or self.is_worded()
+        return [*([] if found is None else self._dropping()), *self.statements(words=words)]
 
     def _up_to_date(self, found: tuple[int, int] | None) -> bool:
         if found is not None and found[1] > VERSION:
@@ -113,10 +155,11 @@ class Place:
         numbers = type(version) is int and type(oldest) is int
         return (version, oldest) if numbers else (0, 0)  # changed by hand: it is rebuilt
 
-    def statements(self) -> list[str]:
+    def statements(self, *, words: bool) -> list[str]:
         """What makes the tables."""
         *others, state = self.engine.tables()
-        row = f"INSERT INTO {{state}} (id, version, oldest, since) VALUES (1, {VERSION}, {VERSION}, 0)"
+        values = f"1, {VERSION}, {VERSION}, {int(words)}, 0"
+        row = f"INSERT INTO {{state}} (id, version, oldest, worded, since) VALUES ({values})"
         made = [*others, *self.engine.indexes(self.prefix), state, self.engine.if_new(row)]
         answer = "" if self.engine.ask is None else self.read(self.engine.ask)[0][0]
         words = {**self.tables, **self.engine.words(answer)}
@@ -137,8 +180,8 @@ class Place:
         return self._ready or self._up_to_date(self.state_version())
 
     def is_gone(self) -> bool:
-        """Whether somebody has dropped it since it was prepared; then it is to be prepared again."""
-        gone = self.state_version() is None
+        """Whether somebody has dropped it since it was prepared, or made another one: it is to be prepared again."""
+        gone = self.state_version() is None or self.is_worded() != self.words
         self._ready = self._ready and not gone
         return gone
 
@@ -187,8 +230,10 @@ def _beside(core: Core) -> Beside:
     return beside
 
 
-def place_for(storage: Storage, into: str | None) -> Place:
+def place_for(storage: Storage, into: str | None, *, words: bool | None = None) -> Place:
     """Where the index of a storage lies: beside its log, or in the database that a URL names.
+
+    `words`: whether it has those of what was said; None: as it is.
 
     Raises `InvalidInputError` if neither is an SQL database.
     """
@@ -201,10 +246,10 @@ def place_for(storage: Storage, into: str | None) -> Place:
     target = storage if into is None else open_storage(into)
     beside = operate(target, _look_beside)
     if beside is None and into is None and not storage.capabilities.durable:
-        return place_for(storage, "sqlite://")  # what is in memory only has its index there, too
+        return place_for(storage, "sqlite://", words=words)  # what is in memory only has its index there, too
     if beside is None:
         what = "This storage's database" if into is None else "What `into` names"
         raise InvalidInputError(
             f"{what} is none that an index can lie in.", hint='Name a file for it: into="sqlite:///index.db".'
         )
-    return Place(target, ENGINES[beside.dialect], beside, shared=shared)
+    return Place(target, ENGINES[beside.dialect], beside, shared=shared, words=words)

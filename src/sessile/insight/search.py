@@ -94,6 +94,10 @@ def search(
         found = [hit.run for hit in page if hit.run is not None]
         page.unreadable.update(fill(place, found, whose, filters.get("session_id")))
         return page
+    if not place.words:
+        raise InvalidInputError(
+            "This index has no words to search for.", hint="Build it with them: `sessile index --rebuild --text`."
+        )
     asked = question(text)
     if not asked.tokens:
         raise InvalidInputError(f"There are no words in {text!r:.200} to search for.")

@@ -149,6 +149,7 @@ CREATE TABLE IF NOT EXISTS {state} (
     id INTEGER PRIMARY KEY,
     version INTEGER NOT NULL,   -- of these tables
     oldest INTEGER NOT NULL,    -- the oldest version whose programs may use them
+    worded INTEGER NOT NULL,    -- whether words are entered; 0: the index answers everything but searches
     since {id} NOT NULL,        -- all that changed before is in the index
     round_until {id},           -- of a look at what has changed that is under way: what since becomes at its end,
     after_time {id},            -- and how far it is

@@ -66,10 +66,13 @@ RUN = (
 
 @dataclass(slots=True)
 class Indexed:
-    """One run as it is to be written: what is known of it, its words, and whether some were left out."""
+    """One run as it is to be written: what is known of it, its words, and whether some were left out.
+
+    An index without text has no words of it.
+    """
 
     facts: Facts
-    words: Words
+    words: Words | None
     cut: bool = False
 
 
@@ -81,7 +84,7 @@ class News:
         head: the session at the revision up to which was read.
         numbers: the runs that were read anew, by number; what the index has of them is replaced.
         runs: them, and the runs below them, but for those that could not be read.
-        words: the words of the session itself.
+        words: the words of the session itself; None: the index has no text.
         complete: whether this is all up to that revision; else more of the session follows.
         problems: why runs could not be read, by number; 0 stands for the session as a whole.
     """
@@ -89,7 +92,7 @@ class News:
     head: Session
     numbers: Sequence[int]
     runs: list[Indexed]
-    words: Words
+    words: Words | None
     complete: bool = True
     problems: dict[int, str] = field(default_factory=dict[int, str])
 
@@ -184,6 +187,7 @@ class Writer:
 
         Words come last: SQLite writes those that it has gathered whenever another statement changes several rows.
         """
+        self._place.check_words(*[row[0] for row in await self._ask("SELECT worded FROM {state}")])
         known = await self._known([one.head.session_id for one in news])
         fresh: list[tuple[News, Known | None]] = []
         for one in news:
@@ -289,12 +293,12 @@ class Writer:
         for one, session in fresh:
             row = ids[session, 0, ""]
             rows.append(_session_row(row, session, one.head))
-            words.append((row, one.words))
+            words += [] if one.words is None else [(row, one.words)]
             for run in one.runs:
                 facts = run.facts
                 row = ids[session, facts.run.number, facts.run.run_id]
                 rows.append(_run_row(row, session, one.head, run))
-                words.append((row, run.words))
+                words += [] if run.words is None else [(row, run.words)]
                 models += [(row, model, *used.row()) for model, used in facts.models.items()]
                 tools += [(row, tool, used.calls, used.errors) for tool, used in facts.tools.items()]
                 ratings += [

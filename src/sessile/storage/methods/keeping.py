@@ -209,17 +209,19 @@ class Keeping(Operated):
         """As `setup`, for asynchronous callers."""
         await self._arun(_setup)
 
-    def index(self, into: str | None = None) -> Any:
+    def index(self, into: str | None = None, *, text: bool | None = None) -> Any:
         """The index of its sessions, a `sessile.insight.Index`: runs across sessions, search, usage.
 
         Args:
             into: the URL of the SQL database that it lies in. Default: beside the log, where that is in SQLite,
                 PostgreSQL, MySQL or MariaDB.
+            text: whether it has the words of what was said, for `search`. Default: as the index that is there, else
+                with them.
 
         Raises:
             InvalidInputError: the log is in no such database, and no other one is named.
         """
-        return import_module("sessile.insight").Index(self, into)
+        return import_module("sessile.insight").Index(self, into, text=text)
 
     def migrate(self, *, finish: bool = False, dry_run: bool = False) -> list[str]:
         """Create or migrate the schema.
