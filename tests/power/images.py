@@ -3,7 +3,8 @@
 The model is stricter than the file systems that people use (after Pillai et al., "All File Systems Are Not Created
 Equal", OSDI 2014): until a file is synchronised, each of its writes may be on the disk, or not, or in part; until a
 folder is synchronised, each change of its names may be on the disk or not; in any combination. A rename within a file
-system is one change, and so is one of two files that change their names. What a write that is missing would have covered is zeros.
+system is one change, and so is one of two files that change their names. What a write that is missing would have
+covered is zeros.
 """
 
 from __future__ import annotations
