@@ -14,7 +14,7 @@ import pytest
 from tests.files.folders import KINDS, Folder
 
 from sessile import ANY_USER, JsonStorage
-from sessile.drivers.files import disk, locks, sessions, tree
+from sessile.drivers.files import disk, left, linux, locks, sessions, tree
 from sessile.drivers.files import storage as module_of_storage
 from sessile.drivers.files.formats import JsonFormat
 from sessile.drivers.files.storage import FileDriver
@@ -36,8 +36,10 @@ class FailingOs:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in self.names:
-            return real
+        return self.called(name, real) if name in self.names else real
+
+    def called(self, name: str, real: Any) -> Any:
+        """A call that fails when it is its turn."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             if self.names is CHANGES and name == "open" and not arguments[1] & os.O_CREAT:
@@ -56,6 +58,11 @@ def changes(storage: Any) -> None:
     storage.add_run("s", run_id="new", input="question 4", state={"new": 1})
 
 
+def hot(storage: Any) -> None:
+    """The commit of one that has committed before: its head changes names with the one that is there."""
+    changes(storage)
+
+
 def creation(storage: Any) -> None:
     storage.add_run("t", run_id="new", input="question 1", state={"new": 1})
 
@@ -67,16 +74,20 @@ def test_every_call_may_fail(
     kind: str, code: int, lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = Folder(kind, tmp_path / "template")
-    for work, session_id in ((changes, "s"), (creation, "t")):
+    for work, session_id in ((changes, "s"), (hot, "s"), (creation, "t")):
         for number in count(1):
             shutil.copytree(template.path, tmp_path / "folder")
             storage = KINDS[kind](tmp_path / "folder")
             storage.setup()
+            if work is hot:
+                storage.rename("s", "one")
+                storage.rename("s", "two")
             failing = FailingOs(number, code, lasting=lasting)
             error: StorageError | None = None
             with monkeypatch.context() as patch:
-                for module in (disk, locks, sessions, tree):
+                for module in (disk, locks, sessions, tree, left):
                     patch.setattr(module, "os", failing)
+                patch.setattr(linux, "exchange", failing.called("exchange", linux.exchange))
                 try:
                     work(storage)
                 except StorageError as caught:

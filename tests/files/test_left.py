@@ -13,6 +13,7 @@ import pytest
 from tests.files.folders import Folder
 
 from sessile import Storage
+from sessile.drivers.files import linux
 from sessile.errors import CorruptDataError, InvalidInputError, SessileError, SessionNotFoundError
 
 
@@ -217,7 +218,7 @@ def test_what_failed_is_looked_at_anew(folder: Folder, monkeypatch: pytest.Monke
             raise OSError(5, "Input/output error")
 
         with monkeypatch.context() as patched:
-            patched.setattr(os, "replace", broken)
+            patched.setattr(linux, "exchange", broken)
             with pytest.raises(SessileError):
                 storage.rename("s", "never")
         sizes = reads_of(monkeypatch)

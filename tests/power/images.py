@@ -3,7 +3,8 @@
 The model is stricter than the file systems that people use (after Pillai et al., "All File Systems Are Not Created
 Equal", OSDI 2014): until a file is synchronised, each of its writes may be on the disk, or not, or in part; until a
 folder is synchronised, each change of its names may be on the disk or not; in any combination. A rename within a file
-system is one change. What a write that is missing would have covered is zeros.
+system is one change, and so is one of two files that change their names. What a write that is missing would have
+covered is zeros.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Change:
     nodes: list[Node]
     names: list[str] = field(default_factory=list)
     child: Node | None = None
+    other: Node | None = None
     offset: int = 0
     data: bytes = b""
 
@@ -85,6 +87,11 @@ class Disk:
         if op.kind == "rename":
             target, new = self._parent(op.target)
             return Change("rename", [parent, target], [name, new], parent.names[name])
+        if op.kind == "exchange":
+            other = PurePosixPath(op.target).name
+            return Change("exchange", [parent], [name, other], parent.names[name], parent.names[other])
+        if op.kind == "link":
+            return Change("link", [parent], [PurePosixPath(op.target).name], parent.names[name])
         if op.kind in ("create", "mkdir"):
             child = Node(folder=op.kind == "mkdir")
             self._keep(child)
@@ -154,6 +161,11 @@ def _do(change: Change, state: State) -> None:
             first.data = data
         return
     names = state[id(first)][2] if state else first.names
+    if change.kind == "exchange":
+        assert change.child is not None, "what gets the other name"
+        assert change.other is not None, "what has it"
+        names[change.names[1]], names[change.names[0]] = change.child, change.other
+        return
     if change.kind == "link":
         assert change.child is not None, "what is linked"
         names[change.names[0]] = change.child

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 CALLS = (
-    "openat,open,creat,close,write,pwrite64,lseek,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,"
-    "rmdir,fsync,fdatasync,dup,dup2,dup3"
+    "openat,open,creat,close,write,pwrite64,lseek,ftruncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"
+    "mkdir,mkdirat,rmdir,fsync,fdatasync,dup,dup2,dup3"
 )
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
@@ -23,7 +23,7 @@ _UNFINISHED = "<unfinished ...>"
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 _FOLDERS = re.compile(r'(AT_FDCWD|\d+), "')
 
-Kind = Literal["create", "write", "truncate", "rename", "unlink", "mkdir", "rmdir", "sync", "said"]
+Kind = Literal["create", "write", "truncate", "rename", "exchange", "link", "unlink", "mkdir", "rmdir", "sync", "said"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,15 @@ class Reader:
     def op(self, name: str, arguments: str, texts: list[bytes], numbers: list[int], result: int) -> Iterator[Op]:
         if name in ("openat", "open", "creat"):
             yield from self.opened(self.below(texts[0]), arguments, result)
+        elif "RENAME_EXCHANGE" in arguments:
+            yield from self.exchanged(self.below(texts[0]), self.below(texts[1]))
         elif name.startswith("rename"):
             yield from self.renamed(self.below(texts[0]), self.below(texts[1]))
+        elif name.startswith("link"):
+            yield from self.linked(self.below(texts[0]), self.below(texts[1]))
         elif name.startswith(("unlink", "mkdir", "rmdir")):
             path = self.below(texts[0])
+            self.sizes.pop(path or "", None)
             kind: Kind = "rmdir" if "AT_REMOVEDIR" in arguments or name == "rmdir" else "unlink"
             if path is not None:
                 yield Op("mkdir" if name.startswith("mkdir") else kind, path)
@@ -139,6 +144,20 @@ class Reader:
             if opened.path == old or opened.path.startswith(f"{old}/"):
                 opened.path = new + opened.path[len(old) :]
         yield Op("rename", old, new)
+
+    def exchanged(self, one: str | None, other: str | None) -> Iterator[Op]:
+        assert one is not None, "files stay below the folder"
+        assert other is not None, "files stay below the folder"
+        self.sizes[one], self.sizes[other] = self.sizes[other], self.sizes[one]
+        for opened in self.files.values():
+            opened.path = {one: other, other: one}.get(opened.path, opened.path)
+        yield Op("exchange", one, other)
+
+    def linked(self, path: str | None, name: str | None) -> Iterator[Op]:
+        assert path is not None, "files stay below the folder"
+        assert name is not None, "files stay below the folder"
+        self.sizes[name] = self.sizes[path]
+        yield Op("link", path, name)
 
     def on_file(self, name: str, texts: list[bytes], numbers: list[int], result: int) -> Iterator[Op]:
         opened = self.files[numbers[0]]

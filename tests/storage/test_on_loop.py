@@ -18,6 +18,7 @@ import pytest
 
 import sessile
 from sessile import SqliteStorage, Storage
+from sessile.drivers.sql import batches
 from sessile.errors import DeadlineError, InvalidInputError, SessionNotFoundError
 from sessile.storage import on_loop
 from sessile.storage.core import Core
@@ -189,6 +190,29 @@ def test_another_process_that_writes_does_not_hold_up_the_loop(storage: SqliteSt
     other.close()
     assert [run.input for run in storage.runs("s")] == ["Hello"]
     assert storage.verify("s") == 2
+
+
+def test_nobody_waits_on_the_loop_for_others_that_wait_in_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second write would go with those that wait for the first one, which waits for another process."""
+    monkeypatch.setattr(batches, "PATIENCE", PATIENT)
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+
+    async def main() -> None:
+        async with SqliteStorage(tmp_path / "s.db", on_loop=True, timeout=5) as storage, ticking() as ticks:
+            for name in "abc":
+                await storage.acreate_session(name)
+            other.execute("BEGIN IMMEDIATE")
+            adding = [asyncio.create_task(storage.aadd_run("a", input="Hello"))]
+            await some(ticks)
+            adding += [asyncio.create_task(storage.aadd_run(name, input="Hello")) for name in "bc"]
+            await some(ticks)
+            other.execute("ROLLBACK")
+            await asyncio.gather(*adding)
+
+    asyncio.run(main())
+    other.close()
 
 
 def test_another_thread_that_writes_does_not_hold_up_the_loop(storage: SqliteStorage) -> None:

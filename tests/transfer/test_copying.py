@@ -13,7 +13,7 @@ import pytest
 
 import sessile
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage, Storage
-from sessile.drivers.files.tree import Tree
+from sessile.drivers.files.heads import Heads, Place
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import InvalidInputError, StorageUnavailableError
 from sessile.storage.extending import WrappedDriver
@@ -189,18 +189,18 @@ def test_killed_between_the_last_commit_and_the_head(
     def bring(target: Storage) -> Any:
         return copy(filled, target) if way == "copy" else import_archive(tmp_path / "archive.jsonl", target)
 
-    moves, move = 0, Tree.move
+    moves, put_in_place = 0, Heads.put_in_place
 
-    def last_move(tree: Tree, old: Path, new: Path) -> None:
+    def last_move(heads: Heads, place: Place, exchanged: int | None) -> int:
         nonlocal moves
-        moves += new.name == "head.json" and new.parent.name.startswith("seen")
+        moves += place.folder.name.startswith("seen")
         if moves == 2:  # it has media: all commits but the last come first, and then that
             raise Killed
-        move(tree, old, new)
+        return put_in_place(heads, place, exchanged)
 
     with JsonStorage(tmp_path / "other") as target:
         with monkeypatch.context() as patched:
-            patched.setattr(Tree, "move", last_move)
+            patched.setattr(Heads, "put_in_place", last_move)
             with pytest.raises(Killed):
                 bring(target)
         assert target.get_session("seen") is None

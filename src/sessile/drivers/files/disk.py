@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +23,25 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EBUSY}
 
 
-@contextmanager
-def translated(what: str, path: Path, written: Written = "no") -> Generator[None]:
-    """Raise the errors of the operating system as those of Sessile."""
-    try:
-        yield
-    except StorageError:  # of which one is an OSError too
-        raise
-    except OSError as error:
-        raise translate(error, what, path, written) from error
+class translated:
+    """A block in which the errors of the operating system are raised as those of Sessile.
+
+    A class, as others here are, because a generator takes three times as long, and every operation has some of them.
+    """
+
+    __slots__ = ("_path", "_what", "_written")
+
+    def __init__(self, what: str, path: Path, written: Written = "no") -> None:
+        self._what = what
+        self._path = path
+        self._written: Written = written
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, StorageError):  # of which one is an OSError too
+            raise translate(error, self._what, self._path, self._written) from error
 
 
 def translate(error: OSError, what: str, path: Path, written: Written) -> StorageError:

@@ -3,6 +3,9 @@
 Nothing in it is the truth: rows carry a stamp of the files that they were made from, lists compare it, and whoever
 opens the folder compares all of them once. It can be removed while nobody uses the folder. WAL with `NORMAL`: it never
 breaks by a crash or a power cut, but may then lack what came last (sqlite.org/pragma.html#pragma_synchronous).
+
+A process that commits again and again to a session does not write each head into it. It notes once that the session has
+changed; the next list of any process looks at the head, with the lock of the session, and takes the note away.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ LOCK_SECONDS = 60.0
 NAP_SECONDS = 0.05
 """How long SQLite itself waits for them; after that it is looked whether the caller was interrupted."""
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """Of its tables. An index of an older version is rebuilt."""
 
 _HEAD = ", ".join(HeadRow._fields)
@@ -67,6 +70,8 @@ CREATE TABLE scanned (
     folder TEXT NOT NULL PRIMARY KEY, inode INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
     commit_id TEXT NOT NULL
 ) WITHOUT ROWID;
+DROP TABLE IF EXISTS changed;
+CREATE TABLE changed (session_id TEXT NOT NULL PRIMARY KEY, folder TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {INDEX_VERSION};
 """
 _COLUMNS = f"{_HEAD}, folder, head_stamp, log_size"
@@ -79,7 +84,13 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND kind = :kind A
 """
 """Nearly every commit: what does not change is not named, so that its indexes are not written."""
 
+_IS_CHANGED = "SELECT 1 FROM changed WHERE session_id = ?"
+
 _METADATA = SqliteMetadata()
+
+
+MOST_CHANGED = 1000
+"""So many sessions a process lets a list find changed; of more it writes the heads into the index itself."""
 
 
 class Stamp(NamedTuple):
@@ -129,20 +140,30 @@ class Index:
         self._lock = threading.RLock()  # taken more than once for a fork, by several storages with one driver
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._changed = 0
 
-    @contextmanager
-    def _connected(self) -> Generator[sqlite3.Connection]:
-        if not Deadline(LOCK_SECONDS).acquire(self._lock):
+    def _connected(self) -> _Connected:
+        """A block with the connection, which no other thread uses meanwhile."""
+        return _Connected(self)
+
+    def take(self) -> sqlite3.Connection:
+        """The connection, until `give_back`."""
+        if not self._lock.acquire(blocking=False) and not Deadline(LOCK_SECONDS).acquire(self._lock):
             raise StorageUnavailableError(f"Other threads did not let go of the index {str(self.path)!r}.")
         try:
-            with _translated(self.path):
-                if self._closed:
-                    raise ClosedError("This storage was closed.")
-                if self._connection is None:
+            if self._closed:
+                raise ClosedError("This storage was closed.")
+            if self._connection is None:
+                with _translated(self.path):
                     self._connection = self._opened()
-                yield self._connection
-        finally:
+            return self._connection
+        except BaseException:
             self._lock.release()
+            raise
+
+    def give_back(self) -> None:
+        """Let other threads use the connection."""
+        self._lock.release()
 
     def make(self) -> None:
         """Make the file, if it is not there."""
@@ -198,15 +219,41 @@ class Index:
 
     def put(self, head: HeadRow, folder: str, stamp: Stamp) -> None:
         """The head of a session, in place of the one before."""
-        values = {**head._asdict(), "folder": folder, "head_stamp": stamp.head, "log_size": stamp.log_size}
         with self._connected() as connection:
-            if not _patiently(lambda: connection.execute(_UPDATE, values).rowcount):
-                _patiently(lambda: connection.execute(_PUT, values))
+            _put(connection, _values(head, folder, stamp))
+
+    def note_change(self, session_id: str, folder: str) -> bool:
+        """Let the next list look at a session's head, which costs less than `put`; False if these are too many.
+
+        The lock of the session must be held: only who holds it takes the note away again (`settle`).
+        """
+        with self._connected() as connection:
+            of_it = (session_id,)
+            if _patiently(lambda: connection.execute(_IS_CHANGED, of_it).fetchone()):
+                return True
+            if self._changed >= MOST_CHANGED:
+                return False
+            self._changed += 1
+            _patiently(lambda: connection.execute("INSERT OR IGNORE INTO changed VALUES (?, ?)", (session_id, folder)))
+        return True
+
+    def changed(self) -> list[str]:
+        """The sessions whose heads the index may not have."""
+        found = self._rows("SELECT session_id FROM changed", {})
+        self._changed = 0
+        return [row[0] for row in found]
+
+    def settle(self, head: HeadRow, folder: str, stamp: Stamp) -> None:
+        """As `put`, and the note that the session has changed is taken away. The lock of the session must be held."""
+        self.put(head, folder, stamp)
+        with self._connected() as connection:
+            _delete(connection, "changed", head.session_id)
 
     def remove(self, session_id: str, folder: str) -> None:
         """There is no such session any more."""
         with self._connected() as connection:
-            _patiently(lambda: connection.execute("DELETE FROM heads WHERE session_id = ?", (session_id,)))
+            for table in ("heads", "changed"):
+                _delete(connection, table, session_id)
         self.forget_keys(folder)
 
     def page(self, query: ListQuery) -> list[Indexed]:
@@ -298,6 +345,37 @@ class Index:
     def after_fork(self) -> None:
         """The threads that waited are not in the child."""
         self._lock = threading.RLock()  # taken more than once for a fork, by several storages with one driver
+
+
+class _Connected:
+    """A block of `Index._connected`."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._index.take()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._index.give_back()
+        if isinstance(error, sqlite3.Error):
+            with _translated(self._index.path):
+                raise error
+
+
+def _values(head: HeadRow, folder: str, stamp: Stamp) -> dict[str, Any]:
+    return {**head._asdict(), "folder": folder, "head_stamp": stamp.head, "log_size": stamp.log_size}
+
+
+def _put(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+    if not _patiently(lambda: connection.execute(_UPDATE, values).rowcount):
+        _patiently(lambda: connection.execute(_PUT, values))
+
+
+def _delete(connection: sqlite3.Connection, table: str, session_id: str) -> None:
+    _patiently(lambda: connection.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,)))
 
 
 def _forget(connection: sqlite3.Connection, folder: str) -> None:

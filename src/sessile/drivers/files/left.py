@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ...storage.driver import CommitRow, HeadRow
 from .formats import Owner
-from .index import Stamp
+from .heads import Place
+from .tree import Tree
 
 MOST, LARGEST = 256, 16 * 1024
 """How many are remembered, and up to which size of their heads: 4 MB together at most."""
@@ -39,7 +40,7 @@ class Record(NamedTuple):
 class Left(NamedTuple):
     """What a look at the files of a session would bring. Its log ends with a whole commit that the head covers."""
 
-    head_stamp: str
+    head_stamp: FileStamp
     log_stamp: FileStamp
     head: HeadRow
     owner: Owner
@@ -48,31 +49,58 @@ class Left(NamedTuple):
     top: int
     end: tuple[Record, ...]
     """What this process has written last, the newest record last: the log ends with it, unless it was changed since."""
+    exchanged: int
+    """How many heads in a row were exchanged (`Heads.put_in_place`)."""
 
 
 class LeftSessions:
     """The sessions that were left last. May be used by several threads, each with the lock of its session."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
         self._left: dict[str, Left] = {}
 
-    def get(self, session_id: str) -> Left | None:
-        """What was left of a session."""
-        return self._left.get(session_id)
+    def find(self, session_id: str, place: Place, flags: int) -> tuple[Left, int] | None:
+        """What was left of a session, and its open log; None if its files are not as they were then.
+
+        The log first, and then the head, which a commit writes in this order: if the head is the same, no commit was
+        made until the log was looked at.
+        """
+        left = self._left.get(session_id)
+        opened = None if left is None else self._tree.open_again(place.log, flags, left.log_stamp[:2])
+        if left is None or opened is None:
+            return None
+        file, found = opened
+        try:
+            head = self._tree.stat_again(place.head) if stamp(found) == left.log_stamp else None
+            if head is not None and stamp(head) == left.head_stamp:
+                kept, file = file, -1
+                return left, kept
+        finally:
+            if file >= 0:
+                os.close(file)
+        return None
 
     def forget(self, session_id: str) -> None:
         """Forget a session that is about to be changed, or was."""
         self._left.pop(session_id, None)
 
     def put(
-        self, head: os.stat_result, log: os.stat_result, row: HeadRow, begin: int, top: int, end: Sequence[Record]
+        self,
+        head: os.stat_result,
+        log: os.stat_result,
+        row: HeadRow,
+        begin: int,
+        top: int,
+        end: Sequence[Record],
+        exchanged: int,
     ) -> None:
         """Remember what a commit has left, and forget what was left longest ago."""
         if len(row.body) + len(row.metadata) > LARGEST:
             return
         owner = Owner(row.session_id, row.incarnation)
         self.forget(row.session_id)  # so that it becomes the newest
-        left = Left(Stamp.of(head, 0).head, stamp(log), row, owner, begin, top, _within(end))
+        left = Left(stamp(head), stamp(log), row, owner, begin, top, _within(end), exchanged)
         self._left[row.session_id] = left
         if len(self._left) > MOST:
             try:

@@ -54,24 +54,39 @@ class Locks:
         self.folder = folder
         self._tree = tree
         self._threads = _new_locks()
+        self._known: dict[int, tuple[int, int]] = {}
+        """Device and inode of the files that were opened."""
         self._paths = [folder / f"{number:02}" for number in range(SHARDS)]
 
-    @contextmanager
-    def hold(self, name: str, deadline: Deadline) -> Generator[None]:
-        """Hold the lock of a name; `DeadlineError` if it does not come free."""
-        number = zlib.crc32(name.encode()) % SHARDS
+    def hold(self, name: str, deadline: Deadline) -> _Hold:
+        """A block in which the lock of a name is held; `DeadlineError` if it does not come free."""
+        return _Hold(self, zlib.crc32(name.encode()) % SHARDS, deadline)
+
+    def take(self, number: int, deadline: Deadline) -> int:
+        """Take a lock; the file that `give_back` needs."""
         thread = self._threads[number]
         if not deadline.acquire(thread):
             raise _late(deadline)
+        file = -1
         try:
-            with self._file(number) as file:
-                _patiently(file, deadline)
-                try:
-                    yield
-                finally:
-                    _unlock(file)
-        finally:
+            file = self._opened(number)
+            _patiently(file, deadline)
+        except BaseException:
+            if file >= 0:
+                os.close(file)
             thread.release()
+            raise
+        return file
+
+    def give_back(self, number: int, file: int) -> None:
+        """Let go of a lock."""
+        try:
+            try:
+                _unlock(file)
+            finally:
+                os.close(file)
+        finally:
+            self._threads[number].release()
 
     @contextmanager
     def attempt(self, name: str) -> Generator[bool]:
@@ -82,7 +97,8 @@ class Locks:
             yield False
             return
         try:
-            with self._file(number) as file:
+            file = self._opened(number)
+            try:
                 try:
                     _lock(file)
                 except (BlockingIOError, PermissionError):
@@ -92,19 +108,23 @@ class Locks:
                     yield True
                 finally:
                     _unlock(file)
+            finally:
+                os.close(file)
         finally:
             thread.release()
 
-    @contextmanager
-    def _file(self, number: int) -> Generator[int]:
-        path = self._paths[number]
+    def _opened(self, number: int) -> int:
+        """The file of a lock, which is made if it is not there."""
+        path, known = self._paths[number], self._known.get(number)
+        again = None if known is None else self._tree.open_again(path, os.O_RDWR, known)
+        if again is not None:
+            return again[0]
         file = self._tree.open_file(path, os.O_RDWR | os.O_CREAT)
         if file is None:
             raise FileNotFoundError(errno.ENOENT, "the folder of locks is gone", str(path))
-        try:
-            yield file
-        finally:
-            os.close(file)
+        found = os.fstat(file)
+        self._known[number] = found.st_dev, found.st_ino
+        return file
 
     def before_fork(self) -> None:
         """Wait until no thread of this process holds a lock."""
@@ -120,6 +140,24 @@ class Locks:
     def after_fork(self) -> None:
         """The threads that waited are not in the child."""
         self._threads = _new_locks()
+
+
+class _Hold:
+    """A block of `Locks.hold`."""
+
+    __slots__ = ("_deadline", "_file", "_locks", "_number")
+
+    def __init__(self, locks: Locks, number: int, deadline: Deadline) -> None:
+        self._locks = locks
+        self._number = number
+        self._deadline = deadline
+        self._file = -1
+
+    def __enter__(self) -> None:
+        self._file = self._locks.take(self._number, self._deadline)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._locks.give_back(self._number, self._file)
 
 
 def _new_locks() -> list[threading.RLock]:

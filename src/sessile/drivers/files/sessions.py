@@ -10,7 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 from ...errors import CorruptDataError, NewerVersionError, StorageError, StorageFullError, Written
@@ -18,10 +17,11 @@ from ...storage.driver import Append, CommitRow, Deadline, HeadRow, Span
 from ...storage.encoding import decode_head, encode_head
 from ...storage.fold import roll_forward
 from ...storage.stats import Stats
-from . import disk, keys
-from .formats import Format, FormatError, Owner, Stored
+from . import disk, keys, linux
+from .formats import Format, Owner, Stored
+from .heads import Heads, Place, place_in
 from .index import Index, Stamp
-from .left import LeftSessions, Record, stamp
+from .left import LeftSessions, Record
 from .locks import Locks
 from .log import Chunk, Log
 from .names import safe_name
@@ -35,23 +35,14 @@ PAUSE = 0.001
 NO_LIMIT = 2**62
 
 
-class Place(NamedTuple):
-    """The files of a session."""
-
-    folder: Path
-    head: Path
-    new_head: Path
-    log: Path
-    records: Path
-
-
 @dataclass(slots=True)
 class View:
     """A session as its files have it at one moment. The log must be closed.
 
     `last` and `top` are those of the newest commit of the log; what is beyond the head's revision was not acknowledged.
     `top` is -1 if that commit was acknowledged and is damaged. `clean`: the log ends with it, and can be appended to.
-    `end`: what this process has written there last, if the files are as it has left them.
+    `end`: what this process has written there last, if the files are as it has left them; `exchanged`: how many heads
+    in a row were exchanged then (`Heads.put_in_place`).
     """
 
     head: HeadRow | None
@@ -61,6 +52,7 @@ class View:
     top: int
     clean: bool
     end: tuple[Record, ...] = ()
+    exchanged: int | None = None
 
     @property
     def revision(self) -> int:
@@ -94,27 +86,21 @@ class Sessions:
         self.locks = locks
         self.index = index
         self.stats = stats
-        self._left = LeftSessions()
+        self.heads = Heads(tree, form)
+        self._left = LeftSessions(tree)
 
         self.place = lru_cache(maxsize=1024)(self._place)
         """Where the files of a session are."""
 
     def _place(self, session_id: str) -> Place:
-        folder = self.folder / safe_name(session_id)
-        head, log = self.form.head_file, self.form.log_file
-        return Place(folder, folder / head, folder / f".{head}.new", folder / log, folder / "records")
+        return place_in(self.folder / safe_name(session_id), self.form)
 
     # ------------------------------------------------------------ reading
 
     @contextlib.contextmanager
     def read(self, session_id: str, deadline: Deadline) -> Generator[View | None]:
-        """The session as it was acknowledged; None if there is none.
-
-        Readers take no lock. One that finds a commit which the head does not cover yet waits until it does: what is
-        acknowledged before a read begins is in it. If nobody is there who could be writing it, the head is rolled
-        forward.
-        """
-        view = self._settled_view(session_id, deadline)
+        """`settled` for a block, at whose end it is closed."""
+        view = self.settled(session_id, deadline)
         try:
             yield view
         finally:
@@ -130,7 +116,13 @@ class Sessions:
                 return view.log.span(span, view.revision)
             return keys.find(self.index, self.place(session_id).folder.name, view.log, span, view.revision)
 
-    def _settled_view(self, session_id: str, deadline: Deadline) -> View | None:
+    def settled(self, session_id: str, deadline: Deadline) -> View | None:
+        """The session as it was acknowledged; None if there is none. Whoever asks closes it.
+
+        Readers take no lock. One that finds a commit which the head does not cover yet waits until it does: what is
+        acknowledged before a read begins is in it. If nobody is there who could be writing it, the head is rolled
+        forward.
+        """
         goal = 0
         while True:
             view = self._view(session_id)
@@ -147,6 +139,9 @@ class Sessions:
     def _view(self, session_id: str, flags: int = os.O_RDONLY) -> View | None:
         """One look at the files. The head is read first, so that the log has at least what it covers."""
         place = self.place(session_id)
+        left = self._as_left(session_id, place, flags)
+        if left is not None:
+            return left
         while True:
             with self.tree.held(place.folder):
                 view, again = self._look(session_id, place, flags)
@@ -155,9 +150,6 @@ class Sessions:
 
     def _look(self, session_id: str, place: Place, flags: int) -> tuple[View | None, bool]:
         """One look, and whether another one is needed, because the files were changed meanwhile."""
-        left = self._as_left(session_id, place, flags)
-        if left is not None:
-            return left, False
         content = self.tree.read(place.head)
         file = self.tree.open_file(place.log, flags)
         if file is None:
@@ -184,7 +176,7 @@ class Sessions:
         """The view of an open log and the content of a head; None if they are not of the same incarnation any more."""
         log = Log(file, os.fstat(file).st_size, self.form, place.log)
         owner = log.owner()
-        head = self._head(place, content)
+        head = self.heads.read(place, content)
         for found in (owner, head):
             if found is not None and found.session_id != session_id:
                 raise CorruptDataError(
@@ -204,20 +196,6 @@ class Sessions:
             where = f"The head in {str(place.folder)!r} is at revision {head.revision}"
             raise CorruptDataError(f"{where}, and its log ends with commit {last}.")
         return View(head, log, owner, last, top, clean)
-
-    def _head(self, place: Place, content: bytes | None) -> HeadRow | None:
-        """The head; None if there is none, or one that a power cut has left without its end or with zeros in it."""
-        if content is None:
-            return None
-        try:
-            return self.form.read_head(content)
-        except FormatError as error:
-            if b"\0" in content or not content.rstrip().endswith(self.form.head_end):
-                return None
-            raise CorruptDataError(
-                f"Line {max(1, error.line)} of {str(place.head)!r} cannot be read: {error.reason}.",
-                hint="Correct it, or remove the file: the head is rebuilt from the log.",
-            ) from error
 
     def _newest(self, log: Log, revision: int) -> tuple[int, int, bool]:
         """`last`, `top` and `clean` of a view. What cannot be read at the end is there only if it was acknowledged."""
@@ -253,17 +231,19 @@ class Sessions:
         log, place = view.log, self.place(session_id)
         with disk.translated("Repairing a session", place.folder):
             disk.sync(log.file)  # a writer that is gone may not have done that
-            good, rest = log.whole_after(view.revision)
+            broken = self.tree.read(place.head) if view.head is None else None
+            base = view.head if broken is None else self.heads.base(place, log, view.owner)
+            good, rest = log.whole_after(0 if base is None else base.revision)
             if view.head is None:
-                _check_rest(log, good, rest)
-                self._keep(place.head, self.tree.read(place.head) or b"")
+                _check_rest(log, 0 if base is None else base.revision, good, rest)
+                self._keep(place.head, broken or b"")
             self._cut(log, rest[0].offset if rest else log.size)
-            if not good:
-                if view.head is None:
-                    os.ftruncate(log.file, 0)
+            if not good and base is None:
+                os.ftruncate(log.file, 0)
+            if not good and base is view.head:
                 return
-            before = None if view.head is None else decode_head(view.head)
-            head = roll_forward(before, [stored.row for stored in good])
+            before = None if base is None else decode_head(base)
+            head = roll_forward(before, [stored.row for stored in good]) if good else before
             assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
             row = row._replace(session_id=session_id)  # a user's own id, which the log has, is another one
@@ -346,44 +326,18 @@ class Sessions:
         if view.top < 0:
             view.log.decode(next(view.log.backwards()))  # names the line
         records = self._records(write, view.top)
-        self._commit(place, write, view.log, b"".join(records))
-        self._remember(place, write, view.log, records, view.end)
+        self._commit(place, write, view.log, records, view)
         return True
 
     def _as_left(self, session_id: str, place: Place, flags: int) -> View | None:
-        """The session as this process has left it, if its files are as they were then.
-
-        The log first, and then the head, which a commit writes in this order: if the head is the same, no commit was
-        made until the log was looked at.
-        """
-        left = self._left.get(session_id)
-        file = None if left is None else self.tree.open_file(place.log, flags)
-        if left is None or file is None:
+        """The session as this process has left it, if its files are as they were then."""
+        found = self._left.find(session_id, place, flags)
+        if found is None:
             return None
-        try:
-            found = os.fstat(file)
-            if stamp(found) == left.log_stamp and Stamp.of(self.tree.stat(place.head), 0).head == left.head_stamp:
-                log = Log(file, found.st_size, self.form, place.log, left.begin)
-                file = -1
-                return View(left.head, log, left.owner, left.head.revision, left.top, clean=True, end=left.end)
-        except FileNotFoundError:  # there is a log, and no head
-            return None
-        finally:
-            if file >= 0:
-                os.close(file)
-        return None
-
-    def _remember(
-        self, place: Place, write: Append, log: Log, records: Mapping[bytes, Stored], before: Sequence[Record] = ()
-    ) -> None:
-        """Remember how this process leaves a session, and what it has written last, `before` and now."""
-        top, end = 0, [*before]
-        for text, stored in records.items():
-            self.form.wrote(text, stored)
-            end.append(Record(text, stored.row))
-            top = stored.top
-        with contextlib.suppress(OSError):  # the commit is made, whatever is known of it
-            self._left.put(self.tree.stat(place.head), os.fstat(log.file), write.head, log.begin, top, end)
+        left, file = found
+        log = Log(file, left.log_stamp[2], self.form, place.log, left.begin)
+        last, top, end, exchanged = left.head.revision, left.top, left.end, left.exchanged
+        return View(left.head, log, left.owner, last, top, clean=True, end=end, exchanged=exchanged)
 
     def _create(self, place: Place, write: Append) -> bool:
         self.tree.make_folder(place.folder)
@@ -394,8 +348,7 @@ class Sessions:
             owner = self.form.encode_owner(Owner(write.session_id, write.incarnation))
             records = self._records(write, 0)
             log = Log(file, 0, self.form, place.log, len(owner))
-            self._commit(place, write, log, b"".join((owner, *records)), new=True)
-            self._remember(place, write, log, records)
+            self._commit(place, write, log, records, owner=owner)
         finally:
             os.close(file)
         return True
@@ -408,25 +361,62 @@ class Sessions:
             records[self.form.encode_commit(commit, top, part)] = Stored(commit, top, part)
         return records
 
-    def _commit(self, place: Place, write: Append, log: Log, data: bytes, *, new: bool = False) -> None:
-        """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise."""
-        file, size = log.file, log.size
+    def _commit(
+        self,
+        place: Place,
+        write: Append,
+        log: Log,
+        records: Mapping[bytes, Stored],
+        view: View | None = None,
+        *,
+        owner: bytes = b"",
+    ) -> None:
+        """Append to the log and replace the head; after an error the log is as it was, or the error says otherwise.
+
+        The next head is written, under a name of its own, while the log is on its way to the disk. `owner`: the first
+        record of a new log.
+        """
+        file, size, data = log.file, log.size, b"".join((owner, *records))
+        exchanged = None if view is None else view.exchanged
         self._left.forget(write.session_id)
         try:
             disk.write_all(file, data)
+            if exchanged is not None:
+                linux.begin_writing(file, size, len(data))
+            head = self.heads.write(place, write.head)
             disk.sync(file)
-            if new:
+            if owner:
                 self.tree.sync_folder(place.folder)
                 self.tree.sync_folder(self.folder)
-            found = self.tree.write_new(place.new_head, self.form.encode_head(write.head), synced=False)
-            self.index.put(write.head, place.folder.name, Stamp.of(found, size + len(data)))
-            self.tree.move(place.new_head, place.head)
+            if exchanged is None or not self.index.note_change(write.session_id, place.folder.name):
+                self.index.put(write.head, place.folder.name, Stamp.of(head, size + len(data)))
+            exchanged = self.heads.put_in_place(place, exchanged)
         except StorageError as error:
             error.written = self._undone(place, file, size)
             raise
         except OSError as error:
             written = self._undone(place, file, size)
             raise disk.translate(error, "Appending to a session", place.folder, written) from error
+        end = () if view is None else view.end
+        self._remember(head, log, write.head, records, end, exchanged)
+
+    def _remember(
+        self,
+        head: os.stat_result,
+        log: Log,
+        row: HeadRow,
+        records: Mapping[bytes, Stored],
+        before: Sequence[Record],
+        exchanged: int,
+    ) -> None:
+        """Remember how this process leaves a session, and what it has written last, `before` and now."""
+        top, end = 0, [*before]
+        for text, stored in records.items():
+            self.form.wrote(text, stored)
+            end.append(Record(text, stored.row))
+            top = stored.top
+        with contextlib.suppress(OSError):  # the commit is made, whatever is known of it
+            self._left.put(head, os.fstat(log.file), row, log.begin, top, end, exchanged)
 
     def _undone(self, place: Place, file: int, size: int) -> Written:
         """Take back what was appended, as far as that can be done; whether it may be there."""
@@ -478,9 +468,9 @@ class Sessions:
         """Which incarnation has its files in a folder, by the log, or by the head where that does not say."""
         try:
             owner = self._owner(place.log)
-            head = None if owner is not None else self._head(place, self.tree.read(place.head))
+            head = None if owner is not None else self.heads.read(place, self.tree.read(place.head))
         except (CorruptDataError, NewerVersionError):
-            owner, head = None, self._head(place, self.tree.read(place.head))
+            owner, head = None, self.heads.read(place, self.tree.read(place.head))
         return owner.incarnation if owner is not None else None if head is None else head.incarnation
 
     # ------------------------------------------------------------ rewriting
@@ -524,6 +514,7 @@ class Sessions:
                 disk.copy(view.log.file, file, copied, view.log.size)
                 disk.sync(file)
             view.close()  # Windows replaces no open file
+            self.heads.forget_base(place)
             self.tree.move(new, place.log)
         except OSError:
             with contextlib.suppress(OSError):  # what went wrong first is what counts
@@ -550,7 +541,7 @@ class Sessions:
             if view is None or view.head is None:
                 self.index.remove(session_id, place.folder.name)
             else:
-                self.index.put(view.head, place.folder.name, self.stamp_of(place))
+                self.index.settle(view.head, place.folder.name, self.stamp_of(place))
 
     def stamp_of(self, place: Place) -> Stamp:
         """What tells whether the files of a session are those that the index has seen."""
@@ -587,9 +578,9 @@ class Sessions:
             os.close(file)
 
 
-def _check_rest(log: Log, good: list[Stored], rest: list[Chunk]) -> None:
+def _check_rest(log: Log, revision: int, good: list[Stored], rest: list[Chunk]) -> None:
     """Where no head says what was acknowledged: cut off only what can be the end of one append, and refuse the rest."""
-    begun = len(good) + 1
+    begun = revision + len(good) + 1
     for chunk in rest:
         stored = log.readable(chunk)
         if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:

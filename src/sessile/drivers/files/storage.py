@@ -155,6 +155,7 @@ class FileDriver(Driver):
         if not self.tree.exists(self.root / MARKER):
             # No other line ends for what another machine checks out.
             self.tree.replace(self.sessions.folder / ".gitattributes", b"* -text\n")
+            self.tree.replace(self.sessions.folder / ".gitignore", b".*.base\n.*.new\n")
             text = json.dumps({"sessile": VERSION, "format": self.form.name})
             self.tree.replace(self.root / MARKER, f"{text}\n".encode())
 
@@ -199,10 +200,15 @@ class FileDriver(Driver):
 
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
         self._begin(deadline)
-        with disk.translated("Reading a session", self.root), self.sessions.read(session_id, deadline) as view:
-            if view is None or view.head is None:
+        with disk.translated("Reading a session", self.root):
+            view = self.sessions.settled(session_id, deadline)
+            if view is None:
                 return None
-            return Loaded(view.head, view.newest(newest), time.time_ns() // 1000)
+            try:
+                head = view.head
+                return None if head is None else Loaded(head, view.newest(newest), time.time_ns() // 1000)
+            finally:
+                view.close()
 
     async def append(self, write: Append, deadline: Deadline) -> bool:
         self._begin(deadline)
@@ -322,6 +328,13 @@ class FileDriver(Driver):
             elif anew:
                 for strange in [*self._strange.values()]:
                     self._look(strange.folder, strange.name if strange.indexed else None, deadline)
+            self._catch_up(deadline)
+
+    def _catch_up(self, deadline: Deadline) -> None:
+        """Let the index follow the sessions of which it was only noted that they have changed."""
+        for session_id in self.index.changed():
+            self._refresh(session_id, deadline)
+            deadline.check("Bringing the index up to the sessions")
 
     def _compare(self, deadline: Deadline) -> None:
         known = self.index.stamps()

@@ -21,6 +21,7 @@ from typing import Final
 
 from ...errors import CorruptDataError
 from ..sql import private
+from . import linux
 from .disk import FLAGS, WINDOWS, sync, write_all
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -79,21 +80,56 @@ class Tree:
         finally:
             os.close(file)
 
+    def open_again(self, path: Path, flags: int, known: tuple[int, int]) -> tuple[int, os.stat_result] | None:
+        """A file that was opened before: its descriptor, and what the system says of it; None if it is another one now.
+
+        By its whole path, unless its folder is held. If it is the same file (device and inode), no link led elsewhere.
+        """
+        folder, name = self._if_held(path)
+        try:
+            file = os.open(name, flags | FLAGS | _NO_LINK | _AT_ONCE, dir_fd=folder)
+        except OSError:  # whoever opens it with care finds out what is wrong
+            return None
+        try:
+            found = os.fstat(file)
+        except BaseException:
+            os.close(file)
+            raise
+        if (found.st_dev, found.st_ino) == known:
+            return file, found
+        os.close(file)
+        return None
+
+    def stat_again(self, path: Path) -> os.stat_result | None:
+        """What the system says of a file that is known by its inode; None if there is none. As `open_again`."""
+        folder, name = self._if_held(path)
+        try:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return None
+
+    def _if_held(self, path: Path) -> tuple[int | None, str]:
+        text = str(path)
+        above, _, name = text.rpartition(os.sep)
+        return (self._held.file, name) if above == self._held.folder else (None, text)
+
     @contextmanager
     def new_file(self, path: Path) -> Generator[int]:
         """A file to write that is new, closed again at the end. What a crash has left under its name is removed."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            file = self.open_file(path, flags)
-        except FileExistsError:
-            self.unlink(path)
-            file = self.open_file(path, flags)
-        if file is None:
-            raise FileNotFoundError(errno.ENOENT, "the folder is not there", str(path.parent))
+        file = self._new(path)
         try:
             yield file
         finally:
             os.close(file)
+
+    def _new(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS
+        with self._above(path) as (folder, name):
+            try:
+                return os.open(name, flags, self.modes()[1], dir_fd=folder)
+            except FileExistsError:
+                os.unlink(name, dir_fd=folder)
+                return os.open(name, flags, self.modes()[1], dir_fd=folder)
 
     def make_file(self, path: Path) -> None:
         """Make an empty file, if there is none."""
@@ -102,11 +138,14 @@ class Tree:
 
     def write_new(self, path: Path, data: bytes, *, synced: bool) -> os.stat_result:
         """Write a file beside the one that it is to replace, and tell what the file system says of it."""
-        with self.new_file(path) as file:
+        file = self._new(path)
+        try:
             write_all(file, data)
             if synced:
                 sync(file)
             return os.fstat(file)
+        finally:
+            os.close(file)
 
     def replace(self, path: Path, data: bytes) -> None:
         """Put new content in place of a file's in one step, so that it is on the disk before this returns."""
@@ -124,6 +163,17 @@ class Tree:
         """Give a file or folder another name, in place of a file that has it."""
         with self._above(old) as (source, name), self._above(new) as (target, new_name):
             os.replace(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        """Let two files of a folder change their names in one step; False where that cannot be done."""
+        with self._above(one) as (folder, name):
+            return folder is not None and linux.exchange(folder, name, other.name)
+
+    def link(self, path: Path, name: Path) -> None:
+        """Give a file another name in its folder."""
+        with self._above(path) as (folder, old):
+            new = name.name if folder is not None else str(name)
+            os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
     def unlink(self, path: Path) -> None:
         """Remove a file, if it is there; of a link the link."""
@@ -220,23 +270,25 @@ class Tree:
 
     # ------------------------------------------------------------ the way down
 
-    @contextmanager
-    def held(self, folder: Path) -> Generator[None]:
-        """Open a folder once for all that this thread does in it meanwhile, if it is there."""
+    def held(self, folder: Path) -> _Holding:
+        """A block for which a folder is opened once for all that this thread does in it, if it is there."""
+        return _Holding(self, folder)
+
+    def hold(self, folder: Path) -> bool:
+        """Open a folder until `let_go`; whether it is this call that did."""
         if not ANCHORED or self._held.folder is not None:
-            yield
-            return
+            return False
         try:
             file = self._walk(self._parts(folder))
         except FileNotFoundError:
-            yield
-            return
+            return False
         self._held.folder, self._held.file = str(folder), file
-        try:
-            yield
-        finally:
-            self._held.folder = None
-            os.close(file)
+        return True
+
+    def let_go(self) -> None:
+        """Close the folder that `hold` has opened."""
+        file, self._held.folder = self._held.file, None  # in one: a finalizer may come in between, and hold another one
+        os.close(file)
 
     def _above(self, path: Path) -> _Above:
         return _Above(self, path)
@@ -284,8 +336,10 @@ class Tree:
 
     def _parts(self, path: Path) -> list[str]:
         text = str(path)
-        assert text.startswith(self._prefix) or path == self.root, "paths are made of the root"
-        return text[len(self._prefix) :].split(os.sep) if path != self.root else []
+        if text.startswith(self._prefix):
+            return text[len(self._prefix) :].split(os.sep)
+        assert path == self.root, "paths are made of the root"
+        return []
 
     def explain(self, error: OSError, path: Path) -> None:
         """Raise a clearer error if a link was the reason."""
@@ -322,6 +376,24 @@ class _Above:
             os.close(self._close)
         if isinstance(error, OSError):
             self._tree.explain(error, self._path)
+
+
+class _Holding:
+    """A block of `Tree.held`."""
+
+    __slots__ = ("_folder", "_ours", "_tree")
+
+    def __init__(self, tree: Tree, folder: Path) -> None:
+        self._tree = tree
+        self._folder = folder
+        self._ours = False
+
+    def __enter__(self) -> None:
+        self._ours = self._tree.hold(self._folder)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._ours:
+            self._tree.let_go()
 
 
 def _link(path: Path) -> CorruptDataError:

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 from ...errors import StorageError, StorageUnavailableError
 from ...storage.driver import Deadline
 from ...storage.faces import kept
+from ...storage.leaving import about_to_wait
 from ...storage.rows import Append
 from ...storage.stats import Stats
 
@@ -303,6 +304,7 @@ class Batches(ABC, Generic[Q, A]):
             if beside or self._at_work == 0:
                 self._at_work += 1
                 return None
+            about_to_wait()
             mine = self._new(asked, deadline)
             self._waiting.append(mine)
             begins = not self._beginning and self._may_begin()
