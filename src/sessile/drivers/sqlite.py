@@ -156,13 +156,14 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ connections
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, deadline: Deadline) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError("This storage was closed.")
         about_to_wait()
         patience = 0.0 if self.on_loop else BUSY_MILLISECONDS / 1000
         connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
-        connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+        # The first statement looks at the file, which other processes may be making at this moment.
+        patiently(lambda: connection.execute(f"PRAGMA synchronous = {self.synchronous}"), deadline)
         connection.execute("PRAGMA foreign_keys = ON")
         self._files[connection] = self._file()
         return connection
@@ -212,13 +213,13 @@ class SqliteDriver(Driver):
         if not deadline.acquire(self._write_lock):
             raise _not_free(deadline)
         try:
-            yield self._writer or self._connected()
+            yield self._writer or self._connected(deadline)
         finally:
             self._write_lock.release()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self, deadline: Deadline) -> sqlite3.Connection:
         """The writing connection, rebuilt; its lock is held."""
-        self._writer = self._connect()
+        self._writer = self._connect(deadline)
         return self._writer
 
     @contextmanager
@@ -252,7 +253,7 @@ class SqliteDriver(Driver):
                 raise DeadlineError(f"The process did not finish forking within {deadline.timeout:g} s.")
             while self._readers and not self._is_current(self._readers[-1]):
                 self._drop(self._readers.pop())
-            connection = self._readers.pop() if self._readers else self._connect()
+            connection = self._readers.pop() if self._readers else self._connect(deadline)
             self._busy.add(connection)
         try:
             yield connection
@@ -395,7 +396,7 @@ class SqliteDriver(Driver):
         try:  # the same as `_reading`, for what is done most often
             deadline.check("An operation on SQLite")
             self._follow_file()
-            return sqlite_log.load(self._writer or self._connected(), session_id, newest, deadline)
+            return sqlite_log.load(self._writer or self._connected(deadline), session_id, newest, deadline)
         except sqlite3.Error as error:
             raise translate(error, "Loading a session", self.path) from error
         finally:
@@ -423,7 +424,7 @@ class SqliteDriver(Driver):
         try:
             if writes[0].was_body is not None or len(writes) > 1:  # nobody may have looked at the file before
                 self._follow_file()
-            return self._put(self._writer or self._connected(), writes, deadline)
+            return self._put(self._writer or self._connected(deadline), writes, deadline)
         except sqlite3.Error as error:
             raise translate(error, "Appending to a session", self.path) from error
         finally:
