@@ -35,7 +35,16 @@ from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_beside import SqliteBeside
-from .sql.sqlite_calls import begin_writing, commit, patiently, roll_back, translate, translated, without_growing
+from .sql.sqlite_calls import (
+    begin_writing,
+    commit,
+    not_free,
+    patiently,
+    roll_back,
+    translate,
+    translated,
+    without_growing,
+)
 from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
 from .sql.sqlite_places import checked_path, parts_of
@@ -211,7 +220,7 @@ class SqliteDriver(Driver):
         """The writing connection, held by one thread at a time."""
         deadline.check("An operation on SQLite")
         if not deadline.acquire(self._write_lock):
-            raise _not_free(deadline)
+            raise not_free(deadline)
         try:
             yield self._writer or self._connected(deadline)
         finally:
@@ -420,7 +429,7 @@ class SqliteDriver(Driver):
         """Commits of several sessions as one transaction; tells which of them have won."""
         deadline.check("An operation on SQLite")
         if not deadline.acquire(self._write_lock):
-            raise _not_free(deadline)
+            raise not_free(deadline)
         try:
             if writes[0].was_body is not None or len(writes) > 1:  # nobody may have looked at the file before
                 self._follow_file()
@@ -591,13 +600,6 @@ class SqliteDriver(Driver):
         with translated("Reading the keys of records", self.path), self._reading(deadline) as connection:
             rows = patiently(lambda: connection.execute(SQL["record_keys"], values).fetchall(), deadline)
         return [key for (key,) in rows]
-
-
-# ---------------------------------------------------------------- helpers
-
-
-def _not_free(deadline: Deadline) -> DeadlineError:
-    return DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
 
 
 _METADATA = SqliteMetadata()

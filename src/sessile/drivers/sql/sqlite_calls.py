@@ -53,6 +53,11 @@ def patiently(action: Callable[[], R], deadline: Deadline) -> R:
         tries += 1
 
 
+def not_free(deadline: Deadline) -> ours.DeadlineError:
+    """The error for who could not write, because others in this process did."""
+    return ours.DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
+
+
 def begin_writing(connection: sqlite3.Connection, deadline: Deadline) -> None:
     """BEGIN IMMEDIATE, as soon as no other process writes."""
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
