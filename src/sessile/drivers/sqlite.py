@@ -35,16 +35,7 @@ from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
 from .sql.sqlite_beside import SqliteBeside
-from .sql.sqlite_calls import (
-    begin_writing,
-    commit,
-    not_free,
-    patiently,
-    roll_back,
-    translate,
-    translated,
-    without_growing,
-)
+from .sql.sqlite_calls import begin_writing, commit, patiently, roll_back, take, translate, translated, without_growing
 from .sql.sqlite_log import HEAD, SQL, schema_state
 from .sql.sqlite_metadata import SqliteMetadata
 from .sql.sqlite_places import checked_path, parts_of
@@ -219,8 +210,7 @@ class SqliteDriver(Driver):
     def _writing(self, deadline: Deadline) -> Generator[sqlite3.Connection]:
         """The writing connection, held by one thread at a time."""
         deadline.check("An operation on SQLite")
-        if not deadline.acquire(self._write_lock):
-            raise not_free(deadline)
+        take(self._write_lock, deadline)
         try:
             yield self._writer or self._connected(deadline)
         finally:
@@ -428,8 +418,7 @@ class SqliteDriver(Driver):
     def _written(self, writes: Sequence[Append], deadline: Deadline) -> Collection[str]:
         """Commits of several sessions as one transaction; tells which of them have won."""
         deadline.check("An operation on SQLite")
-        if not deadline.acquire(self._write_lock):
-            raise not_free(deadline)
+        take(self._write_lock, deadline)
         try:
             if writes[0].was_body is not None or len(writes) > 1:  # nobody may have looked at the file before
                 self._follow_file()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from ... import errors as ours
-from ...storage.driver import Deadline
+from ...storage.driver import AnyLock, Deadline
 from ...storage.leaving import about_to_wait
 from ...storage.withholding import reason_of
 from .damage import TAKEN
@@ -53,9 +53,10 @@ def patiently(action: Callable[[], R], deadline: Deadline) -> R:
         tries += 1
 
 
-def not_free(deadline: Deadline) -> ours.DeadlineError:
-    """The error for who could not write, because others in this process did."""
-    return ours.DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
+def take(lock: AnyLock, deadline: Deadline) -> None:
+    """Take the lock of who writes in this process; raises `DeadlineError` if it does not become free."""
+    if not deadline.acquire(lock):
+        raise ours.DeadlineError(f"SQLite did not become free for writing within {deadline.timeout:g} s.")
 
 
 def begin_writing(connection: sqlite3.Connection, deadline: Deadline) -> None:
