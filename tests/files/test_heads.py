@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.encryption.opening import KEYS
 from tests.files.folders import Folder
 
 from sessile import Storage
 from sessile.drivers.files import linux
 from sessile.drivers.files.heads import MOST_EXCHANGED
+from sessile.encryption import EncryptedStorage
 from sessile.errors import StorageFullError
+from sessile.storage import extending
+from sessile.storage.snapshots import Draft, Snapshot
+from sessile.storage.storage import operate
+from sessile.storage.vocabulary import SessionSummarized
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="names are exchanged on Linux alone")
 
@@ -94,6 +101,36 @@ def test_what_is_taken_out_of_a_log_is_not_kept_in_an_older_head(folder: Folder)
         storage.rename("s", "two")
     kept = [path.read_bytes() for path in folder.session.glob(".*")]
     assert not any(b"secret" in content for content in kept)
+
+
+@linux_only
+def test_a_summary_of_an_erased_run_is_not_kept_in_an_older_head(folder: Folder) -> None:
+    async def summarized(_: Snapshot) -> Draft:
+        return Draft([SessionSummarized(upto=2, text="a secret").entry()])
+
+    with folder.open() as storage:
+        operate(storage, extending.commit, "s", summarized)
+        storage.rename("s", "one")
+        assert b"secret" in base_of(folder).read_bytes()
+        storage.erase_run("s", 2)
+        storage.rename("s", "two")
+        storage.rename("s", "three")
+    kept = {path.name: path.read_bytes() for path in folder.session.iterdir() if path.is_file()}
+    assert not [name for name, content in kept.items() if b"secret" in content]
+
+
+@linux_only
+def test_no_head_under_older_keys_is_kept(folder: Folder) -> None:
+    with EncryptedStorage(folder.open(), keys=KEYS) as storage:
+        storage.create_session("t", name="one")
+        for name in ("two", "three"):
+            storage.rename("t", name)
+        [base] = folder.path.glob("sessions/t-*/.*.base")
+        storage.rotate_key("t")
+        assert not base.exists()
+        for name in ("four", "five"):
+            storage.rename("t", name)
+        assert base.exists()
 
 
 def test_after_many_exchanged_heads_one_takes_the_name(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,3 +242,17 @@ def test_a_process_that_changes_many_sessions_leaves_lists_little_to_do(
             for name in ("made", "changed", "again"):
                 writer.create_session(f"t{number}", name=name) if name == "made" else writer.rename(f"t{number}", name)
         assert names(reader) == [*["again"] * 5, None]
+
+
+def test_an_index_of_an_earlier_version_is_rebuilt(folder: Folder) -> None:
+    """Of version 2, which knew no notes of changes."""
+    with sqlite3.connect(folder.path / ".sessile" / "index.db") as connection:
+        connection.execute("DROP TABLE changed")
+        connection.execute("UPDATE heads SET name = 'out of date'")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with folder.open() as storage:
+        assert names(storage) == [None]
+        for name in ("one", "two", "three"):
+            storage.rename("s", name)
+            assert names(storage) == [name]

@@ -40,7 +40,7 @@ from .retrying import Attempts
 from .rows import uncounted
 from .settings import Settings
 from .snapshots import Attempt, Change, Committed, Draft, Snapshot, check_not_building, owned
-from .vocabulary import SCOPE, SessionDeleted, StatePatched
+from .vocabulary import ERASING, SCOPE, SessionDeleted, StatePatched
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ class Core:
             if drafted is not None:
                 committed, write = drafted
                 if guess is not None:
-                    write = uncounted(Append, (*write[:5], guess.body, guess.updated_at))
+                    write = uncounted(Append, (*write[:5], guess.body, guess.updated_at, write.erases))
                 if await self._try(write, attempt, tries, deadline, guessed=guess is not None):
                     self._remember(write.head, committed.head)
                     return committed
@@ -349,7 +349,9 @@ class Core:
             entry.seq, entry.time_us = seq, moment
         row = self._encode_head(before, head, free=draft.free)
         commit = CommitRow(seq, commit_id, draft.run, moment, body, draft.key)
-        return Committed(head, draft.entries), Append(session_id, head.incarnation, seq - 1, (commit,), row)
+        erases = any(entry.kind in ERASING for entry in draft.entries)
+        write = Append(session_id, head.incarnation, seq - 1, (commit,), row, erases=erases)
+        return Committed(head, draft.entries), write
 
     async def check_draft(self, snapshot: Snapshot, session_id: str, draft: Draft) -> None:
         """Raise `TooLargeError` if this could not be committed for its size; writes nothing."""

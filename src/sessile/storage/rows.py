@@ -112,7 +112,7 @@ class Append(NamedTuple):
     With `was_body` and `was_updated_at`, which only drivers with the capability `checks_body` are given, the append
     also loses its race where the head's `body` or `updated_at` is another one: it follows a head that was seen a while
     ago, and in a database that was restored another one may have reached its revision. The body alone does not tell:
-    names and metadata are not in it.
+    names and metadata are not in it. After one that `erases` nothing may be left of heads from before.
     """
 
     session_id: str
@@ -122,6 +122,7 @@ class Append(NamedTuple):
     head: HeadRow
     was_body: str | None = None
     was_updated_at: int | None = None
+    erases: bool = False
 
 
 LOADED_BYTES = 4 * 1024 * 1024

@@ -53,6 +53,9 @@ _HEAD = ", ".join(HeadRow._fields)
 _VALUES = ", ".join(f":{name}" for name in HeadRow._fields)
 _SCHEMA = f"""
 DROP TABLE IF EXISTS heads;
+DROP TABLE IF EXISTS commit_keys;
+DROP TABLE IF EXISTS scanned;
+DROP TABLE IF EXISTS changed;
 CREATE TABLE heads (
     {_HEAD}, folder TEXT NOT NULL, head_stamp TEXT NOT NULL, log_size INTEGER NOT NULL, PRIMARY KEY (session_id)
 );
@@ -70,7 +73,6 @@ CREATE TABLE scanned (
     folder TEXT NOT NULL PRIMARY KEY, inode INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
     commit_id TEXT NOT NULL
 ) WITHOUT ROWID;
-DROP TABLE IF EXISTS changed;
 CREATE TABLE changed (session_id TEXT NOT NULL PRIMARY KEY, folder TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {INDEX_VERSION};
 """

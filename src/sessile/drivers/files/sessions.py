@@ -377,7 +377,7 @@ class Sessions:
         record of a new log.
         """
         file, size, data = log.file, log.size, b"".join((owner, *records))
-        exchanged = None if view is None else view.exchanged
+        exchanged = None if view is None or write.erases else view.exchanged
         self._left.forget(write.session_id)
         try:
             disk.write_all(file, data)
@@ -390,6 +390,8 @@ class Sessions:
                 self.tree.sync_folder(self.folder)
             if exchanged is None or not self.index.note_change(write.session_id, place.folder.name):
                 self.index.put(write.head, place.folder.name, Stamp.of(head, size + len(data)))
+            if write.erases:
+                self.heads.forget_base(place)
             exchanged = self.heads.put_in_place(place, exchanged)
         except StorageError as error:
             error.written = self._undone(place, file, size)

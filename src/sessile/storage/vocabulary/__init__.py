@@ -28,6 +28,7 @@ from .runs import (
 )
 from .scopes import ScopesPatched, ScopesSettled, ScopeWritten
 from .sessions import (
+    ERASING,
     MetadataPatched,
     ResultKept,
     SessionClaimed,
@@ -76,6 +77,7 @@ __all__ = [
     "ABSENT",
     "ERASED",
     "ERASED_VALUE",
+    "ERASING",
     "FOLDING",
     "KEPT_INTERRUPTED",
     "KEPT_PAUSED",

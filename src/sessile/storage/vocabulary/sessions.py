@@ -204,6 +204,10 @@ class SessionTrimmed(Word, kind="session.trimmed", version=4):
         return None
 
 
+ERASING = frozenset((SessionErased.KIND, SessionRewritten.KIND, SessionResealed.KIND, SessionTrimmed.KIND))
+"""What is said once something must not be there any longer: of heads from before that none may be kept."""
+
+
 class SessionHeld(Word, kind="session.held", version=4):
     """Nothing of the session may be deleted from now on, and it does not expire; or it may again."""
 
