@@ -19,7 +19,8 @@ import sessile
 from sessile import ANY_USER, JsonStorage, MemoryStorage, SqliteStorage
 from sessile.errors import CorruptDataError, InvalidInputError, NewerVersionError, StorageError
 from sessile.insight import Index, catching_up
-from sessile.insight.catching_up import CatchingUp
+from sessile.insight.catching_up import CatchingUp, Pace
+from sessile.insight.index import update_beside
 from sessile.insight.place import VERSION
 from sessile.insight.writing import News, Writer
 from sessile.storage.core import Core
@@ -419,3 +420,47 @@ def test_a_number_of_a_run_that_is_none_is_damage(sqlite: SqliteStorage, tmp_pat
             ask()
     index.rebuild()
     assert len(index.runs()) == 1
+
+
+def test_what_failed_beside_its_reader_is_entered_by_the_next_look(
+    sqlite: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the thread has ended before the reader has more for it: what comes next must not pass for all."""
+    for number in range(20):
+        sqlite.add_run(f"s{number}", input="hello")
+    monkeypatch.setattr(catching_up, "PAGE", 10)
+    failing = True
+    really = Writer.write
+
+    async def write(self: Writer, news: Sequence[News]) -> None:
+        nonlocal failing
+        if failing:
+            raise StorageError("The connection was lost.")
+        await really(self, news)
+
+    def until_it_has_failed() -> None:
+        nonlocal failing
+        for thread in threading.enumerate():
+            if thread.name == "sessile-index":
+                thread.join()
+        failing = False
+
+    monkeypatch.setattr(Writer, "write", write)
+    index = Index(sqlite)
+    with pytest.raises(StorageError, match="connection was lost"):
+        update_beside(index, Pace(17, until_it_has_failed, ahead=True))
+    assert index.usage().total.runs == 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a stack is bounded elsewhere")
+def test_an_index_where_no_thread_can_be_started(sqlite: SqliteStorage) -> None:
+    for number in range(3):
+        sqlite.add_run(f"s{number}", input="hello")
+    index = Index(sqlite)
+    before = threading.stack_size(2**46)  # of which no system has so much
+    try:
+        with pytest.raises(RuntimeError, match="start new thread"):
+            update_beside(index, Pace(1, lambda: None, ahead=True))
+    finally:
+        threading.stack_size(before)
+    assert index.usage().total.runs == 3

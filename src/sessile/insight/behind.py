@@ -25,8 +25,9 @@ class Behind:
 
     @property
     def busy(self) -> bool:
-        """Whether there is work that has not been waited for."""
-        return self._thread is not None
+        """Whether there is work that has not been waited for, or has failed, which nobody has been told yet."""
+        with self._changed:
+            return self._thread is not None or self._failed is not None
 
     def do(self, work: Work) -> None:
         """Have this done after the pieces before it, as soon as not too many of them wait; raises what one has raised.
@@ -41,14 +42,23 @@ class Behind:
         with self._changed:
             self._changed.wait_for(lambda: self._failed is not None or len(self._pieces) <= self._waiting)
             if self._failed is None:
-                self._pieces.append((work, free))
-                if self._thread is None:
-                    self._thread = Thread(target=self._work, name="sessile-index", daemon=True)
-                    self._thread.start()
+                self._begin((work, free))
         if self._failed is not None:
             self.wait()
         if self._waiting == 0:
             free.wait()
+
+    def _begin(self, piece: tuple[Work, Event]) -> None:
+        """Have a piece done after those before it; nothing waits for a thread that could not be started."""
+        self._pieces.append(piece)
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="sessile-index", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # there are too many, or the interpreter is ending
+                self._thread = None
+                self._pieces.pop()
+                raise
 
     def _work(self) -> None:
         """Do what there is. A piece stands in its place until it is done."""
