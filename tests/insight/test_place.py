@@ -452,6 +452,22 @@ def test_what_failed_beside_its_reader_is_entered_by_the_next_look(
     assert index.usage().total.runs == 20
 
 
+def test_what_is_left_of_an_index_is_built_anew(sqlite: SqliteStorage) -> None:
+    """As a process leaves it that is killed while it drops it, where a database makes no transaction of that."""
+    sqlite.add_run("s", input="hello")
+    index = Index(sqlite)
+    index.update()
+
+    async def drop_some(run):  # type: ignore[no-untyped-def] (as Place calls it)
+        await run(index._place.sql("DROP TABLE {state}"), None)
+        await run(index._place.sql("DELETE FROM {runs}"), None)
+
+    index._place.change(drop_some)
+    again = Index(sqlite)
+    again.rebuild()
+    assert again.usage().total.runs == len(again.search("hello")) == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a stack is bounded elsewhere")
 def test_an_index_where_no_thread_can_be_started(sqlite: SqliteStorage) -> None:
     for number in range(3):

@@ -134,15 +134,18 @@ class Place:
 
     def rebuild(self) -> None:
         """Put empty tables in the place of those that there are, whatever their version, at once."""
-        operate(self.storage, _run_all, self._making(self.state_version()))
+        operate(self.storage, _run_all, self._making(self.state_version(), anew=True))
         self._ready = False
 
-    def _making(self, found: tuple[int, int] | None) -> list[str]:
-        """The statements that make the tables, in the place of those that were found: without words, if they are."""
+    def _making(self, found: tuple[int, int] | None, *, anew: bool = False) -> list[str]:
+        """The statements that make the tables, in the place of those that were found: without words, if they are.
+
+        `anew`: also in the place of what is left of some that were not dropped whole, of which none says what they are.
+        """
         words = self._wanted
         if words is None:
             words = found is None or found[0] < WORDED or self.is_worded()
-        return [*([] if found is None else self._dropping()), *self.statements(words=words)]
+        return [*(self._dropping() if anew or found is not None else []), *self.statements(words=words)]
 
     def _up_to_date(self, found: tuple[int, int] | None) -> bool:
         if found is not None and found[1] > VERSION:
