@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import marshal
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from itertools import product
@@ -32,6 +33,7 @@ needs. So an older program is refused what it would misread, and nothing else.
 """
 
 SEALED = "sealed"
+_SEALED = re.compile(rf'\s*{{\s*"{SEALED}"')
 """The field of a body that is encrypted (`sessile.encryption`); `problem` says why it was not decrypted."""
 
 MAX_DEPTH = 100
@@ -433,6 +435,11 @@ def changed_commit(row: CommitRow, change: Callable[[int, Entry], Entry | None])
 
 
 _NOTHING: JsonObject = {}
+
+
+def is_sealed(body: str) -> bool:
+    """Whether the body of a head or commit is encrypted, of which the mark comes first."""
+    return _SEALED.match(body) is not None
 
 
 def check_version(body: Any, kind: str, which: object) -> None:

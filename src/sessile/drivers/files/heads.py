@@ -5,6 +5,9 @@ rarely is, by writing a file before it takes another one's name, and every commi
 commits again and again to a session lets the two files change their names instead, and keeps the last head that took a
 name as its base: from there a broken head is rolled forward, not from the beginning of the log, and with what was
 changed in it by hand.
+
+An encrypted head cannot be rolled forward here, and has the keys: it is on the disk, under one of its two names, before
+its commit is acknowledged.
 """
 
 from __future__ import annotations
@@ -66,9 +69,12 @@ class Heads:
                 hint="Correct it, or remove the file: the head is rebuilt from the log.",
             ) from error
 
-    def write(self, place: Place, head: HeadRow) -> os.stat_result:
+    def write(self, place: Place, head: HeadRow, *, synced: bool) -> os.stat_result:
         """Write the next head beside the one that is there; what the file system says of it."""
-        return self._tree.write_new(place.new_head, self._form.encode_head(head), synced=False)
+        found = self._tree.write_new(place.new_head, self._form.encode_head(head), synced=synced)
+        if synced:
+            self._tree.sync_folder(place.folder)
+        return found
 
     def put_in_place(self, place: Place, exchanged: int | None) -> int:
         """Let the next head be the head, in one step. How many in a row were exchanged; None: that must not be."""
@@ -104,7 +110,19 @@ class Heads:
         It may be of another time, where the files of a session were put back from a copy. So the log must have the
         commit that made it, which is told by its time.
         """
-        content = self._tree.read(place.base)
+        return self._of(place.base, log, owner)
+
+    def finish(self, place: Place, log: Log, owner: Owner | None, seq: int) -> HeadRow | None:
+        """Put the head in place that a writer has left beside it, if it is that of a commit of this log."""
+        row = self._of(place.new_head, log, owner)
+        if row is None or row.revision != seq:
+            return None
+        self._tree.move(place.new_head, place.head)
+        self._tree.sync_folder(place.folder)
+        return row
+
+    def _of(self, path: Path, log: Log, owner: Owner | None) -> HeadRow | None:
+        content = self._tree.read(path)
         try:
             row = None if content is None else self._form.read_head(content)
         except FormatError:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from ...errors import CorruptDataError, NewerVersionError, StorageError, StorageFullError, Written
 from ...storage.driver import Append, CommitRow, Deadline, HeadRow, Span
-from ...storage.encoding import decode_head, encode_head
+from ...storage.encoding import decode_head, encode_head, is_sealed
 from ...storage.fold import roll_forward
 from ...storage.stats import Stats
 from . import disk, keys, linux
@@ -237,7 +237,13 @@ class Sessions:
             if view.head is None:
                 _check_rest(log, 0 if base is None else base.revision, good, rest)
                 self._keep(place.head, broken or b"")
-            self._cut(log, rest[0].offset if rest else log.size)
+            end = rest[0].offset if rest else log.size
+            if good and is_sealed(good[-1].row.body):
+                done = self.heads.finish(place, log, view.owner, good[-1].row.seq)
+                if done is not None or view.head is not None:
+                    self._cut(log, log.find(lambda seen: seen.seq > view.revision)[0] if done is None else end)
+                    return None if done is None else self.index.put(done, place.folder.name, self.stamp_of(place))
+            self._cut(log, end)
             if not good and base is None:
                 os.ftruncate(log.file, 0)
             if not good and base is view.head:
@@ -377,20 +383,21 @@ class Sessions:
         record of a new log.
         """
         file, size, data = log.file, log.size, b"".join((owner, *records))
-        exchanged = None if view is None or write.erases else view.exchanged
+        sealed = is_sealed(write.head.body)
+        exchanged = None if view is None or write.erases or sealed else view.exchanged
         self._left.forget(write.session_id)
         try:
             disk.write_all(file, data)
             if exchanged is not None:
                 linux.begin_writing(file, size, len(data))
-            head = self.heads.write(place, write.head)
+            head = self.heads.write(place, write.head, synced=sealed)
             disk.sync(file)
             if owner:
                 self.tree.sync_folder(place.folder)
                 self.tree.sync_folder(self.folder)
             if exchanged is None or not self.index.note_change(write.session_id, place.folder.name):
                 self.index.put(write.head, place.folder.name, Stamp.of(head, size + len(data)))
-            if write.erases:
+            if write.erases or sealed:
                 self.heads.forget_base(place)
             exchanged = self.heads.put_in_place(place, exchanged)
         except StorageError as error:
