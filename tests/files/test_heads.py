@@ -275,3 +275,21 @@ def test_an_encrypted_session_whose_writer_was_killed(where: str, name: str, fol
         storage.verify("t")
     with EncryptedStorage(folder.open(), keys=KEYS, clear=FILTERED) as storage:
         assert [run.input for run in storage.runs("t")] == ["question"]
+
+
+def test_an_encrypted_session_whose_creator_was_killed(folder: Folder) -> None:
+    code = (
+        "import os, sys\n"
+        "from sessile import JsonStorage, YamlStorage\n"
+        "from sessile.drivers.files.heads import Heads\n"
+        "from sessile.encryption import EncryptedStorage\n"
+        "inner = {'json': JsonStorage, 'yaml': YamlStorage}[sys.argv[1]]\n"
+        "Heads.write = lambda *_, **__: os._exit(9)\n"
+        "EncryptedStorage(inner(sys.argv[2]), keys={'test': b'k' * 32}).create_session('t')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, folder.kind, str(folder.path)], check=False)
+    assert ended.returncode == 9
+    with EncryptedStorage(folder.open(), keys=KEYS) as storage:
+        assert storage.get_session("t") is None
+        storage.add_run("t", input="question")
+        storage.verify("t")

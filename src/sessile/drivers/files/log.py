@@ -5,7 +5,7 @@ What a reader does in a log of any length is bounded by what it is asked for, be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +99,20 @@ class Log:
             if stored.part[0] == stored.part[1]:
                 good, pending, rest = good + pending, [], []
         return good, rest
+
+    def check_rest(self, revision: int, good: Sequence[Stored], rest: Sequence[Chunk]) -> None:
+        """Where no head says what was acknowledged: only what can be the end of one append is cut off, all else refused.
+
+        `good` and `rest` are as `whole_after` has found them.
+        """
+        begun = revision + len(good) + 1
+        for chunk in rest:
+            stored = self.readable(chunk)
+            if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
+                self.decode(rest[0])  # names the line, if it cannot be read
+                raise CorruptDataError(
+                    f"{str(self.path)!r} has commit {stored.row.seq} where commit {begun} should be."
+                )
 
     def at(self, offset: int) -> Chunk | None:
         """The record that begins at an offset; None at the end of the log."""

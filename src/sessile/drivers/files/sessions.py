@@ -23,7 +23,7 @@ from .heads import Heads, Place, place_in
 from .index import Index, Stamp
 from .left import LeftSessions, Record
 from .locks import Locks
-from .log import Chunk, Log
+from .log import Log
 from .names import safe_name
 from .tree import Tree
 
@@ -235,14 +235,11 @@ class Sessions:
             base = view.head if broken is None else self.heads.base(place, log, view.owner)
             good, rest = log.whole_after(0 if base is None else base.revision)
             if view.head is None:
-                _check_rest(log, 0 if base is None else base.revision, good, rest)
-                self._keep(place.head, broken or b"")
+                log.check_rest(0 if base is None else base.revision, good, rest)
+                self.tree.keep(place.head, broken or b"")
             end = rest[0].offset if rest else log.size
-            if good and is_sealed(good[-1].row.body):
-                done = self.heads.finish(place, log, view.owner, good[-1].row.seq)
-                if done is not None or view.head is not None:
-                    self._cut(log, log.find(lambda seen: seen.seq > view.revision)[0] if done is None else end)
-                    return None if done is None else self.index.put(done, place.folder.name, self.stamp_of(place))
+            if good and is_sealed(good[-1].row.body) and self._repaired_sealed(place, view, good, end):
+                return
             self._cut(log, end)
             if not good and base is None:
                 os.ftruncate(log.file, 0)
@@ -258,10 +255,30 @@ class Sessions:
             self.tree.replace(place.head, self.form.encode_head(row))
             self.index.put(row, place.folder.name, self.stamp_of(place))
 
+    def _repaired_sealed(self, place: Place, view: View, good: Sequence[Stored], end: int) -> bool:
+        """Settle what a crash has left of a session whose head nobody here can roll forward; whether that can be done.
+
+        The next head lies beside the last one before its commit is acknowledged. Without it the commit was not, and is
+        cut off, as is the first one of a session that has no head at all.
+        """
+        log = view.log
+        done = self.heads.finish(place, log, view.owner, good[-1].row.seq)
+        if done is not None:
+            self._cut(log, end)
+            self.index.put(done, place.folder.name, self.stamp_of(place))
+        elif view.head is not None:
+            self._cut(log, log.find(lambda seen: seen.seq > view.revision)[0])
+        elif good[-1].part == (len(good), len(good)) and not self.tree.exists(place.head):
+            self._cut(log, log.begin)
+            os.ftruncate(log.file, 0)
+        else:
+            return False
+        return True
+
     def _cut(self, log: Log, offset: int) -> None:
         """Let the log end at an offset, with the end of a record; what is cut off is kept beside it."""
         rest = disk.read_at(log.file, log.size - offset, offset)
-        if self._keep(log.path, rest):
+        if self.tree.keep(log.path, rest):
             logger.warning(
                 "%s ended with %d bytes of a commit that was not written to its end, and not acknowledged. "
                 "They are in %s.cut now.",
@@ -274,18 +291,6 @@ class Sessions:
             known = next(length for length in range(len(end), -1, -1) if last.endswith(end[:length]))
             disk.write_all(log.file, end[known:])  # what an editor has taken away from it
         disk.sync(log.file)
-
-    def _keep(self, path: Path, part: bytes) -> bool:
-        """Keep what is about to be removed from a file beside it, if it is anything; a person may have written it."""
-        if not part.strip(b"\0 \r\n"):
-            return False
-        kept = self.tree.open_file(path.with_name(f"{path.name}.cut"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        assert kept is not None, "the folder is there"
-        try:
-            disk.write_all(kept, part)
-        finally:
-            os.close(kept)
-        return True
 
     # ------------------------------------------------------------ writing
 
@@ -585,13 +590,3 @@ class Sessions:
             return Log(file, os.fstat(file).st_size, self.form, path).owner()
         finally:
             os.close(file)
-
-
-def _check_rest(log: Log, revision: int, good: list[Stored], rest: list[Chunk]) -> None:
-    """Where no head says what was acknowledged: cut off only what can be the end of one append, and refuse the rest."""
-    begun = revision + len(good) + 1
-    for chunk in rest:
-        stored = log.readable(chunk)
-        if stored is not None and stored.row.seq - stored.part[0] + 1 != begun:
-            log.decode(rest[0])  # names the line, if it cannot be read
-            raise CorruptDataError(f"{str(log.path)!r} has commit {stored.row.seq} where commit {begun} should be.")

@@ -159,6 +159,18 @@ class Tree:
             raise
         self.sync_folder(path.parent)
 
+    def keep(self, path: Path, part: bytes) -> bool:
+        """Keep what is about to be removed from a file beside it, if it is anything; a person may have written it."""
+        if not part.strip(b"\0 \r\n"):
+            return False
+        kept = self.open_file(path.with_name(f"{path.name}.cut"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        assert kept is not None, "the folder is there"
+        try:
+            write_all(kept, part)
+        finally:
+            os.close(kept)
+        return True
+
     def move(self, old: Path, new: Path) -> None:
         """Give a file or folder another name, in place of a file that has it."""
         with self._above(old) as (source, name), self._above(new) as (target, new_name):
