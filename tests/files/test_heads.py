@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 import sqlite3
@@ -136,16 +138,22 @@ def test_after_many_exchanged_heads_one_takes_the_name(folder: Folder, monkeypat
     assert not (folder.session / f".{folder.head.name}.new").exists()
 
 
-def test_where_names_cannot_be_exchanged(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cannot(*_: Any) -> bool:
-        return False
+@linux_only
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM])
+def test_where_names_cannot_be_exchanged(code: int, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an old kernel says it, and a sandbox."""
 
-    monkeypatch.setattr(linux, "exchange", cannot)
+    def cannot(*_: Any) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(linux, "_calls", lambda: (cannot, None))
     with folder.open() as storage:
         for number in range(4, 9):
             storage.add_run("s", input=f"question {number}")
         storage.verify("s")
     assert folder.inputs(last=1) == ["question 8"]
+    assert not base_of(folder).exists()
 
 
 # ---------------------------------------------------------------- lists

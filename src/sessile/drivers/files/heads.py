@@ -90,9 +90,8 @@ class Heads:
             self._exchanges = self._tree.exchange(place.new_head, place.head)
         except FileNotFoundError:  # somebody has removed the head meanwhile
             return False
-        if self._exchanges:
-            with suppress(OSError):  # whoever writes the next head removes it
-                self._tree.unlink(place.new_head)
+        with suppress(OSError):  # whoever writes the next head removes it; of an older one there is no use without this
+            self._tree.unlink(place.new_head if self._exchanges else place.base)
         return self._exchanges
 
     def _based(self, place: Place) -> bool:

@@ -19,8 +19,8 @@ _EXCHANGE = 2
 _WRITE = 2
 """SYNC_FILE_RANGE_WRITE, man page sync_file_range(2)."""
 
-_CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
-"""What a kernel or a file system says that does not know how."""
+_CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+"""What a kernel or a file system says that does not know how, and a sandbox that does not let its programs call this."""
 
 
 @lru_cache(maxsize=1)

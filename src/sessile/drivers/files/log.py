@@ -101,7 +101,7 @@ class Log:
         return good, rest
 
     def check_rest(self, revision: int, good: Sequence[Stored], rest: Sequence[Chunk]) -> None:
-        """Where no head says what was acknowledged: only what can be the end of one append is cut off, all else refused.
+        """Where no head says what was acknowledged: only the end of one append is cut off, all else refused.
 
         `good` and `rest` are as `whole_after` has found them.
         """
