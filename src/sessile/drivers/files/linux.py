@@ -20,7 +20,7 @@ _WRITE = 2
 """SYNC_FILE_RANGE_WRITE, man page sync_file_range(2)."""
 
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-"""What a kernel or a file system says that does not know how, and a sandbox that does not let its programs call this."""
+"""What a kernel or a file system says that does not know how, and a sandbox that lets nobody call this."""
 
 
 @lru_cache(maxsize=1)
