@@ -59,6 +59,17 @@ def test_a_broken_head_keeps_what_was_changed_by_hand(broken: bytes, folder: Fol
 
 
 @linux_only
+def test_where_the_older_head_is_damaged_too_the_log_is_all_that_is_needed(folder: Folder) -> None:
+    begun(folder)
+    folder.edit(base_of(folder), "usage", "u5age")
+    folder.head.write_bytes(b"")
+    with folder.open() as storage:
+        session = storage.get_session("s")
+        assert session is not None
+        assert (session.name, session.run_count) == ("before", 7)
+
+
+@linux_only
 def test_a_head_that_is_removed_is_rebuilt_from_the_log_alone(folder: Folder) -> None:
     begun(folder)
     assert base_of(folder).exists()

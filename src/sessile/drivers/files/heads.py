@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ...errors import CorruptDataError
 from ...storage.driver import HeadRow
+from ...storage.encoding import decode_head
 from .formats import Format, FormatError, Owner
 from .log import Log
 from .tree import Tree
@@ -109,7 +110,13 @@ class Heads:
         It may be of another time, where the files of a session were put back from a copy. So the log must have the
         commit that made it, which is told by its time.
         """
-        return self._of(place.base, log, owner)
+        row = self._of(place.base, log, owner)
+        if row is not None:
+            try:
+                decode_head(row)
+            except CorruptDataError:
+                return None
+        return row
 
     def finish(self, place: Place, log: Log, owner: Owner | None, seq: int) -> HeadRow | None:
         """Put the head in place that a writer has left beside it, if it is that of a commit of this log."""
