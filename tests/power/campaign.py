@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from sessile import Storage
-from sessile import open as open_storage
 from sessile.errors import SessileError
 from sessile.testing import Figures
 
 from .images import Image, cuts
 from .recording import Op, record
+from .workload import opened
 
 URLS = {
     "json": "json:///{}/data",
     "yaml": "yaml:///{}/data",
     "sqlite": "sqlite:///{}/sessions.db",
+    "sealed": "sealed+json:///{}/data",
 }
 """Where a storage keeps its data in a folder."""
 
@@ -70,7 +71,7 @@ def examined(url: str, said: list[dict[str, Any]], figures: Figures) -> str | No
     deleted = {line["deleted"] for line in said if "deleted" in line}
     expected = {line["session"] for line in said if "session" in line} - deleting
     try:
-        with open_storage(url) as storage:
+        with opened(url) as storage:
             listed = {head.session_id for head in storage.sessions(limit=100).items}
             if expected - listed or deleted & listed:
                 return f"the list has {sorted(listed)}, acknowledged are {sorted(expected)} without {sorted(deleted)}"

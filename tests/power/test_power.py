@@ -14,7 +14,7 @@ from tests.power.campaign import URLS, run_power
 
 from sessile.testing import Scale
 
-SHARES = {"json": 0.0008, "yaml": 0.0008, "sqlite": 0.005}
+SHARES = {"json": 0.0008, "yaml": 0.0008, "sqlite": 0.005, "sealed": 0.0008}
 """Which share of the images is opened: 50 to 80 of each."""
 
 

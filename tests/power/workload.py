@@ -10,7 +10,17 @@ import os
 import sys
 from typing import Any
 
+from sessile import Storage
 from sessile import open as open_storage
+from sessile.encryption import EncryptedStorage
+
+SEALED = "sealed+"
+"""Before the URL of a storage that is encrypted."""
+
+
+def opened(url: str) -> Storage:
+    inner = open_storage(url.removeprefix(SEALED))
+    return EncryptedStorage(inner, keys={"test": b"k" * 32}) if url.startswith(SEALED) else inner
 
 
 def say(**what: Any) -> None:
@@ -18,7 +28,7 @@ def say(**what: Any) -> None:
 
 
 def main() -> None:
-    with open_storage(sys.argv[1]) as storage:
+    with opened(sys.argv[1]) as storage:
 
         def run(session_id: str, number: int, size: int = 40) -> None:
             run_id = f"{session_id}-{number}"

@@ -6,8 +6,8 @@ commits again and again to a session lets the two files change their names inste
 name as its base: from there a broken head is rolled forward, not from the beginning of the log, and with what was
 changed in it by hand.
 
-An encrypted head cannot be rolled forward here, and has the keys: it is on the disk, under one of its two names, before
-its commit is acknowledged.
+An encrypted head cannot be rolled forward here, and has the keys: it is on the disk, in its place, before its commit is
+acknowledged.
 """
 
 from __future__ import annotations
@@ -72,10 +72,7 @@ class Heads:
 
     def write(self, place: Place, head: HeadRow, *, synced: bool) -> os.stat_result:
         """Write the next head beside the one that is there; what the file system says of it."""
-        found = self._tree.write_new(place.new_head, self._form.encode_head(head), synced=synced)
-        if synced:
-            self._tree.sync_folder(place.folder)
-        return found
+        return self._tree.write_new(place.new_head, self._form.encode_head(head), synced=synced)
 
     def put_in_place(self, place: Place, exchanged: int | None) -> int:
         """Let the next head be the head, in one step. How many in a row were exchanged; None: that must not be."""

@@ -258,8 +258,8 @@ class Sessions:
     def _repaired_sealed(self, place: Place, view: View, good: Sequence[Stored], end: int) -> bool:
         """Settle what a crash has left of a session whose head nobody here can roll forward; whether that can be done.
 
-        The next head lies beside the last one before its commit is acknowledged. Without it the commit was not, and is
-        cut off, as is the first one of a session that has no head at all.
+        The next head is in place before its commit is acknowledged; until then it lies beside the last one. Where it is
+        neither, the commit is cut off, as is the first one of a session that has no head at all.
         """
         log = view.log
         done = self.heads.finish(place, log, view.owner, good[-1].row.seq)
@@ -411,6 +411,9 @@ class Sessions:
         except OSError as error:
             written = self._undone(place, file, size)
             raise disk.translate(error, "Appending to a session", place.folder, written) from error
+        if sealed:
+            with disk.translated("Appending to a session", place.folder, "unknown"):
+                self.tree.sync_folder(place.folder)
         end = () if view is None else view.end
         self._remember(head, log, write.head, records, end, exchanged)
 
