@@ -124,6 +124,7 @@ def main() -> int:
         for name in EMBEDDED
         if name.lower() in URLS
     ]
+    campaigns += [("JSON, encrypted: images of power cuts", arguments.power, partial(power, scale, URLS["sealed"]))]
     campaigns += [
         ("kill -9 of a workflow of 20 steps", arguments.workflow_kills, partial(workflow_kills, scale)),
         ("SQLite: agents, teams, workflows killed", arguments.agent_kills, partial(agent_kills, scale)),
