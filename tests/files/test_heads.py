@@ -205,6 +205,33 @@ def test_lists_see_what_a_killed_process_has_committed(folder: Folder) -> None:
         assert names(reader) == ["name 4"]
 
 
+def test_lists_do_not_wait_for_a_process_that_is_stuck_in_a_commit(folder: Folder) -> None:
+    code = (
+        "import sys, time, sessile\n"
+        "from sessile.drivers.files import disk\n"
+        "def stuck(file):\n"
+        "    print('stuck', flush=True)\n"
+        "    time.sleep(600)\n"
+        "storage = sessile.open(sys.argv[1])\n"
+        "for name in ('one', 'two', 'three'):\n"
+        "    storage.rename('s', name)\n"
+        "disk.sync = stuck\n"
+        "storage.rename('s', 'four')\n"
+    )
+    with folder.open() as reader:
+        assert names(reader) == [None]
+        url = f"{folder.kind}:///{folder.path}"
+        with subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE) as writer:
+            try:
+                assert writer.stdout is not None
+                assert writer.stdout.readline() == b"stuck\n"
+                assert names(reader) == names(reader, name_prefix="three") == ["three"]
+            finally:
+                writer.kill()
+        assert reader.rename("s", "five").name == "five"
+        assert names(reader) == ["five"]
+
+
 def test_a_session_that_was_deleted_is_in_no_list(folder: Folder) -> None:
     with folder.open() as writer, folder.open() as reader:
         for number in range(3):

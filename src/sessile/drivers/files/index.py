@@ -5,7 +5,8 @@ opens the folder compares all of them once. It can be removed while nobody uses 
 breaks by a crash or a power cut, but may then lack what came last (sqlite.org/pragma.html#pragma_synchronous).
 
 A process that commits again and again to a session does not write each head into it. It notes once that the session has
-changed; the next list of any process looks at the head, with the lock of the session, and takes the note away.
+changed; the next list of any process looks at the head, with the lock of the session, and takes the note away. Where
+others hold that lock, it does not wait for them: all that was acknowledged is in the head.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ WHERE session_id = :session_id AND incarnation = :incarnation AND kind = :kind A
     AND user_id IS :user_id AND created_at = :created_at AND hidden = :hidden AND folder = :folder
 """
 """Nearly every commit: what does not change is not named, so that its indexes are not written."""
+
+_FOLLOW = f"{_UPDATE} AND revision <= :revision"
 
 _IS_CHANGED = "SELECT 1 FROM changed WHERE session_id = ?"
 
@@ -250,6 +253,15 @@ class Index:
         self.put(head, folder, stamp)
         with self._connected() as connection:
             _delete(connection, "changed", head.session_id)
+
+    def follow(self, head: HeadRow, folder: str, stamp: Stamp) -> bool:
+        """The head of a session whose lock others hold, if it is the next one of a session that is there; else False.
+
+        The note that it has changed stays.
+        """
+        with self._connected() as connection:
+            values = _values(head, folder, stamp)
+            return _patiently(lambda: connection.execute(_FOLLOW, values).rowcount) > 0
 
     def remove(self, session_id: str, folder: str) -> None:
         """There is no such session any more."""

@@ -333,8 +333,22 @@ class FileDriver(Driver):
     def _catch_up(self, deadline: Deadline) -> None:
         """Let the index follow the sessions of which it was only noted that they have changed."""
         for session_id in self.index.changed():
-            self._refresh(session_id, deadline)
+            if not self._followed(session_id):
+                self._refresh(session_id, deadline)
             deadline.check("Bringing the index up to the sessions")
+
+    def _followed(self, session_id: str) -> bool:
+        """Let the index follow the head of a session that somebody is writing to; False: nobody is, or who knows."""
+        place = self.sessions.place(session_id)
+        with self.locks.attempt(place.folder.name) as held:
+            if held:
+                return False
+        try:
+            stamp = self.sessions.stamp_of(place)
+            head = self.sessions.heads.read(place, self.tree.read(place.head))
+        except (OSError, CorruptDataError, NewerVersionError):
+            return False
+        return head is not None and self.index.follow(head, place.folder.name, stamp)
 
     def _compare(self, deadline: Deadline) -> None:
         known = self.index.stamps()
