@@ -20,7 +20,7 @@ from sessile import Storage
 from sessile.drivers.files import linux
 from sessile.drivers.files.heads import MOST_EXCHANGED
 from sessile.encryption import EncryptedStorage
-from sessile.errors import StorageFullError
+from sessile.errors import SealedError, StorageFullError
 from sessile.storage import extending
 from sessile.storage.snapshots import Draft, Snapshot
 from sessile.storage.storage import operate
@@ -339,3 +339,16 @@ def test_an_encrypted_session_whose_creator_was_killed(folder: Folder) -> None:
         assert storage.get_session("t") is None
         storage.add_run("t", input="question")
         storage.verify("t")
+
+
+def test_an_encrypted_head_that_is_broken_is_left_as_it_is(folder: Folder) -> None:
+    with EncryptedStorage(folder.open(), keys=KEYS) as storage:
+        storage.create_session("t")
+        storage.rename("t", "one")
+        [head] = folder.path.glob(f"sessions/t-*/{folder.head.name}")
+        head.write_bytes(head.read_bytes()[:300])
+        before = {path.name: path.read_bytes() for path in head.parent.iterdir()}
+        for _ in range(2):
+            with pytest.raises(SealedError):
+                storage.get_session("t")
+        assert {path.name: path.read_bytes() for path in head.parent.iterdir()} == before

@@ -236,18 +236,19 @@ class Sessions:
             good, rest = log.whole_after(0 if base is None else base.revision)
             if view.head is None:
                 log.check_rest(0 if base is None else base.revision, good, rest)
-                self.tree.keep(place.head, broken or b"")
             end = rest[0].offset if rest else log.size
             if good and is_sealed(good[-1].row.body) and self._repaired_sealed(place, view, good, end):
                 return
+            head = None
+            if good or base is not view.head:  # before anything is changed: it may be damaged
+                before = None if base is None else decode_head(base)
+                head = roll_forward(before, [stored.row for stored in good]) if good else before
+            self.tree.keep(place.head, broken or b"")
             self._cut(log, end)
             if not good and base is None:
                 os.ftruncate(log.file, 0)
-            if not good and base is view.head:
+            if head is None:
                 return
-            before = None if base is None else decode_head(base)
-            head = roll_forward(before, [stored.row for stored in good]) if good else before
-            assert head is not None, "there are commits to fold"
             row = encode_head(head, max_state=NO_LIMIT, max_metadata=NO_LIMIT)
             row = row._replace(session_id=session_id)  # a user's own id, which the log has, is another one
             logger.warning("The head in %s is rolled forward to revision %d.", place.folder, row.revision)
