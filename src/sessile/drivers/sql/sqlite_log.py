@@ -49,12 +49,14 @@ def load(connection: sqlite3.Connection, session_id: str, newest: int, deadline:
         head = damage.loaded_head(found)
         if newest:
             rows = execute(NEWEST, (session_id, head.incarnation, newest))
-            if newest <= FEW:
-                commits = stored_rows(rows.fetchall())
-                commits.reverse()
-            else:
-                with closing(rows):
+            try:
+                if newest <= FEW:
+                    commits = stored_rows(rows.fetchall())
+                    commits.reverse()
+                else:
                     commits = newest_of(map(CommitRow.stored, rows), newest)
+            finally:
+                rows.close()  # an error refers to it, and the connection would see nothing newer for as long as that lives
     finally:
         if newest:
             roll_back(connection)
