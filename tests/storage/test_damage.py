@@ -79,7 +79,7 @@ def test_an_error_that_somebody_keeps_holds_nothing_up(file: Any) -> None:
         storage.get_session("s", last_runs=1)
     execute("UPDATE sessile_sessions SET name = 'by hand' WHERE session_id = 'other'")
     assert storage.get_session("other").name == "by hand"
-    storage.rename_session("other", "by us")
+    storage.rename("other", "by us")
     assert storage.get_session("other").name == "by us"
     assert "UTF-8" in str(kept.value)
 
