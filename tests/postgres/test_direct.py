@@ -87,6 +87,19 @@ def test_what_is_run_often_is_prepared_unless_that_is_switched_off(postgres_url:
             assert ask(f"{count} WHERE true", {}, 30).rows == [(1,)]
 
 
+def test_a_column_gets_another_type_while_statements_are_prepared(postgres_url: str, face: str) -> None:
+    with asking(postgres_url, face) as (ask, _), psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("CREATE TABLE things AS SELECT 'a'::text AS name")
+        for kind in ("varchar(300)", "text"):
+            for _ in range(RUNS_UNPREPARED + 2):
+                assert ask("SELECT name FROM things", {}, 30).rows == [("a",)]
+            other.execute(f"ALTER TABLE things ALTER COLUMN name TYPE {kind}".encode())
+        assert ask("SELECT name FROM things", {}, 30).rows == [("a",)]
+        for _ in range(RUNS_UNPREPARED + 2):  # what PostgreSQL cannot do at all is an error all the same
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                ask("VALUES (1) FOR UPDATE", {}, 30)
+
+
 def test_text_that_no_database_takes_is_not_cut_off(postgres_url: str, face: str) -> None:
     with asking(postgres_url, face) as (ask, _):
         with pytest.raises(psycopg.DataError, match="NUL"):
