@@ -264,7 +264,8 @@ def test_connections_that_are_made_while_the_pooler_is_found_out(
     pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one finds it out. Whatever is on its way by then prepares nothing, either."""
-    PostgresStorage(pgbouncer_url).add_run("s", input="the tables are there")
+    with PostgresStorage(pgbouncer_url) as storage:
+        storage.add_run("s", input="the tables are there")
     connect, learn = AsyncDeadlineConnection.connect, Target.learn
     learned, connections = asyncio.Event(), list[Any]()
 
@@ -283,10 +284,10 @@ def test_connections_that_are_made_while_the_pooler_is_found_out(
     monkeypatch.setattr(Target, "learn", learns)
 
     async def turns() -> None:
-        async with PostgresStorage(pgbouncer_url, pool_size=4) as storage:
+        async with PostgresStorage(pgbouncer_url, pool_size=4) as others:
             for number in range(12):
-                await asyncio.gather(*[storage.aadd_run(f"s{one}", input=number) for one in range(8)])
-            assert storage.stats().get("retries", 0) == 0
+                await asyncio.gather(*[others.aadd_run(f"s{one}", input=number) for one in range(8)])
+            assert others.stats().get("retries", 0) == 0
 
     asyncio.run(turns())
     assert [connection.prepare_threshold for connection in connections] == [None] * len(connections)

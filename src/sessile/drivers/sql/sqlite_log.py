@@ -56,7 +56,7 @@ def load(connection: sqlite3.Connection, session_id: str, newest: int, deadline:
                 else:
                     commits = newest_of(map(CommitRow.stored, rows), newest)
             finally:
-                rows.close()  # an error refers to it, and the connection would see nothing newer for as long as that lives
+                rows.close()  # an error that is kept would keep it open, and its connection at what it saw then
     finally:
         if newest:
             roll_back(connection)
