@@ -21,7 +21,7 @@ from ..messages.counted import OUTPUT_TAKEN, made_up
 from ..messages.spoken import as_text, plain_text
 from ..messages.stored import to_plain
 from .accepted import accepted, sound_text
-from .past import Past
+from .past import Past, SessionPast
 
 SENT = FINISHED | {"paused"}
 """The statuses of runs that are sent along."""
@@ -49,15 +49,19 @@ async def sendable(past: Past, runs: Sequence[Run]) -> list[list[ModelMessage]]:
 
 
 async def sent(past: Past, numbers: Sequence[int]) -> list[list[ModelMessage]]:
-    """What is `sendable` of the runs of these numbers, without reading again what is known."""
-    known = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
-    if not known:
+    """What is `sendable` of the runs of these numbers, without making again what is known.
+
+    That is asked of no other past than the session's own: one that a window has put around it may say less of a run.
+    """
+    if type(past) is not SessionPast:
         return await sendable(past, await past.runs(numbers))
-    others = [number for number in numbers if number not in known]
+    found = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
+    others = [number for number in numbers if number not in found]
     for run in await past.runs(others) if others else ():
         for group in await sendable(past, [run]):
-            known[run.number] = group
-    return [known[number] for number in numbers if number in known]
+            past.know(run, group)
+            found[run.number] = group
+    return [found[number] for number in numbers if number in found]
 
 
 def _stopped(run: Run) -> bool:
