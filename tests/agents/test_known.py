@@ -114,7 +114,7 @@ def test_what_a_window_of_the_users_hides_stays_hidden() -> None:
     for number in range(1, 5):
         agent.run(f"Secret {number}", session_id="s")
         assert [text for text in model.sent if text.startswith("Secret")] == [f"Secret {number}"]
-    assert len(model.sent) == 4
+    assert "Answer to Secret 3" in model.sent
 
 
 def test_what_a_window_of_the_users_cuts_is_cut_for_its_agent_alone() -> None:
