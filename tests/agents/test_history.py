@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -477,3 +478,18 @@ def test_messages_that_cannot_be_sent_are_kept_and_refused(
         "failed", "Hello", "UnknownFormatError",
     )  # fmt: skip
     Agent(model, storage=storage, history=None).run("Hello", session_id="s1")
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_message_that_is_none_is_refused_by_its_run(tmp_path: Path, status: str) -> None:
+    """Somebody has changed the database by hand."""
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        agent = Agent(TestModel(), storage=storage)
+        agent.run("Hello", session_id="s")
+        with sqlite3.connect(tmp_path / "s.db") as by_hand:
+            for before, after in (('"data":{"parts":', '"data":7,"was":{"parts":'), ('"completed"', f'"{status}"')):
+                by_hand.execute("UPDATE sessile_commits SET body = replace(body, ?, ?)", (before, after))
+        by_hand.close()
+        assert [message.data for message in storage.messages("s")] == [7, 7]
+        with pytest.raises(UnknownFormatError, match=r"runs \[1\] cannot be read"):
+            agent.run("Hello again", session_id="s")

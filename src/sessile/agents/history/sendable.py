@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -16,7 +16,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from ...records import FINISHED, Run
+from ...records import FINISHED, JsonObject, Run
 from ..messages.counted import OUTPUT_TAKEN, made_up
 from ..messages.spoken import as_text, plain_text
 from ..messages.stored import to_plain
@@ -96,10 +96,11 @@ def filtered(run: Run) -> bool:
 
     It judges whole requests: sent again, what it has found would block every later question.
     """
-    last = run.messages[-1].data if run.messages else {}
-    return run.status != "completed" and (
-        last.get("finish_reason") == "content_filter" or (run.error or {}).get("type") == "ContentFilterError"
-    )
+    if run.status == "completed":
+        return False
+    last: Any = run.messages[-1].data if run.messages else None
+    ended = cast(JsonObject, last).get("finish_reason") if isinstance(last, dict) else None
+    return ended == "content_filter" or (run.error or {}).get("type") == "ContentFilterError"
 
 
 def harmless(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
