@@ -94,6 +94,16 @@ def test_a_history_ends_where_one_call_ends(
     assert any("ends at max_read_bytes" in record.getMessage() for record in caplog.records)
 
 
+def test_a_history_of_few_large_runs_ends_there_as_well(server: ModelServer, model: OpenAIChatModel) -> None:
+    """These come with the session."""
+    with MemoryStorage(max_read_bytes=100_000) as storage:
+        for number in range(4):
+            Agent(model, storage=storage, history=0).run(f"{number} {'x' * 30_000}", session_id="s1")
+        Agent(model, storage=storage, history=3).run("Last", session_id="s1")
+    arrived = [text.split()[0] for text in prompts(server)]
+    assert arrived in (["3", "Last"], ["2", "3", "Last"])
+
+
 def test_a_window_never_separates_a_tool_call_from_its_result(
     server: ModelServer, storage: SqliteStorage, asked: Any
 ) -> None:

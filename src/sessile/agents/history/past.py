@@ -111,11 +111,14 @@ class SessionPast:
 
     async def runs(self, numbers: Sequence[int]) -> list[Run]:
         """See `Past`."""
+        if not numbers:
+            return []
         text = sum(len(row.body) for row in self._turn.before.rows)
-        at_hand = await computed(lambda: turns.runs_at_hand(self._turn, numbers), size=text // IN_JSON)
-        if at_hand is not None or not numbers:
-            self._came_along.update(numbers)
-            return at_hand or []
+        if text <= self._left:
+            at_hand = await computed(lambda: turns.runs_at_hand(self._turn, numbers), size=text // IN_JSON)
+            if at_hand is not None:
+                self._came_along.update(numbers)
+                return at_hand
         found, self._left = await aoperate(self._storage, turns.history, self._turn, numbers, self._left)
         if only_missing(found) and len(numbers) > MOST_MISSING:
             self._left = 0  # the head counts runs that are not in the log: nobody looks for all of them
