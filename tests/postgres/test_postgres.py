@@ -20,7 +20,6 @@ from tests.storage.helpers import hurry
 
 import sessile
 from sessile import ANY_USER, PostgresStorage
-from sessile.drivers.postgres.ports import AsyncDeadlineConnection, Target
 from sessile.errors import (
     ClosedError,
     DeadlineError,
@@ -258,40 +257,6 @@ def test_through_pgbouncer_in_transaction_mode(pgbouncer_url: str, prepare: bool
             await storage.aclose()
 
         asyncio.run(turns())
-
-
-def test_connections_that_are_made_while_the_pooler_is_found_out(
-    pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first one finds it out. Whatever is on its way by then prepares nothing, either."""
-    with PostgresStorage(pgbouncer_url) as storage:
-        storage.add_run("s", input="the tables are there")
-    connect, learn = AsyncDeadlineConnection.connect, Target.learn
-    learned, connections = asyncio.Event(), list[Any]()
-
-    async def late(*args: Any, **options: Any) -> Any:
-        connection = await connect(*args, **options)
-        connections.append(connection)
-        if len(connections) > 1:
-            await learned.wait()
-        return connection
-
-    def learns(target: Target, *args: Any) -> None:
-        learn(target, *args)
-        learned.set()
-
-    monkeypatch.setattr(AsyncDeadlineConnection, "connect", late)
-    monkeypatch.setattr(Target, "learn", learns)
-
-    async def turns() -> None:
-        async with PostgresStorage(pgbouncer_url, pool_size=4) as others:
-            for number in range(12):
-                await asyncio.gather(*[others.aadd_run(f"s{one}", input=number) for one in range(8)])
-            assert others.stats().get("retries", 0) == 0
-
-    asyncio.run(turns())
-    assert [connection.prepare_threshold for connection in connections] == [None] * len(connections)
-    assert len(connections) > 1
 
 
 def test_followers_behind_a_pooler(pgbouncer_url: str, postgres_url: str) -> None:
