@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_a_history_ends_where_one_call_ends(
     assert 3 <= len(arrived) - 1 <= 15
     assert [text.split()[0] for text in arrived] == [*map(str, range(31 - len(arrived), 30)), "Last"]
     assert any("ends at max_read_bytes" in record.getMessage() for record in caplog.records)
+
+
+def test_a_history_of_few_large_runs_ends_there_as_well(server: ModelServer, model: OpenAIChatModel) -> None:
+    """These come with the session."""
+    with MemoryStorage(max_read_bytes=100_000) as storage:
+        for number in range(4):
+            Agent(model, storage=storage, history=0).run(f"{number} {'x' * 30_000}", session_id="s1")
+        Agent(model, storage=storage, history=3).run("Last", session_id="s1")
+    arrived = [text.split()[0] for text in prompts(server)]
+    assert arrived in (["3", "Last"], ["2", "3", "Last"])
 
 
 def test_a_window_never_separates_a_tool_call_from_its_result(
@@ -477,3 +488,18 @@ def test_messages_that_cannot_be_sent_are_kept_and_refused(
         "failed", "Hello", "UnknownFormatError",
     )  # fmt: skip
     Agent(model, storage=storage, history=None).run("Hello", session_id="s1")
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_message_that_is_none_is_refused_by_its_run(tmp_path: Path, status: str) -> None:
+    """Somebody has changed the database by hand."""
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        agent = Agent(TestModel(), storage=storage)
+        agent.run("Hello", session_id="s")
+        with sqlite3.connect(tmp_path / "s.db") as by_hand:
+            for before, after in (('"data":{"parts":', '"data":7,"was":{"parts":'), ('"completed"', f'"{status}"')):
+                by_hand.execute("UPDATE sessile_commits SET body = replace(body, ?, ?)", (before, after))
+        by_hand.close()
+        assert [message.data for message in storage.messages("s")] == [7, 7]
+        with pytest.raises(UnknownFormatError, match=r"runs \[1\] cannot be read"):
+            agent.run("Hello again", session_id="s")

@@ -18,7 +18,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
 from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage, TokenBudget
-from sessile.agents import Budget, Relevant, Shortened
+from sessile.agents import Budget, LastRuns, Relevant, Shortened, Window
 
 
 class Model:
@@ -79,6 +79,52 @@ def test_what_is_known_is_sent_as_what_is_read(history: Any) -> None:
     other.run("Question 5", session_id="t")
     assert known.sent == read.sent
     assert len(known.sent) > 3
+
+
+class Hiding:
+    """The past, without what may not be said again."""
+
+    def __init__(self, past: Any) -> None:
+        self.past = past
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.past, name)
+
+    async def messages(self, run: Any) -> list[ModelMessage]:
+        said = await self.past.messages(run)
+        return [message for message in said if isinstance(message, ModelResponse)]
+
+
+class Hidden(Window):
+    async def select(self, past: Any) -> list[ModelMessage]:
+        return await LastRuns(3).select(Hiding(past))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Cut(Window):
+    async def select(self, past: Any) -> list[ModelMessage]:
+        runs = await past.runs(past.numbers(3))
+        for run in runs:
+            del run.messages[0]
+        return [message for run in runs for message in await past.messages(run)]
+
+
+def test_what_a_window_of_the_users_hides_stays_hidden() -> None:
+    model = Model()
+    agent = Agent(model.model, storage=MemoryStorage(), history=Hidden())
+    for number in range(1, 5):
+        agent.run(f"Secret {number}", session_id="s")
+        assert [text for text in model.sent if text.startswith("Secret")] == [f"Secret {number}"]
+    assert "Answer to Secret 3" in model.sent
+
+
+def test_what_a_window_of_the_users_cuts_is_cut_for_its_agent_alone() -> None:
+    model, storage = Model(), MemoryStorage()
+    whole, cut = Agent(model.model, storage=storage), Agent(model.model, storage=storage, history=Cut())
+    whole.run("First", session_id="s")
+    cut.run("Second", session_id="s")
+    assert "First" not in model.sent
+    whole.run("Third", session_id="s")
+    assert model.sent == ["First", "Answer to First", "Second", "Answer to Second", "Third"]
 
 
 def test_what_was_erased_meanwhile_is_not_sent() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from sessile import PostgresStorage
 from sessile.drivers.postgres.direct import RUNS_UNPREPARED, Statement
-from sessile.drivers.postgres.ports import AsyncDeadlineConnection, DeadlineConnection
+from sessile.drivers.postgres.ports import AsyncDeadlineConnection, DeadlineConnection, Target
 from sessile.drivers.sql.base import Result
 from sessile.drivers.sql.ports import LateError
 from sessile.storage import Deadline
@@ -85,6 +86,53 @@ def test_what_is_run_often_is_prepared_unless_that_is_switched_off(postgres_url:
         connection.prepare_threshold = None  # a pooler was found in between
         for _ in range(RUNS_UNPREPARED + 2):
             assert ask(f"{count} WHERE true", {}, 30).rows == [(1,)]
+
+
+def test_a_column_gets_another_type_while_statements_are_prepared(postgres_url: str, face: str) -> None:
+    with asking(postgres_url, face) as (ask, _), psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("CREATE TABLE things AS SELECT 'a'::text AS name")
+        for kind in ("varchar(300)", "text"):
+            for _ in range(RUNS_UNPREPARED + 2):
+                assert ask("SELECT name FROM things", {}, 30).rows == [("a",)]
+            other.execute(f"ALTER TABLE things ALTER COLUMN name TYPE {kind}".encode())
+        assert ask("SELECT name FROM things", {}, 30).rows == [("a",)]
+        for _ in range(RUNS_UNPREPARED + 2):  # what PostgreSQL cannot do at all is an error all the same
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                ask("VALUES (1) FOR UPDATE", {}, 30)
+
+
+def test_connections_that_are_made_while_the_pooler_is_found_out(
+    pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one finds it out. Whatever is on its way by then prepares nothing, either."""
+    with PostgresStorage(pgbouncer_url) as storage:
+        storage.add_run("s", input="the tables are there")
+    connect, learn = AsyncDeadlineConnection.connect, Target.learn
+    learned, connections = asyncio.Event(), list[Any]()
+
+    async def late(*args: Any, **options: Any) -> Any:
+        connection = await connect(*args, **options)
+        connections.append(connection)
+        if len(connections) > 1:
+            await learned.wait()
+        return connection
+
+    def learns(target: Target, *args: Any) -> None:
+        learn(target, *args)
+        learned.set()
+
+    monkeypatch.setattr(AsyncDeadlineConnection, "connect", late)
+    monkeypatch.setattr(Target, "learn", learns)
+
+    async def turns() -> None:
+        async with PostgresStorage(pgbouncer_url, pool_size=4) as others:
+            for number in range(12):
+                await asyncio.gather(*[others.aadd_run(f"s{one}", input=number) for one in range(8)])
+            assert others.stats().get("retries", 0) == 0
+
+    asyncio.run(turns())
+    assert [connection.prepare_threshold for connection in connections] == [None] * len(connections)
+    assert len(connections) > 1
 
 
 def test_text_that_no_database_takes_is_not_cut_off(postgres_url: str, face: str) -> None:

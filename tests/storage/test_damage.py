@@ -70,6 +70,20 @@ def test_tampering_is_detected(file: Any, sql: str, match: str) -> None:
     assert not caught.value.retryable
 
 
+def test_an_error_that_somebody_keeps_holds_nothing_up(file: Any) -> None:
+    """It refers to what it came from, and a statement that is not closed shows its connection nothing newer."""
+    storage, execute = file
+    storage.create_session("other")
+    execute("UPDATE sessile_commits SET commit_id = CAST(x'ff' AS TEXT) WHERE session_id = 's' AND seq = 3")
+    with pytest.raises(CorruptDataError) as kept:
+        storage.get_session("s", last_runs=1)
+    execute("UPDATE sessile_sessions SET name = 'by hand' WHERE session_id = 'other'")
+    assert storage.get_session("other").name == "by hand"
+    storage.rename("other", "by us")
+    assert storage.get_session("other").name == "by us"
+    assert "UTF-8" in str(kept.value)
+
+
 def test_a_damaged_run_costs_only_itself_and_is_named(file: Any, caplog: pytest.LogCaptureFixture) -> None:
     storage, execute = file
     execute("UPDATE sessile_commits SET body = replace(body, '\"status\"', '\"sta\"') WHERE seq = 2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,22 @@ def test_what_is_remembered_is_what_was_stored_and_nobody_elses(two: tuple[Stora
     assert (seen(ours).usage.requests, seen(ours).segments) == (2, [(0, 1)])
     assert ours.stats().get("lost_races", 0) == 0
     assert theirs.verify("s") == ours.verify("s") == 6
+
+
+class Name(str, Enum):  # noqa: UP042 (that is what is tried)
+    """As many programs write their constants. In an f-string such a one is not its text."""
+
+    ADA = "ada"
+    AGENT = "helper"
+
+
+def test_ids_of_types_of_the_callers_own_come_back_as_text(two: tuple[Storage, Storage]) -> None:
+    ours, theirs = two
+    ours.add_run("s", user_id=Name.ADA, agent=Name.AGENT)
+    ours.rename("s", Name.AGENT, user_id=Name.ADA)
+    ours.hold("s", Name.AGENT, user_id=Name.ADA)
+    for storage in (ours, theirs, ours):
+        session = storage.get_session("s", user_id="ada")
+        assert session is not None
+        told = f"{session.user_id} {session.agent} {session.name} {session.hold}"
+        assert told == "ada helper helper helper"

@@ -6,7 +6,7 @@ at least one commit or run, and they go on behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..errors import CorruptDataError, SessileError, StorageError
 from ..records import PartialList, Run, Session
@@ -19,7 +19,7 @@ from .runs import mark_interrupted, name_missing, ranges, read_runs, runs_in, ru
 from .snapshots import Snapshot
 
 NEWEST_AT_ONCE = 20
-"""How many commits come along with a head at most: they come whatever size they have."""
+"""How many commits come along with a head at most: they are read whatever size they have."""
 
 PAGE = 500
 """How many commits are read at a time by drivers that end a page by its bytes."""
@@ -89,11 +89,12 @@ async def runs_within(
         return PartialList(), budget
     runs = await compute(core.driver, lambda: runs_in(snapshot.rows, numbers), rows=snapshot.rows)
     unreadable: dict[int, StorageError] = {}
+    numbers, left = _within(numbers, runs, snapshot.rows, budget)
+    runs = {number: runs[number] for number in numbers if number in runs}
     looked = numbers
-    left = budget - sum([bytes_of(row.body) for row in snapshot.rows if row.run in runs])
     missing = [number for number in numbers if number not in runs]
     for first, last in reversed(ranges(missing)):
-        if left <= 0 and (runs or unreadable):
+        if left <= 0 and (runs or unreadable) and not any(number < first for number in runs):
             looked = [number for number in looked if number > last]
             break
         span = Span(runs=(first, last), newest_first=True, limit=LARGEST)
@@ -114,3 +115,19 @@ async def runs_within(
     found = PartialList([runs[number] for number in numbers if number in runs], unreadable)
     await mark_interrupted(core, snapshot, found, deadline)
     return found, max(left, 0)
+
+
+def _within(
+    numbers: Sequence[int], at_hand: Collection[int], rows: Sequence[CommitRow], budget: int
+) -> tuple[Sequence[int], int]:
+    """The newest of these numbers, until what is at hand of them has `budget` bytes; and what is left of it then."""
+    sizes: dict[int, int] = {}
+    for row in rows:
+        sizes[row.run] = sizes.get(row.run, 0) + bytes_of(row.body)
+    left = budget
+    for place in range(len(numbers) - 1, -1, -1):
+        if numbers[place] in at_hand:
+            if left <= 0:
+                return numbers[place + 1 :], left
+            left -= sizes.get(numbers[place], 0)
+    return numbers, left

@@ -64,7 +64,7 @@ class Remembered:
         size = len(row.body) + len(row.metadata)
         if row.hidden or row.expires_at is not None or size > LARGEST:
             return
-        kept = own(head, _as_read) if size <= SMALL else None
+        kept = own(head, _as_read) if size <= SMALL and _is_plain(row, head) else None
         seen[row.session_id] = _Seen(row, kept, head.revision - head.run_count)
         if len(seen) > MOST:
             try:
@@ -108,6 +108,15 @@ def own(head: Session, copy: Callable[[Any], Any] = copied) -> Session:
 def _as_read(value: Any) -> Any:
     """JSON as the next one who reads it has it: a writer may have had tuples in it."""
     return decode(encode_body(value))
+
+
+_TEXTS = frozenset((str, type(None)))
+
+
+def _is_plain(row: HeadRow, head: Session) -> bool:
+    """Whether ids and names that callers have given are text and nothing more, as the next one who reads has them."""
+    given = (row.session_id, row.kind, row.agent, row.user_id, row.name, head.hold)
+    return _TEXTS.issuperset(map(type, given)) and all(type(run.run_id) is str for run in head.open_runs.values())
 
 
 def _own(run: OpenRun) -> OpenRun:

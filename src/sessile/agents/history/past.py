@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from pydantic_ai.messages import ModelMessage
 
@@ -57,10 +57,6 @@ class Past(Protocol):
         """A run's messages, ready to be sent."""
         ...
 
-    def known(self, numbers: Sequence[int]) -> dict[int, list[ModelMessage]]:
-        """The messages of those of these runs that have completed, and were made of the log before; no I/O."""
-        ...
-
     def may_go_on(self, number: int) -> bool:
         """Whether a run may still end in another way: it is running, or may be resumed."""
         ...
@@ -94,9 +90,6 @@ class SessionPast:
     override: Any = None
     """The model that the agent was told to use instead of every other one (`pydantic_ai.Agent.override`)."""
 
-    remembers: ClassVar[bool] = True
-    """Whether the messages of a number are those of one run of the session."""
-
     def __init__(self, storage: Storage, turn: Turn, read: ReadMedia, model: Any) -> None:
         self._storage, self._turn, self._read = storage, turn, read
         self.model = model
@@ -118,11 +111,14 @@ class SessionPast:
 
     async def runs(self, numbers: Sequence[int]) -> list[Run]:
         """See `Past`."""
+        if not numbers:
+            return []
         text = sum(len(row.body) for row in self._turn.before.rows)
-        at_hand = await computed(lambda: turns.runs_at_hand(self._turn, numbers), size=text // IN_JSON)
-        if at_hand is not None or not numbers:
-            self._came_along.update(numbers)
-            return at_hand or []
+        if text <= self._left:
+            at_hand = await computed(lambda: turns.runs_at_hand(self._turn, numbers), size=text // IN_JSON)
+            if at_hand is not None:
+                self._came_along.update(numbers)
+                return at_hand
         found, self._left = await aoperate(self._storage, turns.history, self._turn, numbers, self._left)
         if only_missing(found) and len(numbers) > MOST_MISSING:
             self._left = 0  # the head counts runs that are not in the log: nobody looks for all of them
@@ -135,20 +131,20 @@ class SessionPast:
 
     async def messages(self, run: Run) -> list[ModelMessage]:
         """See `Past`."""
-        messages = await run_messages(run, self._read)
-        if self.remembers and run.status == "completed" and run.number in self._came_along:  # all its commits are
-            known.put(self._key(run.number), self._bodies(run.number), messages)
-        return messages
+        return await run_messages(run, self._read)
 
     def known(self, numbers: Sequence[int]) -> dict[int, list[ModelMessage]]:
-        """See `Past`."""
-        if not self.remembers or self._head is None:
-            return {}
+        """The messages of those of these runs that have completed, and were made of the log before; no I/O."""
         found: dict[int, list[ModelMessage]] = {}
         for number in numbers:
             if (own := self._bodies(number)) and (messages := known.get(self._key(number), own)) is not None:
                 found[number] = messages
         return found
+
+    def know(self, run: Run, messages: Sequence[ModelMessage]) -> None:
+        """Keep the messages of a run that has just been read, and that nobody has changed, for the next ones."""
+        if run.status == "completed" and run.number in self._came_along:  # all its commits are here
+            known.put(self._key(run.number), self._bodies(run.number), messages)
 
     def _key(self, number: int) -> Key:
         return ("" if self._head is None else self._head.incarnation, number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -16,12 +16,12 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from ...records import FINISHED, Run
+from ...records import FINISHED, JsonObject, Run
 from ..messages.counted import OUTPUT_TAKEN, made_up
 from ..messages.spoken import as_text, plain_text
 from ..messages.stored import to_plain
 from .accepted import accepted, sound_text
-from .past import Past
+from .past import Past, SessionPast
 
 SENT = FINISHED | {"paused"}
 """The statuses of runs that are sent along."""
@@ -49,15 +49,19 @@ async def sendable(past: Past, runs: Sequence[Run]) -> list[list[ModelMessage]]:
 
 
 async def sent(past: Past, numbers: Sequence[int]) -> list[list[ModelMessage]]:
-    """What is `sendable` of the runs of these numbers, without reading again what is known."""
-    known = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
-    if not known:
+    """What is `sendable` of the runs of these numbers, without making again what is known.
+
+    That is asked of no other past than the session's own: one that a window has put around it may say less of a run.
+    """
+    if type(past) is not SessionPast:
         return await sendable(past, await past.runs(numbers))
-    others = [number for number in numbers if number not in known]
+    found = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
+    others = [number for number in numbers if number not in found]
     for run in await past.runs(others) if others else ():
         for group in await sendable(past, [run]):
-            known[run.number] = group
-    return [known[number] for number in numbers if number in known]
+            past.know(run, group)
+            found[run.number] = group
+    return [found[number] for number in numbers if number in found]
 
 
 def _stopped(run: Run) -> bool:
@@ -92,10 +96,11 @@ def filtered(run: Run) -> bool:
 
     It judges whole requests: sent again, what it has found would block every later question.
     """
-    last = run.messages[-1].data if run.messages else {}
-    return run.status != "completed" and (
-        last.get("finish_reason") == "content_filter" or (run.error or {}).get("type") == "ContentFilterError"
-    )
+    if run.status == "completed":
+        return False
+    last: Any = run.messages[-1].data if run.messages else None
+    ended = cast(JsonObject, last).get("finish_reason") if isinstance(last, dict) else None
+    return ended == "content_filter" or (run.error or {}).get("type") == "ContentFilterError"
 
 
 def harmless(messages: Sequence[ModelMessage]) -> list[ModelMessage]:

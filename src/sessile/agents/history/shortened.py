@@ -84,10 +84,6 @@ class _ShorterPast:
             shorter.append(replace(message, parts=parts) if parts != list(message.parts) else message)
         return shorter
 
-    def known(self, numbers: Sequence[int]) -> dict[int, list[ModelMessage]]:
-        """See `Past`. What is known is whole."""
-        return {}
-
     def _shorter(self, part: ToolReturnPart, name: str) -> ToolReturnPart:
         if estimate_tokens([ModelRequest(parts=[part])]) <= self._tokens:
             return part

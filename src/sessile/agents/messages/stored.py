@@ -203,10 +203,10 @@ AT_ONCE = 50
 """How many messages are validated at a time: the call holds up all threads until it returns."""
 
 
-def _looked_at(message: JsonObject) -> tuple[int, bool]:
+def _looked_at(message: Any) -> tuple[int, bool]:
     """What a stored message weighs, as far as it tells whether it is large, and whether it holds a binary part."""
     size, media = EACH, False
-    parts: Any = message.get("parts")
+    parts: Any = cast(JsonObject, message).get("parts") if type(message) is dict else None
     for part in cast("list[Any]", parts) if type(parts) is list else ():
         if type(part) is not dict:
             continue

@@ -24,8 +24,6 @@ class MemberPast(SessionPast):
     the tools that its leader has called. Windows count the runs of the session here, and look through them.
     """
 
-    remembers = False
-
     def __init__(self, recorder: MemberRecorder, history: MemberHistory, model: Any) -> None:
         super().__init__(recorder.storage, recorder.turn, recorder.media, model)
         self._root, self._asked = recorder.root, recorder

@@ -6,6 +6,7 @@ operation of psycopg's (`Connection.wait`), and so deadlines, Ctrl-C and cancell
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
+from psycopg.errors import FeatureNotSupported, error_from_result
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
@@ -62,6 +63,7 @@ class Sender:
         self._transformer = Transformer(connection)
         self._runs: dict[bytes, int] = {}
         self._prepared: dict[bytes, bytes] = {}
+        self._numbers = itertools.count()
 
     def run(self, statement: Statement, parameters: Parameters) -> PQGen[Result]:
         """Run a statement; for `Connection.wait`. Raises psycopg's errors."""
@@ -69,10 +71,14 @@ class Sender:
         name = self._prepared.get(statement.text)
         if name is None:
             name = yield from self._prepare(statement.text)
-        if name is None:
-            self._pgconn.send_query_params(statement.text, values)
-        else:
+        if name is not None:
             self._pgconn.send_query_prepared(name, values)
+            try:
+                return self._made_out(_sound((yield from execute(self._pgconn))))
+            except FeatureNotSupported:  # somebody has given a column another type since: nothing was done
+                self._runs[statement.text] = 0
+                del self._prepared[statement.text]
+        self._pgconn.send_query_params(statement.text, values)
         return self._made_out(_sound((yield from execute(self._pgconn))))
 
     def _prepare(self, text: bytes) -> Generator[Any, Any, bytes | None]:
@@ -80,7 +86,7 @@ class Sender:
         runs = self._runs[text] = self._runs.get(text, 0) + 1
         if runs <= RUNS_UNPREPARED or self._connection.prepare_threshold is None:
             return None
-        name = b"sessile_%d" % len(self._prepared)
+        name = b"sessile_%d" % next(self._numbers)
         self._pgconn.send_prepare(name, text)
         _sound((yield from execute(self._pgconn)))
         self._prepared[text] = name

@@ -86,6 +86,9 @@ class Target:
         """
         _check_encoding(connection, self.where)
         self.pooled = connection.info.backend_pid != backend
+
+    def settle(self, connection: psycopg.Connection[Any] | AsyncConnection[Any]) -> None:
+        """Let a new connection prepare nothing behind a pooler: that may have been learned while it was made."""
         if self.prepare is None and self.pooled:
             connection.prepare_threshold = None
 
@@ -268,6 +271,7 @@ class ThreadPort(PostgresPort):
             if self.target.pooled is None:
                 connection.deadline = deadline
                 self.target.learn(connection, connection.execute(WHO_ANSWERS).fetchall()[0][0])
+            self.target.settle(connection)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -358,6 +362,7 @@ class TaskPort(PostgresPort):
                 connection.deadline = deadline
                 cursor = await connection.execute(WHO_ANSWERS)
                 self.target.learn(connection, (await cursor.fetchall())[0][0])
+            self.target.settle(connection)
         except BaseException as error:
             if connection is not None:
                 await connection.close()

@@ -49,12 +49,14 @@ def load(connection: sqlite3.Connection, session_id: str, newest: int, deadline:
         head = damage.loaded_head(found)
         if newest:
             rows = execute(NEWEST, (session_id, head.incarnation, newest))
-            if newest <= FEW:
-                commits = stored_rows(rows.fetchall())
-                commits.reverse()
-            else:
-                with closing(rows):
+            try:
+                if newest <= FEW:
+                    commits = stored_rows(rows.fetchall())
+                    commits.reverse()
+                else:
                     commits = newest_of(map(CommitRow.stored, rows), newest)
+            finally:
+                rows.close()  # an error that is kept would keep it open, and its connection at what it saw then
     finally:
         if newest:
             roll_back(connection)
