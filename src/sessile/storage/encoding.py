@@ -33,8 +33,8 @@ needs. So an older program is refused what it would misread, and nothing else.
 """
 
 SEALED = "sealed"
-_SEALED = re.compile(rf'\s*{{\s*"{SEALED}"')
 """The field of a body that is encrypted (`sessile.encryption`); `problem` says why it was not decrypted."""
+_SEALED = re.compile(rf'\s*{{\s*"{SEALED}"')
 
 MAX_DEPTH = 100
 """How deep JSON values may be nested; every JSON parser of the databases that we know takes that."""
