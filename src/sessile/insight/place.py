@@ -102,8 +102,11 @@ class Place:
         rows = self.read("SELECT worded FROM {state}")
         return not rows or bool(rows[0][0])
 
-    def check_words(self, worded: object = 0) -> None:
-        """Refuse to go on if somebody has made another index meanwhile: words are entered in all of one, or in none."""
+    def check_words(self, worded: object) -> None:
+        """Refuse to go on if somebody has made another index meanwhile: words are entered in all of one, or in none.
+
+        `worded`: what the tables say now.
+        """
         if bool(worded) != self.words:
             raise StorageError(
                 f"The index in {self.where} was built anew meanwhile.", hint="Try again; nothing was entered."

@@ -198,7 +198,8 @@ class Writer:
 
         Words come last: SQLite writes those that it has gathered whenever another statement changes several rows.
         """
-        self._place.check_words(*[row[0] for row in await self._ask("SELECT worded FROM {state}")])
+        rows = await self._ask("SELECT worded FROM {state}")
+        self._place.check_words(rows[0][0] if rows else None)
         known = await self._known([one.head.session_id for one in news])
         fresh: list[tuple[News, Known | None]] = []
         for one in news:

@@ -129,7 +129,8 @@ LOADED_BYTES = 4 * 1024 * 1024
 """With how many bytes of bodies the commits end that one `load` brings, however many were asked for."""
 
 FEW = 8
-"""So many commits one `load` brings whatever size they have, which is what two of the largest would have."""
+"""So many commits one `load` brings whatever size they have: those of a short history. To look at sizes takes longer
+than to read them."""
 
 
 class Loaded(NamedTuple):

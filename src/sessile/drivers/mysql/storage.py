@@ -17,12 +17,12 @@ from ...errors import InvalidInputError, StorageError, StorageUnavailableError
 from ...storage.driver import Beside, Capabilities, Deadline
 from ...storage.encoding import decode
 from ...storage.matching import filter_token, with_bodies
-from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Json, Loaded, RecordName, Span
+from ...storage.rows import FEW, LOADED_BYTES, Append, CommitRow, HeadRow, Json, Loaded, RecordName, Span
 from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import damage, durability, filters, log
-from ..sql.base import COMMIT, FEW_LOADED, Execute, Parameters, SqlDriver
+from ..sql.base import COMMIT, Execute, Parameters, SqlDriver
 from ..sql.batches import Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, SchemaState, read_texts
@@ -187,7 +187,7 @@ class MySQLDriver(SqlDriver):
             await execute(self.sql["unlock_migrations"], None)
 
     async def _load(self, asked: Load, deadline: Deadline) -> Rows:
-        if 0 < asked.newest <= FEW_LOADED:
+        if 0 < asked.newest <= FEW:
             return (await self.port.read("Loading a session", self.sql["load_few"], asked._asdict(), deadline)).rows
         parameters = {**asked._asdict(), "share": LOADED_BYTES // max(asked.newest, 1)}
         sql = self.sql["load" if asked.newest else "load_head"]

@@ -17,12 +17,12 @@ from ...records import MICROSECOND
 from ...storage import quick_json
 from ...storage.driver import Beside, Capabilities, Deadline
 from ...storage.faces import background
-from ...storage.rows import Append, CommitRow, HeadRow, Json, RecordName, Span
+from ...storage.rows import FEW, Append, CommitRow, HeadRow, Json, RecordName, Span
 from ...storage.stats import Stats
 from ...storage.storage import Storage
 from ...storage.urls import split_server_url, take_settings
 from ..sql import durability, filters, names
-from ..sql.base import FEW_LOADED, Execute, Port, SqlDriver
+from ..sql.base import Execute, Port, SqlDriver
 from ..sql.batches import FEW_COMMITS, LOADED_CHARS, Load, Rows
 from ..sql.beside import SqlBeside
 from ..sql.migrations import Migrations, read_texts
@@ -184,7 +184,7 @@ class PostgresDriver(SqlDriver):
         return SqlBeside(self.port, "postgres", self._words, self.where, may_create=self.auto_migrate)
 
     async def _load(self, asked: Load, deadline: Deadline) -> Rows:
-        if not 0 < asked.newest <= FEW_LOADED:
+        if not 0 < asked.newest <= FEW:
             return await super()._load(asked, deadline)
         return (await self.port.read("Loading a session", self.sql["load_few"], asked._asdict(), deadline)).rows
 

@@ -12,7 +12,7 @@ from redis import exceptions as theirs
 from ...errors import CorruptDataError, NewerVersionError, ReadOnlyError, StorageError
 from ...storage.driver import Capabilities, Deadline, Driver
 from ...storage.faces import background
-from ...storage.rows import LOADED_BYTES, Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
+from ...storage.rows import FEW, LOADED_BYTES, Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, RecordName, Span
 from ...storage.withholding import damage_of
 from .durability import Durability, durability
 from .index import Index
@@ -36,9 +36,6 @@ OLDEST = (6, 2)
 GRACE_MS = 60_000
 """How much longer than the session says the server keeps an expired one, in milliseconds. Absent it is at once: the
 core compares times. Until then a sweep counts it, and a commit on its way may still prolong it."""
-
-FEW = 8
-"""How many commits come along with a head whatever they have: those of a short history."""
 
 POLL_SECONDS = 0.5
 """How long a follower waits between looks where announcements do not come through."""

@@ -26,9 +26,6 @@ Parameters = Mapping[str, Any]
 HEAD = ", ".join(HeadRow._fields)
 COMMIT = ", ".join(CommitRow._fields)
 
-FEW_LOADED = 8
-"""How many commits one `load` may bring whatever their size."""
-
 
 class Result(NamedTuple):
     """What a statement brought: its rows, and how many rows it found or changed."""
