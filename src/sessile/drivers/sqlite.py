@@ -26,11 +26,12 @@ from ..errors import (
     StorageUnavailableError,
 )
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
-from ..storage.leaving import about_to_wait, leave, leave_with, movable
+from ..storage.leaving import FEW_COMMITS, about_to_wait, leave, leave_with, movable, not_on_loop
 from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
 from ..storage.storage import Storage
+from ..storage.turnstile import give_way
 from .sql import damage, durability, filters, log, private, sqlite_log
 from .sql.batches import CommitBatches
 from .sql.migrations import Migrations, Part, SchemaState, read_texts, schema_missing, statements_of
@@ -109,6 +110,7 @@ class SqliteDriver(Driver):
 
     name: ClassVar[str] = "sqlite"
     ends_promptly = True
+    takes_turns = True
 
     def __init__(self, path: str, synchronous: str, *, auto_migrate: bool = True, on_loop: bool = False) -> None:
         self.path = path
@@ -156,11 +158,10 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ connections
 
-    def _connect(self, deadline: Deadline) -> sqlite3.Connection:
+    def _connect(self, deadline: Deadline, *, patience: float = BUSY_MILLISECONDS / 1000) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError("This storage was closed.")
         about_to_wait()
-        patience = 0.0 if self.on_loop else BUSY_MILLISECONDS / 1000
         connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
         # The first statement looks at the file, which other processes may be making at this moment.
         patiently(lambda: connection.execute(f"PRAGMA synchronous = {self.synchronous}"), deadline)
@@ -218,7 +219,7 @@ class SqliteDriver(Driver):
 
     def _connected(self, deadline: Deadline) -> sqlite3.Connection:
         """The writing connection, rebuilt; its lock is held."""
-        self._writer = self._connect(deadline)
+        self._writer = self._connect(deadline, patience=0.0)  # who waits for it lets other threads work meanwhile
         return self._writer
 
     @contextmanager
@@ -240,7 +241,7 @@ class SqliteDriver(Driver):
             finally:
                 self._write_lock.release()
         else:
-            about_to_wait()
+            not_on_loop()
             with self._pooled(deadline) as connection:
                 yield connection
 
@@ -387,8 +388,8 @@ class SqliteDriver(Driver):
 
     @movable()
     async def load(self, session_id: str, newest: int, deadline: Deadline) -> Loaded | None:
-        if self.on_loop:
-            await leave_with(commits=newest)
+        if newest > FEW_COMMITS:
+            await leave()
         if self._writer is None or not self._write_lock.acquire(blocking=False):
             with translated("Loading a session", self.path), self._reading(deadline) as connection:
                 return sqlite_log.load(connection, session_id, newest, deadline)
@@ -403,8 +404,7 @@ class SqliteDriver(Driver):
 
     @movable(writes=True)
     async def append(self, write: Append, deadline: Deadline) -> bool:
-        if self.on_loop:
-            await leave_with(chars=sum(len(commit.body) for commit in write.commits))
+        await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
             return bool(self._written((write,), deadline))
         return await self._batches.ask(write, deadline)
@@ -445,6 +445,7 @@ class SqliteDriver(Driver):
         except BaseException:
             roll_back(connection)
             raise
+        give_way()
         commit(connection)
         self._check_kept(connection)
         return won

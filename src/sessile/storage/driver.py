@@ -208,6 +208,10 @@ class Driver(ABC):
     """True if operations of asynchronous callers are begun on their event loop, though the driver blocks. Then what may
     wait or take long says so before it does (`leaving`)."""
 
+    takes_turns: bool = False
+    """True if threads that work at once are in each other's way, so that each begins when it has its turn. Then what
+    may wait or take long gives way to others before it does (`turnstile`)."""
+
     seals: bool = False
     """True if what it gives to the driver below it is encrypted."""
 

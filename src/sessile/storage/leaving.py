@@ -15,6 +15,8 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .turnstile import give_way
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -47,24 +49,34 @@ class WouldWait(BaseException):
     """A call of a driver would have to wait for somebody, on an event loop. It has done nothing."""
 
 
-def about_to_wait() -> None:
+def not_on_loop() -> None:
     """Raise `WouldWait` on an event loop. For drivers, in calls that are `movable`, before they have written."""
     if _here.now:
         raise WouldWait
 
 
+def about_to_wait() -> None:
+    """As `not_on_loop`; in a thread, others may work from here on."""
+    not_on_loop()
+    give_way()
+
+
 @types.coroutine
 def leave() -> Generator[object]:
-    """Go on in a thread, if this is on an event loop: what follows may wait, or take long. Locks must not be held."""
+    """Go on in a thread, if this is on an event loop: what follows may wait, or take long. Locks must not be held.
+
+    In a thread, others may work from here on.
+    """
     if _here.now:
         yield LEAVING
+    give_way()
 
 
 @types.coroutine
 def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[object]:
     """As `leave`, to read so many commits, or to write so many characters, if these are many."""
-    if _here.now and (commits > FEW_COMMITS or chars > FEW_CHARS):
-        yield LEAVING
+    if commits > FEW_COMMITS or chars > FEW_CHARS:
+        yield from leave()
 
 
 def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:

@@ -35,6 +35,7 @@ from .methods.scoping import Scoping
 from .methods.writing import Writing
 from .settings import Settings, SettingsOptions
 from .threads import undisturbed
+from .turnstile import in_turn, new_turnstile
 from .users import core_of
 from .withholding import withhold
 from .working import at_work, ended
@@ -83,6 +84,7 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
         self._views: weakref.WeakValueDictionary[str, UserStorage] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()  # a finalizer that runs while it is held may use the storage, too
         self._lanes = Lanes()
+        self._turnstile = new_turnstile()
         self._closed = False
         self._taken = False
         # Its threads would wait for ever. Not at the end of the process, when runs still store what they have.
@@ -217,7 +219,7 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
         core = self._core
         try:
             if core is not None:
-                return self._here(core, lambda: step(operation(core, *args, **kwargs)))
+                return self._here(core, lambda: self._stepped(core, operation(core, *args, **kwargs)))
             core = self._loop_core(background.loop())
             return background.run(operation(core, *args, **kwargs))
         except SessileError as error:
@@ -229,6 +231,10 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
         if core.driver.in_callers_thread:
             return work()
         return uninterrupted(work) if core.driver.ends_promptly else undisturbed(work)
+
+    def _stepped(self, core: Core, operation: Coroutine[Any, Any, R]) -> R:
+        """Do an operation in this thread, where the driver asks for it in its turn."""
+        return in_turn(self._turnstile if core.driver.takes_turns else None, step, operation)
 
     async def _arun(
         self, operation: Callable[Concatenate[Core, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
@@ -246,7 +252,7 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
 
             def work() -> R:
                 deadline.check("Waiting for a worker thread")
-                return step(operation(core, *args, **kwargs))
+                return self._stepped(core, operation(core, *args, **kwargs))
 
             return await worker.run(work)
         except SessileError as error:
@@ -304,6 +310,7 @@ class Storage(Reading, Listing, Writing, Scoping, Remembering, Filing, Branching
         self._loop_cores = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
         self._lanes = Lanes()
+        self._turnstile = new_turnstile()
 
 
 class UserStorage(Storage):

@@ -34,6 +34,7 @@ class WrappedDriver(Driver):
         self.in_callers_thread = inner.in_callers_thread
         self.ends_promptly = inner.ends_promptly
         self.on_loop = inner.on_loop
+        self.takes_turns = inner.takes_turns
         self.stats = inner.stats
 
     @property

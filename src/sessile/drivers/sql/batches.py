@@ -41,6 +41,7 @@ from ...storage.faces import kept
 from ...storage.leaving import about_to_wait
 from ...storage.rows import Append
 from ...storage.stats import Stats
+from ...storage.turnstile import enter_again
 
 if TYPE_CHECKING:
     import asyncio
@@ -281,6 +282,7 @@ class Batches(ABC, Generic[Q, A]):
             while not mine.told and not mine.leads and (left := deadline.remaining() + self._grace) > 0:
                 await mine.wait(min(PATIENCE, left))  # whoever should wake it may have been struck
             if mine.leads:
+                enter_again()  # so that who has his turn by now goes with it
                 await self._lead(self._led_by(mine))
         finally:
             self._out(mine)
