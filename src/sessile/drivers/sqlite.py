@@ -26,7 +26,7 @@ from ..errors import (
     StorageUnavailableError,
 )
 from ..storage.driver import Beside, Capabilities, Deadline, Driver
-from ..storage.leaving import FEW_COMMITS, about_to_wait, leave, leave_with, movable, not_on_loop
+from ..storage.leaving import FEW_COMMITS, about_to_wait, leave, leave_with, movable, not_on_loop, with_others
 from ..storage.matching import listing
 from ..storage.rows import Append, CommitRow, HeadRow, Listing, ListQuery, Loaded, Span
 from ..storage.states import columns_without_state
@@ -407,6 +407,10 @@ class SqliteDriver(Driver):
         await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
             return bool(self._written((write,), deadline))
+        if self._batches.may_wait(write, deadline):
+            won = await with_others(write.session_id, write, deadline, self._written)
+            if won is not None:
+                return won
         return await self._batches.ask(write, deadline)
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .turnstile import give_way
@@ -31,6 +31,29 @@ AWAITED = "A driver that declares suspends=False has awaited something."
 LEAVING = object()
 """What an operation says when it stops in order to leave."""
 
+
+class Gathered:
+    """What an operation on an event loop stops with that is to be done together with others of their kind.
+
+    Attributes:
+        asked: what it asks for.
+        deadline: that of the operation.
+        together: does what several ask for, on the event loop: a collection of the keys of those who have won.
+        key: by which it is told apart from others; one is never done together with another one of the same key.
+        answer: what has come of it; None: the operation is to do it alone.
+        error: raised in the operation instead; `WouldWait`, if it is to be done in a thread.
+    """
+
+    __slots__ = ("answer", "asked", "deadline", "error", "key", "together")
+
+    def __init__(
+        self, key: str, asked: Any, deadline: Any, together: Callable[[Sequence[Any], Any], Collection[str]]
+    ) -> None:
+        self.key, self.asked, self.deadline, self.together = key, asked, deadline, together
+        self.answer: bool | None = None
+        self.error: BaseException | None = None
+
+
 if TYPE_CHECKING:
     Method = Callable[P, types.CoroutineType[Any, Any, R]]
 
@@ -40,6 +63,8 @@ class _Here(threading.local):
 
     now = False
     wrote = False
+    others = False
+    """Whether other tasks use the storage at this moment."""
 
 
 _here = _Here()
@@ -79,6 +104,23 @@ def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[object]:
         yield from leave()
 
 
+@types.coroutine
+def with_others(
+    key: str, asked: Any, deadline: Any, together: Callable[[Sequence[Any], Any], Collection[str]]
+) -> Generator[Gathered, None, bool | None]:
+    """Do something together with other tasks, if this is on an event loop, and there are any.
+
+    See `Gathered`; whether it has won, or None: it is to be done alone. For calls that are `movable`.
+    """
+    if not (_here.now and _here.others):
+        return None
+    gathered = Gathered(key, asked, deadline, together)
+    yield gathered
+    if gathered.error is not None:
+        raise gathered.error
+    return gathered.answer
+
+
 def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
     """For a driver's method: where it would wait on an event loop, it is called again in a thread."""
 
@@ -102,20 +144,32 @@ def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
     return decorated
 
 
-def begun(coroutine: Coroutine[Any, Any, R]) -> tuple[R] | None:
-    """Do an operation on the running event loop: its result, or None if it has stopped to leave.
+def begun(coroutine: Coroutine[Any, Any, R], *, others: bool = False) -> tuple[R] | Gathered | None:
+    """Do an operation on the running event loop, or go on with it there.
 
-    `went_on` does the rest of it. Raises what it raises.
+    Returns its result, or what it wants to be done together with others, or None if it has stopped to leave: `went_on`
+    does the rest of it. Raises what it raises.
     """
-    _here.now, _here.wrote = True, False
+    _here.now, _here.wrote, _here.others = True, False, others
     try:
         stopped = coroutine.send(None)
     except StopIteration as end:
         return (end.value,)
     finally:
         _here.now = False
+    if isinstance(stopped, Gathered):
+        return stopped
     check_left(coroutine, stopped)
     return None
+
+
+def here(function: Callable[[], R]) -> R:
+    """The result of a function that is called on the running event loop, where it raises `WouldWait` if it would."""
+    _here.now = True
+    try:
+        return function()
+    finally:
+        _here.now = False
 
 
 def has_written() -> bool:

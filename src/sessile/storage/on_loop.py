@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .deferring import deferred
-from .leaving import begun, has_written, went_on
+from .leaving import Gathered, begun, has_written, went_on
 from .threads import Worker
+
+if TYPE_CHECKING:
+    from .gathering import Gathering
 
 R = TypeVar("R")
 
@@ -62,10 +65,31 @@ class Pace:
             self._slow_until = now + PAUSE
 
 
+OTHERS = 0.002
+"""Seconds since another task has begun an operation, for commits to be gathered (`gathering`)."""
+
+
 class _Turn(threading.local):
-    """Until when operations may follow each other on this thread's event loop."""
+    """Of the event loop of this thread: until when operations may follow each other, and whose they were."""
 
     until = 0.0
+    task = 0
+    """By its address: which task has begun the last one."""
+    began = 0.0
+    """When that was."""
+    other = 0.0
+    """When another task has begun one before it."""
+    gathering: Gathering | None = None
+
+    def others(self, now: float) -> bool:
+        """Take note of an operation that begins; tells whether other tasks have just begun some."""
+        import asyncio
+
+        task = id(asyncio.current_task())
+        if task != self.task:
+            self.task, self.other = task, self.began
+        self.began = now
+        return now - self.other < OTHERS
 
 
 class OnLoop:
@@ -96,17 +120,48 @@ class OnLoop:
             self._turn.until = time.monotonic() + TURN
         coroutine = operation()
         began = time.monotonic()
+        done = self._step(coroutine, worker, began, others=self._turn.others(began))
+        if done is None:
+            return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
+        if isinstance(done, Gathered):
+            from .uninterrupted import in_place
+
+            return await in_place(self._with_others(coroutine, worker, done))
+        return done[0]
+
+    def _step(
+        self, coroutine: Coroutine[Any, Any, R], worker: Worker, began: float, *, others: bool = False
+    ) -> tuple[R] | Gathered | None:
+        """As `begun`, where signals are handled afterwards; takes note of how long it takes."""
         try:
-            done = deferred(partial(begun, coroutine))
-            if done is not None:
-                now = time.monotonic()
-                self._paces[worker].took(now - began, now)
-                return done[0]
+            done = deferred(partial(begun, coroutine, others=others))
         except BaseException:
             if _is_suspended(coroutine):  # a handler of signals has raised after it has left: it is still done
                 worker.submit(partial(_finished, coroutine))
             raise
+        if type(done) is tuple:
+            now = time.monotonic()
+            self._paces[worker].took(now - began, now)
+        return done
+
+    async def _with_others(self, coroutine: Coroutine[Any, Any, R], worker: Worker, gathered: Gathered) -> R:
+        """The rest of an operation that does something together with those of other tasks."""
+        await self._gathering(worker).add(gathered)
+        done = self._step(coroutine, worker, time.monotonic())
+        if type(done) is tuple:
+            return done[0]
         return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
+
+    def _gathering(self, worker: Worker) -> Gathering:
+        """That of the running event loop."""
+        import asyncio
+
+        from .gathering import Gathering
+
+        loop, turn = asyncio.get_running_loop(), self._turn
+        if turn.gathering is None or not turn.gathering.is_of(loop):
+            turn.gathering = Gathering(loop, lambda seconds: self._paces[worker].took(seconds, time.monotonic()))
+        return turn.gathering
 
 
 def _is_suspended(coroutine: Coroutine[Any, Any, object]) -> bool:

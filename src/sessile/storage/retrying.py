@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from ..errors import StorageError, StorageFullError
+from ..errors import StorageError, StorageFullError, StorageUnavailableError
 from .driver import Deadline, Driver
 
 logger = logging.getLogger(__name__)
@@ -85,3 +85,13 @@ class Attempts:
         self._deadline.check(self._what, written="unknown" if self.unknown else "no")
         if self.made > 1:
             await self._driver.pause(pause_before(self.made))
+
+
+def cut_off() -> StorageError:
+    """What each of several callers is told whose commits went together, if nobody knows what has become of them."""
+    return StorageUnavailableError("A batch of commits was cut off.", written="unknown")
+
+
+def copy_of(error: StorageError) -> StorageError:
+    """The error for another caller: each raises its own."""
+    return type(error)(error.message, hint=error.hint, retryable=error.retryable, written=error.written)

@@ -35,10 +35,11 @@ from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from ...errors import StorageError, StorageUnavailableError
+from ...errors import StorageError
 from ...storage.driver import Deadline
 from ...storage.faces import kept
 from ...storage.leaving import about_to_wait
+from ...storage.retrying import copy_of, cut_off
 from ...storage.rows import Append
 from ...storage.stats import Stats
 from ...storage.turnstile import enter_again
@@ -241,7 +242,7 @@ class Batches(ABC, Generic[Q, A]):
         """Whether a batch is about to begin, which those who wait will be taken into."""
 
     @abstractmethod
-    def _may_wait(self, asked: Q, deadline: Deadline) -> bool:
+    def may_wait(self, asked: Q, deadline: Deadline) -> bool:
         """Whether it may go with others."""
 
     def _go_together(self, first: Q, other: Q) -> bool:
@@ -262,7 +263,7 @@ class Batches(ABC, Generic[Q, A]):
 
     async def ask(self, asked: Q, deadline: Deadline) -> A:
         """The answer, got alone or with others. Raises what a lone one raises."""
-        if not self._may_wait(asked, deadline):
+        if not self.may_wait(asked, deadline):
             return await self._alone(asked, deadline)
         mine = self._enter(asked, deadline) or await self._with_who_comes(asked, deadline)
         if mine is None:
@@ -469,7 +470,7 @@ class Batches(ABC, Generic[Q, A]):
         with self._lock:
             for each in batch:
                 answer = answers.get(each.asked.session_id) if failed is None else None
-                error = None if failed is None else self._counted(failed if each is batch[0] else _copy(failed))
+                error = None if failed is None else self._counted(failed if each is batch[0] else copy_of(failed))
                 if each.bell is None or each.batch is batch:  # who leads is awake
                     each.tell(answer, error)
                 elif not each.told and not each.gone:
@@ -513,7 +514,7 @@ class CommitBatches(Batches[Append, bool]):
     async def _together(self, batch: Sequence[Append], deadline: Deadline) -> Mapping[str, bool]:
         return dict.fromkeys(await self._many(batch, deadline), True)
 
-    def _may_wait(self, asked: Append, deadline: Deadline) -> bool:
+    def may_wait(self, asked: Append, deadline: Deadline) -> bool:
         if asked.expected == 0 or len(asked.commits) != 1 or deadline.may_be_hurried:
             return False
         head = asked.head
@@ -521,7 +522,7 @@ class CommitBatches(Batches[Append, bool]):
         return chars <= MAX_CHARS
 
     def _lost(self) -> StorageError:
-        return StorageUnavailableError("A batch of commits was cut off.", written="unknown")
+        return cut_off()
 
 
 LoadOne = Callable[[Load, Deadline], Awaitable[Rows]]
@@ -545,7 +546,7 @@ class LoadBatches(Batches[Load, Rows]):
     async def _together(self, batch: Sequence[Load], deadline: Deadline) -> Mapping[str, Rows]:
         return await self._many(batch, deadline)
 
-    def _may_wait(self, asked: Load, deadline: Deadline) -> bool:
+    def may_wait(self, asked: Load, deadline: Deadline) -> bool:
         return asked.newest <= FEW_COMMITS and not deadline.may_be_hurried
 
     def _go_together(self, first: Load, other: Load) -> bool:
@@ -565,8 +566,3 @@ async def _around_the_loop() -> None:
     import asyncio
 
     await asyncio.sleep(0)
-
-
-def _copy(error: StorageError) -> StorageError:
-    """The error for another caller: each raises its own."""
-    return type(error)(error.message, hint=error.hint, retryable=error.retryable, written=error.written)
