@@ -29,8 +29,8 @@ WANTED = 1.1
 class Alone(SqliteStorage):
     """Each commit waits for the disk by itself."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *, on_loop: bool = False) -> None:
+        super().__init__(path, on_loop=on_loop)
         core = self._core
         assert core is not None
         assert isinstance(core.driver, SqliteDriver)
@@ -65,9 +65,10 @@ def run(data: Path, rounds: int = 20) -> Table:
     names = [f"busy-{number}" for number in range(SESSIONS)]
     floors = Floors(data / "together-floor.db", calibrate(data)[2])
     together, alone = SqliteStorage(data / "together.db"), Alone(data / "alone.db")
+    on_loop, alone_on_loop = SqliteStorage(data / "loop.db", on_loop=True), Alone(data / "alone-loop.db", on_loop=True)
     for name in names:
         floors.here.fill(name, 10)
-    for storage in (together, alone):
+    for storage in (together, alone, on_loop, alone_on_loop):
         fill_all(storage, dict.fromkeys(names, 10))
     turn = exchange(11)
 
@@ -96,17 +97,19 @@ def run(data: Path, rounds: int = 20) -> Table:
             "together": threads(lambda name: agent_sync(together, name, turn)),
             "alone async": tasks(alone),
             "together async": tasks(together),
+            "alone on_loop": tasks(alone_on_loop),
+            "together on_loop": tasks(on_loop),
         }
         interleave(contenders, 2)
         stats = {name: Stats.of(times) for name, times in interleave(contenders, rounds).items()}
-    for storage in (together, alone):
+    for storage in (together, alone, on_loop, alone_on_loop):
         storage.close()
     rates = {name: SESSIONS * TURNS_AT_ONCE / found.median for name, found in stats.items()}
     table = Table(
         f"{SESSIONS} sessions at once on SQLite (an agent's turns per second, median of {rounds})",
         ["face", "floor", "each commit alone", "together", "alone/floor", "together/floor", "wanted"],
     )
-    for face, end in (("sync", ""), ("async", " async")):
+    for face, end in (("sync", ""), ("async", " async"), ("async, on_loop=True", " on_loop")):
         both = [rates[f"alone{end}"], rates[f"together{end}"]]
         cells = [f"{rate:,.0f}" for rate in (rates["floor"], *both)]
         ratios = [f"{rate / rates['floor']:.2f}" for rate in both]

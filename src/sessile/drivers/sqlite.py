@@ -49,9 +49,6 @@ logger = logging.getLogger("sessile")
 File = tuple[int, int]
 """A file, whatever its name: its device and its number there."""
 
-BUSY_MILLISECONDS = 50
-"""How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
-
 COMMITS_TOGETHER = 64
 """How many sessions' commits are one transaction at most, which waits for the disk once."""
 
@@ -74,8 +71,9 @@ class SqliteStorage(Storage):
         auto_migrate: False: never make the file, and never create or migrate tables except by `migrate`.
         on_loop: True: small operations of asynchronous callers are done on their event loop, without the way to a
             thread and back, as long as they take less than 2 ms on average and nobody else holds the database. At worst
-            the event loop stands still for one write: as long as the disk takes for an `fsync`, or for two where SQLite
-            brings its log into the file (a checkpoint). What would wait, and what is large, is done in threads.
+            the event loop stands still for one write, of several tasks' commits where they come together: as long as
+            the disk takes for an `fsync`, or for two where SQLite brings its log into the file (a checkpoint). What
+            would wait, and what is large, is done in threads.
         options: the keyword arguments of `Storage`.
     """
 
@@ -158,11 +156,12 @@ class SqliteDriver(Driver):
 
     # ------------------------------------------------------------ connections
 
-    def _connect(self, deadline: Deadline, *, patience: float = BUSY_MILLISECONDS / 1000) -> sqlite3.Connection:
+    def _connect(self, deadline: Deadline) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError("This storage was closed.")
         about_to_wait()
-        connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
+        # It never waits itself: it is the driver that does (`patiently`), so that others may work meanwhile.
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         # The first statement looks at the file, which other processes may be making at this moment.
         patiently(lambda: connection.execute(f"PRAGMA synchronous = {self.synchronous}"), deadline)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -219,7 +218,7 @@ class SqliteDriver(Driver):
 
     def _connected(self, deadline: Deadline) -> sqlite3.Connection:
         """The writing connection, rebuilt; its lock is held."""
-        self._writer = self._connect(deadline, patience=0.0)  # who waits for it lets other threads work meanwhile
+        self._writer = self._connect(deadline)
         return self._writer
 
     @contextmanager
@@ -546,8 +545,10 @@ class SqliteDriver(Driver):
     def sign(self, deadline: Deadline) -> object:
         """What others have committed shows in the version, what this connection has in the changes and the schema."""
         with translated("Looking for changes", self.path), self._reading(deadline, short=False) as connection:
-            others = connection.execute("PRAGMA data_version").fetchone()
-            schema = connection.execute("PRAGMA schema_version").fetchone()
+            others, schema = (
+                patiently(lambda name=name: connection.execute(f"PRAGMA {name}").fetchone(), deadline)
+                for name in ("data_version", "schema_version")
+            )
             return connection, others, schema, connection.total_changes
 
     @contextmanager

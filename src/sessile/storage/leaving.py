@@ -101,7 +101,9 @@ def leave() -> Generator[object]:
 def leave_with(*, commits: int = 0, chars: int = 0) -> Generator[object]:
     """As `leave`, to read so many commits, or to write so many characters, if these are many."""
     if commits > FEW_COMMITS or chars > FEW_CHARS:
-        yield from leave()
+        if _here.now:
+            yield LEAVING
+        give_way()
 
 
 @types.coroutine
