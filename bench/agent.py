@@ -22,7 +22,7 @@ from sessile import Agent, SqliteStorage
 from .measure import Stats, interleave, ms, timed
 from .payload import exchange, messages
 from .tables import Table, verdict
-from .turn import add
+from .turn import USER, add
 
 BATCH = 2
 LIMIT = 0.0009
@@ -64,7 +64,7 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> Table:
 
     async def aours(agent: Any, session_id: str) -> float:
         start = time.perf_counter()
-        await agent.arun(PROMPT, session_id=session_id)
+        await agent.arun(PROMPT, session_id=session_id, user_id=USER)
         return time.perf_counter() - start
 
     contenders = {
@@ -72,7 +72,9 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> Table:
         "bare async": lambda: loop.run_until_complete(abare()),
     }
     for size in sizes:
-        contenders[f"sync {size}"] = lambda s=size: timed(lambda: ours.run(PROMPT, session_id=f"sync-{s}"))
+        contenders[f"sync {size}"] = lambda s=size: timed(
+            lambda: ours.run(PROMPT, session_id=f"sync-{s}", user_id=USER)
+        )
         contenders[f"async {size}"] = lambda s=size: loop.run_until_complete(aours(ours, f"async-{s}"))
         contenders[f"on_loop {size}"] = lambda s=size: loop.run_until_complete(aours(ours_on_loop, f"async-{s}"))
     interleave(contenders, 5, BATCH)

@@ -19,7 +19,7 @@ from .file_floor import FileFloor
 from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange
 from .tables import Table, verdict
-from .turn import BATCH, GROWTH_LIMIT, Medians, Pool, add
+from .turn import BATCH, GROWTH_LIMIT, USER, Medians, Pool, add
 
 LIMITS = (2.1, 2.8)
 """Of JSON and of YAML."""
@@ -29,7 +29,7 @@ KINDS: dict[str, type[Storage]] = {"JSON": JsonStorage, "YAML": YamlStorage}
 
 def turn(storage: Storage, session_id: str, exchange: Exchange) -> None:
     """One turn on the synchronous face."""
-    view = storage.get_session(session_id, last_runs=3)
+    view = storage.get_session(session_id, last_runs=3, user_id=USER)
     assert view is not None
     assert len(view.runs) == 3
     add(storage, session_id, exchange)

@@ -20,7 +20,7 @@ from .measure import Stats, interleave, ms, timed
 from .payload import Exchange, exchange, messages
 from .servers import POSTGRES, fill, running
 from .tables import Table
-from .turn import FORMAT, turn_sync
+from .turn import AGENT, FORMAT, USER, turn_sync
 
 SEEDS = 1_000
 USERS = 100
@@ -108,7 +108,9 @@ def _measured(name: str, storage: Storage, execute: Execute, size: Callable[[], 
 
 def _add(storage: Storage, session_id: str, user: str, turn: Exchange) -> None:
     said = messages(turn)
-    storage.add_run(session_id, user_id=user, input=turn.user, output=turn.answer, messages=said, format=FORMAT)
+    storage.add_run(
+        session_id, user_id=user, agent=AGENT, input=turn.user, output=turn.answer, messages=said, format=FORMAT
+    )
 
 
 def _multiply(execute: Execute, names: str, copies: int) -> None:
@@ -151,8 +153,8 @@ def _times(storage: Storage, length: str, copies: int) -> dict[str, Stats]:
         "the newest 20 sessions of a user": lambda: storage.sessions(user_id=some()[1], limit=20),
         "how many sessions a user has": lambda: storage.count_sessions(user_id=some()[1]),
         "a turn in the long session": lambda: turn_sync(storage, length, exchange(count[0])),  # type: ignore[arg-type]
-        "load the long session, last 3 runs": lambda: storage.get_session(length, last_runs=3),
-        "its last 20 runs": lambda: storage.runs(length, last=20),
+        "load the long session, last 3 runs": lambda: storage.get_session(length, last_runs=3, user_id=USER),
+        "its last 20 runs": lambda: storage.runs(length, last=20, user_id=USER),
     }
     contenders = {name: partial(timed, work) for name, work in asked.items()}
     interleave(contenders, 3)
