@@ -147,7 +147,7 @@ def movable(*, writes: bool = False) -> Callable[[Method[P, R]], Method[P, R]]:
 
 
 def begun(coroutine: Coroutine[Any, Any, R], *, others: bool = False) -> tuple[R] | Gathered | None:
-    """Do an operation on the running event loop, or go on with it there.
+    """Do an operation on the running event loop, or continue it there.
 
     Returns its result, or what it wants to be done together with others, or None if it has stopped to leave: `went_on`
     does the rest of it. Raises what it raises.
