@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tests.sql.crashing_batches import run_killed_writers
 
 from sessile.testing import Scale, run_kills
 
@@ -25,6 +26,19 @@ def test_killed_processes_lose_nothing(how: str, tmp_path: Path, capsys: pytest.
         )
     figures.check()
     assert figures.rounds == KILLS // 2
+    check_file(path)
+
+
+@pytest.mark.parametrize("how", ["", "?on_loop=true"])
+def test_batches_that_are_killed_are_whole_or_absent(how: str, tmp_path: Path) -> None:
+    """Commits of 24 sessions, of threads and of tasks, that go together."""
+    path = tmp_path / "sessions.db"
+    run_killed_writers(f"sqlite:///{path}{how}", Scale.from_environment().seed, kills=6).check()
+    check_file(path)
+
+
+def check_file(path: Path) -> None:
+    """Raise unless the file is sound."""
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

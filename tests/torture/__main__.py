@@ -133,6 +133,14 @@ def main() -> int:
         ("model, synchronous", arguments.examples, partial(model, scale, "sync")),
         ("model, asynchronous", arguments.examples, partial(model, scale, "async")),
     ]
+    campaigns += [
+        (
+            f"{name}, batches: `kill -9` of those who write",
+            arguments.batches,
+            partial(file_batches, scale, EMBEDDED[name]),
+        )
+        for name in ("SQLite", "SQLite on the event loop")
+    ]
     for database in BATCHING:
         campaigns += [
             (f"{database}, batches: {what}", arguments.batches, partial(batches, database, campaign, scale))
@@ -265,6 +273,10 @@ def restarts(database: str, scale: Scale, folder: Path, count: int) -> Figures:
     make, network = DATABASES[database]
     with make() as server:
         return run_restarts(network(server.url), server, scale, restarts=count)
+
+
+def file_batches(scale: Scale, url: str, folder: Path, count: int) -> Figures:
+    return crashing_batches.run_killed_writers(url.format(folder), scale.seed, count)
 
 
 def batches(
