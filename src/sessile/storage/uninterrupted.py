@@ -93,8 +93,10 @@ def in_place(work: Coroutine[Any, Any, R]) -> Generator[Any, None, R]:
                     yield from _done(waited)
             except asyncio.CancelledError as error:
                 cancelled = error
+            except GeneratorExit:  # it is given up, with its event loop
+                raise
             except BaseException:
-                if waited is None or not waited.done():  # it is given up, with its event loop
+                if waited is None or not waited.done():
                     raise
                 # else it is what the future has: tasks throw that, and `work` hears it from the future itself
     finally:
