@@ -332,7 +332,7 @@ class Core:
             await redact_draft(self.driver, self.settings.redact, draft.entries)
         if not self.driver.suspends and not self.driver.on_loop:
             return self._encode(snapshot, session_id, commit_id, draft)
-        state = None if snapshot.head is None else snapshot.head.state
+        state = None if snapshot.head is None or _moved(snapshot, draft) else snapshot.head.state
         data = [entry.data for entry in draft.entries]
         return await compute(self.driver, lambda: self._encode(snapshot, session_id, commit_id, draft), state, *data)
 
@@ -347,10 +347,8 @@ class Core:
         head = fold(before, seq, moment, draft.entries)
         for entry in draft.entries:
             entry.seq, entry.time_us = seq, moment
-        if snapshot.row is not None and FOLDING.keys().isdisjoint([entry.kind for entry in draft.entries]):
-            row = moved_row(snapshot.row, head)
-        else:
-            row = self._encode_head(before, head, free=draft.free)
+        moved = _moved(snapshot, draft)
+        row = self._encode_head(before, head, free=draft.free) if moved is None else moved_row(moved, head)
         commit = CommitRow(seq, commit_id, draft.run, moment, body, draft.key)
         erases = not ERASING.isdisjoint([entry.kind for entry in draft.entries])
         write = Append(session_id, head.incarnation, seq - 1, (commit,), row, erases=erases)
@@ -535,3 +533,9 @@ class Core:
         span = Span(first=last.seq, last=last.seq, limit=1)
         rows = await self.driver.entries(write.session_id, write.incarnation, span, deadline)
         return bool(rows) and rows[0].commit_id == last.commit_id
+
+
+def _moved(snapshot: Snapshot, draft: Draft) -> HeadRow | None:
+    """The row that the head was written as last, if nothing of the draft changes more of it than revision and times."""
+    row = snapshot.row
+    return None if row is None or not FOLDING.keys().isdisjoint([entry.kind for entry in draft.entries]) else row

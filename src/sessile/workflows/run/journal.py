@@ -376,7 +376,8 @@ _STEPS: dict[str, type[Step]] = {word.KIND: word for word in (StepFinished, Step
 
 
 def _step_of(entry: Entry) -> Step | None:
-    return _word(entry) if entry.kind in _STEPS else None
+    word = _STEPS.get(entry.kind)
+    return None if word is None else word.of(entry.data)
 
 
 def _word(entry: Entry) -> Step:
@@ -402,9 +403,9 @@ def _is_small(step: Step) -> bool:
     """Whether what a step returned takes no room, and it has changed no state."""
     if not isinstance(step, StepFinished):
         return False
-    output = step.output
+    output = step.json["output"]
     kind = cast(type[Any], type(output))
-    return (kind in _SCALARS or (kind is str and len(output) <= SHORT)) and not step.changes
+    return (kind in _SCALARS or (kind is str and len(output) <= SHORT)) and not step.json.get("state")
 
 
 _SCALARS = frozenset((type(None), bool, int, float))

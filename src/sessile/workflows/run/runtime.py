@@ -78,7 +78,10 @@ class Scope:
             )
         if self.pause is not None:
             raise self.pause
-        here = at_work_here()
+        try:
+            here = asyncio.current_task() or threading.current_thread()
+        except RuntimeError:  # no event loop runs here
+            here = threading.current_thread()
         if self.worker is None:
             self.worker = here
         if here is not self.worker:
@@ -101,14 +104,6 @@ class Scope:
         self.left = True
         if self.pending is not None:
             self.pending.cancel()
-
-
-def at_work_here() -> Any:
-    """The task that runs, or the thread where none does."""
-    try:
-        return asyncio.current_task() or threading.current_thread()
-    except RuntimeError:
-        return threading.current_thread()
 
 
 @dataclass(slots=True, frozen=True)
