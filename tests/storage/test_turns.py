@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sessile import ANY_USER, MemoryStorage, Storage
@@ -11,7 +13,11 @@ from sessile.errors import (
     SessionBusyError,
     SessionNotFoundError,
 )
-from sessile.storage import turns
+from sessile.records import MICROSECOND, Session
+from sessile.storage import core, turns
+from sessile.storage.absence import as_row
+from sessile.storage.driver import HeadRow
+from sessile.storage.encoding import decode_head, encode_head
 from sessile.storage.extending import operate
 
 from .helpers import append, crash, end, open_turn, start, take, texts
@@ -37,6 +43,35 @@ def test_a_run_is_visible_while_it_works(storage: Storage) -> None:
     assert head is not None
     assert (head.status, head.state, head.open_runs) == ("completed", {"a": 1, "b": 2}, {})
     storage.verify("s", user_id="ada")
+
+
+def test_a_commit_that_moves_nothing_but_time_writes_the_head_as_it_was(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[Session] = []
+
+    def counted(head: Session, **limits: int) -> HeadRow:
+        encoded.append(head)
+        return encode_head(head, **limits)
+
+    monkeypatch.setattr(core, "encode_head", counted)
+    turn = start(storage, session={"state": {"a": 1}, "metadata": {"m": "ü"}, "name": "N", "ttl": 60})
+    rows: list[Any] = [turn.row]
+    for number in range(3):
+        append(storage, turn, f"{number}")
+        rows.append(turn.row)
+    assert len(encoded) == 1
+    assert all(row == as_row(decode_head(row)) for row in rows)
+    assert [row.revision for row in rows] == [1, 2, 3, 4]
+    assert rows[-1].expires_at == rows[-1].updated_at + 60 * MICROSECOND
+    storage.update_state("s", {"b": 2})  # somebody else: what was written last does not count any more
+    append(storage, turn, "more")
+    assert len(encoded) == 3
+    head = storage.get_session("s")
+    assert head is not None
+    assert (head.state, head.name, head.revision) == ({"a": 1, "b": 2}, "N", 6)
+    end(storage, turn, "end")
+    storage.verify("s")
 
 
 def test_a_run_that_is_written_at_its_end_is_one_commit(storage: Storage) -> None:

@@ -27,7 +27,7 @@ from .absence import as_row, hidden_because, is_building, is_expired, tombstone
 from .clock import Clock
 from .computing import compute
 from .driver import Append, CommitRow, Deadline, Driver, HeadRow, Loaded, Span
-from .encoding import check_size, decode_head, encode_commit, encode_head, size_of
+from .encoding import check_size, decode_head, encode_commit, encode_head, moved_row, size_of
 from .fold import fold, roll_forward
 from .ids import check_id, check_optional_id, check_session_id, uuid7
 from .leaving import leave
@@ -40,7 +40,7 @@ from .retrying import Attempts
 from .rows import uncounted
 from .settings import Settings
 from .snapshots import Attempt, Change, Committed, Draft, Snapshot, check_not_building, owned
-from .vocabulary import ERASING, SCOPE, SessionDeleted, StatePatched
+from .vocabulary import ERASING, FOLDING, SCOPE, SessionDeleted, StatePatched
 
 logger = logging.getLogger(__name__)
 
@@ -332,7 +332,7 @@ class Core:
             await redact_draft(self.driver, self.settings.redact, draft.entries)
         if not self.driver.suspends and not self.driver.on_loop:
             return self._encode(snapshot, session_id, commit_id, draft)
-        state = None if snapshot.head is None else snapshot.head.state
+        state = None if snapshot.head is None or _moved(snapshot, draft) else snapshot.head.state
         data = [entry.data for entry in draft.entries]
         return await compute(self.driver, lambda: self._encode(snapshot, session_id, commit_id, draft), state, *data)
 
@@ -347,11 +347,12 @@ class Core:
         head = fold(before, seq, moment, draft.entries)
         for entry in draft.entries:
             entry.seq, entry.time_us = seq, moment
-        row = self._encode_head(before, head, free=draft.free)
+        moved = _moved(snapshot, draft)
+        row = self._encode_head(before, head, free=draft.free) if moved is None else moved_row(moved, head)
         commit = CommitRow(seq, commit_id, draft.run, moment, body, draft.key)
-        erases = any(entry.kind in ERASING for entry in draft.entries)
+        erases = not ERASING.isdisjoint([entry.kind for entry in draft.entries])
         write = Append(session_id, head.incarnation, seq - 1, (commit,), row, erases=erases)
-        return Committed(head, draft.entries), write
+        return Committed(head, draft.entries, row), write
 
     async def check_draft(self, snapshot: Snapshot, session_id: str, draft: Draft) -> None:
         """Raise `TooLargeError` if this could not be committed for its size; writes nothing."""
@@ -532,3 +533,9 @@ class Core:
         span = Span(first=last.seq, last=last.seq, limit=1)
         rows = await self.driver.entries(write.session_id, write.incarnation, span, deadline)
         return bool(rows) and rows[0].commit_id == last.commit_id
+
+
+def _moved(snapshot: Snapshot, draft: Draft) -> HeadRow | None:
+    """The row that the head was written as last, if nothing of the draft changes more of it than revision and times."""
+    row = snapshot.row
+    return None if row is None or not FOLDING.keys().isdisjoint([entry.kind for entry in draft.entries]) else row

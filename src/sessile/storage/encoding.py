@@ -20,6 +20,7 @@ from ..errors import CorruptDataError, InvalidStateError, NewerVersionError, Sea
 from ..records import Entry, JsonObject, Message, Session
 from . import quick_json
 from .driver import CommitRow, HeadRow
+from .rows import uncounted
 from .states import MARK, UnreadState
 from .threads import check_hurry
 from .vocabulary import RENAMED, MessageAdded, body_of, newest_version, session_of, version_needed
@@ -220,6 +221,8 @@ def copied(value: Any) -> Any:
 
 def copies_of(value: JsonObject) -> tuple[Callable[[], JsonObject], int]:
     """What makes copies of JSON data as it is at this moment, in any thread; and about how many values it holds."""
+    if not value:
+        return dict, 0
     try:
         data = marshal.dumps(value)
     except ValueError:  # not only JSON, or too deep
@@ -235,6 +238,8 @@ def frozen(value: JsonObject, what: str, before: JsonObject | None = None) -> tu
     given. That may be done in another thread. Nothing comes between the values of this moment: they are written down in
     one step, which takes a fifth of the time that it takes to copy and check them.
     """
+    if not value:  # most have no state
+        return dict, 0
 
     def checked(value: JsonObject) -> JsonObject:
         return checked_copy(value, what) if before is None else json_part(value, before)
@@ -486,6 +491,11 @@ def encode_head(head: Session, *, max_state: int, max_metadata: int) -> HeadRow:
         metadata,
         f"{encode_body(body_of(head))[:-1]}{MARK}{state}}}",
     )
+
+
+def moved_row(row: HeadRow, head: Session) -> HeadRow:
+    """The row of a head that differs from that of another row by nothing but its revision and its times."""
+    return uncounted(HeadRow, (*row[:2], head.revision, *row[3:9], head.updated_us, head.expires_us, *row[11:]))
 
 
 def size_of(value: Any) -> int:

@@ -64,7 +64,8 @@ class Remembered:
         size = len(row.body) + len(row.metadata)
         if row.hidden or row.expires_at is not None or size > LARGEST:
             return
-        kept = own(head, _as_read) if size <= SMALL and _is_plain(row, head) else None
+        ready = size <= SMALL and head.status != "running" and _is_plain(row, head)
+        kept = own(head, _as_read) if ready else None  # what runs writes again, and begins with what it has itself
         seen[row.session_id] = _Seen(row, kept, head.revision - head.run_count)
         if len(seen) > MOST:
             try:

@@ -17,7 +17,7 @@ class Snapshot:
 
     `stale` is the row of an expired or half-deleted session that stands where a new one would be made.
     `found` is the head that stands there, also one that is hidden or expired and therefore absent; `building` says
-    that a fork is making it.
+    that a fork is making it. `row` is what the head was written as, if whoever looks has written it last.
     """
 
     head: Session | None
@@ -26,6 +26,7 @@ class Snapshot:
     stale: HeadRow | None = None
     found: Session | None = None
     building: bool = False
+    row: HeadRow | None = None
 
 
 @dataclass(slots=True)
@@ -45,10 +46,14 @@ class Draft:
 
 @dataclass(slots=True)
 class Committed:
-    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`."""
+    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`.
+
+    `row` is what the head was written as with it.
+    """
 
     head: Session
     entries: list[Entry]
+    row: HeadRow | None = None
 
 
 Place = tuple[str, int]

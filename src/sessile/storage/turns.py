@@ -23,7 +23,7 @@ from .bounded import runs_within
 from .clock import Clock
 from .computing import compute
 from .core import Core
-from .driver import Deadline, Span
+from .driver import Deadline, HeadRow, Span
 from .hearing import Key
 from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
 from .media import keep_apart, put_aside, read_media, write_media
@@ -95,7 +95,7 @@ class Turn:
     Attributes:
         spec: what it was asked for.
         before: the session as it was when the run began.
-        head: the head after this run's last commit, None before the first.
+        head, row: the head after this run's last commit, None before the first; and what it was written as.
         clock: the storage's clock.
         number: the run's number, 0 before it is started.
         seq: that of the run's last commit, 0 before the first.
@@ -112,6 +112,7 @@ class Turn:
     before: Snapshot
     clock: Clock
     head: Session | None = None
+    row: HeadRow | None = None
     number: int = 0
     seq: int = 0
     epoch: int = 1
@@ -145,12 +146,12 @@ class Turn:
 
     def wrote(self, committed: Committed) -> None:
         """Take note of a commit of this run."""
-        self.head, self.seq = committed.head, committed.entries[0].seq
+        self.head, self.row, self.seq = committed.head, committed.row, committed.entries[0].seq
 
     def begin_again(self, now: Snapshot) -> None:
         """Let the run be written whole, under a new number, in its next commit."""
         self.began_us = self.began_us or (self.before.now if self.head is None else self.head.updated_us)
-        self.before, self.head, self.seq, self.ending = now, None, 0, None
+        self.before, self.head, self.row, self.seq, self.ending = now, None, None, 0, None
 
     @property
     def place(self) -> Key:
@@ -421,7 +422,7 @@ async def _commit(
             )
         return Draft([*prefix, *entries[:-1], *changes, *entries[-1:]], turn.number, turn.key if first else None)
 
-    known = turn.before if turn.head is None else Snapshot(turn.head, [], core.clock.now())
+    known = turn.before if turn.head is None else Snapshot(turn.head, [], core.clock.now(), row=turn.row)
     whose = spec.user_id if first else ANY_USER  # which session it is tells the incarnation
     committed = await core.commit(spec.session_id, whose, change, deadline, known=known, attempt=attempt)
     assert committed is not None, "this change always drafts something"

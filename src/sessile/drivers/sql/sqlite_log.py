@@ -124,4 +124,6 @@ def schema_state(connection: sqlite3.Connection) -> SchemaState:
 def page(connection: sqlite3.Connection, sql: str, values: dict[str, Any], span: Span) -> list[CommitRow]:
     """One page of a span, read row by row, so that no more is in memory than the page has."""
     with closing(connection.execute(sql, values)) as rows:
+        if span.max_bytes is None:
+            return stored_rows(rows.fetchmany(span.limit))
         return page_of(map(CommitRow.stored, rows), span)

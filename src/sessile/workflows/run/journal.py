@@ -8,7 +8,7 @@ is one commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
 from ...agents.messages.stored import dump_requests
@@ -72,8 +72,8 @@ class Journal:
         """The runs of agents in its steps, by their ids, as far as they wait for a decision."""
         self.told: dict[str, Usage] = {}
         """Of runs of agents in sessions of their own, by their ids there: what this run has counted of them."""
-        self._kept: dict[Path, Step] = {}
-        """The steps, without what they returned, unless that is small."""
+        self._kept: dict[Path, Entry] = {}
+        """The steps, without what they returned, unless that is small; a word is made of one when it is asked for."""
         self._packed: dict[Path, Packed] = {}
         """The commits that have what the others returned."""
         self._attempts: dict[Path, int] = {}
@@ -93,13 +93,14 @@ class Journal:
                 self.count(child.usage, child.metadata.get("run_id"))
                 if child.status == "paused":
                     self.parts[child.run_id] = child
-            for entry in run.steps:
+            again = _last_again(run.steps)
+            for place, entry in enumerate(run.steps):
                 step = _step_of(entry)
                 kept = entry if step is not None and _is_small(step) else Packed([entry])
                 if step is None:
-                    self._read(entry)
+                    self._read(entry, last_again=place == again)
                 else:  # nearly all are
-                    self._add(path_of(step.path), step, kept)
+                    self._add(path_of(step.json["path"]), step, kept, placed=place > again)
                 self._written.append(kept)
 
     def count(self, usage: Usage, elsewhere: str | None) -> None:
@@ -110,7 +111,7 @@ class Journal:
 
     # ------------------------------------------------------------ reading
 
-    def _read(self, entry: Entry) -> None:
+    def _read(self, entry: Entry, *, last_again: bool) -> None:
         """Take note of an entry that is no end of a step."""
         if (began := StateKept.read(entry)) is not None:
             self.state = began.state
@@ -121,6 +122,9 @@ class Journal:
         if (again := StepsAgain.read(entry)) is not None:
             for path in again.paths:
                 self._forget_way_out(path_of(path))
+            if last_again:
+                for path, kept in self._kept.items():
+                    self._place(path, _word(kept))
         if (passed := PatchPassed.read(entry)) is not None:
             self.patches.add(passed.name)
         if (event := journals.event_of(entry)) is not None:
@@ -128,7 +132,7 @@ class Journal:
         if (decided := RunDecided.read(entry)) is not None:
             self.decided.append(decided)
 
-    def _add(self, path: Path, step: Step, commit: Packed | Entry) -> None:
+    def _add(self, path: Path, step: Step, commit: Packed | Entry, *, placed: bool = True) -> None:
         if isinstance(step, StepFailed):
             self._attempts[path] = step.attempt
             self._begun.setdefault(path, step.started_at)
@@ -136,13 +140,16 @@ class Journal:
                 self.forget_failures(path)  # the next attempt does again what has failed inside this one
                 return
         self._packed.pop(path, None)
-        if isinstance(commit, Packed) and isinstance(step, StepFinished) and not _is_small(step):
-            self._packed[path] = commit
-            step = step.but(output=None, state=None)
-        self._kept[path] = step
+        if isinstance(commit, Packed):
+            if isinstance(step, StepFinished) and not _is_small(step):
+                self._packed[path] = commit
+                step = step.but(output=None, state=None)
+            commit = step.entry()
+        self._kept[path] = commit
         if (event := step.json.get("event")) is not None:
             self._received.add(event)
-        self._place(path, step)
+        if placed:
+            self._place(path, step)
 
     def _place(self, path: Path, step: Step) -> None:
         """Take note of what is around a step."""
@@ -160,9 +167,9 @@ class Journal:
 
     def kept(self, path: Path) -> Step | None:
         """The end of a step that is not done again: it has finished, or failed for good."""
-        step, commit = self._kept.get(path), self._packed.get(path)
-        if step is None or commit is None:
-            return step
+        kept, commit = self._kept.get(path), self._packed.get(path)
+        if kept is None or commit is None:
+            return None if kept is None else _word(kept)
         found = (_step_of(entry) for entry in commit.entries())
         return next(one for one in found if one is not None and path_of(one.path) == path)
 
@@ -176,17 +183,22 @@ class Journal:
 
     def fitting(self, path: Path, name: str, inputs: str | None) -> Step | None:
         """What is kept of the step that the code calls there; raises as `check_fits` if that was another one."""
-        step = self._kept.get(path)
-        if step is None or step.json["name"] != name or step.json.get("inputs") != inputs:
+        kept = self._kept.get(path)
+        if kept is None:
             self.check_fits(path, name, inputs)
-        return step if step is None or path not in self._packed else self.kept(path)
+            return None
+        step = _word(kept)
+        if step.json["name"] != name or step.json.get("inputs") != inputs:
+            self.check_fits(path, name, inputs)
+        return self.kept(path) if path in self._packed else step
 
     def check_fits(self, path: Path, name: str, inputs: str | None = None) -> None:
         """Raise `WorkflowChangedError` if something else stood at this position when the run came here before.
 
         Something else is also a step of the same name that was called with other inputs.
         """
-        step = self._kept.get(path)
+        kept = self._kept.get(path)
+        step = None if kept is None else _word(kept)
         before = self._around.get(path) if step is None else step.name
         if before is not None and before != name:
             raise self.changed(f"{path_text(path)} was {before!r}; the code now calls {name!r} there")
@@ -214,25 +226,22 @@ class Journal:
         Those are the steps that began after it had failed, behind it: they stand where other steps stand when it
         succeeds. Steps that were running at the same time stay what they are.
         """
-        step = self._kept.pop(failed, None)
-        if step is None:
+        kept = self._kept.pop(failed, None)
+        if kept is None:
             return
+        step = _word(kept)
         self._attempts[failed] = step.attempt
         self._begun.setdefault(failed, step.started_at)
         ended, inside = step.ended_at, len(failed)
-        for path, other in list(self._kept.items()):
-            behind = path > failed and path[:inside] != failed
-            if behind and self._begun.get(path, other.started_at) >= ended:
+        for path in [path for path in self._kept if path > failed and path[:inside] != failed]:
+            other = _word(self._kept[path])
+            if self._begun.get(path, other.started_at) >= ended:
                 del self._kept[path]
                 self._begun.pop(path, None)
                 self._attempts[path] = other.attempt
                 self._lives[path] = self._lives.get(path, 0) + 1
                 if isinstance(other, StepFinished) and other.event is not None:
                     self._received.discard(other.event)
-        self._reach.clear()
-        self._around.clear()
-        for path, other in self._kept.items():
-            self._place(path, other)
 
     def lives(self, path: Path) -> int:
         """How often what stood at a position was forgotten: what stands there now is another step."""
@@ -240,7 +249,8 @@ class Journal:
 
     def forget_failure(self, path: Path) -> None:
         """Let one step that has failed be done again."""
-        if isinstance(self._kept.get(path), StepFailed):
+        kept = self._kept.get(path)
+        if kept is not None and StepFailed.read(kept):
             del self._kept[path]
 
     # ------------------------------------------------------------ writing
@@ -253,9 +263,9 @@ class Journal:
         """Have what a step leaves behind that was stopped written with the next commit: what its agents have used."""
         self._pending.extend(entries)
 
-    async def commit(self, path: Path, step: Step, others: Sequence[Entry] = ()) -> None:
+    def commit(self, path: Path, step: Step, others: Sequence[Entry] = ()) -> Awaitable[None]:
         """Keep the end of a step, and what belongs to it, in one commit; a cancellation waits for it."""
-        await kept_whole(self.storage, self._commit_step(path, step, others))
+        return kept_whole(self.storage, self._commit_step(path, step, others))
 
     async def _commit_step(self, path: Path, step: Step, others: Sequence[Entry]) -> None:
         self._add(path, step, await self._commit([*others, self.turn.entry(step)]))
@@ -362,8 +372,21 @@ class Journal:
             return True
 
 
+_STEPS: dict[str, type[Step]] = {word.KIND: word for word in (StepFinished, StepFailed)}
+
+
 def _step_of(entry: Entry) -> Step | None:
-    return StepFinished.read(entry) or StepFailed.read(entry)
+    word = _STEPS.get(entry.kind)
+    return None if word is None else word.of(entry.data)
+
+
+def _word(entry: Entry) -> Step:
+    return _STEPS[entry.kind].of(entry.data)
+
+
+def _last_again(entries: Sequence[Entry]) -> int:
+    """The place of the last entry by which steps are done again; -1: there is none."""
+    return next((place for place in reversed(range(len(entries))) if StepsAgain.read(entries[place])), -1)
 
 
 def _is_little(entry: Entry) -> bool:
@@ -380,9 +403,9 @@ def _is_small(step: Step) -> bool:
     """Whether what a step returned takes no room, and it has changed no state."""
     if not isinstance(step, StepFinished):
         return False
-    output = step.output
+    output = step.json["output"]
     kind = cast(type[Any], type(output))
-    return (kind in _SCALARS or (kind is str and len(output) <= SHORT)) and not step.changes
+    return (kind in _SCALARS or (kind is str and len(output) <= SHORT)) and not step.json.get("state")
 
 
 _SCALARS = frozenset((type(None), bool, int, float))

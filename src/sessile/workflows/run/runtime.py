@@ -78,7 +78,10 @@ class Scope:
             )
         if self.pause is not None:
             raise self.pause
-        here = at_work_here()
+        try:
+            here = asyncio.current_task() or threading.current_thread()
+        except RuntimeError:  # no event loop runs here
+            here = threading.current_thread()
         if self.worker is None:
             self.worker = here
         if here is not self.worker:
@@ -101,14 +104,6 @@ class Scope:
         self.left = True
         if self.pending is not None:
             self.pending.cancel()
-
-
-def at_work_here() -> Any:
-    """The task that runs, or the thread where none does."""
-    try:
-        return asyncio.current_task() or threading.current_thread()
-    except RuntimeError:
-        return threading.current_thread()
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,21 +138,23 @@ class CurrentStep:
 
 
 scope_here: ContextVar[Scope] = ContextVar("sessile_scope")
-step_here: ContextVar[CurrentStep] = ContextVar("sessile_step")
+step_here: ContextVar[AtWork] = ContextVar("sessile_step")
 
 
 def current_step() -> CurrentStep:
     """The running step. Raises `SessileError` outside of one."""
     try:
-        return step_here.get()
+        at_work = step_here.get()
     except LookupError:
         raise SessileError("There is no step here.", hint="Call this inside a step of a workflow.") from None
+    return CurrentStep(at_work.name, path_text(at_work.path), at_work.attempt, at_work.run)
 
 
 @dataclass(slots=True)
 class AtWork:
     """A step that is executed at the moment."""
 
+    run: WorkflowRun
     name: str
     path: Path
     attempt: int
@@ -232,7 +229,8 @@ class WorkflowRun:
 
     def check_at_work(self) -> None:
         """Raise if nothing may be begun any more."""
-        self.journal.check_whole()
+        if self.journal.broken is not None:
+            raise self.journal.broken
         if self.stopped:
             raise SessileError("The run has ended; a step was called after that.", hint="Await all steps.")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -55,8 +55,8 @@ def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     Clients, models and other objects that have none are no part of it.
     """
     text = None if kwargs else _text_of(args)
-    if text is not None:
-        return _sum(text)
+    if text is not None:  # ASCII
+        return sha256(text.encode()).hexdigest()[:32]
     known: JsonObject = {}
     given = dict(zip(map(str, range(len(args))), args, strict=True))
     for name, value in (given | kwargs if kwargs else given).items():
@@ -64,11 +64,9 @@ def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
             known[name] = dump(value, name)
         except Exception:  # noqa: BLE001, S112 (whatever a value of the caller's raises: it has no JSON form)
             continue
-    return _sum(canonical(known)) if known else None
-
-
-def _sum(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    if not known:
+        return None
+    return sha256(canonical(known).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _text_of(args: tuple[Any, ...]) -> str | None:

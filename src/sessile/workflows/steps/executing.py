@@ -18,7 +18,7 @@ from ...storage.vocabulary import Step as KeptStep
 from ...storage.vocabulary import StepFailed, StepFinished
 from ..run.journal import path_text
 from ..run.pausing import Pause
-from ..run.runtime import AtWork, CurrentStep, Scope, WorkflowRun, scope_here, step_here
+from ..run.runtime import AtWork, Scope, WorkflowRun, scope_here, step_here
 from ..run.values import PLAIN, dump, load
 from .agents import figures_of, run_agent
 from .cached import found_in_cache, keep_in_cache, key_of
@@ -50,13 +50,14 @@ def _kept(run: WorkflowRun, call: Call) -> StepFinished | None:
     if step is None:
         return None
     _ended(call, step)
+    if isinstance(step, StepFinished):
+        return step
     if isinstance(step, StepFailed):
         error = _failed(call, step.error["type"], step.error["message"])
         run.tell("step.failed", call.name, call.path, error=error.message, **_about(step))
         run.failures.append((error, call.path))
         raise error
-    assert isinstance(step, StepFinished), "a step has finished or failed"
-    return step
+    raise AssertionError("a step has finished or failed")
 
 
 def _told_again(run: WorkflowRun, call: Call, step: StepFinished, value: Any) -> tuple[Any]:
@@ -72,18 +73,18 @@ def _about(step: KeptStep) -> JsonObject:
 
 def _ended(call: Call, step: KeptStep) -> None:
     """Bring the state and the time of the surrounding scope up to the step's end; the same when it is replayed."""
-    scope, ended = call.scope, step.ended_at
-    if changes := step.changes:
+    scope, said = call.scope, step.json
+    if changes := said.get("state"):
         scope.apply(changes)
-    if ended > scope.now:
-        scope.now = ended
+    if said["ended_at"] > scope.now:
+        scope.now = said["ended_at"]
 
 
 async def execute(run: WorkflowRun, call: Call) -> Any:
     """The result of the step, which is kept when this returns. Raises `StepFailedError` if it fails for good."""
     step = _kept(run, call)
     if step is not None:
-        output = step.output
+        output = step.json["output"]
         plain = type(output) in PLAIN and not run.heard  # what most replays consist of
         return output if plain else (await _read_again(run, call, step))[0]
     task = asyncio.current_task()
@@ -91,7 +92,9 @@ async def execute(run: WorkflowRun, call: Call) -> Any:
     known = task in run.tasks
     run.tasks.add(task)
     try:
-        return await _executed(run, call)
+        if call.step.cache is not None:
+            return await _cached(run, call)
+        return (await _attempts(run, call)).value
     except Pause as pause:
         raise call.scope.paused(pause)  # noqa: B904 (the same one)
     finally:
@@ -99,14 +102,14 @@ async def execute(run: WorkflowRun, call: Call) -> Any:
             run.tasks.discard(task)
 
 
-async def _executed(run: WorkflowRun, call: Call) -> Any:
-    key = key_of(run, call) if call.step.cache is not None else None
-    cached = None if key is None else await found_in_cache(run, call, key)
+async def _cached(run: WorkflowRun, call: Call) -> Any:
+    key = key_of(run, call)
+    cached = await found_in_cache(run, call, key)
     if cached is not None:
-        return await _finished(run, call, 1, run.now(), cached, cached=True)
+        await _finished(run, call, 1, run.now(), cached, cached=True)
+        return cached.value
     outcome = await _attempts(run, call)
-    if key is not None:
-        await keep_in_cache(run, call, key, outcome)
+    await keep_in_cache(run, call, key, outcome)
     return outcome.value
 
 
@@ -116,12 +119,13 @@ async def _attempts(run: WorkflowRun, call: Call) -> Outcome:
     attempt = first
     while True:
         started = run.now()
-        run.at_work[call.path] = AtWork(call.name, call.path, attempt, started)
-        run.tell("step.started", call.name, call.path, attempt=attempt)
+        run.at_work[call.path] = at_work = AtWork(run, call.name, call.path, attempt, started)
+        if run.heard:
+            run.tell("step.started", call.name, call.path, attempt=attempt)
         entries: list[Entry] = []
         outcome: Outcome | None = None
         try:
-            outcome = await _attempt(run, call, attempt, entries)
+            outcome = await _attempt(run, call, at_work, entries)
             await _finished(run, call, attempt, started, outcome)
             return outcome
         except Exception as error:
@@ -156,11 +160,11 @@ def _pause_after(step: Step[..., Any], error: Exception, tried: int) -> float | 
     return retry.pause(tried) if retry and isinstance(error, retry.on) and tried < retry.attempts else None
 
 
-async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Entry]) -> Outcome:
+async def _attempt(run: WorkflowRun, call: Call, at_work: AtWork, entries: list[Entry]) -> Outcome:
     copy, size = copies_of(call.scope.state)
     # What is light is not awaited at all: that takes longer than the work.
     before, state = (copy(), copy()) if size < LARGE else await computed(lambda: (copy(), copy()), size=size)
-    value = await _in_context(run, call, attempt, state, entries)
+    value = await _in_context(run, call, at_work, state, entries)
     thaw, size = frozen(state, f"The state after step {call.name!r}")
 
     def outcome() -> Outcome:
@@ -170,14 +174,14 @@ async def _attempt(run: WorkflowRun, call: Call, attempt: int, entries: list[Ent
     return outcome() if size + weight(value) < LARGE else await computed(outcome, size=LARGE)
 
 
-async def _in_context(run: WorkflowRun, call: Call, attempt: int, state: JsonObject, entries: list[Entry]) -> Any:
+async def _in_context(run: WorkflowRun, call: Call, at_work: AtWork, state: JsonObject, entries: list[Entry]) -> Any:
     """Call what the step is made of, with what its code may know: its scope, the step itself, and the session."""
     scope = Scope(call.path, call.scope.now, state, (call.name, len(call.path)))
     in_scope = scope_here.set(scope)
-    in_step = step_here.set(CurrentStep(call.name, path_text(call.path), attempt, run))
+    in_step = step_here.set(at_work)
     in_session = enter(run.session(state))
     try:
-        value = await _in_time(run, call, entries)
+        value = await (_called(run, call, entries) if call.step.timeout is None else _in_time(run, call, entries))
         if call.check is not None:
             call.check(value)
         return value
@@ -189,8 +193,6 @@ async def _in_context(run: WorkflowRun, call: Call, attempt: int, state: JsonObj
 
 
 async def _in_time(run: WorkflowRun, call: Call, entries: list[Entry]) -> Any:
-    if call.step.timeout is None:
-        return await _called(run, call, entries)
     limit = asyncio.timeout(call.step.timeout)
     try:
         async with limit:
@@ -204,6 +206,8 @@ async def _in_time(run: WorkflowRun, call: Call, entries: list[Entry]) -> Any:
 async def _called(run: WorkflowRun, call: Call, entries: list[Entry]) -> Any:
     """Call what the step is made of."""
     target: Any = call.step.target
+    if call.step.is_async:
+        return await target(*call.args, **call.kwargs)
     if isinstance(target, Nested):
         return await body_of(cast("Nested[Any]", target), run, *call.args, **call.kwargs)
     if isinstance(target, Agent):
@@ -212,8 +216,6 @@ async def _called(run: WorkflowRun, call: Call, entries: list[Entry]) -> Any:
         options = {"session_id": f"{run.run_id}/{path_text(call.path)}", "user_id": run.user_id, **call.kwargs}
         result = await target.arun(*call.args, **options)
         return getattr(result, "output", result)
-    if inspect.iscoroutinefunction(target):
-        return await target(*call.args, **call.kwargs)
     result = await run.in_thread(lambda: target(*call.args, **call.kwargs))
     return await result if inspect.isawaitable(result) else result  # a lambda around a coroutine function
 
@@ -232,14 +234,14 @@ async def overdue(run: WorkflowRun, call: Call, message: str, now: int) -> StepF
 
 async def _finished(
     run: WorkflowRun, call: Call, attempt: int, started: int, outcome: Outcome, *, cached: bool = False
-) -> Any:
+) -> None:
     about = call.about(attempt, started, run.now())
     step = StepFinished(**about, output=outcome.data, state=outcome.changes or None, cached=cached)
     await run.journal.commit(call.path, step, outcome.entries)
     _ended(call, step)
-    seconds = (step.ended_at - started) / MICROSECOND
-    run.tell("step.finished", call.name, call.path, attempt=attempt, seconds=seconds, cached=cached)
-    return outcome.value
+    if run.heard:
+        seconds = (step.ended_at - started) / MICROSECOND
+        run.tell("step.finished", call.name, call.path, attempt=attempt, seconds=seconds, cached=cached)
 
 
 async def _store_failure(

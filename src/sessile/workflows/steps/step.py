@@ -121,6 +121,7 @@ class Step(Generic[StepP, ResultT]):
         version: str = "1",
     ) -> None:
         self.target = _target(target)
+        self.is_async = inspect.iscoroutinefunction(self.target)
         self.name = check_id(name_of(self.target) if name is None else name, "A step's name")
         if timeout is not None:
             check_seconds(timeout, "timeout")
