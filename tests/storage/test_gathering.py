@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from sessile.drivers.sqlite import SqliteDriver
 from sessile.errors import ReadOnlyError, StorageError, StorageUnavailableError
 from sessile.storage import gathering, on_loop
 from sessile.storage.rows import Append
+
+from .helpers import Tapped
 
 TASKS = 20
 
@@ -200,6 +203,35 @@ def test_an_event_loop_after_another_one_begins_anew(storage: SqliteStorage) -> 
     loop.close()
     runs = asyncio.run(together(storage, NAMES))
     assert not [run for run in runs if isinstance(run, BaseException)]
+
+
+def test_a_call_in_the_middle_of_another_one_goes_alone(storage: SqliteStorage) -> None:
+    """As in a finalizer, which may run at any moment, also while an operation is on the event loop."""
+    core = storage._core
+    assert core is not None
+    core.driver = tapped = Tapped(core.driver)
+    inside: list[int] = []
+
+    class Ring:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            inside.append(storage.add_run("s0", input="inside").number)
+
+    def call(*_: Any) -> None:
+        tapped.before.clear()
+        Ring()
+        gc.collect()
+
+    async def main() -> list[Any]:
+        await together(storage, NAMES[5:10])  # others use the storage at this moment
+        tapped.before["append"] = call
+        return await together(storage, NAMES[10:])
+
+    assert not [run for run in asyncio.run(main()) if isinstance(run, BaseException)]
+    assert inside == [1]
+    assert inputs(storage, "s0") == ["inside"]
 
 
 def test_sessions_that_are_made_go_alone(storage: SqliteStorage) -> None:

@@ -196,7 +196,7 @@ def went_on(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 def check_left(coroutine: Coroutine[Any, Any, object], stopped: object) -> None:
-    """Raise unless an operation has stopped in order to leave its event loop."""
-    if stopped is not LEAVING:
+    """Raise unless an operation has stopped in order to leave its event loop, or to go with others there."""
+    if stopped is not LEAVING and not isinstance(stopped, Gathered):
         coroutine.close()
         raise RuntimeError(AWAITED)

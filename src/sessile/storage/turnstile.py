@@ -75,8 +75,8 @@ def in_turn(turnstile: Turnstile | None, do: Callable[[T], R], operation: T) -> 
     if turnstile is None or _mine.turnstile is not None:
         return do(operation)
     _mine.turnstile = turnstile
-    turnstile.enter()
     try:
+        turnstile.enter()
         return do(operation)
     finally:
         give_way()
