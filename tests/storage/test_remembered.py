@@ -14,9 +14,11 @@ from sessile import ANY_USER, SqliteStorage, Storage
 from sessile.drivers.memory import MemoryDriver
 from sessile.errors import ConflictError, SessionNotFoundError, TooLargeError
 from sessile.records import Session, Usage
+from sessile.storage import turns
 from sessile.storage.core import Core
 from sessile.storage.driver import Append, Deadline, Loaded
 from sessile.storage.faces import step
+from sessile.storage.ids import uuid7
 from sessile.storage.remembered import LARGEST, MOST
 from sessile.storage.snapshots import Draft, Snapshot
 from sessile.storage.storage import operate
@@ -82,6 +84,25 @@ def test_a_session_of_added_runs_is_read_without_commits_that_nobody_asked_for(t
         theirs.rename("s", f"{number}")
     assert [inputs(3), inputs(3)] == [[22, 23, 24]] * 2
     assert asked == [7, 3, 3, 7]
+
+
+def test_an_agent_reads_no_commit_too_many_of_a_session_that_was_seen(two: tuple[Storage, Storage]) -> None:
+    """Unless it was seen, there may be another commit among those of its newest runs."""
+    ours, theirs = two
+    asked = loaded_commits(ours)
+
+    def runs_before() -> list[Any]:
+        opened = operate(ours, turns.open_turn, turns.TurnSpec("s", uuid7(), "next", durability="exit"), 3)
+        return [run.input for run in turns.runs_at_hand(opened, [3, 4, 5]) or ()]
+
+    for number in range(1, 6):
+        theirs.add_run("s", input=number)
+    assert [runs_before(), runs_before()] == [[3, 4, 5]] * 2
+    assert asked == [4, 3]
+    theirs.rename("s", "other")
+    runs_before()  # now it is known to have one that is no run's
+    assert runs_before() == [3, 4, 5]
+    assert asked == [4, 3, 3, 4]
 
 
 def loaded_commits(storage: Storage) -> list[int]:

@@ -52,10 +52,11 @@ class Remembered:
         seen = self._seen.get(row.session_id)
         return None if seen is None or seen.session is None or seen.row != row else own(seen.session)
 
-    def page_for(self, session_id: str, runs: int) -> int:
-        """How many of the newest commits hold so many of the newest runs, as far as is known."""
+    def page_for(self, session_id: str, runs: int, *, each: int = 2) -> int:
+        """How many of the newest commits hold so many of the newest runs, as far as is known; `each`: see below."""
         seen = self._seen.get(session_id)
-        return page_for(runs) if seen is None else min(page_for(runs), runs + seen.others)
+        newest = page_for(runs, each=each)
+        return newest if seen is None else min(newest, runs + seen.others)
 
     def put(self, row: HeadRow, head: Session) -> None:
         """Remember a head that was read, or is acknowledged; forget what was seen longest ago."""

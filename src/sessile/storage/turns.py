@@ -28,7 +28,6 @@ from .hearing import Key
 from .leases import check_epoch, forget, is_asked_to_cancel, lease_until, lost, renew
 from .media import keep_apart, put_aside, read_media, write_media
 from .readable import read_entries
-from .remembered import page_for
 from .repeating import Found, RunExistsError, check_same, find_run, find_started, run_key
 from .runs import running, runs_in
 from .scopes import NO_SCOPES, Scoped, open_scopes, settle, settled_in, told
@@ -171,7 +170,8 @@ async def open_turn(core: Core, spec: TurnSpec, last_runs: int) -> Turn:
     session.
     """
     spec.user_id = core.check_access(spec.session_id, spec.user_id)
-    newest = page_for(last_runs, each=1 if spec.durability == "exit" else 2)  # the runs before it were like this one
+    each = 1 if spec.durability == "exit" else 2  # the runs before it were like this one
+    newest = core.remembered.page_for(spec.session_id, last_runs, each=each) if last_runs else 0
     snapshot = await core.look(spec.session_id, core.deadline(), newest=newest)
     if snapshot.head is not None or spec.user_id is ANY_USER:
         spec.user_id = owned(snapshot.head, spec.session_id, spec.user_id).user_id

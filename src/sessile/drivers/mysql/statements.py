@@ -70,8 +70,10 @@ def filled(
             literals[name] = quoted(value)
         elif value is None:
             literals[name] = "NULL"
+        elif isinstance(value, int):  # true is 1
+            literals[name] = f"{value:d}"
         else:
-            literals[name] = str(value) if type(value) is int else cursor(connection).mogrify("%s", (value,))
+            literals[name] = cursor(connection).mogrify("%s", (value,))
     return _checked(sql % literals, limit)
 
 

@@ -241,8 +241,10 @@ class MySQLDriver(SqlDriver):
             values = ", ".join(f"(%(session_id)s, %(incarnation)s, {row})" for row in rows)
             statements = [self.sql["create"], put_in(self.sql["first_commits"], {"rows": values})]
         else:
-            statements = [put_in(self.sql["next_commit"], {"row": row}) for row in rows]
-            statements.append(self.sql["advance"])
+            from_memory = write.was_body is not None or write.was_updated_at is not None
+            seen = {"as_seen": self.sql["as_seen"] if from_memory else ""}
+            statements = [put_in(self.sql["next_commit"], {"row": row, **seen}) for row in rows]
+            statements.append(put_in(self.sql["advance"], seen))
         sql = SEPARATOR.join(statements)
         try:
             result = await self.port.write("Appending to a session", sql, parameters, deadline)

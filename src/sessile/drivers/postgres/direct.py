@@ -44,14 +44,13 @@ class Statement:
 
     def values(self, parameters: Parameters) -> list[bytes | None]:
         """The parameters as text. Raises what psycopg raises for text that no database takes."""
-        values = [_text(parameters[name]) for name in self.names]
-        if any(value is not None and b"\0" in value for value in values):  # libpq would cut it off there
+        values = [
+            value.encode() if isinstance(value, str) else None if value is None else b"%d" % value
+            for value in map(parameters.__getitem__, self.names)
+        ]
+        if b"\0" in b"".join(filter(None, values)):  # libpq would cut it off there
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         return values
-
-
-def _text(value: str | int | bool | None) -> bytes | None:
-    return None if value is None else value.encode() if isinstance(value, str) else b"%d" % value
 
 
 class Sender:

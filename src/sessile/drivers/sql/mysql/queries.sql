@@ -49,16 +49,18 @@ INSERT INTO {commits} (session_id, incarnation, {commit}) VALUES {rows};
 -- when connections were cut in the middle of it (MariaDB 10.11), a head went on without its commit.
 INSERT INTO {commits} (session_id, incarnation, {commit})
 SELECT session_id, incarnation, {row} FROM {sessions}
-WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
-    AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at) FOR UPDATE;
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected {as_seen} FOR UPDATE;
 
 -- name: advance
 -- Its second half. If the first one found the expected revision, so does this, behind the same lock.
 UPDATE {sessions} SET revision = :revision, kind = :kind, agent = :agent, user_id = :user_id, name = :name,
     status = :status, updated_at = :updated_at, expires_at = :expires_at, hidden = :hidden, metadata = :metadata, body = :body,
     filterable = :filterable
-WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected
-    AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
+WHERE session_id = :session_id AND incarnation = :incarnation AND revision = :expected {as_seen};
+
+-- name: as_seen
+-- What is compared besides if the head is a remembered one. Else it is left out, for MariaDB would read the body.
+AND body = coalesce(:was_body, body) AND updated_at = coalesce(:was_updated_at, updated_at);
 
 -- name: hold_many
 -- Compare and set for several sessions, in one transaction of four statements. The heads that are as expected are locked,

@@ -31,7 +31,7 @@ FROM head JOIN {commits} AS log ON log.session_id = :session_id AND log.incarnat
 -- name: load_many
 -- The same of several sessions. The rows of commits have the session's id in the place of the kind.
 WITH heads AS MATERIALIZED (
-    SELECT {head} FROM unnest(:session_ids::text[]) AS wanted (session_id) JOIN {sessions} USING (session_id)
+    SELECT {head} FROM {sessions} WHERE session_id = ANY (:session_ids::text[])
 )
 SELECT {head}, {now} AS now FROM heads
 UNION ALL
@@ -76,7 +76,8 @@ SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) E
 
 -- name: advance_many
 -- The same for one commit of each of several sessions. It waits for no lock that it meets, so that it is neither held up
--- by others nor locks them out; a session that is not among the rows was not changed.
+-- by others nor locks them out; a session that is not among the rows was not changed. Each head is looked for by itself:
+-- for a join the planner, who expects a hundred rows in any JSON, reads all heads of a table that has a few thousand.
 WITH wanted AS (
     SELECT * FROM json_to_recordset(:rows::json) AS row (
         session_id text, incarnation text, revision bigint, kind text, agent text, user_id text, name text, status text,
@@ -85,11 +86,13 @@ WITH wanted AS (
         seq bigint, commit_id text, run bigint, time bigint, commit_body text, key text
     )
 ), held AS (
-    SELECT wanted.* FROM wanted JOIN {sessions} AS there ON there.session_id = wanted.session_id
-        AND there.incarnation = wanted.incarnation AND there.revision = wanted.expected
+    SELECT wanted.* FROM wanted CROSS JOIN LATERAL (
+        SELECT incarnation, revision, body, updated_at FROM {sessions} AS head WHERE head.session_id = wanted.session_id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS there
+    WHERE there.incarnation = wanted.incarnation AND there.revision = wanted.expected
         AND there.body = coalesce(wanted.was_body, there.body)
         AND there.updated_at = coalesce(wanted.was_updated_at, there.updated_at)
-    FOR NO KEY UPDATE OF there SKIP LOCKED
 ), advanced AS (
     UPDATE {sessions} AS there SET revision = held.revision, kind = held.kind, agent = held.agent,
         user_id = held.user_id, name = held.name, status = held.status, updated_at = held.updated_at,
