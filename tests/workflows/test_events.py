@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from sessile import ANY_USER, Agent, Context, Retry, SqliteStorage, Step, SyncContext, Wait, Workflow, workflow
+from sessile import (
+    ANY_USER,
+    Agent,
+    Context,
+    MemoryStorage,
+    Retry,
+    SqliteStorage,
+    Step,
+    SyncContext,
+    Wait,
+    Workflow,
+    workflow,
+)
 from sessile.errors import (
     InvalidStateError,
     NotResumableError,
@@ -21,6 +33,8 @@ from sessile.errors import (
     SessionNotFoundError,
     StepFailedError,
 )
+from sessile.redaction import Patterns
+from sessile.workflows.run.journal import Journal
 
 
 def order(storage: SqliteStorage, done: list[str]) -> Workflow[str]:
@@ -39,6 +53,30 @@ def order(storage: SqliteStorage, done: list[str]) -> Workflow[str]:
 
 
 # ---------------------------------------------------------------- waiting
+
+
+async def test_a_redaction_does_not_change_what_a_process_goes_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that arrives just before the pause lets the function begin again, with the steps as they returned."""
+    seen: list[str] = []
+
+    async def address() -> str:
+        return "ada@example.com"
+
+    async def ask(ctx: Context) -> None:
+        seen.append(await ctx.step(address))
+        await ctx.wait_for_event("approval")
+
+    async def pausing(journal: Journal, pause: Any, changes: Any) -> bool:
+        await flow.asend_event("s", "approval", True)
+        return await pause_of(journal, pause, changes)
+
+    pause_of = Journal.pause
+    monkeypatch.setattr(Journal, "pause", pausing)
+    with MemoryStorage(redact=Patterns("mail")) as storage:
+        flow = Workflow(ask, storage=storage)
+        await flow.arun(session_id="s")
+        assert seen == ["ada@example.com"] * 2
+        assert "ada@" not in str(flow.journal("s"))
 
 
 def test_waiting_for_a_decision(storage: SqliteStorage) -> None:

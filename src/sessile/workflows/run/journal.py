@@ -93,7 +93,7 @@ class Journal:
                 self.count(child.usage, child.metadata.get("run_id"))
                 if child.status == "paused":
                     self.parts[child.run_id] = child
-            again = _last_again(run.steps)
+            again = _last_again(run.steps)  # up to there nothing is placed: what is forgotten moves the others
             for place, entry in enumerate(run.steps):
                 step = _step_of(entry)
                 kept = entry if step is not None and _is_small(step) else Packed([entry])
@@ -122,7 +122,7 @@ class Journal:
         if (again := StepsAgain.read(entry)) is not None:
             for path in again.paths:
                 self._forget_way_out(path_of(path))
-            if last_again:
+            if last_again:  # what is left up to here, which `_add` has not placed
                 for path, kept in self._kept.items():
                     self._place(path, _word(kept))
         if (passed := PatchPassed.read(entry)) is not None:
@@ -268,7 +268,9 @@ class Journal:
         return kept_whole(self.storage, self._commit_step(path, step, others))
 
     async def _commit_step(self, path: Path, step: Step, others: Sequence[Entry]) -> None:
-        self._add(path, step, await self._commit([*others, self.turn.entry(step)]))
+        commit = await self._commit([*others, self.turn.entry(step)])
+        # As it was returned: what is written may have been redacted, and this process goes on with what it has.
+        self._add(path, step, commit if isinstance(commit, Packed) else step.entry())
 
     async def keep(self, entries: Sequence[Entry]) -> None:
         """Keep what a step has done so far, which waits now."""
