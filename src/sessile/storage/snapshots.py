@@ -45,10 +45,14 @@ class Draft:
 
 @dataclass(slots=True)
 class Committed:
-    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`."""
+    """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`.
+
+    `body` is how they are stored; empty if they were there already.
+    """
 
     head: Session
     entries: list[Entry]
+    body: str = ""
 
 
 Place = tuple[str, int]

@@ -106,6 +106,7 @@ class Turn:
         scoped: the states that outlive the session.
         title: the name that the session gets with the run's end, if it has none by then.
         unseen: contents that were put aside before the run's first commit, by their hashes.
+        bodies: the run's commits as they are stored; None of one with more than two.
     """
 
     spec: TurnSpec
@@ -121,6 +122,7 @@ class Turn:
     scoped: Scoped = field(default_factory=lambda: NO_SCOPES)
     title: str | None = None
     unseen: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    bodies: tuple[str, ...] | None = ()
 
     @property
     def own_state(self) -> JsonObject:
@@ -146,11 +148,13 @@ class Turn:
     def wrote(self, committed: Committed) -> None:
         """Take note of a commit of this run."""
         self.head, self.seq = committed.head, committed.entries[0].seq
+        kept = self.bodies
+        self.bodies = None if kept is None or len(kept) == 2 or not committed.body else (*kept, committed.body)
 
     def begin_again(self, now: Snapshot) -> None:
         """Let the run be written whole, under a new number, in its next commit."""
         self.began_us = self.began_us or (self.before.now if self.head is None else self.head.updated_us)
-        self.before, self.head, self.seq, self.ending = now, None, 0, None
+        self.before, self.head, self.seq, self.ending, self.bodies = now, None, 0, None, ()
 
     @property
     def place(self) -> Key:

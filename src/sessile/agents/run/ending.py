@@ -26,7 +26,7 @@ from ...records import Status
 from ...storage.faces import background
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end
-from .company import usage_of_all
+from .company import with_all
 from .job import Job
 from .recorder import Recorder, StatePart
 from .reviewed import under_review
@@ -161,7 +161,7 @@ def result_of(recorder: Recorder, result: AgentRunResult[Any], status: Status) -
         run_id=recorder.run_id,
         number=recorder.turn.number,
         status=status,
-        usage=recorder.meter.earlier + used + usage_of_all(recorder.company),
+        usage=with_all(recorder.meter.earlier + used, recorder.company),
         state=recorder.session.state,
         pending=output if status == "paused" else None,
         agent_result=result,
