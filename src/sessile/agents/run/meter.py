@@ -44,16 +44,16 @@ class Meter:
     def used(self, own: Sequence[ModelMessage]) -> Usage:
         """What this attempt of the run has used itself; of one that failed without a count, what its messages say."""
         if self._count is not None:
-            return self.own_part(self._count, own)
+            return self._own_part(self._count, own)
         seen = usage_of(count_responses(own), own) + Usage(tool_calls=count_returned(own))
         return seen + self.unstored + self.beside
 
-    def own_part(self, count: RunUsage, own: Sequence[ModelMessage]) -> Usage:
+    def _own_part(self, count: RunUsage, own: Sequence[ModelMessage]) -> Usage:
         """Of what Pydantic AI has counted what this attempt of the run has used itself, with its messages."""
         part = usage_of(count)
-        for others in (self.before, self.below):
-            if others is not NOTHING:
-                part -= others
+        for other in (self.before, self.below):
+            if other is not NOTHING:
+                part -= other
         part.requests -= self.made_up
         # The count does not say which requests have a price. Its own messages do; of what agents in tools have counted
         # with it, there are no messages here: it has one if it has added to the cost.

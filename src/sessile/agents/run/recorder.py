@@ -369,19 +369,12 @@ class Recorder:
 
     # ------------------------------------------------------------ the end
 
-    async def finish(
-        self,
-        messages: Sequence[ModelMessage],
-        usage: RunUsage,
-        output: Any,
-        *,
-        state: StatePart = "all",
-    ) -> None:
+    async def finish(self, output: Any, *, state: StatePart = "all") -> None:
         """Commit the end of a run that has a result: completed, or paused for a decision.
 
-        `state` says what is kept of what the run changed in the state.
+        Its messages and usage are those that were observed last. `state` says what is kept of what the run changed in
+        the state.
         """
-        self.observe(list(messages), usage)
         if isinstance(output, DeferredToolRequests):
             pending = Pending(requests=dump_requests(output), delegated=list(self.company.delegated) or None)
             await self._end(RunEnded(status="paused", pending=pending.json), state)
