@@ -56,6 +56,9 @@ NO_CHANGE: patch.Patch = []
 CHAR_BYTES, ROOM_FOR_IDS = 6, 8192
 """How many bytes of JSON a character of ASCII has at most, and the rest of a run's start."""
 
+LARGEST_KEPT = 16 * 1024
+"""Up to how many characters a commit has that a turn keeps as it was written."""
+
 LOST_PAGE = 8
 """How many commits of a run a writer reads at a time who looks whether it was taken over."""
 
@@ -106,7 +109,7 @@ class Turn:
         scoped: the states that outlive the session.
         title: the name that the session gets with the run's end, if it has none by then.
         unseen: contents that were put aside before the run's first commit, by their hashes.
-        bodies: the run's commits as they are stored; None of one with more than two.
+        bodies: the run's commits as they are stored; None of one with more than two, or a large one.
     """
 
     spec: TurnSpec
@@ -148,8 +151,9 @@ class Turn:
     def wrote(self, committed: Committed) -> None:
         """Take note of a commit of this run."""
         self.head, self.seq = committed.head, committed.entries[0].seq
-        kept = self.bodies
-        self.bodies = None if kept is None or len(kept) == 2 or not committed.body else (*kept, committed.body)
+        if self.bodies is not None:
+            kept = (*self.bodies, committed.body)
+            self.bodies = kept if len(kept) <= 2 and 0 < len(committed.body) <= LARGEST_KEPT else None
 
     def begin_again(self, now: Snapshot) -> None:
         """Let the run be written whole, under a new number, in its next commit."""
