@@ -9,16 +9,28 @@ import asyncio
 import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import deepcopy
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturn,
+)
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage, TokenBudget
+from sessile import Agent, MemoryStorage, RollingSummary, SqliteStorage, TokenBudget, Usage
 from sessile.agents import Budget, LastRuns, Relevant, Shortened, Window
+from sessile.redaction import Patterns
 
 
 class Model:
@@ -184,6 +196,95 @@ def test_calls_of_tools_and_media_are_sent_again() -> None:
 
 def weather(places: list[str]) -> dict[str, list[str]]:
     return {place: ["sun", "wind"] for place in places}
+
+
+def test_what_a_run_has_said_is_known_without_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, storage = Model(), MemoryStorage()
+    agent = Agent(model.model, storage=storage, tools=[weather])
+    Agent(TestModel(), storage=storage, tools=[weather]).run("Weather?", session_id="s")
+    agent.run("Second", session_id="s")
+    monkeypatch.setattr("sessile.agents.history.past.run_messages", None)
+    agent.run("Third", session_id="s")
+    assert [text for text in model.sent if text in ("Weather?", "Second", "Answer to Second", "Third")] == [
+        "Weather?",
+        "Second",
+        "Answer to Second",
+        "Third",
+    ]
+    assert {"a": ["sun", "wind"]} in [getattr(part, "content", None) for one in model.messages for part in one.parts]
+
+
+ODD: list[Any] = [
+    datetime(2026, 1, 1, tzinfo=UTC),
+    ("a", "b"),
+    {"when": datetime(2026, 1, 1, tzinfo=UTC)},
+    {1: "one"},
+    {"share": 0.5, "none": None, "list": [1, True, {"kind": "binary"}]},
+    float("nan"),
+    Decimal("1.50"),
+    b"bytes",
+    {"a"},
+    10**30,
+    10**4200,
+    Usage(requests=1),
+    "lone \ud800",
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_what_was_no_json_is_sent_as_it_is_read(odd: Any) -> None:
+    """By an agent that has run it, and by one of another session that reads it."""
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        sent.append(deepcopy(messages[:-1]))
+        parts: list[Any] = [TextPart("Well.")]
+        if len(messages) == 1:
+            parts = [ToolCallPart("look", {"odd": 1.0}, tool_call_id="c")]
+        details = {"odd": odd} if isinstance(odd, (datetime, dict)) else None
+        return ModelResponse(parts=parts, provider_details=cast(Any, details), metadata={"plain": [1.5]})
+
+    def look(odd: float) -> Any:
+        return ToolReturn(odd_value, metadata={"odd": odd_value})
+
+    odd_value, sent, storage = odd, list[list[ModelMessage]](), MemoryStorage()
+    agent: Any = Agent(FunctionModel(answer), storage=storage, tools=[look])
+    agent.run("First", session_id="s")
+    storage.fork("s", session_id="t")
+    sent.clear()
+    agent.run("Second", session_id="s")
+    agent.run("Second", session_id="t")
+    known, read = sent
+    assert len(known) == 4
+    assert known == read
+    assert repr(known).replace("datetime.timezone.utc", "TzInfo(0)") == repr(read)
+
+
+def test_what_is_redacted_where_it_is_stored_is_sent_redacted() -> None:
+    model, storage = Model(), MemoryStorage(redact=Patterns("mail"))
+    agent = Agent(model.model, storage=storage)
+    agent.run("I am ada@example.org", session_id="s")
+    agent.run("Second", session_id="s")
+    assert len(model.sent) == 3
+    assert not [text for text in model.sent if "ada@" in text]
+
+
+def test_what_a_model_changes_in_its_answer_later_is_not_known() -> None:
+    answers: list[ModelResponse] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        sent.extend(deepcopy(messages))
+        answers.append(ModelResponse(parts=[TextPart("Rome.")]))
+        return answers[-1]
+
+    sent: list[ModelMessage] = []
+    agent = Agent(FunctionModel(answer), storage=MemoryStorage())
+    result = agent.run("First", session_id="s")
+    for message in (*result.new_messages(), *answers):
+        message.parts = [TextPart("Spoiled")]
+    sent.clear()
+    agent.run("Second", session_id="s")
+    assert "Rome." in str(sent)
+    assert "Spoiled" not in str(sent)
 
 
 # ---------------------------------------------------------------- what is left behind

@@ -93,8 +93,8 @@ def test_what_another_thread_held_is_free_in_the_child() -> None:
             over.wait()
 
     def work() -> None:
-        with hearing.listening(("s", 1), heard.set):
-            hearing.tell(("s", 1))
+        hearing.listen(("s", 1), heard.set)
+        hearing.tell(("s", 1))
         assert heard.is_set()
 
     heard = threading.Event()
@@ -110,9 +110,17 @@ def test_what_another_thread_held_is_free_in_the_child() -> None:
 
 def test_the_runs_of_the_parent_are_not_told_in_the_child() -> None:
     told: list[int] = []
-    with hearing.listening(("s", 1), lambda: told.append(1)):
+
+    def heard() -> None:
+        told.append(1)
+
+    hearing.listen(("s", 1), heard)
+    try:
         assert in_child(lambda: hearing.tell(("s", 1)) or (told and os._exit(3))) == 0
         hearing.tell(("s", 1))
+    finally:
+        hearing.unlisten(("s", 1), heard)
+    hearing.tell(("s", 1))
     assert told == [1]
 
 

@@ -250,7 +250,8 @@ class Agent(Opened, Streamed[OutputT], Generic[OutputT]):
         return await self._run_stored(self.storage, prompt, spec, job)
 
     async def _run_stored(self, storage: Storage, prompt: Prompt | None, spec: TurnSpec, job: Job) -> RunResult[Any]:
-        prompt = await prompt_of(prompt, partial(media_of, storage, spec))
+        if type(prompt) is not str:
+            prompt = await prompt_of(prompt, partial(media_of, storage, spec))
         job.prompt, spec.given = prompt, remembered(job.given)
         if job.choose is not None and (used := (await job.show(question_of(prompt))).used):
             spec.given = {**(spec.given or {}), "examples": used}

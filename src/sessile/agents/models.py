@@ -49,7 +49,7 @@ def may_call_tools(agent: Any, options: Mapping[str, Any]) -> bool:
     if overridden is None or overridden.get() is not None:
         return True
     capabilities = known.root_capability.capabilities
-    if any(type(one) not in _of_every_agent() for one in capabilities):  # any other may bring tools along
+    if not _of_every_agent().issuperset(map(type, capabilities)):  # any other may bring tools along
         return True
     return any(getattr(one, "tools", None) != {} for one in known.toolsets)
 

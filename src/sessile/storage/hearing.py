@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from .forking import Lock, forks
 
@@ -15,20 +14,20 @@ _listeners: dict[Key, list[Callable[[], None]]] = {}
 forks.first_in_child(_listeners.clear)  # the parent's runs are the parent's
 
 
-@contextmanager
-def listening(key: Key, heard: Callable[[], None]) -> Generator[None]:
-    """Have `heard` called, in whatever thread asks, while the block is running."""
+def listen(key: Key, heard: Callable[[], None]) -> None:
+    """Have `heard` called, in whatever thread asks, until `unlisten`."""
     with _lock:
         _listeners.setdefault(key, []).append(heard)
-    try:
-        yield
-    finally:
-        with _lock:
-            heard_here = _listeners.get(key, [])
-            if heard in heard_here:  # not in a forked child
-                heard_here.remove(heard)
-            if not heard_here:
-                _listeners.pop(key, None)
+
+
+def unlisten(key: Key, heard: Callable[[], None]) -> None:
+    """Have it called no more."""
+    with _lock:
+        heard_here = _listeners.get(key, [])
+        if heard in heard_here:  # not in a forked child
+            heard_here.remove(heard)
+        if not heard_here:
+            _listeners.pop(key, None)
 
 
 def tell(key: Key) -> None:

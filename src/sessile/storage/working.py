@@ -35,7 +35,9 @@ def at_work(storage: object) -> Generator[None]:
     import asyncio  # not with the storage: synchronous programs do without
 
     task = asyncio.current_task()
-    tasks = _working.setdefault(storage, weakref.WeakKeyDictionary())
+    tasks = _working.get(storage)
+    if tasks is None:
+        tasks = _working.setdefault(storage, weakref.WeakKeyDictionary())
     if task is None:
         yield
         return

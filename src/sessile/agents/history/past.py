@@ -16,9 +16,10 @@ from ...storage.runs import only_missing
 from ...storage.storage import Storage, aoperate
 from ...storage.turns import Turn
 from ...storage.vocabulary import SessionSummarized
+from ..messages.counted import NOTHING
 from ..messages.stored import ReadMedia, run_messages
 from ..shown import question_of
-from .known import Bodies, Key, known
+from .known import Bodies, known, mold_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class SessionPast:
     def __init__(self, storage: Storage, turn: Turn, read: ReadMedia, model: Any) -> None:
         self._storage, self._turn, self._read = storage, turn, read
         self.model = model
-        self.used = Usage()
+        self.used = NOTHING
         self._left = storage.settings.max_read_bytes
         self._came_along: set[int] = set()
 
@@ -134,20 +135,22 @@ class SessionPast:
         return await run_messages(run, self._read)
 
     def known(self, numbers: Sequence[int]) -> dict[int, list[ModelMessage]]:
-        """The messages of those of these runs that have completed, and were made of the log before; no I/O."""
+        """The messages of those of these runs that are known to have completed, answered, in their order; no I/O."""
         found: dict[int, list[ModelMessage]] = {}
+        incarnation = self._incarnation
         for number in numbers:
-            if (own := self._bodies(number)) and (messages := known.get(self._key(number), own)) is not None:
+            if (messages := known.get((incarnation, number), self._bodies(number))) is not None:
                 found[number] = messages
         return found
 
     def know(self, run: Run, messages: Sequence[ModelMessage]) -> None:
         """Keep the messages of a run that has just been read, and that nobody has changed, for the next ones."""
         if run.status == "completed" and run.number in self._came_along:  # all its commits are here
-            known.put(self._key(run.number), self._bodies(run.number), messages)
+            known.put((self._incarnation, run.number), self._bodies(run.number), mold_of(messages))
 
-    def _key(self, number: int) -> Key:
-        return ("" if self._head is None else self._head.incarnation, number)
+    @property
+    def _incarnation(self) -> str:
+        return "" if self._head is None else self._head.incarnation
 
     def _bodies(self, number: int) -> Bodies:
         """The commits of a run that came with the look."""

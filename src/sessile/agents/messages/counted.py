@@ -24,6 +24,14 @@ from ...records import Usage
 MADE_UP = "sessile"
 """The provider of responses that no model was asked for."""
 
+NOTHING = Usage()
+"""What counts begin with. A count is replaced, never changed in place."""
+
+
+def plus(one: Usage, other: Usage) -> Usage:
+    """What both have used; mostly the other one is `NOTHING`."""
+    return one if other is NOTHING else one + other
+
 
 def usage_of(usage: RunUsage, messages: Iterable[ModelMessage] | None = None) -> Usage:
     """Pydantic AI's usage as ours.

@@ -167,6 +167,10 @@ class Alone:
         """See `Company`."""
 
 
-def usage_of_all(company: Company) -> Usage:
-    """What all of them have used."""
-    return sum((result.usage for result in company.results.values()), Usage())
+NOBODY = Alone()
+"""The company of a run before it is said who works beside it."""
+
+
+def with_all(usage: Usage, company: Company) -> Usage:
+    """This usage, and what all of them have used."""
+    return sum((result.usage for result in company.results.values()), usage)

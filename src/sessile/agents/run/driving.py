@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic_ai import CancellationToken
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import ModelMessage, ModelResponse, repair_messages
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.usage import UsageLimits
 
-from ...live.lease import kept_alive
+from ...live.lease import KeptAlive
 from ...live.result import RunResult
 from ...live.session import entered
-from ...records import Usage
 from ...storage.computing import computed
 from ...storage.storage import working_on
 from ..history.accepted import accepted, is_refused, plain, provider_of
 from ..history.past import SessionPast
 from ..messages.captured import captured
-from ..messages.counted import run_usage
+from ..messages.counted import plus, run_usage
 from ..models import may_call_tools, override_of, tells_events
 from ..shown import question_of
 from .adapting import Adapting
 from .budget import Budget
-from .company import usage_of_all
+from .company import with_all
 from .ending import store_failure, store_result
 from .job import Job
 from .naming import Naming
@@ -52,10 +50,10 @@ async def drive(recorder: Recorder, job: Job) -> RunResult[Any]:
     if job.begun is not None:
         job.begun(recorder.session.session_id, recorder.run_id, recorder.turn.number)
     with working_on(recorder.storage):
-        with _kept_alive(recorder) as token, entered(recorder.session):
+        with _kept_alive(recorder), entered(recorder.session):
             try:
                 async with Naming(recorder, job), Remembering(recorder, job):
-                    result = await _run(recorder, job, token)
+                    result = await _run(recorder, job)
             except BaseException as error:
                 await store_failure(recorder, error)
                 raise
@@ -70,10 +68,10 @@ def join(recorder: Recorder, job: Job) -> None:
         job.company.begin(recorder, job)
 
 
-async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentRunResult[Any]:
+async def _run(recorder: Recorder, job: Job) -> AgentRunResult[Any]:
     history, model = await _history(recorder, job)
     try:
-        return await _asked(recorder, job, token, history)
+        return await _asked(recorder, job, history)
     except Exception as error:
         if not history or not is_refused(error) or _has_begun(recorder):
             raise
@@ -86,7 +84,7 @@ async def _run(recorder: Recorder, job: Job, token: CancellationToken) -> AgentR
             error,
         )
     recorder.transcript.begin_anew()
-    return await _asked(recorder, job, token, plain(history))
+    return await _asked(recorder, job, plain(history))
 
 
 async def _history(recorder: Recorder, job: Job) -> tuple[list[ModelMessage], Any]:
@@ -113,13 +111,11 @@ def _has_begun(recorder: Recorder) -> bool:
     return bool(recorder.company.results) or any(isinstance(message, ModelResponse) for message in own)
 
 
-async def _asked(
-    recorder: Recorder, job: Job, token: CancellationToken, history: list[ModelMessage]
-) -> AgentRunResult[Any]:
+async def _asked(recorder: Recorder, job: Job, history: list[ModelMessage]) -> AgentRunResult[Any]:
     head = recorder.turn.before.head
     meter, transcript = recorder.meter, recorder.transcript
-    before = meter.earlier + (usage_of_all(job.company) if job.limited else Usage())
-    meter.before = job.usage_before + (head.usage if job.session_usage and head is not None else before)
+    before = with_all(meter.earlier, job.company) if job.limited else meter.earlier
+    meter.before = plus(head.usage if job.session_usage and head is not None else before, job.usage_before)
     conversation = Conversation(
         messages=_joined(history, job.own, recorder.run_id) if job.own else history,
         usage=meter.start(),
@@ -148,7 +144,7 @@ async def _asked(
                 conversation=conversation,
                 deferred_tool_results=job.results,
                 run_id=transcript.attempt_id,
-                cancellation_token=token,
+                cancellation_token=recorder.root.token,
                 **options,
             )
         finally:
@@ -165,15 +161,8 @@ def _joined(history: Sequence[ModelMessage], own: Sequence[ModelMessage], run_id
     return [message if message.run_id else replace(message, run_id=run_id) for message in messages]
 
 
-# ---------------------------------------------------------------- the lease
-
-
-@contextmanager
-def _kept_alive(recorder: Recorder) -> Generator[CancellationToken]:
-    token = recorder.root.token
+def _kept_alive(recorder: Recorder) -> AbstractContextManager[None]:
     if recorder.above is not None:  # runs of members have the lease of the run above them
-        yield token
-        return
+        return nullcontext()
     lease, place = recorder.storage.settings.lease, recorder.turn.place
-    with kept_alive(lease, place, recorder.renew, recorder.is_asked, token.cancel):
-        yield token
+    return KeptAlive(lease, place, recorder.renew, recorder.is_asked, recorder.token.cancel)

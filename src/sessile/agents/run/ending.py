@@ -26,7 +26,7 @@ from ...records import Status
 from ...storage.faces import background
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end
-from .company import usage_of_all
+from .company import with_all
 from .job import Job
 from .recorder import Recorder, StatePart
 from .reviewed import under_review
@@ -47,7 +47,7 @@ async def store_result(recorder: Recorder, result: AgentRunResult[Any], job: Job
         made = under_review(made, job)
 
     async def store(state: StatePart = "all") -> RunResult[Any]:
-        await recorder.finish(result.all_messages(), result.usage, made.output, state=state)
+        await recorder.finish(made.output, state=state)
         made.number = recorder.turn.number
         return made
 
@@ -152,20 +152,22 @@ def result_without_model(
 
 
 def result_of(recorder: Recorder, result: AgentRunResult[Any], status: Status) -> RunResult[Any]:
-    """Pydantic AI's result as ours."""
+    """Pydantic AI's result as ours, with the run's messages and usage as they are in the end."""
     output: Any = recorder.company.come_to(result.output)
-    used = recorder.meter.own_part(result.usage, recorder.transcript.own(result.all_messages()))
+    messages = list(result.all_messages())
+    recorder.observe(messages, result.usage)
+    used = recorder.meter.used(recorder.transcript.own(messages))
     return RunResult(
         output=output,
         session_id=recorder.session.session_id,
         run_id=recorder.run_id,
         number=recorder.turn.number,
         status=status,
-        usage=recorder.meter.earlier + used + usage_of_all(recorder.company),
+        usage=with_all(recorder.meter.earlier + used, recorder.company),
         state=recorder.session.state,
         pending=output if status == "paused" else None,
         agent_result=result,
         agent=recorder.record.agent,
         members=list(recorder.company.results.values()),
-        stored_messages=recorder.transcript.said(result.all_messages()) if recorder.transcript.earlier else [],
+        stored_messages=recorder.transcript.said() if recorder.transcript.earlier else [],
     )

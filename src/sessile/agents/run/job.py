@@ -14,6 +14,7 @@ from ...records import Handoff, Usage
 from ..history.past import SessionPast
 from ..history.windows import Window
 from ..memory import Memory
+from ..messages.counted import NOTHING
 from ..shown import Choose, ShownMessages
 from ..titles import Titles
 from .company import Alone, Company
@@ -65,7 +66,7 @@ class Job:
     session_usage: bool = False
     refuse_conflicts: bool = False
     placeholders: bool = True
-    usage_before: Usage = field(default_factory=Usage)
+    usage_before: Usage = field(default_factory=lambda: NOTHING)
     company: Company = field(default_factory=Alone)
     begun: Callable[[str, str, int], None] | None = None
     went_on: Callable[[int, Sequence[ModelMessage]], None] | None = None

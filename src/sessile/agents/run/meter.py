@@ -8,10 +8,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.usage import RunUsage
 
 from ...records import Usage
-from ..messages.counted import count_responses, count_returned, models_asked, run_usage, usage_of
-
-NOTHING = Usage()
-"""What each count of a meter begins with. A count is replaced, never changed in place."""
+from ..messages.counted import NOTHING, count_responses, count_returned, models_asked, plus, run_usage, usage_of
 
 
 class Meter:
@@ -42,23 +39,26 @@ class Meter:
 
     def start(self) -> RunUsage:
         """What Pydantic AI's count begins with."""
-        return run_usage(self.before + self.unstored)
+        return run_usage(plus(self.before, self.unstored))
 
     def used(self, own: Sequence[ModelMessage]) -> Usage:
         """What this attempt of the run has used itself; of one that failed without a count, what its messages say."""
         if self._count is not None:
-            return self.own_part(self._count, own)
+            return self._own_part(self._count, own)
         seen = usage_of(count_responses(own), own) + Usage(tool_calls=count_returned(own))
         return seen + self.unstored + self.beside
 
-    def own_part(self, count: RunUsage, own: Sequence[ModelMessage]) -> Usage:
+    def _own_part(self, count: RunUsage, own: Sequence[ModelMessage]) -> Usage:
         """Of what Pydantic AI has counted what this attempt of the run has used itself, with its messages."""
-        part = usage_of(count) - self.before - self.below
+        part = usage_of(count)
+        for other in (self.before, self.below):
+            if other is not NOTHING:
+                part -= other
         part.requests -= self.made_up
         # The count does not say which requests have a price. Its own messages do; of what agents in tools have counted
         # with it, there are no messages here: it has one if it has added to the cost.
-        seen = models_asked(own) + self.unstored
+        seen = plus(models_asked(own), self.unstored)
         others = part.requests - seen.requests
         priced = part.nano_dollars > seen.nano_dollars
         part.unpriced = (seen.unpriced or 0) + (0 if priced else max(others, 0))
-        return part + self.beside
+        return plus(part, self.beside)

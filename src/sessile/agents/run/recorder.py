@@ -25,7 +25,7 @@ from ...records import Entry, Handoff, JsonObject, Run, Usage
 from ...storage import patch, turns
 from ...storage.computing import computed
 from ...storage.core import Core
-from ...storage.encoding import copied, frozen
+from ...storage.encoding import RawJson, copied, frozen
 from ...storage.ids import uuid7
 from ...storage.media import without_too_large
 from ...storage.packing import Packed, packed
@@ -34,6 +34,8 @@ from ...storage.turns import Turn, TurnSpec
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end
 from ...storage.vocabulary import MessageAdded, Pending, RunEnded, ToolEnded, ToolStarted, Word, handoff_of
+from ..history.known import Mold, known, mold_of
+from ..history.sendable import answered
 from ..messages.stored import (
     FORMAT,
     KeepMedia,
@@ -46,7 +48,7 @@ from ..messages.stored import (
     load_tool_result,
 )
 from .budget import Budget
-from .company import Alone, Company, usage_of_all
+from .company import NOBODY, Company, with_all
 from .first import FirstPart
 from .meter import Meter
 from .oversize import end_in_parts, failed_without
@@ -122,7 +124,7 @@ class Recorder:
         self.budget: Budget | None = None
         """The limits of the run and of all runs below it, where it has members."""
         self.refuse_conflicts = refuse_conflicts
-        self.company: Company = Alone()
+        self.company: Company = NOBODY
         """Who works beside the run, for it."""
         self.handed: Callable[[Sequence[ModelMessage]], Handoff | None] | None = None
         """Of a member that may hand over: whether it has, as its messages say."""
@@ -139,6 +141,8 @@ class Recorder:
         self.said: dict[str, list[ModelMessage]] = {}
         """The messages of runs below this one that have ended while it was running, by their ids."""
         self._ended = False
+        self.is_read_again = False
+        """Whether the session's next runs are likely to be sent along with it."""
         self._lock: asyncio.Lock = asyncio.Lock() if above is None else above._lock
 
     def _current_session(self, state: JsonObject | None) -> CurrentSession:
@@ -185,7 +189,7 @@ class Recorder:
 
         With `on_busy="queue"` it waits here until no other run is in progress.
         """
-        spec.input = await computed(lambda: dump_input(prompt), prompt)
+        spec.input = prompt if type(prompt) is str else await computed(lambda: dump_input(prompt), prompt)
 
         async def attempt() -> Recorder:
             first = FirstPart()
@@ -207,7 +211,7 @@ class Recorder:
             if refused:
                 raise refused.pop()
             recorder = await cls.of(storage, begun[0], refuse_conflicts=refuse_conflicts)
-            recorder.first = first
+            recorder.first, recorder.is_read_again = first, newest > 0
             return recorder
 
         return await in_turn(attempt, storage, spec.session_id, queue=spec.on_busy == "queue", limit=spec.queue_timeout)
@@ -215,8 +219,9 @@ class Recorder:
     @classmethod
     async def of(cls, storage: Storage, turn: Turn, *, refuse_conflicts: bool = False) -> Recorder:
         """The recorder of a run that has started."""
-        state = await computed(lambda: copied(turn.state), turn.state)
-        return cls(storage, turn, state, refuse_conflicts=refuse_conflicts)
+        state = turn.state
+        own: JsonObject = await computed(lambda: copied(state), state) if state else {}
+        return cls(storage, turn, own, refuse_conflicts=refuse_conflicts)
 
     # ------------------------------------------------------------ while the run works
 
@@ -252,10 +257,11 @@ class Recorder:
                 self.transcript.stored(len(entries))
                 self._calls.clear()
 
-    async def _unstored(self, messages: Sequence[ModelMessage], keep: KeepMedia | None = None) -> list[Entry]:
-        unstored = self.transcript.unstored(messages)
-        keep = keep or self.keep
-        return [self.entry(MessageAdded(await dump_message(message, keep)), FORMAT) for message in unstored]
+    async def _unstored(self, messages: Sequence[ModelMessage]) -> list[Entry]:
+        return await self._entries(self.transcript.unstored(messages), self.keep)
+
+    async def _entries(self, messages: Sequence[ModelMessage], keep: KeepMedia) -> list[Entry]:
+        return [self.entry(MessageAdded(await dump_message(message, keep)), FORMAT) for message in messages]
 
     async def tool_started(self, call_id: str, tool: str, args: Any, *, output: bool = False) -> None:
         """Commit that a tool call is about to be executed, or the function that makes the run's output."""
@@ -297,6 +303,8 @@ class Recorder:
     async def _state_patch(self, part: StatePart = "all") -> patch.Patch:
         # A copy, because tools in threads may be changing the state at this moment, also after a cancellation.
         before = self.root._state_before
+        if not before and self.session.state == {}:
+            return []
         copy, size = frozen(self.session.state, "The session's state", before if part == "json" else None)
         return await computed(lambda: patch.diff(before, copy()), before, size=size)
 
@@ -361,19 +369,12 @@ class Recorder:
 
     # ------------------------------------------------------------ the end
 
-    async def finish(
-        self,
-        messages: Sequence[ModelMessage],
-        usage: RunUsage,
-        output: Any,
-        *,
-        state: StatePart = "all",
-    ) -> None:
+    async def finish(self, output: Any, *, state: StatePart = "all") -> None:
         """Commit the end of a run that has a result: completed, or paused for a decision.
 
-        `state` says what is kept of what the run changed in the state.
+        Its messages and usage are those that were observed last. `state` says what is kept of what the run changed in
+        the state.
         """
-        self.observe(list(messages), usage)
         if isinstance(output, DeferredToolRequests):
             pending = Pending(requests=dump_requests(output), delegated=list(self.company.delegated) or None)
             await self._end(RunEnded(status="paused", pending=pending.json), state)
@@ -381,7 +382,7 @@ class Recorder:
             await self._end(RunEnded(status="completed", handoff=handoff_json(output)), state)
         else:
             inline = self.storage.settings.inline_media_bytes
-            dumped = await computed(lambda: dump_output(output, inline), output)
+            dumped = output if type(output) is str else await computed(lambda: dump_output(output, inline), output)
             await self._end(RunEnded(status="completed", output=dumped), state)
 
     async def pause(self, requests: DeferredToolRequests) -> None:
@@ -414,9 +415,12 @@ class Recorder:
             ended = ended.but(usage=stored.to_json(), first_token=took)
             too_large: list[str] = []
             keep = partial(self._keep_what_fits, too_large)
-            entries = [*self.held, *await self._unstored(self.transcript.messages, keep)]
-            if ended.output is not None:
-                ended = ended.but(output=await keep(ended.output))
+            made = self.transcript.unstored(self.transcript.messages)
+            own = await self._entries(made, keep)
+            mold = self._mold(ended, made, own)
+            entries = [*self.held, *own]
+            if (kept := await keep(ended.output)) is not ended.output:
+                ended = ended.but(output=kept)
             changes = [] if state == "none" else await self._changes_to_save(state)
             refused: TooLargeError | None = None
             if too_large:
@@ -436,13 +440,22 @@ class Recorder:
                 )
                 refused = left_out or refused
             self._ended = self.session.ended = True
+            if mold is not None and self.turn.head is not None:
+                known.put((self.turn.head.incarnation, self.turn.number), self.turn.bodies, mold)
             record = self.record
             record.status, record.output, record.error = ended.status, ended.output, ended.error
             record.pending, record.handoff = ended.pending, handoff_of(ended.handoff)
             record.first_token_us = took if took is not None else record.first_token_us
-            record.usage = self.meter.earlier + used + usage_of_all(self.company)
+            record.usage = with_all(self.meter.earlier + used, self.company)
             if refused is not None:
                 raise refused
+
+    def _mold(self, ended: RunEnded, made: Sequence[ModelMessage], entries: Sequence[Entry]) -> Mold | None:
+        """What the next runs are sent along of this one, if it is not other than what they would read."""
+        whole = self.above is None and self.transcript.nothing_is_stored and ended.status == "completed"
+        if not whole or not self.is_read_again or self.storage.settings.redact is not None or not answered(made):
+            return None
+        return mold_of(made) if all(type(entry.data) is RawJson for entry in entries) else None
 
     async def _changes_to_save(self, part: StatePart) -> patch.Patch:
         return await self._state_patch(part)

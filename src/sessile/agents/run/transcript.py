@@ -37,7 +37,7 @@ class Transcript:
         """
         own = [message for message in messages if message.run_id == self.attempt_id]
         made = self._made
-        if made and (len(own) < len(made) or _key(own[0]) != _key(made[0])):
+        if made and (len(own) < len(made) or not _same(own[0], made[0])):
             known = [_key(message) for message in made]
             own = [*made, *(message for message in own if _key(message) not in known)]
         self._made = own
@@ -51,6 +51,11 @@ class Transcript:
         """Of these messages those that this attempt has made, and that are not stored."""
         return self.own(messages)[self._stored :]
 
+    @property
+    def nothing_is_stored(self) -> bool:
+        """Whether none of the run's messages is stored yet, of this attempt or an earlier one."""
+        return not self._stored and not self.earlier
+
     def lost(self) -> None:
         """What was stored is not there any more: all of it is to be stored again."""
         self._stored = 0
@@ -58,6 +63,10 @@ class Transcript:
     def stored(self, count: int) -> None:
         """So many more of this attempt's messages are stored."""
         self._stored += count
+
+
+def _same(one: ModelMessage, other: ModelMessage) -> bool:
+    return one is other or _key(one) == _key(other)
 
 
 def _key(message: ModelMessage) -> Any:

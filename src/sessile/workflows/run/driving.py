@@ -12,7 +12,7 @@ from pydantic_ai import DeferredToolResults
 from ...agents.messages.stored import requests_of
 from ...agents.resume.decisions import UNSURE, check_unredacted, dump_decisions, with_answers, with_sent
 from ...errors import InvalidInputError, LeaseLostError, NotResumableError, RunCancelledError
-from ...live.lease import kept_alive
+from ...live.lease import KeptAlive
 from ...live.session import enter
 from ...records import Entry, Run
 from ...storage import taking, turns
@@ -199,7 +199,7 @@ async def _work(run: WorkflowRun, body: Body, began: int, limit: float | None) -
         return await aoperate(run.storage, turns.is_asked_to_stop, run.journal.turn)
 
     lease, place = run.storage.settings.lease, run.journal.turn.place
-    with kept_alive(lease, place, renew, is_asked, work.cancel), over:
+    with KeptAlive(lease, place, renew, is_asked, work.cancel), over:
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError:
