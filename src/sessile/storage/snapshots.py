@@ -48,7 +48,7 @@ class Draft:
 class Committed:
     """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`.
 
-    `row` is what the head was written as with it, `body` how they are stored; None and empty if they were there already.
+    `row` is what the head was written as with it, `body` how they are stored; None and empty if they were there before.
     """
 
     head: Session
