@@ -87,16 +87,11 @@ def test_a_lone_task_waits_for_nobody(storage: SqliteStorage) -> None:
     turns: list[int] = []
 
     async def main() -> None:
-        await storage.aget_session("s0")
         asyncio.get_running_loop().call_soon(turns.append, 1)
         await storage.aadd_run("s0", input="Hello")
         assert not turns
 
-    on_loop.TURN, before = 60.0, on_loop.TURN
-    try:
-        asyncio.run(main())
-    finally:
-        on_loop.TURN = before
+    asyncio.run(main())
 
 
 def test_two_tasks_of_one_session_both_write(storage: SqliteStorage) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,7 +43,7 @@ PAUSE = 1.0
 """For how many seconds all is done in threads when that is exceeded."""
 
 TURN = 0.001
-"""For how many seconds operations follow each other before all other tasks have their turn."""
+"""For how many seconds operations of one task follow each other before all others have their turn."""
 
 
 class Pace:
@@ -70,26 +71,45 @@ OTHERS = 0.002
 
 
 class _Turn(threading.local):
-    """Of the event loop of this thread: until when operations may follow each other, and whose they were."""
+    """Of the event loop of this thread: how long its operations have been one task's, and whether others have some."""
 
-    until = 0.0
     task = 0
     """By its address: which task has begun the last one."""
     began = 0.0
     """When that was."""
     other = 0.0
     """When another task has begun one before it."""
+    until = 0.0
+    """When its turn is over."""
+    over = True
+    """Whether all tasks that were ready have had their turn since its own began."""
     gathering: Gathering | None = None
 
-    def others(self, now: float) -> bool:
-        """Take note of an operation that begins; tells whether other tasks have just begun some."""
+    def __init__(self) -> None:
+        self._context = Context()  # what ends a turn needs none of anybody's
+
+    async def begin(self) -> float:
+        """Begin an operation, after all others have had their turn if this task has gone on for too long; the time."""
         import asyncio
 
-        task = id(asyncio.current_task())
+        task, now = id(asyncio.current_task()), time.monotonic()
+        if task == self.task and not self.over and now >= self.until:
+            await asyncio.sleep(0)
+            now, self.over = time.monotonic(), True
         if task != self.task:
-            self.task, self.other = task, self.began
+            self.task, self.other, self.until = task, self.began, now + TURN
+        if self.over:
+            self.over, self.until = False, now + TURN
+            asyncio.get_running_loop().call_soon(self._end, context=self._context)
         self.began = now
-        return now - self.other < OTHERS
+        return now
+
+    def _end(self) -> None:
+        self.over = True
+
+    def others(self) -> bool:
+        """Whether other tasks have just begun operations."""
+        return self.began - self.other < OTHERS
 
 
 class OnLoop:
@@ -113,14 +133,9 @@ class OnLoop:
 
         A cancellation is raised before it begins, or by whatever the caller awaits next.
         """
-        if time.monotonic() >= self._turn.until:
-            import asyncio
-
-            await asyncio.sleep(0)
-            self._turn.until = time.monotonic() + TURN
+        began = await self._turn.begin()
         coroutine = operation()
-        began = time.monotonic()
-        done = self._step(coroutine, worker, began, others=self._turn.others(began))
+        done = self._step(coroutine, worker, began, others=self._turn.others())
         if done is None:
             return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
         if isinstance(done, Gathered):

@@ -66,7 +66,7 @@ _kind_of: Callable[[Any], Any] = type
 class Known:
     """The messages of runs by their commits. May be used by several threads.
 
-    What is given away is made anew each time, because processors of histories, and models, may change what they get.
+    What is given away is copied each time, because processors of histories, and models, may change what they get.
     """
 
     __slots__ = ("_seen",)

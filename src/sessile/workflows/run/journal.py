@@ -269,7 +269,7 @@ class Journal:
 
     async def _commit_step(self, path: Path, step: Step, others: Sequence[Entry]) -> None:
         commit = await self._commit([*others, self.turn.entry(step)])
-        # As it was returned: what is written may have been redacted, and this process goes on with what it has.
+        # As it was returned: what is written may have been redacted, and this process keeps what it has.
         self._add(path, step, commit if isinstance(commit, Packed) else step.entry())
 
     async def keep(self, entries: Sequence[Entry]) -> None:
