@@ -15,7 +15,7 @@ from sessile import Session, SqliteStorage
 from sessile.drivers import sqlite
 from sessile.drivers.sqlite import SqliteDriver
 from sessile.errors import ReadOnlyError, StorageError, StorageUnavailableError
-from sessile.storage import gathering, on_loop
+from sessile.storage import gathering, on_loop, pace
 from sessile.storage.rows import Append
 
 from .helpers import Tapped
@@ -26,7 +26,7 @@ TASKS = 20
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk is taken for a quick one: else it would decide what is tested here."""
-    monkeypatch.setattr(on_loop, "QUICK", 60.0)
+    monkeypatch.setattr(pace, "QUICK", 60.0)
     monkeypatch.setattr(on_loop, "OTHERS", 60.0)
     monkeypatch.setattr(gathering, "SOON", 60.0)
 

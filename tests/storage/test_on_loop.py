@@ -20,7 +20,7 @@ import sessile
 from sessile import SqliteStorage, Storage
 from sessile.drivers.sql import batches
 from sessile.errors import DeadlineError, InvalidInputError, SessionNotFoundError
-from sessile.storage import on_loop
+from sessile.storage import on_loop, pace
 from sessile.storage.core import Core
 from sessile.storage.deferring import deferred
 from sessile.storage.storage import aoperate, operate
@@ -33,7 +33,7 @@ PATIENT = 60.0
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk is taken for a quick one: else it would decide what is tested here."""
-    monkeypatch.setattr(on_loop, "QUICK", PATIENT)
+    monkeypatch.setattr(pace, "QUICK", PATIENT)
 
 
 @pytest.fixture
@@ -285,9 +285,9 @@ def test_what_was_begun_on_the_loop_is_not_done_twice(storage: SqliteStorage, tm
 
 def test_a_disk_that_is_slow_is_left_to_threads(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until a second has passed: then it is tried again."""
-    monkeypatch.setattr(on_loop, "QUICK", 0.001)
-    monkeypatch.setattr(on_loop, "COUNTED", 60.0)
-    monkeypatch.setattr(on_loop, "PAUSE", 60.0)
+    monkeypatch.setattr(pace, "QUICK", 0.001)
+    monkeypatch.setattr(pace, "COUNTED", 60.0)
+    monkeypatch.setattr(pace, "PAUSE", 60.0)
     tap(storage).before["append"] = lambda *_: time.sleep(0.05)
     places = Places(storage)
 
@@ -311,16 +311,16 @@ def test_a_disk_that_is_slow_is_left_to_threads(storage: SqliteStorage, monkeypa
 
 
 def test_one_slow_write_among_many_changes_nothing() -> None:
-    pace = on_loop.Pace()
+    writes = pace.Pace()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_loop, "QUICK", 0.002)
+        patch.setattr(pace, "QUICK", 0.002)
         for number in range(200):
-            pace.took(0.05 if number % 100 == 50 else 0.0005, number)
-            assert pace.is_quick(number)
+            writes.took(0.05 if number % 100 == 50 else 0.0005, number)
+            assert writes.is_quick(number)
         for number in range(200, 260):
-            pace.took(0.004, number)
-        assert not pace.is_quick(259.5)
-        assert pace.is_quick(261)
+            writes.took(0.004, number)
+        assert not writes.is_quick(259.5)
+        assert writes.is_quick(261)
 
 
 def test_others_have_their_turn_while_operations_follow_each_other(storage: SqliteStorage) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessile import SqliteStorage
+from sessile.storage import pace
 from sessile.storage import turnstile as turnstiles
 from sessile.storage.storage import operate
 from sessile.storage.turnstile import Turnstile, enter_again, give_way, in_turn
@@ -21,6 +22,12 @@ from .helpers import Tapped
 pytestmark = pytest.mark.skipif(
     turnstiles.new_turnstile() is None, reason="this interpreter runs threads at the same time, and has no turnstiles"
 )
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is taken for a quick one: else it would decide what is tested here."""
+    monkeypatch.setattr(pace, "QUICK", 60.0)
 
 
 @pytest.fixture
@@ -49,7 +56,9 @@ class Crowd:
         self.now -= 1
 
 
-def test_reads_of_many_threads_go_one_after_the_other(storage: SqliteStorage) -> None:
+def test_reads_of_many_threads_go_one_after_the_other(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turnstiles, "PATIENCE", 60.0)
+    monkeypatch.setattr(turnstiles, "LONGEST", 60.0)
     storage.add_run("s", input="Hello", output="Hi")
     crowd = Crowd()
     tap(storage).after["load"] = crowd
@@ -57,6 +66,20 @@ def test_reads_of_many_threads_go_one_after_the_other(storage: SqliteStorage) ->
         found = list(threads.map(lambda _: storage.get_session("s"), range(40)))
     assert all(found)
     assert crowd.most == 1
+
+
+def test_where_reads_take_long_they_wait_at_the_same_time(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a disk, of what no cache has."""
+    monkeypatch.setattr(pace, "QUICK", 0.0005)
+    monkeypatch.setattr(pace, "PAUSE", 60.0)
+    storage.add_run("s", input="Hello", output="Hi")
+    crowd = Crowd()
+    tap(storage).after["load"] = crowd
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: storage.get_session("s"), range(100)))
+    assert crowd.most > 1
 
 
 def test_who_waits_lets_others_in(storage: SqliteStorage) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .deferring import deferred
 from .leaving import Gathered, begun, has_written, went_on
+from .pace import Pace
 from .threads import Worker
 
 if TYPE_CHECKING:
@@ -27,44 +28,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-QUICK = 0.002
-"""Seconds that an operation takes on average at most, for others to begin on the loop as well.
-
-Where a write takes longer, the way to a thread is a small part of it, and threads write for several sessions at once.
-"""
-
-COUNTED = 4 * QUICK
-"""As how many seconds one operation counts at most: a single one that met a checkpoint is not the disk's pace."""
-
-WEIGHT = 1 / 16
-"""What the newest operation weighs in the average."""
-
-PAUSE = 1.0
-"""For how many seconds all is done in threads when that is exceeded."""
-
 TURN = 0.001
 """For how many seconds operations of one task follow each other before all others have their turn."""
-
-
-class Pace:
-    """How long operations of one kind take: reads, or writes."""
-
-    __slots__ = ("_mean", "_slow_until")
-
-    def __init__(self) -> None:
-        self._mean = self._slow_until = 0.0
-
-    def is_quick(self, now: float) -> bool:
-        """Whether one may be done on the loop."""
-        return now >= self._slow_until
-
-    def took(self, seconds: float, now: float) -> None:
-        """Take note of one that was done there."""
-        self._mean += WEIGHT * (min(seconds, COUNTED) - self._mean)
-        if self._mean > QUICK:
-            self._mean = QUICK  # after the pause one that is slow is enough for the next
-            self._slow_until = now + PAUSE
-
 
 OTHERS = 0.002
 """Seconds since another task has begun an operation, for commits to be gathered (`gathering`)."""

@@ -5,7 +5,8 @@ another one has it after each statement, and to wake a thread takes longer than 
 changes a turn, which cost more than the turn. So an operation begins when it has its turn, and gives way where it would
 wait: for a disk, for a lock, for others who commit with it.
 
-That is a hint and nothing more. Nobody relies on being alone; who holds others up is passed by.
+That is a hint and nothing more. Nobody relies on being alone; who holds others up is passed by. Where what is done in a
+turn takes long, because it reads from a disk what no cache has, all begin at once: there they wait at the same time.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from typing import TypeVar
 
+from .pace import Pace
+
 R = TypeVar("R")
 T = TypeVar("T")
 
-PATIENCE = 0.05
+PATIENCE = 0.02
 """For how many seconds one waits at most while nobody at all passes."""
 
 LONGEST = 1.0
@@ -32,6 +35,7 @@ class _Mine(threading.local):
 
     turnstile: Turnstile | None = None
     lock: LockType | None = None
+    since = 0.0
 
 
 _mine = _Mine()
@@ -40,21 +44,31 @@ _mine = _Mine()
 class Turnstile:
     """Lets one thread in at a time."""
 
-    __slots__ = ("_lock", "_passed")
+    __slots__ = ("_lock", "_pace", "_passed")
 
     def __init__(self) -> None:
+        self._pace = Pace()
         self._lock = allocate_lock()
         self._passed = 0
         """How many have been let in: only whether it changes counts."""
 
     def enter(self) -> None:
         """Wait for a turn, or until there is no use in waiting."""
+        now = time.monotonic()
+        if not self._pace.is_quick(now):
+            return
         lock = self._lock
-        _mine.lock = lock if lock.acquire(blocking=False) else self._queued()
+        if not lock.acquire(blocking=False):
+            lock, now = self._queued(now + LONGEST), time.monotonic()
+        _mine.lock, _mine.since = lock, now
         self._passed += 1
 
-    def _queued(self) -> LockType | None:
-        until = time.monotonic() + LONGEST
+    def took(self, since: float) -> None:
+        """Take note of a turn that has ended."""
+        now = time.monotonic()
+        self._pace.took(now - since, now)
+
+    def _queued(self, until: float) -> LockType | None:
         while time.monotonic() < until:
             lock, passed = self._lock, self._passed
             if lock.acquire(timeout=PATIENCE):
@@ -85,10 +99,12 @@ def in_turn(turnstile: Turnstile | None, do: Callable[[T], R], operation: T) -> 
 
 def give_way() -> None:
     """Let others in, if this thread has its turn: what follows waits, or takes long."""
-    lock = _mine.lock
+    lock, turnstile = _mine.lock, _mine.turnstile
     if lock is not None:
         _mine.lock = None
         lock.release()
+        if turnstile is not None:
+            turnstile.took(_mine.since)
 
 
 def enter_again() -> None:
