@@ -13,6 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sessile import SqliteStorage
@@ -125,8 +126,9 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> tuple[Table, Medians, 
     started = time.perf_counter()
     with SqliteStorage(data / "sync.db") as filling:
         for size in sizes:
-            for session_id in Pool(size, in_all).names:
+            for session_id in Pool(size, 2 * in_all).names:
                 floor.fill(session_id, size)
+            for session_id in Pool(size, in_all).names:
                 for number in range(1, size + 1):
                     add(filling, session_id, exchange(number))
     filled = time.perf_counter() - started
@@ -142,12 +144,12 @@ def run(sizes: Sequence[int], rounds: int, data: Path) -> tuple[Table, Medians, 
 
     contenders: dict[str, Callable[[], float]] = {}
     for size in sizes:
-        pools = [Pool(size, in_all) for _ in range(5)]
-        contenders[f"floor {size}"] = lambda p=pools[0]: of_floor(p, quick=False)
-        contenders[f"quick floor {size}"] = lambda p=pools[4]: of_floor(p, quick=True)
-        contenders[f"sync {size}"] = lambda p=pools[1]: timed(lambda: turn_sync(storage, *p.next()))
-        contenders[f"async {size}"] = lambda p=pools[2]: loop.run_until_complete(turn_async(astorage, *p.next()))
-        contenders[f"on_loop {size}"] = lambda p=pools[3]: loop.run_until_complete(turn_async(on_loop, *p.next()))
+        floors, *pools = Pool(size, 2 * in_all), *(Pool(size, in_all) for _ in range(3))
+        contenders[f"floor {size}"] = partial(of_floor, floors, quick=False)
+        contenders[f"quick floor {size}"] = partial(of_floor, floors, quick=True)
+        contenders[f"sync {size}"] = lambda p=pools[0]: timed(lambda: turn_sync(storage, *p.next()))
+        contenders[f"async {size}"] = lambda p=pools[1]: loop.run_until_complete(turn_async(astorage, *p.next()))
+        contenders[f"on_loop {size}"] = lambda p=pools[2]: loop.run_until_complete(turn_async(on_loop, *p.next()))
     interleave(contenders, WARM_UP, BATCH)
     times = interleave(contenders, rounds, BATCH)
     stats = {name: Stats.of(values) for name, values in times.items()}

@@ -198,22 +198,6 @@ def weather(places: list[str]) -> dict[str, list[str]]:
     return {place: ["sun", "wind"] for place in places}
 
 
-def test_what_a_run_has_said_is_known_without_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, storage = Model(), MemoryStorage()
-    agent = Agent(model.model, storage=storage, tools=[weather])
-    Agent(TestModel(), storage=storage, tools=[weather]).run("Weather?", session_id="s")
-    agent.run("Second", session_id="s")
-    monkeypatch.setattr("sessile.agents.history.past.run_messages", None)
-    agent.run("Third", session_id="s")
-    assert [text for text in model.sent if text in ("Weather?", "Second", "Answer to Second", "Third")] == [
-        "Weather?",
-        "Second",
-        "Answer to Second",
-        "Third",
-    ]
-    assert {"a": ["sun", "wind"]} in [getattr(part, "content", None) for one in model.messages for part in one.parts]
-
-
 ODD: list[Any] = [
     datetime(2026, 1, 1, tzinfo=UTC),
     ("a", "b"),

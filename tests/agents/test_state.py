@@ -282,6 +282,23 @@ def test_state_that_is_not_json(model: OpenAIChatModel, storage: SqliteStorage, 
     assert storage.verify("s1")
 
 
+@pytest.mark.parametrize("durability", ["run", "step", "exit"])
+@pytest.mark.parametrize("value", [None, [], "", 0, False, ["a"], "text"], ids=repr)
+def test_a_state_that_is_no_object(storage: SqliteStorage, value: Any, durability: Any) -> None:
+    """A tool has put something else in its place; what is stored stays."""
+
+    def spoil() -> str:
+        current_session().state = value
+        return "done"
+
+    storage.create_session("s1", state={"before": 1})
+    agent = Agent(TestModel(), storage=storage, session_id="s1", tools=[spoil], durability=durability)
+    with pytest.raises(InvalidStateError, match="The session's state is no object, but of type "):
+        agent.run("Hello")
+    assert [run.status for run in storage.runs("s1")] == ["completed"]
+    assert state_of(storage) == {"before": 1}
+
+
 def test_state_that_is_too_large(model: OpenAIChatModel, storage: SqliteStorage) -> None:
     def fill() -> None:
         session_state()["large"] = "x" * 300_000

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
+from sessile.drivers.sql.base import Result
 from sessile.drivers.sql.batches import Load
 from sessile.storage.driver import Append, Deadline, RecordName, Span
 
@@ -125,6 +127,29 @@ def test_a_batch_looks_at_no_other_sessions(database: Database) -> None:
                 assert len(won) == 5
             assert rows_read(database, "sessile_sessions") - before < 2000
             database.sql("ANALYZE sessile_sessions")
+
+
+def test_a_batch_locks_no_head_that_it_does_not_change(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody in it has lost a race: the session is free for whoever writes alone."""
+    if not database.is_postgres or database.by_engine:
+        pytest.skip("asked of PostgreSQL's own statement")
+    asked: list[Any] = []
+
+    async def kept(what: str, sql: str, parameters: Any, deadline: Deadline) -> Result:
+        asked.append((sql, parameters))
+        return Result([], 0)
+
+    with database.open() as storage:
+        fill(storage, "lost", "won")
+        lost, won = (follow_up(storage, name) for name in ("lost", "won"))
+        monkeypatch.setattr(driver_of(storage).port, "write", kept)
+        writes = [lost._replace(expected=lost.expected + 1), won]
+        run(storage, lambda driver: driver._append_many(writes, Deadline(30)))
+        with psycopg.connect(database.address) as batch, psycopg.connect(database.address) as other:
+            assert [row[0] for row in batch.execute(*asked[0])] == ["won"]
+            free = other.execute("SELECT session_id FROM sessile_sessions FOR UPDATE SKIP LOCKED").fetchall()
+            assert free == [("lost",)]
+            batch.rollback()
 
 
 def follow_up(storage: Any, session_id: str) -> Append:

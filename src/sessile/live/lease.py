@@ -61,11 +61,10 @@ class KeptAlive:
 
     def _beat(self) -> None:
         now = self._loop.time()
-        if now < self._due:
-            self._begin(self._look)
-        else:
+        if now >= self._due:
             self._begin(self._renew)
             self._due = now + self._interval
+        self._begin(self._look)  # in any case: a renewal writes, and may wait for longer
         self._wait(now)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -352,7 +352,7 @@ class Core:
         commit = CommitRow(seq, commit_id, draft.run, moment, body, draft.key)
         erases = not ERASING.isdisjoint([entry.kind for entry in draft.entries])
         write = Append(session_id, head.incarnation, seq - 1, (commit,), row, erases=erases)
-        return Committed(head, draft.entries, row, body), write
+        return Committed(head, draft.entries, row), write
 
     async def check_draft(self, snapshot: Snapshot, session_id: str, draft: Draft) -> None:
         """Raise `TooLargeError` if this could not be committed for its size; writes nothing."""

@@ -221,7 +221,7 @@ def copied(value: Any) -> Any:
 
 def copies_of(value: JsonObject) -> tuple[Callable[[], JsonObject], int]:
     """What makes copies of JSON data as it is at this moment, in any thread; and about how many values it holds."""
-    if not value:
+    if not value and type(value) is dict:
         return dict, 0
     try:
         data = marshal.dumps(value)
@@ -238,6 +238,10 @@ def frozen(value: JsonObject, what: str, before: JsonObject | None = None) -> tu
     given. That may be done in another thread. Nothing comes between the values of this moment: they are written down in
     one step, which takes a fifth of the time that it takes to copy and check them.
     """
+    if not isinstance(value, dict):  # pyright: ignore[reportUnnecessaryIsInstance] (tools set what they like)
+        if before is None:
+            raise InvalidStateError(f"{what} is no object, but of type {type(value).__name__}.")
+        return copies_of(before)
     if not value:  # most have no state
         return dict, 0
 

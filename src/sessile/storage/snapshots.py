@@ -48,13 +48,12 @@ class Draft:
 class Committed:
     """An acknowledged commit: the head after it (or after later ones too), and its entries with `seq` and `time`.
 
-    `row` is what the head was written as with it, `body` how they are stored; None and empty if they were there before.
+    `row` is what the head was written as with it; None if it was there already.
     """
 
     head: Session
     entries: list[Entry]
     row: HeadRow | None = None
-    body: str = ""
 
 
 Place = tuple[str, int]

@@ -55,9 +55,6 @@ NO_CHANGE: patch.Patch = []
 CHAR_BYTES, ROOM_FOR_IDS = 6, 8192
 """How many bytes of JSON a character of ASCII has at most, and the rest of a run's start."""
 
-LARGEST_KEPT = 16 * 1024
-"""Up to how many characters a commit has that a turn keeps as it was written."""
-
 LOST_PAGE = 8
 """How many commits of a run a writer reads at a time who looks whether it was taken over."""
 
@@ -108,7 +105,6 @@ class Turn:
         scoped: the states that outlive the session.
         title: the name that the session gets with the run's end, if it has none by then.
         unseen: contents that were put aside before the run's first commit, by their hashes.
-        bodies: the run's commits as they are stored; None of one with more than two, or a large one.
     """
 
     spec: TurnSpec
@@ -125,7 +121,6 @@ class Turn:
     scoped: Scoped = field(default_factory=lambda: NO_SCOPES)
     title: str | None = None
     unseen: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    bodies: tuple[str, ...] | None = ()
 
     @property
     def own_state(self) -> JsonObject:
@@ -151,15 +146,11 @@ class Turn:
     def wrote(self, committed: Committed) -> None:
         """Take note of a commit of this run."""
         self.head, self.row, self.seq = committed.head, committed.row, committed.entries[0].seq
-        if self.bodies is not None:
-            kept = (*self.bodies, committed.body)
-            self.bodies = kept if len(kept) <= 2 and 0 < len(committed.body) <= LARGEST_KEPT else None
 
     def begin_again(self, now: Snapshot) -> None:
         """Let the run be written whole, under a new number, in its next commit."""
         self.began_us = self.began_us or (self.before.now if self.head is None else self.head.updated_us)
-        self.before, self.head, self.row, self.seq = now, None, None, 0
-        self.ending, self.bodies = None, ()
+        self.before, self.head, self.row, self.seq, self.ending = now, None, None, 0, None
 
     @property
     def place(self) -> Key:

@@ -1,8 +1,8 @@
-"""Messages of earlier runs that this process has made, of the log or in a run: they need not be made of the log again.
+"""Messages of earlier runs that this process has made of the log before: they need not be made of it again.
 
 A run is sent along with several later ones, and what takes long is not to read it, but to make messages of it. What is
-known is believed only of the very commits that hold it, which are read each time: so what others have erased, amended
-or written meanwhile counts.
+known is believed only of the very commits that it was made of, which are read each time: so what others have erased,
+amended or written meanwhile counts.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -27,7 +26,10 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RequestUsage
 
 MOST, LARGEST = 512, 16 * 1024
-"""How many runs are known, and up to how many characters of their commits: 8 MB of these at most, mostly 1 or 2."""
+"""How many runs are known, and up to how many characters of their commits: 8 MB of text at most, mostly 1 or 2.
+
+Messages of many small values take up to 16 times as much memory as their text.
+"""
 
 Bodies = tuple[str, ...]
 """The commits of a run, as they are stored."""
@@ -35,9 +37,7 @@ Bodies = tuple[str, ...]
 Key = tuple[str, int]
 """A session by its incarnation, and the number of a run there."""
 
-Mold = tuple[type, Any, list[tuple[Any, Any]]]
-"""What an object is made of again: its type, what of it never changes, and where the molds of the rest belong."""
-
+_FIXED = frozenset((type(None), bool, int, float, str, datetime, Decimal))
 _MADE = frozenset(
     (
         ModelRequest,
@@ -51,41 +51,39 @@ _MADE = frozenset(
         RequestUsage,
     )
 )
-"""What is made again whole. Runs that hold anything else, such as media, are not among the known ones."""
+"""What is copied whole. Runs that hold anything else, such as media, are not among the known ones."""
 
-_FIXED = frozenset((type(None), str, int, bool))
-_FIXED_AS = {datetime: "timestamp", Decimal: "cost"}
-"""The types of values that never change, and are the same when they are read again: of any, or of these attributes."""
-
-_NAMES = frozenset((str,))
-
-_new: Callable[[Any], Any] = object.__new__
+_new = object.__new__
 _kind_of: Callable[[Any], Any] = type
 
 
 class Known:
     """The messages of runs by their commits. May be used by several threads.
 
-    What is given away is copied each time, because processors of histories, and models, may change what they get.
+    What is given away is a copy each time, because processors of histories, and models, may change what they get.
     """
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[Key, tuple[Bodies, Mold]] = {}
+        self._seen: dict[Key, tuple[Bodies, list[ModelMessage]]] = {}
 
     def get(self, key: Key, bodies: Bodies) -> list[ModelMessage] | None:
         """The messages of a run that has exactly these commits."""
         seen = self._seen.get(key)
-        return _cast(seen[1]) if seen is not None and seen[0] == bodies else None
+        return _again(seen[1]) if seen is not None and seen[0] == bodies else None
 
-    def put(self, key: Key, bodies: Bodies | None, mold: Mold | None) -> None:
-        """Know what these commits hold, if it is not large; forget what was known longest."""
-        if mold is None or not bodies or sum(map(len, bodies)) > LARGEST:
+    def put(self, key: Key, bodies: Bodies, messages: Sequence[ModelMessage]) -> None:
+        """Know what was made of these commits, if it is not large; forget what was made longest ago."""
+        if not bodies or sum(map(len, bodies)) > LARGEST:
+            return
+        try:
+            own = _again(list(messages))
+        except _OtherError:
             return
         seen = self._seen
         seen.pop(key, None)
-        seen[key] = bodies, mold
+        seen[key] = bodies, own
         if len(seen) > MOST:
             try:
                 seen.pop(next(iter(seen)), None)
@@ -93,53 +91,24 @@ class Known:
                 return
 
 
-def mold_of(messages: Sequence[ModelMessage]) -> Mold | None:
-    """What the messages of a run are made of again.
-
-    None where these might not be the same once they are stored and read: what a tool has returned may be anything.
-    """
-    try:
-        return _mold(list(messages))
-    except _OtherError:
-        return None
-
-
 class _OtherError(Exception):
-    """There is something that is not the same when it is read again, or cannot be made again here."""
+    """There is something that cannot be copied here."""
 
 
-def _mold(value: Any) -> Mold:
+def _again(value: Any) -> Any:
+    """A copy that shares nothing with it that could be changed."""
     kind = _kind_of(value)
-    own = kind in _MADE
-    if own:
-        fixed = value.__dict__.copy()
-    elif kind is list or (kind is dict and _NAMES.issuperset(map(type, value))):
-        fixed = value.copy()
-    else:
+    if kind is list:
+        return [item if type(item) in _FIXED else _again(item) for item in cast("list[Any]", value)]
+    if kind is dict:
+        items = cast("dict[Any, Any]", value).items()
+        return {name: item if type(item) in _FIXED else _again(item) for name, item in items}
+    if kind not in _MADE:
         raise _OtherError
-    rest: list[tuple[Any, Mold]] = []
-    for place, item in enumerate(value) if kind is list else fixed.items():
-        of = _kind_of(item)
-        if of in _FIXED or (own and _FIXED_AS.get(of) == place):
-            continue
-        if of is not float:
-            fixed[place] = None
-            rest.append((place, _mold(item)))
-        elif not isfinite(item):
-            raise _OtherError
-    return kind, fixed, rest
-
-
-def _cast(mold: Mold) -> Any:
-    kind, fixed, rest = mold
-    if kind is list or kind is dict:
-        made = places = fixed.copy()
-    else:
-        made = _new(kind)
-        places = made.__dict__
-        places.update(fixed)
-    for place, inner in rest:
-        places[place] = _cast(inner)
+    made = _new(kind)
+    fields = made.__dict__
+    for name, item in value.__dict__.items():
+        fields[name] = item if type(item) in _FIXED else _again(item)
     return made
 
 

@@ -19,7 +19,7 @@ from ...storage.vocabulary import SessionSummarized
 from ..messages.counted import NOTHING
 from ..messages.stored import ReadMedia, run_messages
 from ..shown import question_of
-from .known import Bodies, known, mold_of
+from .known import Bodies, Key, known
 
 logger = logging.getLogger(__name__)
 
@@ -135,22 +135,20 @@ class SessionPast:
         return await run_messages(run, self._read)
 
     def known(self, numbers: Sequence[int]) -> dict[int, list[ModelMessage]]:
-        """The messages of those of these runs that are known to have completed, answered, in their order; no I/O."""
+        """The messages of those of these runs that have completed, and were made of the log before; no I/O."""
         found: dict[int, list[ModelMessage]] = {}
-        incarnation = self._incarnation
         for number in numbers:
-            if (messages := known.get((incarnation, number), self._bodies(number))) is not None:
+            if (own := self._bodies(number)) and (messages := known.get(self._key(number), own)) is not None:
                 found[number] = messages
         return found
 
     def know(self, run: Run, messages: Sequence[ModelMessage]) -> None:
         """Keep the messages of a run that has just been read, and that nobody has changed, for the next ones."""
         if run.status == "completed" and run.number in self._came_along:  # all its commits are here
-            known.put((self._incarnation, run.number), self._bodies(run.number), mold_of(messages))
+            known.put(self._key(run.number), self._bodies(run.number), messages)
 
-    @property
-    def _incarnation(self) -> str:
-        return "" if self._head is None else self._head.incarnation
+    def _key(self, number: int) -> Key:
+        return ("" if self._head is None else self._head.incarnation, number)
 
     def _bodies(self, number: int) -> Bodies:
         """The commits of a run that came with the look."""

@@ -55,10 +55,9 @@ async def sent(past: Past, numbers: Sequence[int]) -> list[list[ModelMessage]]:
     """
     if type(past) is not SessionPast:
         return await sendable(past, await past.runs(numbers))
-    found = past.known(numbers)
-    if len(found) == len(numbers):
-        return list(found.values())
-    for run in await past.runs([number for number in numbers if number not in found]):
+    found = {number: messages for number, messages in past.known(numbers).items() if answered(messages)}
+    others = [number for number in numbers if number not in found]
+    for run in await past.runs(others) if others else ():
         for group in await sendable(past, [run]):
             past.know(run, group)
             found[run.number] = group

@@ -167,10 +167,6 @@ class Alone:
         """See `Company`."""
 
 
-NOBODY = Alone()
-"""The company of a run before it is said who works beside it."""
-
-
 def with_all(usage: Usage, company: Company) -> Usage:
     """This usage, and what all of them have used."""
     return sum((result.usage for result in company.results.values()), usage)

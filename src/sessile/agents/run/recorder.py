@@ -25,7 +25,7 @@ from ...records import Entry, Handoff, JsonObject, Run, Usage
 from ...storage import patch, turns
 from ...storage.computing import computed
 from ...storage.core import Core
-from ...storage.encoding import RawJson, copied, frozen
+from ...storage.encoding import copied, frozen
 from ...storage.ids import uuid7
 from ...storage.media import without_too_large
 from ...storage.packing import Packed, packed
@@ -34,8 +34,6 @@ from ...storage.turns import Turn, TurnSpec
 from ...storage.undivided import kept_whole
 from ...storage.uninterrupted import to_the_end
 from ...storage.vocabulary import MessageAdded, Pending, RunEnded, ToolEnded, ToolStarted, Word, handoff_of
-from ..history.known import Mold, known, mold_of
-from ..history.sendable import answered
 from ..messages.stored import (
     FORMAT,
     KeepMedia,
@@ -48,7 +46,7 @@ from ..messages.stored import (
     load_tool_result,
 )
 from .budget import Budget
-from .company import NOBODY, Company, with_all
+from .company import Alone, Company, with_all
 from .first import FirstPart
 from .meter import Meter
 from .oversize import end_in_parts, failed_without
@@ -124,7 +122,7 @@ class Recorder:
         self.budget: Budget | None = None
         """The limits of the run and of all runs below it, where it has members."""
         self.refuse_conflicts = refuse_conflicts
-        self.company: Company = NOBODY
+        self.company: Company = Alone()
         """Who works beside the run, for it."""
         self.handed: Callable[[Sequence[ModelMessage]], Handoff | None] | None = None
         """Of a member that may hand over: whether it has, as its messages say."""
@@ -141,8 +139,6 @@ class Recorder:
         self.said: dict[str, list[ModelMessage]] = {}
         """The messages of runs below this one that have ended while it was running, by their ids."""
         self._ended = False
-        self.is_read_again = False
-        """Whether the session's next runs are likely to be sent along with it."""
         self._lock: asyncio.Lock = asyncio.Lock() if above is None else above._lock
 
     def _current_session(self, state: JsonObject | None) -> CurrentSession:
@@ -211,7 +207,7 @@ class Recorder:
             if refused:
                 raise refused.pop()
             recorder = await cls.of(storage, begun[0], refuse_conflicts=refuse_conflicts)
-            recorder.first, recorder.is_read_again = first, newest > 0
+            recorder.first = first
             return recorder
 
         return await in_turn(attempt, storage, spec.session_id, queue=spec.on_busy == "queue", limit=spec.queue_timeout)
@@ -257,11 +253,10 @@ class Recorder:
                 self.transcript.stored(len(entries))
                 self._calls.clear()
 
-    async def _unstored(self, messages: Sequence[ModelMessage]) -> list[Entry]:
-        return await self._entries(self.transcript.unstored(messages), self.keep)
-
-    async def _entries(self, messages: Sequence[ModelMessage], keep: KeepMedia) -> list[Entry]:
-        return [self.entry(MessageAdded(await dump_message(message, keep)), FORMAT) for message in messages]
+    async def _unstored(self, messages: Sequence[ModelMessage], keep: KeepMedia | None = None) -> list[Entry]:
+        unstored = self.transcript.unstored(messages)
+        keep = keep or self.keep
+        return [self.entry(MessageAdded(await dump_message(message, keep)), FORMAT) for message in unstored]
 
     async def tool_started(self, call_id: str, tool: str, args: Any, *, output: bool = False) -> None:
         """Commit that a tool call is about to be executed, or the function that makes the run's output."""
@@ -303,7 +298,7 @@ class Recorder:
     async def _state_patch(self, part: StatePart = "all") -> patch.Patch:
         # A copy, because tools in threads may be changing the state at this moment, also after a cancellation.
         before = self.root._state_before
-        if not before and self.session.state == {}:
+        if not before and self.session.state == {}:  # most have none
             return []
         copy, size = frozen(self.session.state, "The session's state", before if part == "json" else None)
         return await computed(lambda: patch.diff(before, copy()), before, size=size)
@@ -415,10 +410,7 @@ class Recorder:
             ended = ended.but(usage=stored.to_json(), first_token=took)
             too_large: list[str] = []
             keep = partial(self._keep_what_fits, too_large)
-            made = self.transcript.unstored(self.transcript.messages)
-            own = await self._entries(made, keep)
-            mold = self._mold(ended, made, own)
-            entries = [*self.held, *own]
+            entries = [*self.held, *await self._unstored(self.transcript.messages, keep)]
             if (kept := await keep(ended.output)) is not ended.output:
                 ended = ended.but(output=kept)
             changes = [] if state == "none" else await self._changes_to_save(state)
@@ -440,8 +432,6 @@ class Recorder:
                 )
                 refused = left_out or refused
             self._ended = self.session.ended = True
-            if mold is not None and self.turn.head is not None:
-                known.put((self.turn.head.incarnation, self.turn.number), self.turn.bodies, mold)
             record = self.record
             record.status, record.output, record.error = ended.status, ended.output, ended.error
             record.pending, record.handoff = ended.pending, handoff_of(ended.handoff)
@@ -449,13 +439,6 @@ class Recorder:
             record.usage = with_all(self.meter.earlier + used, self.company)
             if refused is not None:
                 raise refused
-
-    def _mold(self, ended: RunEnded, made: Sequence[ModelMessage], entries: Sequence[Entry]) -> Mold | None:
-        """What the next runs are sent along of this one, if it is not other than what they would read."""
-        whole = self.above is None and self.transcript.nothing_is_stored and ended.status == "completed"
-        if not whole or not self.is_read_again or self.storage.settings.redact is not None or not answered(made):
-            return None
-        return mold_of(made) if all(type(entry.data) is RawJson for entry in entries) else None
 
     async def _changes_to_save(self, part: StatePart) -> patch.Patch:
         return await self._state_patch(part)

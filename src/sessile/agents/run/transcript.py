@@ -51,11 +51,6 @@ class Transcript:
         """Of these messages those that this attempt has made, and that are not stored."""
         return self.own(messages)[self._stored :]
 
-    @property
-    def nothing_is_stored(self) -> bool:
-        """Whether none of the run's messages is stored yet, of this attempt or an earlier one."""
-        return not self._stored and not self.earlier
-
     def lost(self) -> None:
         """What was stored is not there any more: all of it is to be stored again."""
         self._stored = 0

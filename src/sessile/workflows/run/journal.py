@@ -93,7 +93,7 @@ class Journal:
                 self.count(child.usage, child.metadata.get("run_id"))
                 if child.status == "paused":
                     self.parts[child.run_id] = child
-            again = _last_again(run.steps)  # up to there nothing is placed: what is forgotten moves the others
+            again = _last_again(run.steps)  # what is left of the steps before it is placed once, when it is read
             for place, entry in enumerate(run.steps):
                 step = _step_of(entry)
                 kept = entry if step is not None and _is_small(step) else Packed([entry])
@@ -122,7 +122,7 @@ class Journal:
         if (again := StepsAgain.read(entry)) is not None:
             for path in again.paths:
                 self._forget_way_out(path_of(path))
-            if last_again:  # what is left up to here, which `_add` has not placed
+            if last_again:
                 for path, kept in self._kept.items():
                     self._place(path, _word(kept))
         if (passed := PatchPassed.read(entry)) is not None:

@@ -154,7 +154,7 @@ def current_step() -> CurrentStep:
 class AtWork:
     """A step that is executed at the moment."""
 
-    run: WorkflowRun
+    run: WorkflowRun = field(repr=False, compare=False)
     name: str
     path: Path
     attempt: int

@@ -78,6 +78,8 @@ SELECT CASE WHEN followed_until > {now} THEN pg_notify(:channel, :incarnation) E
 -- The same for one commit of each of several sessions. It waits for no lock that it meets, so that it is neither held up
 -- by others nor locks them out; a session that is not among the rows was not changed. Each head is looked for by itself:
 -- for a join the planner, who expects a hundred rows in any JSON, reads all heads of a table that has a few thousand.
+-- The conditions stand there twice: inside, so that only what is changed is locked, and outside, because without them the
+-- planner expects a head for each of the hundred rows, and reads all of them for the UPDATE.
 WITH wanted AS (
     SELECT * FROM json_to_recordset(:rows::json) AS row (
         session_id text, incarnation text, revision bigint, kind text, agent text, user_id text, name text, status text,
@@ -88,6 +90,9 @@ WITH wanted AS (
 ), held AS (
     SELECT wanted.* FROM wanted CROSS JOIN LATERAL (
         SELECT incarnation, revision, body, updated_at FROM {sessions} AS head WHERE head.session_id = wanted.session_id
+            AND head.incarnation = wanted.incarnation AND head.revision = wanted.expected
+            AND head.body = coalesce(wanted.was_body, head.body)
+            AND head.updated_at = coalesce(wanted.was_updated_at, head.updated_at)
         FOR NO KEY UPDATE SKIP LOCKED
     ) AS there
     WHERE there.incarnation = wanted.incarnation AND there.revision = wanted.expected
