@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from sessile import MemoryStorage, SqliteStorage
-from sessile.storage import Storage, pace
+from sessile.storage import Storage, on_loop
 
 from .campaigns import SampledConformance
 from .conformance_drivers import Breakable, LaggingDriver, suspending_storage
@@ -57,7 +57,7 @@ class TestSqliteOnLoop(TestSqliteFile):
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace, "QUICK", 60.0)
+        monkeypatch.setattr(on_loop, "QUICK", 60.0)
 
     def new_storage(self, path: Path) -> Storage:
         return SqliteStorage(path, on_loop=True)

@@ -19,7 +19,7 @@ import sessile
 from sessile import MemoryStorage, SqliteStorage
 from sessile.errors import InvalidInputError
 from sessile.records import JsonObject
-from sessile.storage import pace, quick_json
+from sessile.storage import on_loop, quick_json
 from sessile.storage.core import Core
 from sessile.storage.storage import operate
 from sessile.storage.threads import hurry
@@ -46,7 +46,7 @@ def test_alarms_at_any_moment(url: str, scale: Scale, capsys: pytest.CaptureFixt
 def test_alarms_at_any_moment_of_an_event_loop(
     kept: str, tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pace, "QUICK", 60.0)  # a slow disk is taken for a quick one
+    monkeypatch.setattr(on_loop, "QUICK", 60.0)  # a slow disk is taken for a quick one
     with sessile.open(kept.format(tmp_path)) as storage:
         check(run_alarms(storage, scale.seed, ALARMS, on_a_loop=True), capsys)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from sessile import Session, SqliteStorage
 from sessile.drivers import sqlite
 from sessile.drivers.sqlite import SqliteDriver
 from sessile.errors import ReadOnlyError, StorageError, StorageUnavailableError
-from sessile.storage import gathering, on_loop, pace
+from sessile.storage import on_loop, pace
+from sessile.storage.lanes import WRITERS
 from sessile.storage.rows import Append
 
 from .helpers import Tapped
@@ -26,9 +30,9 @@ TASKS = 20
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk is taken for a quick one: else it would decide what is tested here."""
-    monkeypatch.setattr(pace, "QUICK", 60.0)
+    monkeypatch.setattr(on_loop, "QUICK", 60.0)
     monkeypatch.setattr(on_loop, "OTHERS", 60.0)
-    monkeypatch.setattr(gathering, "SOON", 60.0)
+    monkeypatch.setattr(on_loop, "ROUND", 60.0)
 
 
 @pytest.fixture
@@ -186,6 +190,83 @@ def test_a_cancelled_task_hears_of_it_when_its_commit_is_there(storage: SqliteSt
     writes(storage, cancel)
     asyncio.run(main())
     assert [inputs(storage, name) for name in NAMES] == [["Hello"]] * TASKS
+
+
+def test_what_is_cancelled_while_another_process_writes_is_not_done(storage: SqliteStorage, path: Path) -> None:
+    asyncio.run(together(storage, NAMES, "first"))
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+
+    async def main() -> int:
+        tasks = [asyncio.create_task(storage.aadd_run(name, input="Hello")) for name in NAMES]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.5)
+        ended = [task for task in tasks if task.done()]
+        holder.execute("ROLLBACK")
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return len(ended)
+
+    try:
+        ended = asyncio.run(main())
+    finally:
+        holder.close()
+    assert ended >= TASKS - WRITERS, "what threads have not begun with is withdrawn"
+    written = [name for name in NAMES if inputs(storage, name) == ["first", "Hello"]]
+    assert len(written) <= TASKS - ended
+
+
+class StruckError(Exception):
+    """What a handler raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals here")
+def test_a_handler_that_raises_keeps_nobody_waiting(storage: SqliteStorage) -> None:
+    """In the middle of a transaction of many, and before it has begun."""
+
+    def strike(number: int, frame: object) -> None:
+        raise StruckError
+
+    def shoot(writes: Sequence[Append]) -> None:
+        if len(writes) > 1 and not shot:
+            shot.append(1)
+            signal.raise_signal(signal.SIGUSR1)
+
+    shot: list[int] = []
+    writes(storage, shoot)
+    before = signal.signal(signal.SIGUSR1, strike)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    try:
+        runs = loop.run_until_complete(together(storage, NAMES))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        loop.close()
+    assert shot
+    assert not [run for run in runs if isinstance(run, BaseException)]
+    assert [inputs(storage, name) for name in NAMES] == [["Hello"]] * TASKS
+
+
+def test_a_slow_disk_is_left_to_threads(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many commits wait for it together."""
+    monkeypatch.setattr(on_loop, "QUICK", 0.002)
+    monkeypatch.setattr(pace, "PAUSE", 60.0)
+    loops: list[bool] = []
+
+    def slow(writes: Sequence[Append]) -> None:
+        loops.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.02)
+
+    writes(storage, slow)
+
+    async def main() -> None:
+        for number in range(20):
+            await together(storage, NAMES[:4], str(number))
+
+    asyncio.run(main())
+    assert loops[0]
+    assert not any(loops[40:])
 
 
 def test_an_event_loop_after_another_one_begins_anew(storage: SqliteStorage) -> None:

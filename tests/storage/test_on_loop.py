@@ -33,7 +33,7 @@ PATIENT = 60.0
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk is taken for a quick one: else it would decide what is tested here."""
-    monkeypatch.setattr(pace, "QUICK", PATIENT)
+    monkeypatch.setattr(on_loop, "QUICK", PATIENT)
 
 
 @pytest.fixture
@@ -285,8 +285,8 @@ def test_what_was_begun_on_the_loop_is_not_done_twice(storage: SqliteStorage, tm
 
 def test_a_disk_that_is_slow_is_left_to_threads(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until a second has passed: then it is tried again."""
-    monkeypatch.setattr(pace, "QUICK", 0.001)
-    monkeypatch.setattr(pace, "COUNTED", 60.0)
+    monkeypatch.setattr(on_loop, "QUICK", 0.001)
+    monkeypatch.setattr(pace, "MOST", 1e6)
     monkeypatch.setattr(pace, "PAUSE", 60.0)
     tap(storage).before["append"] = lambda *_: time.sleep(0.05)
     places = Places(storage)
@@ -312,15 +312,29 @@ def test_a_disk_that_is_slow_is_left_to_threads(storage: SqliteStorage, monkeypa
 
 def test_one_slow_write_among_many_changes_nothing() -> None:
     writes = pace.Pace()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "QUICK", 0.002)
-        for number in range(200):
-            writes.took(0.05 if number % 100 == 50 else 0.0005, number)
-            assert writes.is_quick(number)
-        for number in range(200, 260):
-            writes.took(0.004, number)
-        assert not writes.is_quick(259.5)
-        assert writes.is_quick(261)
+    for number in range(200):
+        writes.took(0.05 if number % 100 == 50 else 0.0005, number, 0.002)
+        assert writes.is_quick(number)
+    for number in range(200, 260):
+        writes.took(0.004, number, 0.002)
+    assert not writes.is_quick(259.5)
+    assert writes.is_quick(261)
+
+
+def test_others_have_their_turn_whoever_has_operations(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that begin at once (Python 3.12's eager ones) follow each other without the event loop."""
+    tasks = iter(range(10**9))
+
+    async def main() -> int:
+        async with ticking() as ticks:
+            await some(ticks)
+            monkeypatch.setattr(asyncio, "current_task", lambda: next(tasks))
+            before, until = len(ticks), time.monotonic() + 0.2
+            while time.monotonic() < until:
+                await storage.aget_session("s")
+            return len(ticks) - before
+
+    assert asyncio.run(main()) > 3
 
 
 def test_others_have_their_turn_while_operations_follow_each_other(storage: SqliteStorage) -> None:

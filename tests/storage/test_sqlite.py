@@ -72,9 +72,9 @@ def test_every_connection_has_its_settings(path: Path) -> None:
 
     names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
     with SqliteStorage(path) as storage:
-        assert settings(storage) == {("wal", 2, 1, 0)}
+        assert settings(storage) == {("wal", 2, 1, 50)}
     with SqliteStorage(path, synchronous="NORMAL") as storage:
-        assert settings(storage) == {("wal", 1, 1, 0)}
+        assert settings(storage) == {("wal", 1, 1, 50)}
 
 
 @pytest.mark.parametrize("bad", ["OFF", "full", "FULL; DROP TABLE x", 1, None])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessile import SqliteStorage
+from sessile.drivers import sqlite as driver_module
 from sessile.errors import (
     ClosedError,
     ConstraintError,
@@ -141,7 +142,8 @@ def test_a_folder_that_may_only_be_read(everybodys: Path) -> None:
     everybodys.chmod(0o755)
 
 
-def test_a_writer_who_does_not_let_go(path: Path, by_hand: sqlite3.Connection) -> None:
+def test_a_writer_who_does_not_let_go(path: Path, by_hand: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "BUSY_MILLISECONDS", 1)
     with SqliteStorage(path) as storage:
         turn = start(storage)
         hurry(storage, 0.1)
@@ -161,7 +163,8 @@ def test_a_writer_who_does_not_let_go(path: Path, by_hand: sqlite3.Connection) -
 
 
 def test_waiting_for_another_process_to_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another connection writes; the storage waits until it has ended."""
+    """Another connection writes; the storage waits until it has ended, beyond what SQLite itself waits."""
+    monkeypatch.setattr(driver_module, "BUSY_MILLISECONDS", 1)
     released: list[bool] = []
     with SqliteStorage(path) as storage:
         storage.create_session("s")

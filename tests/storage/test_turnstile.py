@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine is taken for a quick one: else it would decide what is tested here."""
-    monkeypatch.setattr(pace, "QUICK", 60.0)
+    monkeypatch.setattr(turnstiles, "SHORT", 60.0)
 
 
 @pytest.fixture
@@ -57,7 +57,6 @@ class Crowd:
 
 
 def test_reads_of_many_threads_go_one_after_the_other(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turnstiles, "PATIENCE", 60.0)
     monkeypatch.setattr(turnstiles, "LONGEST", 60.0)
     storage.add_run("s", input="Hello", output="Hi")
     crowd = Crowd()
@@ -72,7 +71,7 @@ def test_where_reads_take_long_they_wait_at_the_same_time(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a disk, of what no cache has."""
-    monkeypatch.setattr(pace, "QUICK", 0.0005)
+    monkeypatch.setattr(turnstiles, "SHORT", 0.0005)
     monkeypatch.setattr(pace, "PAUSE", 60.0)
     storage.add_run("s", input="Hello", output="Hi")
     crowd = Crowd()

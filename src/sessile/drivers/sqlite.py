@@ -49,6 +49,9 @@ logger = logging.getLogger("sessile")
 File = tuple[int, int]
 """A file, whatever its name: its device and its number there."""
 
+BUSY_MILLISECONDS = 50
+"""How long SQLite itself waits for another writer; after that the driver tries again until the deadline."""
+
 COMMITS_TOGETHER = 64
 """How many sessions' commits are one transaction at most, which waits for the disk once."""
 
@@ -160,8 +163,8 @@ class SqliteDriver(Driver):
         if self._closed:
             raise ClosedError("This storage was closed.")
         about_to_wait()
-        # It never waits itself: it is the driver that does (`patiently`), so that others may work meanwhile.
-        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        patience = 0.0 if self.on_loop else BUSY_MILLISECONDS / 1000
+        connection = sqlite3.connect(self.path, timeout=patience, isolation_level=None, check_same_thread=False)
         # The first statement looks at the file, which other processes may be making at this moment.
         patiently(lambda: connection.execute(f"PRAGMA synchronous = {self.synchronous}"), deadline)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -406,11 +409,9 @@ class SqliteDriver(Driver):
         await leave_with(chars=sum(len(commit.body) for commit in write.commits))
         if self._batches is None or deadline.may_be_hurried:  # what may be interrupted goes alone
             return bool(self._written((write,), deadline))
-        if self._batches.may_wait(write, deadline):
-            won = await with_others(write.session_id, write, deadline, self._written)
-            if won is not None:
-                return won
-        return await self._batches.ask(write, deadline)
+        may_wait = self._batches.may_wait(write, deadline)
+        won = await with_others(write.session_id, write, deadline, self._written) if may_wait else None
+        return await self._batches.ask(write, deadline) if won is None else won
 
     async def _append(self, write: Append, deadline: Deadline) -> bool:
         return bool(self._written((write,), deadline))
@@ -545,10 +546,8 @@ class SqliteDriver(Driver):
     def sign(self, deadline: Deadline) -> object:
         """What others have committed shows in the version, what this connection has in the changes and the schema."""
         with translated("Looking for changes", self.path), self._reading(deadline, short=False) as connection:
-            others, schema = (
-                patiently(lambda name=name: connection.execute(f"PRAGMA {name}").fetchone(), deadline)
-                for name in ("data_version", "schema_version")
-            )
+            others = connection.execute("PRAGMA data_version").fetchone()
+            schema = connection.execute("PRAGMA schema_version").fetchone()
             return connection, others, schema, connection.total_changes
 
     @contextmanager
@@ -582,6 +581,7 @@ class SqliteDriver(Driver):
         values = {"session_id": session_id, "incarnation": incarnation, "key": key, "value": value}
         sql = SQL["remove_record" if value is None else "put_record"]
         with translated("Writing a record", self.path), self._writing(deadline) as connection:
+            give_way()
             done = patiently(lambda: connection.execute(sql, values), deadline).rowcount == 1 or value is None
             self._check_kept(connection)
             return done

@@ -20,7 +20,6 @@ from ..errors import CorruptDataError, InvalidStateError, NewerVersionError, Sea
 from ..records import Entry, JsonObject, Message, Session
 from . import quick_json
 from .driver import CommitRow, HeadRow
-from .rows import uncounted
 from .states import MARK, UnreadState
 from .threads import check_hurry
 from .vocabulary import RENAMED, MessageAdded, body_of, newest_version, session_of, version_needed
@@ -499,7 +498,7 @@ def encode_head(head: Session, *, max_state: int, max_metadata: int) -> HeadRow:
 
 def moved_row(row: HeadRow, head: Session) -> HeadRow:
     """The row of a head that differs from that of another row by nothing but its revision and its times."""
-    return uncounted(HeadRow, (*row[:2], head.revision, *row[3:9], head.updated_us, head.expires_us, *row[11:]))
+    return row._replace(revision=head.revision, updated_at=head.updated_us, expires_at=head.expires_us)
 
 
 def size_of(value: Any) -> int:

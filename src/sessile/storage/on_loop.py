@@ -4,14 +4,15 @@ The way to a thread and back takes 0.1 ms to 0.3 ms, of which most is waiting fo
 sleep. A write to a quick disk takes less. So an operation may begin on the event loop, and is ended there, unless it
 would wait or work for long: then a thread does the rest (`leaving`).
 
-What is begun here is not interrupted: by no task, because it never suspends, and by no handler of signals, which are
-called afterwards (`deferring`).
+What is begun here is not interrupted by handlers of signals, which are called afterwards (`deferring`). It suspends
+only before a commit, where other tasks are about to commit as well (`gathering`), or in order to leave.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
@@ -19,24 +20,32 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .deferring import deferred
-from .leaving import Gathered, begun, has_written, went_on
+from .leaving import Gathered, WouldWait, begun, has_written, went_on
 from .pace import Pace
 from .threads import Worker
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from .gathering import Gathering
 
 R = TypeVar("R")
 
-TURN = 0.001
-"""For how many seconds operations of one task follow each other before all others have their turn."""
+QUICK = 0.002
+"""Seconds that an operation takes on average at most, for others to begin on the loop as well.
+
+Where a write takes longer, the way to a thread is a small part of it, and threads write for several sessions at once.
+"""
+
+TURN, ROUND = 0.001, 0.01
+"""For how many seconds operations of one task, and of all, follow each other before all others have their turn."""
 
 OTHERS = 0.002
-"""Seconds since another task has begun an operation, for commits to be gathered (`gathering`)."""
+"""How many seconds ago another task has begun an operation at most, for commits to be gathered (`gathering`)."""
 
 
 class _Turn(threading.local):
-    """Of the event loop of this thread: how long its operations have been one task's, and whether others have some."""
+    """Of the event loop of this thread: how long operations have followed each other, and whether of several tasks."""
 
     task = 0
     """By its address: which task has begun the last one."""
@@ -44,27 +53,26 @@ class _Turn(threading.local):
     """When that was."""
     other = 0.0
     """When another task has begun one before it."""
-    until = 0.0
-    """When its turn is over."""
+    until = until_round = 0.0
+    """When the task's turn is over, and that of all."""
     over = True
-    """Whether all tasks that were ready have had their turn since its own began."""
-    gathering: Gathering | None = None
+    """Whether all tasks that were ready have had their turn since these began."""
 
     def __init__(self) -> None:
         self._context = Context()  # what ends a turn needs none of anybody's
 
     async def begin(self) -> float:
-        """Begin an operation, after all others have had their turn if this task has gone on for too long; the time."""
+        """Begin an operation, after all others have had their turn if it is time for that; the time by then."""
         import asyncio
 
         task, now = id(asyncio.current_task()), time.monotonic()
-        if task == self.task and not self.over and now >= self.until:
+        if not self.over and (now >= self.until_round or (task == self.task and now >= self.until)):
             await asyncio.sleep(0)
             now, self.over = time.monotonic(), True
         if task != self.task:
             self.task, self.other, self.until = task, self.began, now + TURN
         if self.over:
-            self.over, self.until = False, now + TURN
+            self.over, self.until, self.until_round = False, now + TURN, now + ROUND
             asyncio.get_running_loop().call_soon(self._end, context=self._context)
         self.began = now
         return now
@@ -87,6 +95,7 @@ class OnLoop:
     def __init__(self, *workers: Worker) -> None:
         self._paces = {worker: Pace() for worker in workers}
         self._turn = _Turn()
+        self._gatherings: weakref.WeakKeyDictionary[AbstractEventLoop, Gathering] = weakref.WeakKeyDictionary()
 
     def may_begin(self, worker: Worker) -> bool:
         """Whether an operation for these threads may begin on the running event loop."""
@@ -100,48 +109,67 @@ class OnLoop:
         """
         began = await self._turn.begin()
         coroutine = operation()
-        done = self._step(coroutine, worker, began, others=self._turn.others())
-        if done is None:
-            return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
+        done = self._step(coroutine, worker, others=self._turn.others())
+        if type(done) is tuple:
+            self._took(worker, began)
+            return done[0]
         if isinstance(done, Gathered):
-            from .uninterrupted import in_place
+            return await self._with_others(coroutine, worker, done)
+        return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
 
-            return await in_place(self._with_others(coroutine, worker, done))
-        return done[0]
+    def _took(self, worker: Worker, began: float) -> None:
+        now = time.monotonic()
+        self._paces[worker].took(now - began, now, QUICK)
 
     def _step(
-        self, coroutine: Coroutine[Any, Any, R], worker: Worker, began: float, *, others: bool = False
+        self, coroutine: Coroutine[Any, Any, R], worker: Worker, *, others: bool = False
     ) -> tuple[R] | Gathered | None:
-        """As `begun`, where signals are handled afterwards; takes note of how long it takes."""
+        """As `begun`, where signals are handled afterwards."""
         try:
-            done = deferred(partial(begun, coroutine, others=others))
+            return deferred(partial(begun, coroutine, others=others))
         except BaseException:
             if _is_suspended(coroutine):  # a handler of signals has raised after it has left: it is still done
                 worker.submit(partial(_finished, coroutine))
             raise
-        if type(done) is tuple:
-            now = time.monotonic()
-            self._paces[worker].took(now - began, now)
-        return done
 
     async def _with_others(self, coroutine: Coroutine[Any, Any, R], worker: Worker, gathered: Gathered) -> R:
-        """The rest of an operation that does something together with those of other tasks."""
-        await self._gathering(worker).add(gathered)
-        done = self._step(coroutine, worker, time.monotonic())
+        """The rest of an operation that does something together with those of other tasks.
+
+        A cancellation is raised when that is done; what is then to be done in a thread is not done any more.
+        """
+        import asyncio
+
+        from .uninterrupted import in_place
+
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await in_place(self._gathering(worker).add(gathered))
+        except asyncio.CancelledError as error:
+            if isinstance(gathered.error, WouldWait):  # nothing is written
+                coroutine.close()
+                raise
+            cancelled = error
+        done = self._step(coroutine, worker)
+        if cancelled is not None:
+            if type(done) is not tuple:
+                await in_place(worker.run(partial(went_on, coroutine), withdrawable=False))
+            raise cancelled
         if type(done) is tuple:
             return done[0]
         return await worker.run(partial(went_on, coroutine), withdrawable=not has_written())
 
     def _gathering(self, worker: Worker) -> Gathering:
-        """That of the running event loop."""
+        """That of the running event loop, which has it as long as it lives."""
         import asyncio
 
         from .gathering import Gathering
 
-        loop, turn = asyncio.get_running_loop(), self._turn
-        if turn.gathering is None or not turn.gathering.is_of(loop):
-            turn.gathering = Gathering(loop, lambda seconds: self._paces[worker].took(seconds, time.monotonic()))
-        return turn.gathering
+        loop = asyncio.get_running_loop()
+        found = self._gatherings.get(loop)
+        if found is None:
+            took = self._paces[worker].took
+            found = self._gatherings[loop] = Gathering(lambda seconds, now: took(seconds, now, QUICK))
+        return found
 
 
 def _is_suspended(coroutine: Coroutine[Any, Any, object]) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-QUICK = 0.002
-"""Seconds that an operation takes on average at most, to count as quick."""
-
-COUNTED = 4 * QUICK
-"""As how many seconds one operation counts at most: a single one that met a checkpoint is not the disk's pace."""
+MOST = 4
+"""As how many times the limit one operation counts at most: a single one that met a checkpoint is not the pace."""
 
 WEIGHT = 1 / 16
 """What the newest operation weighs in the average."""
 
 PAUSE = 1.0
-"""For how many seconds they count as slow when that is exceeded."""
+"""For how many seconds they count as slow when the average exceeds the limit."""
 
 
 class Pace:
@@ -27,9 +24,9 @@ class Pace:
         """Whether they are quick, as far as is known at this moment of the monotonic clock."""
         return now >= self._slow_until
 
-    def took(self, seconds: float, now: float) -> None:
-        """Take note of one."""
-        self._mean += WEIGHT * (min(seconds, COUNTED) - self._mean)
-        if self._mean > QUICK:
-            self._mean = QUICK  # after the pause one that is slow is enough for the next
+    def took(self, seconds: float, now: float, limit: float) -> None:
+        """Take note of one; they are to take no longer than the limit on average."""
+        self._mean += WEIGHT * (min(seconds, MOST * limit) - self._mean)
+        if self._mean > limit:
+            self._mean = limit  # after the pause one that is slow is enough for the next
             self._slow_until = now + PAUSE

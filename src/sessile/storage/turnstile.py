@@ -1,9 +1,9 @@
 """One of a storage's threads works at a time, until it waits for something.
 
 Python has one interpreter for all threads, and each statement of SQLite lets go of it. Where many threads want it,
-another one has it after each statement, and to wake a thread takes longer than most statements: 64 threads made 30 such
-changes a turn, which cost more than the turn. So an operation begins when it has its turn, and gives way where it would
-wait: for a disk, for a lock, for others who commit with it.
+another one has it after each statement, and to wake a thread takes longer than most statements. So an operation begins
+when it has its turn, in the order in which they come, and gives way where it would wait: for a disk, for a lock, for
+others who commit with it.
 
 That is a hint and nothing more. Nobody relies on being alone; who holds others up is passed by. Where what is done in a
 turn takes long, because it reads from a disk what no cache has, all begin at once: there they wait at the same time.
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from _thread import LockType, allocate_lock
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,18 +24,21 @@ from .pace import Pace
 R = TypeVar("R")
 T = TypeVar("T")
 
-PATIENCE = 0.02
-"""For how many seconds one waits at most while nobody at all passes."""
+SHORT = 0.0005
+"""Seconds that a turn takes on average at most, for threads to wait for theirs."""
 
-LONGEST = 1.0
-"""For how many seconds one waits at most: locks are not fair."""
+LONGEST = 0.02
+"""For how many seconds a turn is waited for; then an operation begins without one."""
+
+SOON = 0.002
+"""The same for who leads a batch of commits, whom others wait for."""
 
 
 class _Mine(threading.local):
-    """Of one thread, while it is in an operation: where it takes its turns, and what it holds while it has one."""
+    """Of one thread, while it is in an operation: where it takes its turns, and since when it has one."""
 
     turnstile: Turnstile | None = None
-    lock: LockType | None = None
+    turn: LockType | None = None
     since = 0.0
 
 
@@ -42,40 +46,53 @@ _mine = _Mine()
 
 
 class Turnstile:
-    """Lets one thread in at a time."""
+    """Lets one thread in at a time. A turn is the bell that its thread has waited for."""
 
-    __slots__ = ("_lock", "_pace", "_passed")
+    __slots__ = ("_lock", "_pace", "_queue", "_turn")
 
     def __init__(self) -> None:
         self._pace = Pace()
-        self._lock = allocate_lock()
-        self._passed = 0
-        """How many have been let in: only whether it changes counts."""
+        self._lock = allocate_lock()  # held for moments
+        self._queue: deque[LockType] = deque()
+        self._turn: LockType | None = None
+        """Whoever has another one does not count any more, whatever it does."""
 
-    def enter(self) -> None:
-        """Wait for a turn, or until there is no use in waiting."""
+    def enter(self, longest: float) -> None:
+        """Wait for a turn, but no longer than these seconds."""
         now = time.monotonic()
         if not self._pace.is_quick(now):
             return
-        lock = self._lock
-        if not lock.acquire(blocking=False):
-            lock, now = self._queued(now + LONGEST), time.monotonic()
-        _mine.lock, _mine.since = lock, now
-        self._passed += 1
+        turn = allocate_lock()
+        turn.acquire()
+        with self._lock:
+            before = self._turn
+            if before is None:
+                self._turn = turn
+            else:
+                self._queue.append(turn)
+        if before is not None and not turn.acquire(timeout=longest) and not self._taken(turn, before):
+            return
+        _mine.turn, _mine.since = turn, time.monotonic()
 
-    def took(self, since: float) -> None:
-        """Take note of a turn that has ended."""
+    def _taken(self, turn: LockType, before: LockType) -> bool:
+        """After waiting in vain: whether the turn has come at last, or is taken from who has had it all the time."""
+        with self._lock:
+            if turn in self._queue:
+                self._queue.remove(turn)
+                if self._turn is not before:
+                    return False
+                self._turn = turn
+            return self._turn is turn
+
+    def leave(self, turn: LockType, since: float) -> None:
+        """Let the next one in."""
         now = time.monotonic()
-        self._pace.took(now - since, now)
-
-    def _queued(self, until: float) -> LockType | None:
-        while time.monotonic() < until:
-            lock, passed = self._lock, self._passed
-            if lock.acquire(timeout=PATIENCE):
-                return lock
-            if self._passed == passed and self._lock is lock:
-                self._lock = allocate_lock()  # who has the other one does not count any more, whatever it does
-        return None
+        with self._lock:
+            if self._turn is turn:
+                self._turn = self._queue.popleft() if self._queue else None
+                if self._turn is not None:
+                    self._turn.release()
+        self._pace.took(now - since, now, SHORT)
 
 
 def new_turnstile() -> Turnstile | None:
@@ -90,7 +107,7 @@ def in_turn(turnstile: Turnstile | None, do: Callable[[T], R], operation: T) -> 
         return do(operation)
     _mine.turnstile = turnstile
     try:
-        turnstile.enter()
+        turnstile.enter(LONGEST)
         return do(operation)
     finally:
         give_way()
@@ -99,15 +116,14 @@ def in_turn(turnstile: Turnstile | None, do: Callable[[T], R], operation: T) -> 
 
 def give_way() -> None:
     """Let others in, if this thread has its turn: what follows waits, or takes long."""
-    lock, turnstile = _mine.lock, _mine.turnstile
-    if lock is not None:
-        _mine.lock = None
-        lock.release()
+    turn, turnstile = _mine.turn, _mine.turnstile
+    if turn is not None:
+        _mine.turn = None
         if turnstile is not None:
-            turnstile.took(_mine.since)
+            turnstile.leave(turn, _mine.since)
 
 
 def enter_again() -> None:
-    """Wait for another turn, in an operation that has given way."""
-    if _mine.turnstile is not None and _mine.lock is None:
-        _mine.turnstile.enter()
+    """Wait a moment for another turn, in an operation that has given way."""
+    if _mine.turnstile is not None and _mine.turn is None:
+        _mine.turnstile.enter(SOON)
