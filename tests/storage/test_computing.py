@@ -132,10 +132,15 @@ def test_copies_of_json_are_their_own() -> None:
     for wrong in ({"a": {1, 2}}, {"a": b"x"}, {1: 2}, {"a": float("nan")}, odd):
         with pytest.raises(InvalidStateError):
             frozen(wrong, "it")[0]()
-    inside: list[Any] = []
-    inside.append(inside)
+    inside: dict[str, Any] = {}
+    inside["it"] = [inside]
     with pytest.raises(InvalidStateError, match="contains itself"):
         frozen(inside, "it")[0]()
+    none: Any
+    for none in (None, [], [1], "", 0, False):
+        with pytest.raises(InvalidStateError, match="it is no object, but of type "):
+            frozen(none, "it")
+        assert frozen(none, "it", {"before": 1})[0]() == {"before": 1}
 
 
 class Odd:
