@@ -64,35 +64,53 @@ class Turnstile:
             return
         turn = allocate_lock()
         turn.acquire()
-        with self._lock:
+        lock = self._held()
+        try:
             before = self._turn
             if before is None:
                 self._turn = turn
             else:
                 self._queue.append(turn)
+        finally:
+            lock.release()
         if before is not None and not turn.acquire(timeout=longest) and not self._taken(turn, before):
             return
         _mine.turn, _mine.since = turn, time.monotonic()
 
     def _taken(self, turn: LockType, before: LockType) -> bool:
         """After waiting in vain: whether the turn has come at last, or is taken from who has had it all the time."""
-        with self._lock:
-            if turn in self._queue:
-                self._queue.remove(turn)
-                if self._turn is not before:
-                    return False
+        lock = self._held()
+        try:
+            self._queue.remove(turn)
+            if self._turn is before:
                 self._turn = turn
-            return self._turn is turn
+        except ValueError:  # it has been called meanwhile
+            pass
+        finally:
+            lock.release()
+        return self._turn is turn
 
     def leave(self, turn: LockType, since: float) -> None:
         """Let the next one in."""
         now = time.monotonic()
-        with self._lock:
+        lock = self._held()
+        try:
             if self._turn is turn:
                 self._turn = self._queue.popleft() if self._queue else None
                 if self._turn is not None:
                     self._turn.release()
+        finally:
+            lock.release()
         self._pace.took(now - since, now, SHORT)
+
+    def _held(self) -> LockType:
+        """Its lock, held: a new one if who has it does not come back, being struck or not in a forked child."""
+        lock = self._lock
+        while not lock.acquire(timeout=LONGEST):
+            if lock is self._lock:
+                self._lock = allocate_lock()
+            lock = self._lock
+        return lock
 
 
 def new_turnstile() -> Turnstile | None:
